@@ -1,0 +1,127 @@
+//! What is kept: one canonical entry for unary, streamed and HTTP callers alike.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    embed::Embedding,
+    key::{CacheKey, Scope},
+    prompt::Completion,
+    tenant::Owner,
+};
+
+/// Names an entry to callers: the first half of its key, in hex. Two replicas that answer the same
+/// prompt at once so write one entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EntryId([u8; 16]);
+
+/// One kept answer and what is needed to find, judge and remove it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub key: CacheKey,
+    pub scope: Scope,
+    pub owner: Owner,
+    pub namespace: String,
+    /// The model name that the caller asked for: an id, a tier or `auto`.
+    pub requested_model: String,
+    /// The last user text; `None` when it may only be hit exactly.
+    pub text: Option<String>,
+    /// Of `text`; `None` when it was not embedded.
+    pub embedding: Option<Embedding>,
+    /// [`Embedder::name`](crate::embed::Embedder::name) of `embedding`.
+    pub embedder: String,
+    pub completion: Completion,
+    pub tags: Vec<String>,
+    pub created: SystemTime,
+    /// Absolute, never moved by hits.
+    pub expires: SystemTime,
+}
+
+/// Which entries to remove: every criterion that is set must match.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selector {
+    /// Only entries of this owner; `None` for every owner.
+    pub owners: Vec<Owner>,
+    pub id: Option<EntryId>,
+    pub key: Option<CacheKey>,
+    pub namespace: Option<String>,
+    /// Matches the model that answered and the name that was asked for.
+    pub model: Option<String>,
+    pub tag: Option<String>,
+}
+
+// === impl EntryId ===
+
+impl EntryId {
+    /// Parses 32 hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())).then_some(text)?;
+        u128::from_str_radix(digits, 16).ok().map(|n| Self(n.to_be_bytes()))
+    }
+
+    /// Range of keys that begin with this id, both ends included.
+    pub fn key_range(self) -> (CacheKey, CacheKey) {
+        let bound = |fill| {
+            let mut bytes = [fill; 32];
+            bytes[..16].copy_from_slice(&self.0);
+            CacheKey::from_bytes(bytes)
+        };
+        (bound(0x00), bound(0xff))
+    }
+}
+
+impl From<CacheKey> for EntryId {
+    fn from(key: CacheKey) -> Self {
+        let mut id = [0; 16];
+        id.copy_from_slice(&key.as_bytes()[..16]);
+        Self(id)
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EntryId({self})")
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    pub fn id(&self) -> EntryId {
+        self.key.into()
+    }
+
+    /// Whether it may still be served at `now`.
+    pub fn is_live(&self, now: SystemTime) -> bool {
+        now < self.expires
+    }
+
+    /// Time since the answer was produced; zero when the clock went back.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.created).unwrap_or_default()
+    }
+}
+
+// === impl Selector ===
+
+impl Selector {
+    pub fn matches(&self, entry: &Entry) -> bool {
+        let Self { owners, id, key, namespace, model, tag } = self;
+        let asked_or_answered =
+            |model: &String| *model == entry.requested_model || *model == entry.completion.model;
+        (owners.is_empty() || owners.contains(&entry.owner))
+            && id.is_none_or(|id| id == entry.id())
+            && key.is_none_or(|key| key == entry.key)
+            && namespace.as_ref().is_none_or(|namespace| *namespace == entry.namespace)
+            && model.as_ref().is_none_or(asked_or_answered)
+            && tag.as_ref().is_none_or(|tag| entry.tags.contains(tag))
+    }
+}

@@ -1,0 +1,204 @@
+//! The configuration, as the components take it: each gets its own section, none the whole.
+
+mod defaults;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::upstream::Tier;
+
+/// Everything `promptkeep.toml` can say.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    pub server: ServerConfig,
+    pub store: StoreConfig,
+    pub embedding: EmbeddingConfig,
+    pub cache: CacheConfig,
+    pub routing: RoutingConfig,
+    pub upstream: UpstreamConfig,
+    /// Empty: every caller is the tenant `default`, without a key.
+    pub tenants: Vec<TenantConfig>,
+    pub providers: Vec<ProviderConfig>,
+    pub models: Vec<ModelConfig>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub grpc_listen: SocketAddr,
+    pub http_listen: SocketAddr,
+    /// Name of this deployment's region; providers of the same region are nearest.
+    pub region: String,
+    /// Largest request, in bytes.
+    pub max_request: usize,
+    /// Requests under way at once; more are shed.
+    pub max_in_flight: usize,
+    /// How long a shutdown waits for requests under way.
+    pub shutdown_grace: Duration,
+    /// Debugging only: prompts may appear in replies of `Explain` and logs.
+    pub log_prompts: bool,
+}
+
+/// `[store]`
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    pub kind: StoreKind,
+    /// Folder of the embedded store.
+    pub path: PathBuf,
+    /// Writes queued before the store; more are dropped and counted.
+    pub write_queue: usize,
+}
+
+/// Which [`Store`](crate::store::Store) is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    Embedded,
+    Memory,
+}
+
+/// `[embedding]`
+#[derive(Clone, Debug)]
+pub struct EmbeddingConfig {
+    pub kind: EmbeddingKind,
+    /// Folder with `model.safetensors` and `tokenizer.json`; `None`: the user's cache folder, filled
+    /// at the first start.
+    pub model_dir: Option<PathBuf>,
+    pub precision: Precision,
+    /// Worker threads of `minilm`.
+    pub threads: usize,
+    /// Texts that may wait for a worker or a batch; more skip the semantic step.
+    pub queue: usize,
+    /// `openai`: the API root, such as `https://api.openai.com/v1`.
+    pub base_url: String,
+    /// `openai`: model id.
+    pub model: String,
+    /// `openai`: length of the model's vectors.
+    pub dimensions: usize,
+    /// `openai`: environment variable that holds the API key; empty: none is sent.
+    pub api_key_env: String,
+    /// `openai`: longest wait for one batch.
+    pub timeout: Duration,
+    /// `openai`: most texts in one call.
+    pub batch: usize,
+}
+
+/// Which [`Embedder`](crate::embed::Embedder) is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmbeddingKind {
+    Minilm,
+    Openai,
+}
+
+/// Arithmetic of the in-process model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    Int8,
+    F32,
+}
+
+/// `[cache]`
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    pub mode: Mode,
+    /// Lowest cosine similarity of a semantic hit in mode `static`.
+    pub min_similarity: f32,
+    /// Default and longest life of an entry.
+    pub ttl: Duration,
+    /// Bytes of the memory tier.
+    pub max_memory: u64,
+    /// Entries in the store; beyond, those nearest their expiry go.
+    pub max_entries: u64,
+    pub index: IndexConfig,
+}
+
+/// How a near-duplicate is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Exact hits only.
+    Exact,
+    /// Guards and a fixed similarity.
+    Static,
+    /// Decides as `static` does and counts it, but serves exact hits only.
+    Shadow,
+}
+
+/// `[cache.index]`
+#[derive(Clone, Debug)]
+pub struct IndexConfig {
+    pub kind: IndexKind,
+    /// Kind `auto`: vectors in one scope above which the graph takes over from the scan.
+    pub scan_max: usize,
+    /// Share of removed vectors that starts a rebuild in the background.
+    pub rebuild_at: f32,
+}
+
+/// How the nearest vectors are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexKind {
+    /// By size.
+    Auto,
+    Scan,
+    Hnsw,
+}
+
+/// `[routing]`
+#[derive(Clone, Debug)]
+pub struct RoutingConfig {
+    /// Model name used when a prompt has none: an id, a tier or `auto`.
+    pub default: String,
+    /// Tiers tried in this order.
+    pub fallback: Vec<Tier>,
+}
+
+/// `[upstream]`
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// Whole time for an answer when the caller sets no deadline.
+    pub timeout: Duration,
+    pub connect_timeout: Duration,
+    /// From the request to the first token, for one attempt.
+    pub first_token_timeout: Duration,
+    /// Between two tokens.
+    pub idle_timeout: Duration,
+    /// Largest answer, in bytes.
+    pub max_answer: usize,
+    /// When nobody waits any more: finish the answer for the cache instead of cancelling it.
+    pub finish_abandoned: bool,
+}
+
+/// `[[tenants]]`
+#[derive(Clone, Debug)]
+pub struct TenantConfig {
+    pub name: String,
+    /// SHA-256 of the API key.
+    pub api_key_sha256: [u8; 32],
+    /// Requests per second; `None`: no limit.
+    pub rate_limit: Option<f64>,
+    /// Spending on upstream models per UTC day, US dollars; `None`: no limit.
+    pub budget_usd_per_day: Option<f64>,
+    /// Namespaces whose entries are common to all tenants that list them.
+    pub shared_namespaces: Vec<String>,
+}
+
+/// One line of `providers`.
+#[derive(Clone, Debug)]
+pub struct ProviderConfig {
+    pub name: String,
+    /// API root of the OpenAI dialect, such as `https://api.openai.com/v1`.
+    pub base_url: String,
+    /// Environment variable that holds the API key; empty: none is sent.
+    pub api_key_env: String,
+    pub region: String,
+}
+
+/// One line of `models`.
+#[derive(Clone, Debug)]
+pub struct ModelConfig {
+    pub id: String,
+    /// Name of a provider.
+    pub provider: String,
+    pub tier: Tier,
+    pub input_usd_per_mtok: f64,
+    pub output_usd_per_mtok: f64,
+    /// Tokens of prompt and completion together.
+    pub context_window: u64,
+}

@@ -1,0 +1,88 @@
+//! The embedded defaults: what a start without a file uses.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    thread,
+    time::Duration,
+};
+
+use super::*;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            grpc_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
+            http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            region: "local".to_owned(),
+            max_request: 4 * MIB,
+            max_in_flight: 4096,
+            shutdown_grace: Duration::from_secs(20),
+            log_prompts: false,
+        }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { kind: StoreKind::Embedded, path: "promptkeep-data".into(), write_queue: 10_000 }
+    }
+}
+
+impl Default for EmbeddingConfig {
+    fn default() -> Self {
+        Self {
+            kind: EmbeddingKind::Minilm,
+            model_dir: None,
+            precision: Precision::Int8,
+            threads: thread::available_parallelism().map_or(1, usize::from),
+            queue: 1024,
+            base_url: String::new(),
+            model: String::new(),
+            dimensions: 0,
+            api_key_env: String::new(),
+            timeout: Duration::from_secs(2),
+            batch: 64,
+        }
+    }
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Static,
+            min_similarity: 0.92,
+            ttl: Duration::from_secs(24 * 60 * 60),
+            max_memory: 1024 * MIB as u64,
+            max_entries: 1_000_000,
+            index: IndexConfig::default(),
+        }
+    }
+}
+
+impl Default for IndexConfig {
+    fn default() -> Self {
+        Self { kind: IndexKind::Auto, scan_max: 100_000, rebuild_at: 0.2 }
+    }
+}
+
+impl Default for RoutingConfig {
+    fn default() -> Self {
+        Self { default: "auto".to_owned(), fallback: vec![Tier::Cold, Tier::Warm, Tier::Hot] }
+    }
+}
+
+impl Default for UpstreamConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(3),
+            first_token_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(10),
+            max_answer: 8 * MIB,
+            finish_abandoned: false,
+        }
+    }
+}

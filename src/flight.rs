@@ -1,0 +1,1 @@
+//! One answer in the making, and everybody who waits for it.

@@ -1,0 +1,32 @@
+//! promptkeep: a semantic prompt-cache server in front of LLM inference.
+//!
+//! The modules stand in the order a request meets them; [`pipeline`] is the path itself. See
+//! `ARCHITECTURE.md` for the map and the invariants.
+
+pub mod config;
+pub mod error;
+
+pub mod server;
+pub mod transport;
+
+pub mod grpc;
+pub mod http;
+
+pub mod pipeline;
+
+pub mod cache;
+pub mod decide;
+pub mod embed;
+pub mod flight;
+pub mod key;
+pub mod prompt;
+pub mod store;
+pub mod tenant;
+pub mod upstream;
+
+pub mod metrics;
+pub mod outcome;
+pub mod stats;
+
+pub mod cli;
+pub mod demo;

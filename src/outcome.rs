@@ -1,0 +1,97 @@
+//! How a request ended, and why the cache did not answer it. One enum feeds the reply, the metric
+//! label, the span and the dashboard.
+
+use crate::decide::Guard;
+
+/// How one request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// An exact repeat, or an alias of one.
+    Exact,
+    /// A near-duplicate that the decision step accepted.
+    Semantic,
+    /// Joined an identical prompt that was already being answered.
+    Coalesced,
+    /// A model was called.
+    Upstream,
+    /// The caller asked not to use the cache, and a model was called.
+    Bypass,
+    /// `Lookup` found nothing.
+    Miss,
+    /// The request failed.
+    Error,
+}
+
+/// Why a request was not a semantic hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MissReason {
+    /// Every near entry was gone or too old.
+    NoCandidate,
+    /// The nearest entry did not reach the threshold.
+    BelowThreshold,
+    /// A lexical guard saw a difference that changes the answer.
+    Guard(Guard),
+    /// The namespace has not yet earned semantic hits.
+    Learning,
+    /// Would have been a hit; sent upstream to measure wrong hits.
+    Audit,
+    /// The text has more tokens than the embedding model's window.
+    OverWindow,
+    /// The last turn is not a user text.
+    NotText,
+    /// Prompts of this kind are never answered for somebody else.
+    NotKept,
+    /// Nothing is kept under this scope.
+    ScopeEmpty,
+    /// The mode or the caller allows exact hits only.
+    Disabled,
+    /// The embedder failed or is overloaded.
+    EmbeddingUnavailable,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Every outcome, in the order in which reports list them.
+    pub const ALL: [Self; 7] =
+        [Self::Exact, Self::Semantic, Self::Coalesced, Self::Upstream, Self::Bypass, Self::Miss, Self::Error];
+
+    /// The label used on every surface.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Semantic => "semantic",
+            Self::Coalesced => "coalesced",
+            Self::Upstream => "upstream",
+            Self::Bypass => "bypass",
+            Self::Miss => "miss",
+            Self::Error => "error",
+        }
+    }
+
+    /// Whether the request was answered without a model call of its own.
+    pub const fn is_hit(self) -> bool {
+        matches!(self, Self::Exact | Self::Semantic | Self::Coalesced)
+    }
+}
+
+// === impl MissReason ===
+
+impl MissReason {
+    /// The label used on every surface.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCandidate => "no_candidate",
+            Self::BelowThreshold => "below_threshold",
+            Self::Guard(guard) => guard.reason(),
+            Self::Learning => "learning",
+            Self::Audit => "audit",
+            Self::OverWindow => "over_window",
+            Self::NotText => "not_text",
+            Self::NotKept => "not_kept",
+            Self::ScopeEmpty => "scope_empty",
+            Self::Disabled => "disabled",
+            Self::EmbeddingUnavailable => "embedding_unavailable",
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The ledger: counts, money and percentiles.

@@ -1,0 +1,66 @@
+//! Where entries outlive the process. [`Store`] is one of the crate's two traits. The store is the
+//! truth; memory tier and index are caches of it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    cache::entry::{Entry, Selector},
+    key::CacheKey,
+};
+
+/// What an operation asks of a store; the label of its metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    Get,
+    Put,
+    Remove,
+    Scan,
+    Expire,
+}
+
+/// A store that did not do what was asked. Never carries a prompt or an answer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("store {op:?} failed: {cause}")]
+pub struct StoreError {
+    pub op: Op,
+    pub cause: String,
+}
+
+/// Whether [`Store::put`] waits until the entry is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Returns once the entry is queued. A full queue drops it, which is an error.
+    Queued,
+    /// Returns once a crash cannot lose it.
+    Durable,
+}
+
+/// A durable map of entries. Writes take effect in the order in which they were called, so a removal
+/// also removes what was queued before it.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The entry under `key`, also when it has expired: the caller checks.
+    async fn get(&self, key: CacheKey) -> Result<Option<Arc<Entry>>, StoreError>;
+
+    /// Adds the entry, or replaces the one under the same key.
+    async fn put(&self, entry: Arc<Entry>, durability: Durability) -> Result<(), StoreError>;
+
+    /// Removes what `selector` matches, durably, and returns the keys. With `dry_run` only finds them.
+    async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError>;
+
+    /// Up to `limit` entries with keys above `after`, in key order, for the rebuild at start. An empty
+    /// page ends the scan.
+    async fn scan(&self, after: Option<CacheKey>, limit: usize) -> Result<Vec<Arc<Entry>>, StoreError>;
+
+    /// Removes entries past their expiry, and those nearest to it while there are more than
+    /// `max_entries`; returns the keys of at most `limit` removed ones, so that one call stays short.
+    async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError>;
+
+    /// Number of entries, expired ones included.
+    fn len(&self) -> u64;
+
+    /// Waits until every queued write is durable. Called at shutdown.
+    async fn flush(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,1 @@
+//! Accepted TCP connections whose writes are gathered.
