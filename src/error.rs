@@ -44,7 +44,7 @@ impl Error {
     }
 
     /// An [`Error::Internal`].
-    pub fn internal(cause: impl ToString) -> Self {
+    pub fn internal(cause: &impl ToString) -> Self {
         Self::Internal { cause: cause.to_string() }
     }
 }

@@ -105,6 +105,14 @@ pub enum FinishReason {
     Other(String),
 }
 
+/// The next piece of an answer in the making.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delta {
+    Text(String),
+    /// The OpenAI dialect's `delta.tool_calls` array.
+    ToolCalls(Value),
+}
+
 /// Tokens and money of the call that bought an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {

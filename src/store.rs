@@ -59,7 +59,7 @@ pub trait Store: Send + Sync + 'static {
     async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError>;
 
     /// Number of entries, expired ones included.
-    fn len(&self) -> u64;
+    fn entries(&self) -> u64;
 
     /// Waits until every queued write is durable. Called at shutdown.
     async fn flush(&self) -> Result<(), StoreError>;
