@@ -104,6 +104,18 @@ impl Entry {
         now < self.expires
     }
 
+    /// Memory it takes, about: its texts and the structure around them.
+    pub fn size_bytes(&self) -> u64 {
+        let texts = [&self.namespace, &self.requested_model, &self.embedder, &self.completion.content]
+            .map(String::len)
+            .iter()
+            .sum::<usize>();
+        let optional = self.text.as_ref().map_or(0, String::len)
+            + self.completion.tool_calls.as_ref().map_or(0, |calls| calls.to_string().len())
+            + self.tags.iter().map(|tag| tag.len() + size_of::<String>()).sum::<usize>();
+        (size_of::<Self>() + texts + optional) as u64
+    }
+
     /// Time since the answer was produced; zero when the clock went back.
     pub fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.created).unwrap_or_default()
