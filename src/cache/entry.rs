@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::RangeInclusive,
     time::{Duration, SystemTime},
 };
 
@@ -125,6 +126,19 @@ impl Entry {
 // === impl Selector ===
 
 impl Selector {
+    /// The range of keys, both ends included, outside of which nothing matches: one key, the keys of
+    /// one id, or every key.
+    pub fn key_range(&self) -> RangeInclusive<CacheKey> {
+        match (self.key, self.id) {
+            (Some(key), _) => key..=key,
+            (None, Some(id)) => {
+                let (first, last) = id.key_range();
+                first..=last
+            }
+            (None, None) => CacheKey::from_bytes([0x00; 32])..=CacheKey::from_bytes([0xff; 32]),
+        }
+    }
+
     pub fn matches(&self, entry: &Entry) -> bool {
         let Self { owners, id, key, namespace, model, tag } = self;
         let asked_or_answered =
