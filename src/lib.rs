@@ -25,6 +25,7 @@ pub mod tenant;
 pub mod upstream;
 
 pub mod metrics;
+pub mod feedback;
 pub mod outcome;
 pub mod stats;
 
