@@ -1,13 +1,34 @@
 //! The configuration, as the components take it: each gets its own section, none the whole.
+//!
+//! Reading goes in steps, each a file: [`tree`] turns TOML and environment variables into one tree that
+//! remembers where every value was written, [`load`] reads the tree through [`section`] and [`value`] into
+//! the structs below, [`check`] looks for names that lead nowhere. All of them collect [`problem`]s and go on.
 
+mod check;
 mod defaults;
+mod load;
+mod problem;
+mod reload;
+mod report;
+mod section;
+mod tree;
+mod value;
+
+#[cfg(test)]
+mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::upstream::Tier;
+pub use self::{
+    load::process_env,
+    problem::{ConfigErrors, Place, Problem},
+    reload::changed_needs_restart,
+    report::{Report, check_file},
+};
+use crate::{tenant::ApiKeyHash, upstream::Tier};
 
 /// Everything `promptkeep.toml` can say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     pub server: ServerConfig,
     pub store: StoreConfig,
@@ -22,7 +43,7 @@ pub struct Config {
 }
 
 /// `[server]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServerConfig {
     pub grpc_listen: SocketAddr,
     pub http_listen: SocketAddr,
@@ -39,7 +60,7 @@ pub struct ServerConfig {
 }
 
 /// `[store]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StoreConfig {
     pub kind: StoreKind,
     /// Folder of the embedded store.
@@ -56,7 +77,7 @@ pub enum StoreKind {
 }
 
 /// `[embedding]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingConfig {
     pub kind: EmbeddingKind,
     /// Folder with `model.safetensors` and `tokenizer.json`; `None`: the user's cache folder, filled
@@ -96,7 +117,7 @@ pub enum Precision {
 }
 
 /// `[cache]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CacheConfig {
     pub mode: Mode,
     /// Lowest cosine similarity of a semantic hit in mode `static`.
@@ -122,7 +143,7 @@ pub enum Mode {
 }
 
 /// `[cache.index]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct IndexConfig {
     pub kind: IndexKind,
     /// Kind `auto`: vectors in one scope above which the graph takes over from the scan.
@@ -141,7 +162,7 @@ pub enum IndexKind {
 }
 
 /// `[routing]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RoutingConfig {
     /// Model name used when a prompt has none: an id, a tier or `auto`.
     pub default: String,
@@ -150,7 +171,7 @@ pub struct RoutingConfig {
 }
 
 /// `[upstream]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamConfig {
     /// Whole time for an answer when the caller sets no deadline.
     pub timeout: Duration,
@@ -166,11 +187,14 @@ pub struct UpstreamConfig {
 }
 
 /// `[[tenants]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TenantConfig {
     pub name: String,
-    /// SHA-256 of the API key.
-    pub api_key_sha256: [u8; 32],
+    /// SHA-256 of the API key. Loading also sets it from the variable that `api_key_env` names, so it is
+    /// always there in a loaded configuration.
+    pub api_key_sha256: Option<ApiKeyHash>,
+    /// Environment variable that holds the API key, instead of its hash in the file; else empty.
+    pub api_key_env: String,
     /// Requests per second; `None`: no limit.
     pub rate_limit: Option<f64>,
     /// Spending on upstream models per UTC day, US dollars; `None`: no limit.
@@ -180,18 +204,19 @@ pub struct TenantConfig {
 }
 
 /// One line of `providers`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProviderConfig {
     pub name: String,
     /// API root of the OpenAI dialect, such as `https://api.openai.com/v1`.
     pub base_url: String,
     /// Environment variable that holds the API key; empty: none is sent.
     pub api_key_env: String,
+    /// Where it runs; when left out, `server.region`.
     pub region: String,
 }
 
 /// One line of `models`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     pub id: String,
     /// Name of a provider.

@@ -86,3 +86,17 @@ impl Default for UpstreamConfig {
         }
     }
 }
+
+/// No model: what the keys of a line are read into. All of them are required.
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            provider: String::new(),
+            tier: Tier::Cold,
+            input_usd_per_mtok: 0.0,
+            output_usd_per_mtok: 0.0,
+            context_window: 0,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What single values cannot show: names that lead nowhere or to two things, and settings that need
+//! another one.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    load::{Loaded, Secrets, TIERS},
+    section::Findings,
+    *,
+};
+
+/// Model name that leaves the choice to the router.
+const AUTO: &str = "auto";
+
+/// Adds every problem between keys, and fills in what the environment holds.
+pub(super) fn check(loaded: &mut Loaded, env: &HashMap<String, String>, secrets: Secrets) {
+    let Loaded { config, findings } = loaded;
+    let mut variables = Variables { env, secrets };
+    check_server(&config.server, findings);
+    check_embedding(&config.embedding, &variables, findings);
+    check_routing(config, findings);
+    check_upstream(&config.upstream, findings);
+    check_tenants(&mut config.tenants, &mut variables, findings);
+    check_providers(&mut config.providers, &config.server.region, &variables, findings);
+    check_models(&config.models, &config.providers, findings);
+}
+
+/// The variables that hold API keys.
+struct Variables<'a> {
+    env: &'a HashMap<String, String>,
+    secrets: Secrets,
+}
+
+impl Variables<'_> {
+    /// The value of the variable that `key` names, which must be set when the server starts.
+    fn get(&self, key: &str, variable: &str, findings: &mut Findings) -> Option<&str> {
+        let value = self.env.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
+        if value.is_none() && !variable.is_empty() && self.secrets == Secrets::Needed {
+            findings.report_key(key, format!("the environment variable {variable} is not set"));
+        }
+        value
+    }
+}
+
+fn check_server(server: &ServerConfig, findings: &mut Findings) {
+    let ServerConfig { grpc_listen, http_listen, .. } = server;
+    if grpc_listen == http_listen && grpc_listen.port() != 0 {
+        findings.report_key("server.http_listen", "must differ from server.grpc_listen");
+    }
+}
+
+fn check_embedding(embedding: &EmbeddingConfig, variables: &Variables<'_>, findings: &mut Findings) {
+    if embedding.kind != EmbeddingKind::Openai {
+        return;
+    }
+    let EmbeddingConfig { base_url, model, dimensions, api_key_env, .. } = embedding;
+    let needed =
+        [("base_url", base_url.is_empty()), ("model", model.is_empty()), ("dimensions", *dimensions == 0)];
+    for (key, missing) in needed {
+        if missing {
+            findings.report_key(&format!("embedding.{key}"), "is needed when embedding.kind is openai");
+        }
+    }
+    variables.get("embedding.api_key_env", api_key_env, findings);
+}
+
+fn check_routing(config: &Config, findings: &mut Findings) {
+    let Config { routing: RoutingConfig { default, fallback }, models, .. } = config;
+    let is_known = default == AUTO || is_tier(default) || models.iter().any(|model| model.id == *default);
+    if !is_known {
+        findings.report_key("routing.default", format!("`{default}` is no model id, tier or auto"));
+    }
+    let mut seen = HashSet::new();
+    if !fallback.iter().all(|tier| seen.insert(tier)) {
+        findings.report_key("routing.fallback", "names a tier twice");
+    }
+    if fallback.is_empty() {
+        findings.report_key("routing.fallback", "must name at least one tier");
+    }
+}
+
+fn check_upstream(upstream: &UpstreamConfig, findings: &mut Findings) {
+    let UpstreamConfig { timeout, connect_timeout, first_token_timeout, .. } = upstream;
+    let parts = [("connect_timeout", connect_timeout), ("first_token_timeout", first_token_timeout)];
+    for (key, part) in parts {
+        if part > timeout {
+            findings.report_key(&format!("upstream.{key}"), "must not be longer than upstream.timeout");
+        }
+    }
+}
+
+fn check_tenants(tenants: &mut [TenantConfig], variables: &mut Variables<'_>, findings: &mut Findings) {
+    let mut names = HashSet::new();
+    let mut keys = HashSet::new();
+    for (n, tenant) in tenants.iter_mut().enumerate() {
+        let path = |key: &str| format!("tenants[{n}].{key}");
+        if !tenant.name.is_empty() && !names.insert(tenant.name.clone()) {
+            findings.report_key(&path("name"), format!("`{}` names two tenants", tenant.name));
+        }
+        fill_key(tenant, &path, variables, findings);
+        if tenant.api_key_sha256.is_some_and(|hash| !keys.insert(hash)) {
+            findings.report_key(&path("name"), "has the API key of another tenant");
+        }
+    }
+}
+
+/// One of the two ways to say a tenant's key, made one.
+fn fill_key(
+    tenant: &mut TenantConfig,
+    path: &impl Fn(&str) -> String,
+    variables: &Variables<'_>,
+    findings: &mut Findings,
+) {
+    match (&tenant.api_key_sha256, tenant.api_key_env.as_str()) {
+        (Some(_), "") => {}
+        (Some(_), _) => findings.report_key(&path("api_key_env"), "must not be set beside api_key_sha256"),
+        (None, "") => {
+            // A malformed one is already reported.
+            if !findings.was_set(&path("api_key_sha256")) && !findings.was_set(&path("api_key_env")) {
+                findings.report_key(&path("api_key_sha256"), "is missing, and so is api_key_env");
+            }
+        }
+        (None, variable) => {
+            let key = variables.get(&path("api_key_env"), variable, findings);
+            tenant.api_key_sha256 = key.map(ApiKeyHash::of);
+        }
+    }
+}
+
+fn check_providers(
+    providers: &mut [ProviderConfig],
+    region: &str,
+    variables: &Variables<'_>,
+    findings: &mut Findings,
+) {
+    let mut names = HashSet::new();
+    for (n, provider) in providers.iter_mut().enumerate() {
+        let path = |key: &str| format!("providers[{n}].{key}");
+        if !provider.name.is_empty() && !names.insert(provider.name.clone()) {
+            findings.report_key(&path("name"), format!("`{}` names two providers", provider.name));
+        }
+        if findings.was_set(&path("base_url")) && provider.base_url.is_empty() {
+            findings.report_key(&path("base_url"), "must not be empty");
+        }
+        variables.get(&path("api_key_env"), &provider.api_key_env, findings);
+        if provider.region.is_empty() {
+            region.clone_into(&mut provider.region);
+        }
+    }
+}
+
+fn check_models(models: &[ModelConfig], providers: &[ProviderConfig], findings: &mut Findings) {
+    let mut offers = HashSet::new();
+    let mut tiers = HashMap::new();
+    for (n, model) in models.iter().enumerate() {
+        let ModelConfig { id, provider, tier, .. } = model;
+        let path = |key: &str| format!("models[{n}].{key}");
+        if !provider.is_empty() && !providers.iter().any(|known| known.name == *provider) {
+            findings.report_key(&path("provider"), format!("there is no provider `{provider}`"));
+        }
+        if id == AUTO || is_tier(id) {
+            findings.report_key(&path("id"), format!("`{id}` already means a choice of the router"));
+        }
+        if !id.is_empty() && !offers.insert((id, provider)) {
+            findings.report_key(&path("id"), format!("`{id}` of provider `{provider}` is listed twice"));
+        } else if tiers.insert(id, tier).is_some_and(|other| other != tier) {
+            findings.report_key(&path("tier"), format!("`{id}` is in another tier at another provider"));
+        }
+    }
+}
+
+fn is_tier(name: &str) -> bool {
+    TIERS.iter().any(|(tier, _)| *tier == name)
+}

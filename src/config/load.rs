@@ -1,0 +1,252 @@
+//! Reads the whole configuration: which keys there are, and what kind of value each takes. A new key is
+//! one field of its struct, its default, and one line here; a field without its line does not compile.
+
+use std::{collections::HashMap, env, fs, path::Path};
+
+use super::{
+    check,
+    problem::{ConfigErrors, Place},
+    section::{Findings, Section, without_numbers},
+    tree::{self, PREFIX, Table},
+    value::{
+        address, choice, count, count_or_zero, duration, duration_or_zero, flag, key_hash, list, money, name,
+        optional, path, rate, share, size, text, url, variable,
+    },
+    *,
+};
+
+const STORES: &[(&str, StoreKind)] = &[("embedded", StoreKind::Embedded), ("memory", StoreKind::Memory)];
+const EMBEDDERS: &[(&str, EmbeddingKind)] =
+    &[("minilm", EmbeddingKind::Minilm), ("openai", EmbeddingKind::Openai)];
+const PRECISIONS: &[(&str, Precision)] = &[("int8", Precision::Int8), ("f32", Precision::F32)];
+const MODES: &[(&str, Mode)] = &[("exact", Mode::Exact), ("static", Mode::Static), ("shadow", Mode::Shadow)];
+const INDEXES: &[(&str, IndexKind)] =
+    &[("auto", IndexKind::Auto), ("scan", IndexKind::Scan), ("hnsw", IndexKind::Hnsw)];
+pub(super) const TIERS: &[(&str, Tier)] =
+    &[("hot", Tier::Hot), ("warm", Tier::Warm), ("cold", Tier::Cold), ("economy", Tier::Economy)];
+
+/// Whether the variables that hold API keys must be set here and now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// The server starts with this configuration.
+    Needed,
+    /// The file is only checked, perhaps for another machine.
+    Elsewhere,
+}
+
+/// What loading made of file and environment.
+pub(super) struct Loaded {
+    pub config: Config,
+    pub findings: Findings,
+}
+
+/// The environment of this process. A variable that is not Unicode arrives mangled, so that one of ours
+/// is reported as malformed rather than overlooked.
+pub fn process_env() -> impl Iterator<Item = (String, String)> {
+    let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
+}
+
+impl Config {
+    /// The defaults, overridden by the file at `path` and that by `PROMPTKEEP_` variables of `env`.
+    ///
+    /// # Errors
+    /// Every problem of both at once; among them variables that hold API keys and are not set.
+    pub fn load(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        let Loaded { config, findings } = load(path, &env.collect(), Secrets::Needed);
+        ConfigErrors::from_problems(findings.problems).map_or(Ok(config), Err)
+    }
+}
+
+/// Reads the file, if any; one that cannot be read counts as empty, and is reported.
+pub(super) fn load(path: Option<&Path>, env: &HashMap<String, String>, secrets: Secrets) -> Loaded {
+    let Some(path) = path else { return load_text("defaults", "", env, secrets) };
+    let file = path.display().to_string();
+    let read = fs::read_to_string(path);
+    let mut loaded = load_text(&file, read.as_deref().unwrap_or_default(), env, secrets);
+    if let Err(cause) = read {
+        loaded.findings.report(&Place::File { file }, "", format!("cannot be read: {cause}"));
+    }
+    loaded
+}
+
+/// Reads `text`, named `file` in problems.
+pub(super) fn load_text(file: &str, text: &str, env: &HashMap<String, String>, secrets: Secrets) -> Loaded {
+    let mut findings = Findings::default();
+    let mut table = tree::parse(file, text, &mut findings.problems);
+    let ours = |name: &&String| !tree::overlay(&mut table, name, &env[name.as_str()]);
+    let ignored: Vec<&String> = env.keys().filter(ours).collect();
+    let config = read(file, table, &mut findings);
+    report_single_underscores(&ignored, &mut findings);
+    let mut loaded = Loaded { config, findings };
+    check::check(&mut loaded, env, secrets);
+    loaded
+}
+
+fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
+    let mut config = Config::default();
+    let place = Place::File { file: file.to_owned() };
+    let mut root = Section::new(String::new(), place, table, findings);
+    let Config { server, store, embedding, cache, routing, upstream, tenants, providers, models } =
+        &mut config;
+    root.nested("server", server, read_server);
+    root.nested("store", store, read_store);
+    root.nested("embedding", embedding, read_embedding);
+    root.nested("cache", cache, read_cache);
+    root.nested("routing", routing, read_routing);
+    root.nested("upstream", upstream, read_upstream);
+    root.each("tenants", tenants, read_tenant);
+    root.each("providers", providers, read_provider);
+    root.each("models", models, read_model);
+    root.finish();
+    config
+}
+
+/// Reads every field of a struct by its own name: `keys!(section, target: Struct { field: reader, … })`.
+/// Fields without a line do not compile.
+macro_rules! keys {
+    ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($nested:ident: $fill:ident)?) => {
+        // Only for the compiler, which knows whether a field is missing here.
+        let $of { $($key: _,)* $($nested: _)? } = &*$target;
+        $($section.take(stringify!($key), &mut $target.$key, $read);)*
+        $($section.nested(stringify!($nested), &mut $target.$nested, $fill);)?
+    };
+}
+
+fn read_server(section: &mut Section<'_>, server: &mut ServerConfig) {
+    keys!(section, server: ServerConfig {
+        grpc_listen: address,
+        http_listen: address,
+        region: name,
+        max_request: size,
+        max_in_flight: count,
+        shutdown_grace: duration_or_zero,
+        log_prompts: flag,
+    });
+}
+
+fn read_store(section: &mut Section<'_>, store: &mut StoreConfig) {
+    keys!(section, store: StoreConfig {
+        kind: choice(STORES),
+        path: path,
+        write_queue: count,
+    });
+}
+
+fn read_embedding(section: &mut Section<'_>, embedding: &mut EmbeddingConfig) {
+    keys!(section, embedding: EmbeddingConfig {
+        kind: choice(EMBEDDERS),
+        model_dir: optional(path),
+        precision: choice(PRECISIONS),
+        threads: count,
+        queue: count,
+        base_url: url,
+        model: text,
+        dimensions: count_or_zero,
+        api_key_env: variable,
+        timeout: duration,
+        batch: count,
+    });
+}
+
+fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
+    keys!(section, cache: CacheConfig {
+        mode: choice(MODES),
+        min_similarity: share,
+        ttl: duration,
+        max_memory: size,
+        max_entries: count,
+    } index: read_index);
+}
+
+fn read_index(section: &mut Section<'_>, index: &mut IndexConfig) {
+    keys!(section, index: IndexConfig {
+        kind: choice(INDEXES),
+        scan_max: count_or_zero,
+        rebuild_at: share,
+    });
+}
+
+fn read_routing(section: &mut Section<'_>, routing: &mut RoutingConfig) {
+    keys!(section, routing: RoutingConfig {
+        default: name,
+        fallback: list(choice(TIERS)),
+    });
+}
+
+fn read_upstream(section: &mut Section<'_>, upstream: &mut UpstreamConfig) {
+    keys!(section, upstream: UpstreamConfig {
+        timeout: duration,
+        connect_timeout: duration,
+        first_token_timeout: duration,
+        idle_timeout: duration,
+        max_answer: size,
+        finish_abandoned: flag,
+    });
+}
+
+fn read_tenant(section: &mut Section<'_>, tenant: &mut TenantConfig) {
+    section.require(&["name"]);
+    keys!(section, tenant: TenantConfig {
+        name: name,
+        api_key_sha256: optional(key_hash),
+        api_key_env: variable,
+        rate_limit: optional(rate),
+        budget_usd_per_day: optional(money),
+        shared_namespaces: list(name),
+    });
+}
+
+fn read_provider(section: &mut Section<'_>, provider: &mut ProviderConfig) {
+    section.require(&["name", "base_url"]);
+    keys!(section, provider: ProviderConfig {
+        name: name,
+        base_url: url,
+        api_key_env: variable,
+        region: text,
+    });
+}
+
+fn read_model(section: &mut Section<'_>, model: &mut ModelConfig) {
+    section.require(&[
+        "id",
+        "provider",
+        "tier",
+        "input_usd_per_mtok",
+        "output_usd_per_mtok",
+        "context_window",
+    ]);
+    keys!(section, model: ModelConfig {
+        id: name,
+        provider: name,
+        tier: choice(TIERS),
+        input_usd_per_mtok: money,
+        output_usd_per_mtok: money,
+        context_window: count,
+    });
+}
+
+/// `PROMPTKEEP_SERVER_REGION` would be ignored in silence: where two underscores would make it a key, say so.
+fn report_single_underscores(ignored: &[&String], findings: &mut Findings) {
+    let known = findings.known.iter().filter(|key| key.contains('.') && !key.contains('['));
+    let variables: HashMap<String, &String> =
+        known.map(|key| (key.replace('.', "_").to_ascii_uppercase(), key)).collect();
+    let mut reports = Vec::new();
+    for name in ignored {
+        let key = name.strip_prefix(PREFIX).and_then(|rest| variables.get(rest));
+        if let Some(key) = key {
+            let meant = key.replace('.', "__").to_ascii_uppercase();
+            reports.push((
+                (*name).clone(),
+                (*key).clone(),
+                format!("ignored; did you mean {PREFIX}{meant}?"),
+            ));
+        }
+    }
+    for (name, key, message) in reports {
+        findings.report(&Place::Variable { name }, &without_numbers(&key), message);
+    }
+}

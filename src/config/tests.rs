@@ -1,0 +1,1 @@
+//! Loading, as operators meet it.
