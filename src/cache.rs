@@ -16,7 +16,7 @@ use std::{
 use quick_cache::{Weighter, sync::Cache as MemoryTier};
 
 use self::{
-    entry::{Entry, Selector},
+    entry::{Entry, EntryId, Selector},
     index::Index,
     invalidations::Invalidations,
 };
@@ -26,7 +26,7 @@ use crate::{
     embed::Embedding,
     key::{CacheKey, Scope},
     metrics::Metrics,
-    store::{Durability, Op, Removed, Store, StoreError},
+    store::{Durability, Op, Store, StoreError},
 };
 
 pub use self::invalidations::Epoch;
@@ -73,7 +73,7 @@ impl Cache {
         Self {
             memory: MemoryTier::with_weighter(expected_entries, config.max_memory, BySize),
             store,
-            index: Index::new(config.index.clone(), dimensions),
+            index: Index::new(&config.index, dimensions),
             invalidations: Invalidations::default(),
             loaded: AtomicBool::new(false),
             embedder: embedder.to_owned(),
@@ -118,6 +118,13 @@ impl Cache {
             }
         }
         candidates
+    }
+
+    /// The live entry with this id.
+    pub async fn find(&self, id: EntryId) -> Option<Arc<Entry>> {
+        let selector = Selector { id: Some(id), ..Selector::default() };
+        let keys = self.timed(Op::Remove, self.store.remove(&selector, true)).await.ok()?;
+        self.get(*keys.first()?).await
     }
 
     /// Whether anything is indexed under `scope`.
@@ -259,15 +266,16 @@ impl Cache {
         }
     }
 
-    fn forget(&self, removed: &[Removed]) {
-        for Removed { scope, key } in removed {
-            self.memory.remove(key);
-            self.index.remove(*scope, *key);
+    fn forget(&self, removed: &[CacheKey]) {
+        for key in removed {
+            if let Some((_, entry)) = self.memory.remove(key) {
+                self.index.remove(entry.scope, *key);
+            }
         }
     }
 
     async fn undo(&self, entry: &Entry) {
-        self.forget(&[Removed { scope: entry.scope, key: entry.key }]);
+        self.forget(&[entry.key]);
         let selector = Selector { key: Some(entry.key), ..Selector::default() };
         // The error is counted; the entry is also marked by the invalidation itself.
         let _ = self.timed(Op::Remove, self.store.remove(&selector, false)).await;

@@ -36,3 +36,15 @@ impl Guard {
         }
     }
 }
+use std::sync::Arc;
+pub struct Candidate { pub entry: Arc<crate::cache::entry::Entry>, pub similarity: f32 }
+pub struct Policy { min: f32 }
+pub enum Decision { Serve { candidate: usize, confidence: f32 }, Refuse { reason: crate::outcome::MissReason, nearest: Option<usize> } }
+impl Policy {
+    pub fn new(c: &crate::config::CacheConfig, cc: &crate::prompt::CacheControl) -> Self { Self { min: c.min_similarity.max(cc.min_similarity.unwrap_or(0.0)) } }
+    pub fn decide(&self, _text: &str, c: &[Candidate]) -> Decision {
+        match c.iter().position(|c| c.similarity >= self.min) { Some(candidate) => Decision::Serve { candidate, confidence: 0.0 }, None => Decision::Refuse { reason: crate::outcome::MissReason::BelowThreshold, nearest: Some(0) } }
+    }
+}
+#[derive(Debug)]
+pub struct Check { pub name: &'static str, pub passed: bool, pub detail: String }

@@ -1,11 +1,13 @@
 //! What callers say of served answers, and the memory of recent replies that makes it meaningful.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
 
 use quick_cache::sync::Cache;
 
-use crate::{cache::entry::EntryId, outcome::Outcome, tenant::Owner};
+use crate::{cache::entry::{Entry, EntryId}, outcome::Outcome, tenant::Owner};
 
 /// Replies remembered; feedback on older ones must name the entry.
 const REPLIES_MAX: usize = 100_000;
@@ -29,7 +31,9 @@ pub struct RequestId(u128);
 #[derive(Clone, Debug)]
 pub struct Served {
     pub owner: Owner,
-    pub outcome: Outcome,
+    pub namespace: String,
+    /// `None` when it is not known, because the entry was named instead of the reply.
+    pub outcome: Option<Outcome>,
     /// The entry that answered, if one did.
     pub entry: Option<EntryId>,
 }
@@ -74,6 +78,16 @@ impl Replies {
 impl Default for Replies {
     fn default() -> Self {
         Self { served: Cache::new(REPLIES_MAX), given: Mutex::default() }
+    }
+}
+
+// === impl Served ===
+
+impl Served {
+    /// When feedback names an entry.
+    pub fn entry(entry: &Entry) -> Self {
+        let (owner, namespace) = (entry.owner.clone(), entry.namespace.clone());
+        Self { owner, namespace, outcome: None, entry: Some(entry.id()) }
     }
 }
 

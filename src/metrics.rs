@@ -197,14 +197,11 @@ impl Metrics {
         if let Some(first_token) = attempt.first_token {
             self.upstream_first_token_seconds.get_or_create(&model).observe(first_token.as_secs_f64());
         }
-    }
-
-    /// Counts the tokens and money of one call.
-    pub fn spent(&self, model: &str, usage: &Usage) {
-        for (direction, n) in [("input", usage.prompt_tokens), ("output", usage.completion_tokens)] {
-            self.tokens.get_or_create(&TokenLabels { model: model.to_owned(), direction }).inc_by(n);
+        let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
+        for (direction, n) in [("input", prompt_tokens), ("output", completion_tokens)] {
+            self.tokens.get_or_create(&TokenLabels { model: attempt.model.clone(), direction }).inc_by(n);
         }
-        self.cost_usd.get_or_create(&ModelLabel { model: model.to_owned() }).inc_by(usage.cost_usd);
+        self.cost_usd.get_or_create(&model).inc_by(cost_usd);
     }
 
     /// Counts feedback on an answer that was served with `outcome`.
@@ -303,7 +300,8 @@ fn gauge(to: &mut Registry, name: &str, help: &str) -> Gauge {
 impl Rpc {
     const ALL: [Self; 4] = [Self::Lookup, Self::Complete, Self::CompleteStream, Self::Store];
 
-    const fn as_str(self) -> &'static str {
+    /// The label used on every surface.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Lookup => "Lookup",
             Self::Complete => "Complete",

@@ -7,35 +7,40 @@ mod explain;
 mod record;
 mod reply;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use self::record::Recorder;
+use arc_swap::ArcSwap;
+
+use self::{asked::Admission, record::Recorder};
 use crate::{
     cache::{
-        Cache, Epoch,
-        entry::{Entry, EntryId, Selector},
+        Cache,
+        entry::{EntryId, Selector},
     },
     config::{CacheConfig, Mode},
-    decide::{Candidate, Decision, Policy},
+    decide::{Candidate, Decision},
     embed::{Embedded, Embedder, Embedding},
     error::Error,
-    feedback::{Replies, RequestId, Served, Subject, Verdict},
-    flight::{Flights, Joined, Leader},
+    feedback::{Replies, Served, Subject, Verdict},
+    flight::{self, Flights, Leader},
     key::CacheKey,
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::{Completion, Delta},
-    stats::Ledger,
-    store::Durability,
+    stats::{Ledger, Sizes, Stats},
+    store::{Durability, StoreError},
     tenant::{Tenant, Tenants},
-    upstream::{Answer, Upstreams},
+    upstream::{Answer, Ask, Upstreams},
 };
 
 pub use self::{
     answering::Answering,
     asked::{Asked, Request},
-    explain::Explanation,
-    reply::{Chunk, Hit, Match, Missed, Reply, Started},
+    explain::{Explained, Explanation},
+    reply::{Bought, Chunk, Hit, Match, Missed, Reply, Source, Started},
 };
 
 /// Entries of a scope that the decision step looks at, nearest first.
@@ -43,26 +48,36 @@ const CANDIDATES: usize = 8;
 
 /// Everything a request needs.
 pub struct Pipeline {
-    pub tenants: Tenants,
+    settings: ArcSwap<Settings>,
+    cache: Arc<Cache>,
+    embedder: Arc<dyn Embedder>,
+    upstreams: Upstreams,
+    metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
+    flights: Arc<Flights<FlightKey, Piece, Landing>>,
+    replies: Replies,
+    admission: Admission,
+}
+
+/// The parts a pipeline is made of.
+pub struct Parts {
+    pub settings: Settings,
     pub cache: Arc<Cache>,
     pub embedder: Arc<dyn Embedder>,
     pub upstreams: Upstreams,
     pub metrics: Arc<Metrics>,
     pub ledger: Arc<Ledger>,
-    config: PipelineConfig,
-    flights: Arc<Flights<FlightKey, Piece, Landing>>,
-    replies: Replies,
-    admission: asked::Admission,
 }
 
-/// What the pipeline takes from the configuration.
-#[derive(Clone, Debug)]
-pub struct PipelineConfig {
+/// What a reload can change. A request keeps those it was admitted with.
+#[derive(Debug)]
+pub struct Settings {
+    pub tenants: Tenants,
     pub cache: CacheConfig,
     /// `routing.default`
     pub default_model: String,
     /// `upstream.timeout`
-    pub timeout: std::time::Duration,
+    pub timeout: Duration,
     /// `upstream.finish_abandoned`
     pub finish_abandoned: bool,
     /// `server.max_in_flight`
@@ -76,17 +91,17 @@ struct FlightKey(CacheKey, u64);
 /// A piece of an answer being produced.
 #[derive(Clone, Debug)]
 enum Piece {
-    Started { model: String, tier: String },
+    Started { model: String, tier: &'static str },
     Delta(Delta),
 }
 
 /// How a flight ends well.
 #[derive(Clone, Debug)]
 enum Landing {
-    /// A near-duplicate answers.
+    /// The cache answers after all: a near-duplicate, or an exact repeat kept a moment ago.
     Hit(Hit),
     /// A model answered.
-    Bought(Arc<reply::Bought>),
+    Bought(Arc<Bought>),
 }
 
 /// What the cache says about a prompt that is no exact repeat.
@@ -95,45 +110,62 @@ enum Judged {
     Miss(Missed, Option<Embedding>),
 }
 
-// === impl Pipeline ===
+// === impl Pipeline: the calls ===
 
 impl Pipeline {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { settings, cache, embedder, upstreams, metrics, ledger } = parts;
+        Self {
+            settings: ArcSwap::from_pointee(settings),
+            cache,
+            embedder,
+            upstreams,
+            metrics,
+            ledger,
+            flights: Arc::default(),
+            replies: Replies::default(),
+            admission: Admission::default(),
+        }
+    }
+
     /// Answers from the cache alone.
     ///
     /// # Errors
-    /// Only for what is wrong with the request; a miss is a reply.
+    /// Only for what is wrong with the request or over a limit; a miss is a reply.
     pub async fn lookup(&self, request: Request) -> Result<Result<Hit, Missed>, Error> {
         let mut record = Recorder::start(self, Rpc::Lookup, request.namespace());
         let asked = self.admit(request)?;
-        if let Some(hit) = self.exact(&asked).await {
-            record.hit(Outcome::Exact, self.saved(&asked, &hit));
-            return Ok(Ok(hit));
-        }
-        match self.judge(&asked).await {
+        let judged = match self.exact(&asked).await {
+            Some(hit) => Judged::Hit(hit),
+            None => self.judge(&asked).await,
+        };
+        Ok(match judged {
             Judged::Hit(hit) => {
-                record.hit(Outcome::Semantic, self.saved(&asked, &hit));
-                Ok(Ok(hit))
+                record.finish(hit.outcome, None, self.saved(&asked, &hit.entry.completion));
+                Ok(hit)
             }
             Judged::Miss(missed, _) => {
-                record.miss(Outcome::Miss, missed.reason);
-                Ok(Err(missed))
+                record.finish(Outcome::Miss, Some(missed.reason), 0.0);
+                Err(missed)
             }
-        }
+        })
     }
 
     /// Answers from the cache, else from a model. The answer comes piece by piece or, through
     /// [`Answering::whole`], at once. Dropping it stops the model call unless others wait for it too.
     ///
     /// # Errors
-    /// For what is wrong with the request; what goes wrong later comes from [`Answering`].
+    /// For what is wrong with the request or over a limit; what goes wrong later comes from
+    /// [`Answering`].
     pub async fn complete(self: &Arc<Self>, rpc: Rpc, request: Request) -> Result<Answering, Error> {
         let record = Recorder::start(self, rpc, request.namespace());
         let asked = Arc::new(self.admit(request)?);
         if let Some(hit) = self.exact(&asked).await {
-            return Ok(Answering::of_hit(Arc::clone(self), asked, record.owned(), hit));
+            return Ok(Answering::of_hit(Arc::clone(self), asked, record, hit));
         }
-        let flight = self.join(&asked);
-        Ok(Answering::of_flight(Arc::clone(self), asked, record.owned(), flight))
+        let joined = self.join(&asked);
+        Ok(Answering::of_flight(Arc::clone(self), asked, record, joined))
     }
 
     /// Keeps a completion that the caller got by itself. It is durable when this returns.
@@ -145,14 +177,11 @@ impl Pipeline {
         let mut record = Recorder::start(self, Rpc::Store, request.namespace());
         let asked = self.admit(request)?;
         if !completion.is_complete() {
-            return Err(Error::invalid(
-                "completion.finish_reason",
-                "only complete, non-empty answers are kept: must be stop or tool_calls",
-            ));
+            return Err(Error::invalid("completion", "only complete answers are kept: not empty, finish_reason stop or tool_calls"));
         }
         let embedding = self.embed(&asked).await.ok();
         self.keep(&asked, completion, embedding, Durability::Durable).await.map_err(|_| Error::StoreUnavailable)?;
-        record.finish(Outcome::Bypass);
+        record.finish(Outcome::Bypass, None, 0.0);
         Ok(asked.key.into())
     }
 
@@ -161,19 +190,20 @@ impl Pipeline {
     /// # Errors
     /// [`Error::StoreUnavailable`] when the removal is not durable.
     pub async fn invalidate(&self, tenant: &Tenant, mut selector: Selector, dry_run: bool) -> Result<u64, Error> {
-        selector.owners = tenant.visible_owners(selector.namespace.as_deref());
+        selector.owners = tenant.owners_visible(selector.namespace.as_deref());
         self.cache.invalidate(&selector, dry_run).await.map_err(|_| Error::StoreUnavailable)
     }
 
     /// Records what a caller says of an answer; whether it is news.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when neither id is known to this tenant.
+    /// [`Error::NotFound`] when the tenant was served no such answer.
     pub async fn feedback(&self, tenant: &Tenant, subject: Subject, verdict: Verdict) -> Result<bool, Error> {
         let served = match subject {
-            Subject::Reply(id) => self.replies.get(id).filter(|served| tenant.may_see(&served.owner)),
-            Subject::Entry(id) => self.served_entry(tenant, id).await,
+            Subject::Reply(id) => self.replies.get(id),
+            Subject::Entry(id) => self.cache.find(id).await.map(|entry| Served::entry(&entry)),
         };
+        let served = served.filter(|served| tenant.sees(&served.owner, &served.namespace));
         let served = served.ok_or(Error::NotFound("request_id or entry_id"))?;
         let news = self.replies.record(subject, verdict);
         if news {
@@ -183,7 +213,26 @@ impl Pipeline {
         Ok(news)
     }
 
-    // --- the steps, in order ---
+    /// The server's numbers, since the start or of the last `window`, of one namespace or all.
+    pub fn stats(&self, window: Option<Duration>, namespace: Option<&str>) -> Stats {
+        let (entries, index_vectors) = self.cache.sizes();
+        self.ledger.stats(window, namespace, Sizes { entries, index_vectors: index_vectors as u64 })
+    }
+
+    /// Takes a reloaded configuration for the requests that come from here on.
+    pub fn reload(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// The configuration in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+}
+
+// === impl Pipeline: the steps, in order ===
+
+impl Pipeline {
 
     /// An identical prompt answered before, still fresh enough.
     async fn exact(&self, asked: &Asked) -> Option<Hit> {
@@ -197,8 +246,8 @@ impl Pipeline {
     /// Follows the identical prompt that is being answered, or starts answering this one.
     fn join(self: &Arc<Self>, asked: &Arc<Asked>) -> answering::Joined {
         match self.flights.join(FlightKey(asked.key, asked.flight_salt())) {
-            Joined::Follow(follower) => answering::Joined { follower, led: false },
-            Joined::Lead(leader, follower) => {
+            flight::Joined::Follow(follower) => answering::Joined { follower, led: false },
+            flight::Joined::Lead(leader, follower) => {
                 tokio::spawn(Arc::clone(self).lead(Arc::clone(asked), leader));
                 answering::Joined { follower, led: true }
             }
@@ -209,7 +258,7 @@ impl Pipeline {
     async fn lead(self: Arc<Self>, asked: Arc<Asked>, leader: Leader<FlightKey, Piece, Landing>) {
         let landed = tokio::select! {
             landed = self.land(&asked, &leader) => landed,
-            () = leader.abandoned(), if !self.config.finish_abandoned => return,
+            () = leader.abandoned(), if !asked.settings.finish_abandoned => return,
         };
         leader.end(landed);
     }
@@ -224,8 +273,8 @@ impl Pipeline {
             Judged::Hit(hit) => return Ok(Landing::Hit(hit)),
             Judged::Miss(missed, embedding) => (missed, embedding),
         };
-        let answer = self.open_upstream(asked).await?;
-        let bought = self.relay(asked, answer, missed, leader).await?;
+        let answer = self.open(asked, embedding.as_ref()).await?;
+        let bought = self.relay(answer, missed, leader).await?;
         if !asked.cache.no_store && bought.completion.is_complete() {
             // A store that does not take it costs the next caller time, not this one its answer.
             let _ = self.keep(asked, bought.completion.clone(), embedding, Durability::Queued).await;
@@ -250,7 +299,7 @@ impl Pipeline {
 
     /// The vector of the last user text.
     async fn embed(&self, asked: &Asked) -> Result<Embedding, MissReason> {
-        if self.config.cache.mode == Mode::Exact {
+        if asked.settings.cache.mode == Mode::Exact {
             return Err(MissReason::Disabled);
         }
         let text = asked.prompt.fuzzy_text().ok_or(MissReason::NotText)?;
@@ -280,8 +329,8 @@ impl Pipeline {
     /// Whether one of them may answer.
     fn decide(&self, asked: &Asked, mut candidates: Vec<Candidate>, embedding: Embedding) -> Judged {
         let text = asked.prompt.fuzzy_text().unwrap_or_default();
-        match self.policy(asked).decide(text, &candidates) {
-            Decision::Serve { candidate, confidence } if self.config.cache.mode != Mode::Shadow => {
+        match asked.policy().decide(text, &candidates) {
+            Decision::Serve { candidate, confidence } if asked.settings.cache.mode != Mode::Shadow => {
                 Judged::Hit(Hit::semantic(candidates.swap_remove(candidate), confidence))
             }
             Decision::Serve { candidate, .. } => {
@@ -298,38 +347,25 @@ impl Pipeline {
     }
 
     /// Calls the models until one begins to answer.
-    async fn open_upstream(&self, asked: &Asked) -> Result<Answer, Error> {
+    async fn open(&self, asked: &Asked, embedding: Option<&Embedding>) -> Result<Answer, Error> {
         self.check_budget(asked)?;
-        let opened = self.upstreams.open(&asked.prompt, asked.deadline).await;
-        if let Err(error) = &opened {
-            self.count_attempts(asked, error.attempts());
-        }
-        opened
+        let ask = Ask::new(&asked.prompt, asked.deadline).embedding(embedding).on_attempt(self.bookkeeper(asked));
+        self.upstreams.open(ask).await
     }
 
     /// Hands the answer on as it comes. The first token is on its way before anything else is done.
     async fn relay(
         &self,
-        asked: &Asked,
         mut answer: Answer,
         missed: Missed,
         leader: &Leader<FlightKey, Piece, Landing>,
-    ) -> Result<reply::Bought, Error> {
-        leader.push(Piece::Started { model: answer.model().to_owned(), tier: answer.tier().to_owned() });
-        let broken = loop {
-            match answer.next().await {
-                Ok(Some(delta)) => leader.push(Piece::Delta(delta)),
-                Ok(None) => break None,
-                Err(error) => break Some(error),
-            }
-        };
-        let (completion, attempts) = answer.finish();
-        self.count_attempts(asked, &attempts);
-        self.count_spending(asked, &completion);
-        match broken {
-            Some(error) => Err(error),
-            None => Ok(reply::Bought { completion, attempts, missed }),
+    ) -> Result<Bought, Error> {
+        leader.push(Piece::Started { model: answer.model().to_owned(), tier: answer.tier().as_str() });
+        while let Some(delta) = answer.next().await? {
+            leader.push(Piece::Delta(delta));
         }
+        let (completion, attempts) = answer.finish();
+        Ok(Bought { completion, attempts, missed })
     }
 
     /// Memory, index and store; other callers find it from here on.
@@ -339,8 +375,8 @@ impl Pipeline {
         completion: Completion,
         embedding: Option<Embedding>,
         durability: Durability,
-    ) -> Result<(), crate::store::StoreError> {
-        let entry = asked.entry(completion, embedding, self.embedder.name(), &self.config.cache);
+    ) -> Result<(), StoreError> {
+        let entry = asked.entry(completion, embedding, self.embedder.name());
         self.cache.keep(entry, durability, asked.epoch).await
     }
 }

@@ -10,6 +10,7 @@ use std::{
 use hdrhistogram::Histogram;
 
 use crate::{
+    feedback::Verdict,
     outcome::{MissReason, Outcome},
     prompt::Usage,
     upstream::{Attempt, AttemptResult},
@@ -36,6 +37,28 @@ pub struct Observation<'a> {
     pub saved_usd: f64,
 }
 
+/// What `GetStats` tells.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    pub uptime: Duration,
+    /// The time that `tally` covers.
+    pub window: Duration,
+    pub tally: Tally,
+    /// Since the start.
+    pub models: BTreeMap<String, ModelTally>,
+    /// Since the start, by verdict.
+    pub feedback: BTreeMap<&'static str, u64>,
+    pub store_errors: u64,
+    pub sizes: Sizes,
+}
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    pub entries: u64,
+    pub index_vectors: u64,
+}
+
 /// Counts everything, in memory.
 pub struct Ledger {
     started: Instant,
@@ -50,6 +73,8 @@ struct Books {
     minutes: VecDeque<(u64, Tally)>,
     namespaces: HashMap<String, Tally>,
     models: BTreeMap<String, ModelTally>,
+    feedback: BTreeMap<&'static str, u64>,
+    store_errors: u64,
 }
 
 /// Sums over some requests.
@@ -94,57 +119,63 @@ impl Ledger {
         Self { started: Instant::now(), books: Mutex::default() }
     }
 
-    /// Time since the start.
-    pub fn uptime(&self) -> Duration {
-        self.started.elapsed()
-    }
-
     /// Counts a finished request.
     pub fn request(&self, seen: &Observation<'_>) {
         let minute = self.minute();
         self.books().each(minute, Some(seen.namespace), |tally| tally.request(seen));
     }
 
-    /// Counts one call of one model.
-    pub fn attempt(&self, attempt: &Attempt) {
+    /// Counts one call of one model, made for `namespace`.
+    pub fn attempt(&self, namespace: &str, attempt: &Attempt) {
+        let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
+        let minute = self.minute();
         let mut books = self.books();
+        books.each(minute, Some(namespace), |tally| tally.cost_usd += cost_usd);
         let model = books.model(&attempt.model, &attempt.tier);
         model.calls += 1;
         model.errors += u64::from(attempt.result != AttemptResult::Ok);
+        model.prompt_tokens += prompt_tokens;
+        model.completion_tokens += completion_tokens;
+        model.cost_usd += cost_usd;
     }
 
-    /// Counts the tokens and money of one call, made for `namespace`.
-    pub fn spent(&self, namespace: &str, model: &str, tier: &str, usage: &Usage) {
-        let minute = self.minute();
-        let mut books = self.books();
-        books.each(minute, Some(namespace), |tally| tally.cost_usd += usage.cost_usd);
-        let model = books.model(model, tier);
-        model.prompt_tokens += usage.prompt_tokens;
-        model.completion_tokens += usage.completion_tokens;
-        model.cost_usd += usage.cost_usd;
+    /// Counts feedback.
+    pub fn feedback(&self, verdict: Verdict) {
+        *self.books().feedback.entry(verdict.as_str()).or_default() += 1;
     }
 
-    /// Sums since the start.
-    pub fn total(&self) -> Tally {
-        self.books().total.clone()
+    /// Counts a failed operation of the store.
+    pub fn store_error(&self) {
+        self.books().store_errors += 1;
     }
 
-    /// Sums of one namespace since the start; empty when it is unknown.
-    pub fn namespace(&self, name: &str) -> Tally {
-        self.books().namespaces.get(name).cloned().unwrap_or_default()
+    /// The numbers since the start or of the last `window` (to the minute), of one namespace or all. A
+    /// namespace is counted since the start only.
+    pub fn stats(&self, window: Option<Duration>, namespace: Option<&str>, sizes: Sizes) -> Stats {
+        let uptime = self.started.elapsed();
+        let covered = window.filter(|_| namespace.is_none());
+        let tally = match (namespace, covered) {
+            (Some(name), _) => self.books().namespaces.get(name).cloned().unwrap_or_default(),
+            (None, Some(window)) => self.window(window),
+            (None, None) => self.books().total.clone(),
+        };
+        let books = self.books();
+        Stats {
+            uptime,
+            window: covered.map_or(uptime, |window| window.min(uptime)),
+            tally,
+            models: books.models.clone(),
+            feedback: books.feedback.clone(),
+            store_errors: books.store_errors,
+            sizes,
+        }
     }
 
-    /// Sums of the last `window`, to the minute.
-    pub fn window(&self, window: Duration) -> Tally {
+    fn window(&self, window: Duration) -> Tally {
         let first = self.minute().saturating_sub(window.as_secs().div_ceil(60));
         let books = self.books();
         let recent = books.minutes.iter().filter(|(minute, _)| *minute >= first);
         recent.fold(Tally::default(), |sum, (_, tally)| sum.plus(tally))
-    }
-
-    /// Sums by model since the start.
-    pub fn models(&self) -> BTreeMap<String, ModelTally> {
-        self.books().models.clone()
     }
 
     fn minute(&self) -> u64 {
@@ -312,8 +343,22 @@ mod tests {
         let miss = Observation { outcome: Outcome::Upstream, reason: Some(MissReason::ScopeEmpty), saved_usd: 0.0, ..hit(7) };
         ledger.request(&miss);
         let usage = Usage { prompt_tokens: 10, completion_tokens: 5, cost_usd: 0.5, estimated: false };
-        ledger.spent("support", "m", "hot", &usage);
-        for tally in [ledger.total(), ledger.window(Duration::from_secs(60)), ledger.namespace("support")] {
+        let attempt = Attempt {
+            model: "m".to_owned(),
+            tier: "hot".to_owned(),
+            provider: "p".to_owned(),
+            result: AttemptResult::Ok,
+            reason: crate::upstream::AttemptReason::Routed,
+            elapsed: Duration::from_secs(1),
+            first_token: None,
+            usage,
+        };
+        ledger.attempt("support", &attempt);
+        let minute = Duration::from_secs(60);
+        for (window, namespace) in [(None, None), (Some(minute), None), (None, Some("support"))] {
+            let stats = ledger.stats(window, namespace, Sizes::default());
+            assert_eq!(stats.models["m"].prompt_tokens, 10);
+            let tally = stats.tally;
             assert_eq!(tally.requests[Outcome::Exact as usize], 100);
             assert_eq!(tally.misses["scope_empty"], 1);
             assert!((tally.hit_ratio() - 100.0 / 101.0).abs() < 1e-9);
@@ -322,7 +367,6 @@ mod tests {
             let p50 = tally.latency[Outcome::Exact as usize].quantile_ms(0.5);
             assert!((46.0..=54.0).contains(&p50), "{p50}");
         }
-        assert_eq!(ledger.models()["m"].prompt_tokens, 10);
     }
 
     #[test]
@@ -332,7 +376,9 @@ mod tests {
             let name = n.to_string();
             ledger.request(&Observation { namespace: &name, ..hit(1) });
         }
-        assert_eq!(ledger.total().requests[Outcome::Exact as usize], NAMESPACES_MAX as u64 + 10);
-        assert_eq!(ledger.namespace(&(NAMESPACES_MAX + 5).to_string()).requests[Outcome::Exact as usize], 0);
+        let requests = |namespace| ledger.stats(None, namespace, Sizes::default()).tally.requests[Outcome::Exact as usize];
+        assert_eq!(requests(None), NAMESPACES_MAX as u64 + 10);
+        assert_eq!(requests(Some("1")), 1);
+        assert_eq!(requests(Some(&(NAMESPACES_MAX + 5).to_string())), 0);
     }
 }

@@ -83,7 +83,11 @@ impl Answering {
         if self.ready.is_empty() && !matches!(self.source, AnswerSource::Exhausted) {
             match self.advance().await {
                 Event::Piece(piece) => self.pass_on(piece),
-                Event::End(landed) => self.land(landed?),
+                Event::End(Ok(landed)) => self.land(landed),
+                Event::End(Err(error)) => {
+                    self.source = AnswerSource::Exhausted;
+                    return Err(error);
+                }
             }
         }
         let chunk = self.ready.pop_front();
@@ -141,7 +145,7 @@ impl Answering {
                 outcome: self.bought_outcome(),
                 matched: None,
                 model,
-                tier,
+                tier: tier.to_owned(),
             }),
         });
     }
@@ -185,8 +189,7 @@ impl Answering {
             }
         };
         self.source = AnswerSource::Exhausted;
-        let served = Served { owner: self.asked.owner.clone(), outcome: reply.outcome, entry: reply.entry_id() };
-        self.pipeline.replies.remember(reply.id, served);
+        self.pipeline.replies.remember(reply.id, self.served(&reply));
         self.record.finish(reply.outcome, reply.reason, reply.saved_usd);
         reply
     }
@@ -200,6 +203,11 @@ impl Answering {
             saved_usd: self.pipeline.saved(&self.asked, &hit.entry.completion),
             answer: Source::Entry(Arc::clone(&hit.entry)),
         }
+    }
+
+    fn served(&self, reply: &Reply) -> Served {
+        let (owner, namespace) = (self.asked.owner.clone(), self.asked.prompt.namespace.clone());
+        Served { owner, namespace, outcome: Some(reply.outcome), entry: reply.entry_id() }
     }
 
     fn bought_outcome(&self) -> Outcome {

@@ -79,7 +79,7 @@ impl Pipeline {
         tenant.check_rate(std::time::Instant::now()).inspect_err(|_| self.metrics.shed(Shed::Rate))?;
         prompt.validate()?;
         cache.validate()?;
-        self.fill_defaults(&settings, &mut prompt)?;
+        fill_defaults(&settings, &mut prompt);
         let owner = tenant.owner(&prompt.namespace);
         let (key, scope) = key::of(&owner, &prompt);
         let deadline = deadline.unwrap_or_else(|| Instant::now() + settings.timeout);
@@ -87,19 +87,28 @@ impl Pipeline {
         Ok(Asked { id, tenant, owner, prompt, cache, deadline, key, scope, epoch, settings, _place: place })
     }
 
+    /// The key of `prompt` when `tenant` asks it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] as for a request.
+    pub fn key_of(&self, tenant: &Tenant, mut prompt: Prompt) -> Result<CacheKey, Error> {
+        prompt.validate()?;
+        fill_defaults(&self.settings(), &mut prompt);
+        Ok(key::of(&tenant.owner(&prompt.namespace), &prompt).0)
+    }
+
     /// Stops a tenant that has spent its day's money before the next model call.
     pub(super) fn check_budget(&self, asked: &Asked) -> Result<(), Error> {
         asked.tenant.check_budget(SystemTime::now()).inspect_err(|_| self.metrics.shed(Shed::Budget))
     }
+}
 
-    fn fill_defaults(&self, settings: &Settings, prompt: &mut Prompt) -> Result<(), Error> {
-        if prompt.namespace.is_empty() {
-            DEFAULT_NAMESPACE.clone_into(&mut prompt.namespace);
-        }
-        if prompt.model.is_empty() {
-            prompt.model.clone_from(&settings.default_model);
-        }
-        self.upstreams.check_model(&prompt.model)
+fn fill_defaults(settings: &Settings, prompt: &mut Prompt) {
+    if prompt.namespace.is_empty() {
+        DEFAULT_NAMESPACE.clone_into(&mut prompt.namespace);
+    }
+    if prompt.model.is_empty() {
+        prompt.model.clone_from(&settings.default_model);
     }
 }
 

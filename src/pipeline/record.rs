@@ -96,26 +96,22 @@ impl Drop for Recorder {
 // === impl Pipeline ===
 
 impl Pipeline {
-    /// Counts the calls of one chain.
-    pub(super) fn count_attempts(&self, attempts: &[Attempt]) {
-        for attempt in attempts {
-            self.metrics.attempt(attempt);
-            self.ledger.attempt(attempt);
+    /// Counts every model call made for `asked`, however it ends and whoever reads its answer.
+    pub(super) fn bookkeeper(&self, asked: &Asked) -> impl Fn(&Attempt) + Send + Sync + 'static {
+        let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
+        let (tenant, namespace) = (Arc::clone(&asked.tenant), asked.prompt.namespace.clone());
+        move |attempt| {
+            metrics.attempt(attempt);
+            ledger.attempt(&namespace, attempt);
+            tenant.spend(SystemTime::now(), attempt.usage.cost_usd);
         }
-    }
-
-    /// Counts what one answer cost, whoever reads it.
-    pub(super) fn count_spending(&self, asked: &Asked, completion: &Completion) {
-        let Completion { model, tier, usage, .. } = completion;
-        self.metrics.spent(model, usage);
-        self.ledger.spent(&asked.prompt.namespace, model, tier, usage);
-        asked.tenant.spend(SystemTime::now(), usage.cost_usd);
     }
 
     /// What a hit saves: its tokens at the price of the model that would have been asked, or at its own
     /// where none would.
     pub(super) fn saved(&self, asked: &Asked, completion: &Completion) -> f64 {
-        let routed = self.upstreams.price_of_route(&asked.prompt, completion.usage);
-        routed.unwrap_or(completion.usage.cost_usd)
+        let routed = self.upstreams.route(&asked.prompt, None);
+        let priced = routed.and_then(|route| self.upstreams.price(&route.model, completion.usage));
+        priced.unwrap_or(completion.usage).cost_usd
     }
 }
