@@ -26,6 +26,7 @@ use crate::{
     embed::Embedding,
     key::{CacheKey, Scope},
     metrics::Metrics,
+    stats::Ledger,
     store::{Durability, Op, Store, StoreError},
 };
 
@@ -52,6 +53,7 @@ pub struct Cache {
     embedder: String,
     max_entries: u64,
     metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
 }
 
 #[derive(Clone)]
@@ -67,6 +69,7 @@ impl Cache {
         store: Arc<dyn Store>,
         (embedder, dimensions): (&str, usize),
         metrics: Arc<Metrics>,
+        ledger: Arc<Ledger>,
     ) -> Self {
         // Only sizes the first allocation; the bound is the weight.
         let expected_entries = usize::try_from(config.max_memory / 4096).unwrap_or(usize::MAX).min(100_000);
@@ -79,6 +82,7 @@ impl Cache {
             embedder: embedder.to_owned(),
             max_entries: config.max_entries,
             metrics,
+            ledger,
         }
     }
 
@@ -281,11 +285,18 @@ impl Cache {
         let _ = self.timed(Op::Remove, self.store.remove(&selector, false)).await;
     }
 
-    async fn timed<T>(&self, op: Op, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn timed<T>(
+        &self,
+        op: Op,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let started = Instant::now();
         let result = call.await;
         self.metrics.store(op, started, result.is_err());
-        result.inspect_err(|error| tracing::warn!(op = op.as_str(), error = %error, "store failed"))
+        result.inspect_err(|error| {
+            self.ledger.store_error();
+            tracing::warn!(op = op.as_str(), %error, "store failed");
+        })
     }
 }
 

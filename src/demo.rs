@@ -1,1 +1,6 @@
 //! The demo.
+pub struct Options {
+    pub requests: Option<usize>,
+    pub exit: bool,
+    pub json: bool,
+}

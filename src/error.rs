@@ -51,7 +51,7 @@ impl Error {
     }
 
     /// An [`Error::Internal`].
-    pub fn internal(cause: &impl ToString) -> Self {
+    pub fn internal(cause: &(impl ToString + ?Sized)) -> Self {
         Self::Internal { cause: cause.to_string() }
     }
 

@@ -7,7 +7,11 @@ use std::{
 
 use quick_cache::sync::Cache;
 
-use crate::{cache::entry::{Entry, EntryId}, outcome::Outcome, tenant::Owner};
+use crate::{
+    cache::entry::{Entry, EntryId},
+    outcome::Outcome,
+    tenant::Owner,
+};
 
 /// Replies remembered; feedback on older ones must name the entry.
 const REPLIES_MAX: usize = 100_000;

@@ -153,7 +153,9 @@ impl<P: Clone, E: Clone> Follower<P, E> {
                 return event;
             }
             if self.progress.changed().await.is_err() {
-                return self.ready().unwrap_or_else(|| Event::End(Err(Error::internal("flight without an end"))));
+                return self
+                    .ready()
+                    .unwrap_or_else(|| Event::End(Err(Error::internal("flight without an end"))));
             }
         }
     }
@@ -174,7 +176,9 @@ mod tests {
 
     type Texts = Flights<u8, &'static str, &'static str>;
 
-    fn lead(flights: &Arc<Texts>) -> (Leader<u8, &'static str, &'static str>, Follower<&'static str, &'static str>) {
+    fn lead(
+        flights: &Arc<Texts>,
+    ) -> (Leader<u8, &'static str, &'static str>, Follower<&'static str, &'static str>) {
         match flights.join(1) {
             Joined::Lead(leader, follower) => (leader, follower),
             Joined::Follow(_) => panic!("a flight is under way"),
@@ -188,7 +192,9 @@ mod tests {
         }
     }
 
-    async fn all(mut follower: Follower<&'static str, &'static str>) -> (Vec<&'static str>, Result<&'static str, Error>) {
+    async fn all(
+        mut follower: Follower<&'static str, &'static str>,
+    ) -> (Vec<&'static str>, Result<&'static str, Error>) {
         let mut pieces = Vec::new();
         loop {
             match follower.next().await {

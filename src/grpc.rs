@@ -1,5 +1,6 @@
 //! The gRPC door: decodes, checks, calls the pipeline, encodes. Holds no cache or upstream logic.
 
+pub mod codec;
 mod decode;
 mod encode;
 
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
-use self::proto::prompt_cache_server::PromptCache;
+use self::proto::prompt_cache_server::{PromptCache, PromptCacheServer};
 use crate::{
     cache::entry::Selector,
     error::Error,
@@ -31,10 +32,15 @@ pub mod proto {
 /// and its status would not say what we were waiting for.
 const REPLY_MARGIN: Duration = Duration::from_millis(2);
 
-/// The service.
+/// The service as tonic knows it.
+pub type Service = PromptCacheServer<Door>;
+
+/// What the service calls.
 #[derive(Clone)]
 pub struct Door {
     pipeline: Arc<Pipeline>,
+    /// Largest request, in bytes.
+    max_request: usize,
 }
 
 /// What the caller's metadata says.
@@ -43,14 +49,28 @@ struct Caller {
     deadline: Option<Instant>,
 }
 
+/// The service in front of `pipeline`. Requests above `max_request` bytes are refused.
+pub fn service(pipeline: Arc<Pipeline>, max_request: usize) -> Service {
+    // Somewhat larger ones are read, so that the refusal can say which key to change.
+    let readable = max_request.saturating_mul(2);
+    PromptCacheServer::new(Door { pipeline, max_request })
+        .max_decoding_message_size(readable)
+        .max_encoding_message_size(usize::MAX)
+}
+
+/// Lets clients such as grpcurl ask for the contract.
+pub fn reflection()
+-> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptors were made by our own build")
+}
+
 // === impl Door ===
 
 impl Door {
-    /// A door to `pipeline`.
-    pub fn new(pipeline: Arc<Pipeline>) -> Self {
-        Self { pipeline }
-    }
-
     fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Error> {
         let tenant = self.pipeline.settings().tenants.authenticate(bearer(metadata))?;
         let deadline = timeout(metadata).map(|left| Instant::now() + left.saturating_sub(REPLY_MARGIN));
@@ -64,6 +84,7 @@ impl Door {
         cache: Option<proto::CacheControl>,
     ) -> Result<pipeline::Request, Error> {
         let Caller { tenant, deadline } = self.caller(metadata)?;
+        decode::check_size(prompt.as_ref(), self.max_request)?;
         let prompt = decode::prompt("prompt", prompt)?;
         Ok(pipeline::Request { tenant, prompt, cache: decode::cache_control(cache)?, deadline })
     }
@@ -104,7 +125,10 @@ impl PromptCache for Door {
         Ok(Response::new(Box::pin(chunks(answering))))
     }
 
-    async fn store(&self, request: Request<proto::StoreRequest>) -> Result<Response<proto::StoreResponse>, Status> {
+    async fn store(
+        &self,
+        request: Request<proto::StoreRequest>,
+    ) -> Result<Response<proto::StoreResponse>, Status> {
         let (metadata, _, proto::StoreRequest { prompt, completion, cache }) = request.into_parts();
         let request = self.request(&metadata, prompt, cache)?;
         let entry_id = self.pipeline.store(request, decode::completion(completion)?).await?.to_string();

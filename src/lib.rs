@@ -24,8 +24,8 @@ pub mod store;
 pub mod tenant;
 pub mod upstream;
 
-pub mod metrics;
 pub mod feedback;
+pub mod metrics;
 pub mod outcome;
 pub mod stats;
 

@@ -22,8 +22,8 @@ use crate::{
 
 /// Upper bounds in seconds: three a decade from 10 µs, where a memory hit is, to 60 s.
 const SECONDS: [f64; 21] = [
-    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
-    60.0,
+    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+    10.0, 30.0, 60.0,
 ];
 
 type Dollars = Counter<f64, AtomicU64>;
@@ -129,7 +129,8 @@ impl Metrics {
         let mut to = Registry::with_prefix("promptkeep");
         let requests = family(&mut to, "requests", "Requests by call and outcome");
         let request_seconds = seconds_by(&mut to, "request_seconds", "Time to the whole answer");
-        let first_token_seconds = seconds_by(&mut to, "first_token_seconds", "Time to the first token of a streamed answer");
+        let first_token_seconds =
+            seconds_by(&mut to, "first_token_seconds", "Time to the first token of a streamed answer");
         let saved_usd = family(&mut to, "saved_usd", "US dollars not spent, by the kind of hit");
         let label = |outcome: Outcome| OutcomeLabel { outcome: outcome.as_str() };
         let labels =

@@ -21,7 +21,7 @@ use crate::{
         entry::{EntryId, Selector},
     },
     config::{CacheConfig, Mode},
-    decide::{Candidate, Decision},
+    decide::{self, Candidate, Decision},
     embed::{Embedded, Embedder, Embedding},
     error::Error,
     feedback::{Replies, Served, Subject, Verdict},
@@ -39,7 +39,7 @@ use crate::{
 pub use self::{
     answering::Answering,
     asked::{Asked, Request},
-    explain::{Explained, Explanation},
+    explain::Explanation,
     reply::{Bought, Chunk, Hit, Match, Missed, Reply, Source, Started},
 };
 
@@ -177,10 +177,15 @@ impl Pipeline {
         let mut record = Recorder::start(self, Rpc::Store, request.namespace());
         let asked = self.admit(request)?;
         if !completion.is_complete() {
-            return Err(Error::invalid("completion", "only complete answers are kept: not empty, finish_reason stop or tool_calls"));
+            return Err(Error::invalid(
+                "completion",
+                "only complete answers are kept: not empty, finish_reason stop or tool_calls",
+            ));
         }
         let embedding = self.embed(&asked).await.ok();
-        self.keep(&asked, completion, embedding, Durability::Durable).await.map_err(|_| Error::StoreUnavailable)?;
+        self.keep(&asked, completion, embedding, Durability::Durable)
+            .await
+            .map_err(|_| Error::StoreUnavailable)?;
         record.finish(Outcome::Bypass, None, 0.0);
         Ok(asked.key.into())
     }
@@ -189,7 +194,12 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Error::StoreUnavailable`] when the removal is not durable.
-    pub async fn invalidate(&self, tenant: &Tenant, mut selector: Selector, dry_run: bool) -> Result<u64, Error> {
+    pub async fn invalidate(
+        &self,
+        tenant: &Tenant,
+        mut selector: Selector,
+        dry_run: bool,
+    ) -> Result<u64, Error> {
         selector.owners = tenant.owners_visible(selector.namespace.as_deref());
         self.cache.invalidate(&selector, dry_run).await.map_err(|_| Error::StoreUnavailable)
     }
@@ -233,7 +243,6 @@ impl Pipeline {
 // === impl Pipeline: the steps, in order ===
 
 impl Pipeline {
-
     /// An identical prompt answered before, still fresh enough.
     async fn exact(&self, asked: &Asked) -> Option<Hit> {
         if asked.cache.no_cache {
@@ -264,9 +273,15 @@ impl Pipeline {
     }
 
     /// The part of the path that identical concurrent prompts share.
-    async fn land(&self, asked: &Asked, leader: &Leader<FlightKey, Piece, Landing>) -> Result<Landing, Error> {
+    async fn land(
+        &self,
+        asked: &Asked,
+        leader: &Leader<FlightKey, Piece, Landing>,
+    ) -> Result<Landing, Error> {
         // The flight before this one may have landed between our exact check and our joining.
-        if let Some(entry) = self.cache.peek(asked.key).filter(|entry| !asked.cache.no_cache && asked.accepts(entry)) {
+        if let Some(entry) =
+            self.cache.peek(asked.key).filter(|entry| !asked.cache.no_cache && asked.accepts(entry))
+        {
             return Ok(Landing::Hit(Hit::exact(entry)));
         }
         let (missed, embedding) = match self.judge(asked).await {
@@ -329,7 +344,7 @@ impl Pipeline {
     /// Whether one of them may answer.
     fn decide(&self, asked: &Asked, mut candidates: Vec<Candidate>, embedding: Embedding) -> Judged {
         let text = asked.prompt.fuzzy_text().unwrap_or_default();
-        match asked.policy().decide(text, &candidates) {
+        match decide::decide(&asked.policy(), text, &candidates) {
             Decision::Serve { candidate, confidence } if asked.settings.cache.mode != Mode::Shadow => {
                 Judged::Hit(Hit::semantic(candidates.swap_remove(candidate), confidence))
             }
@@ -349,7 +364,8 @@ impl Pipeline {
     /// Calls the models until one begins to answer.
     async fn open(&self, asked: &Asked, embedding: Option<&Embedding>) -> Result<Answer, Error> {
         self.check_budget(asked)?;
-        let ask = Ask::new(&asked.prompt, asked.deadline).embedding(embedding).on_attempt(self.bookkeeper(asked));
+        let ask =
+            Ask::new(&asked.prompt, asked.deadline).embedding(embedding).on_attempt(self.bookkeeper(asked));
         self.upstreams.open(ask).await
     }
 

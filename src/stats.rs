@@ -308,7 +308,8 @@ impl Latencies {
 
     fn histogram(&mut self) -> &mut Histogram<u32> {
         let digits = self.digits;
-        let empty = || Histogram::new_with_bounds(1, LATENCY_MAX_US, digits).expect("the bounds are valid constants");
+        let empty =
+            || Histogram::new_with_bounds(1, LATENCY_MAX_US, digits).expect("the bounds are valid constants");
         self.histogram.get_or_insert_with(|| Box::new(empty()))
     }
 }
@@ -340,7 +341,12 @@ mod tests {
         for ms in 1..=100 {
             ledger.request(&hit(ms));
         }
-        let miss = Observation { outcome: Outcome::Upstream, reason: Some(MissReason::ScopeEmpty), saved_usd: 0.0, ..hit(7) };
+        let miss = Observation {
+            outcome: Outcome::Upstream,
+            reason: Some(MissReason::ScopeEmpty),
+            saved_usd: 0.0,
+            ..hit(7)
+        };
         ledger.request(&miss);
         let usage = Usage { prompt_tokens: 10, completion_tokens: 5, cost_usd: 0.5, estimated: false };
         let attempt = Attempt {
@@ -376,7 +382,9 @@ mod tests {
             let name = n.to_string();
             ledger.request(&Observation { namespace: &name, ..hit(1) });
         }
-        let requests = |namespace| ledger.stats(None, namespace, Sizes::default()).tally.requests[Outcome::Exact as usize];
+        let requests = |namespace| {
+            ledger.stats(None, namespace, Sizes::default()).tally.requests[Outcome::Exact as usize]
+        };
         assert_eq!(requests(None), NAMESPACES_MAX as u64 + 10);
         assert_eq!(requests(Some("1")), 1);
         assert_eq!(requests(Some(&(NAMESPACES_MAX + 5).to_string())), 0);

@@ -82,7 +82,11 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
     /// A connection reads first whenever it is polled, so what the last turn gathered goes out here.
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.scheduled = false;
         // Not ready: the socket wakes this task when it takes more; reading goes on meanwhile.
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {

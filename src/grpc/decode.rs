@@ -29,7 +29,12 @@ pub(super) fn prompt(field: &str, prompt: Option<proto::Prompt>) -> Result<Promp
         max_tokens: prompt.max_tokens,
         stop: prompt.stop,
         seed: prompt.seed,
-        response_format: json(&format!("{field}.response_format_json"), &prompt.response_format_json, Value::is_object, "an object")?,
+        response_format: json(
+            &format!("{field}.response_format_json"),
+            &prompt.response_format_json,
+            Value::is_object,
+            "an object",
+        )?,
         tools: json(&format!("{field}.tools_json"), &prompt.tools_json, Value::is_array, "an array")?,
         tool_choice: json(
             &format!("{field}.tool_choice_json"),
@@ -41,12 +46,25 @@ pub(super) fn prompt(field: &str, prompt: Option<proto::Prompt>) -> Result<Promp
     })
 }
 
+/// Refuses what is larger than the server wants to hash, keep and send on.
+pub(super) fn check_size(prompt: Option<&proto::Prompt>, max_request: usize) -> Result<(), Error> {
+    let size = prompt.map_or(0, prost::Message::encoded_len);
+    if size <= max_request {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "prompt",
+        format!("has {size} bytes, more than the {max_request} of server.max_request"),
+    ))
+}
+
 fn decode_message(field: &str, message: proto::Message) -> Result<Message, Error> {
     let proto::Message { role, content, name, tool_call_id, tool_calls_json } = message;
     let role = Role::parse(&role).ok_or_else(|| {
         Error::invalid(format!("{field}.role"), "must be system, developer, user, assistant or tool")
     })?;
-    let tool_calls = json(&format!("{field}.tool_calls_json"), &tool_calls_json, Value::is_array, "an array")?;
+    let tool_calls =
+        json(&format!("{field}.tool_calls_json"), &tool_calls_json, Value::is_array, "an array")?;
     Ok(Message { role, content, name: present(name), tool_call_id: present(tool_call_id), tool_calls })
 }
 
@@ -55,7 +73,12 @@ fn present(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn json(field: &str, text: &str, is_expected: impl Fn(&Value) -> bool, expected: &str) -> Result<Option<Value>, Error> {
+fn json(
+    field: &str,
+    text: &str,
+    is_expected: impl Fn(&Value) -> bool,
+    expected: &str,
+) -> Result<Option<Value>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -94,7 +117,12 @@ pub(super) fn completion(completion: Option<proto::Completion>) -> Result<Comple
         return Err(Error::invalid("completion.usage.cost_usd", "must not be negative"));
     }
     Ok(Completion {
-        tool_calls: json("completion.tool_calls_json", &completion.tool_calls_json, Value::is_array, "an array")?,
+        tool_calls: json(
+            "completion.tool_calls_json",
+            &completion.tool_calls_json,
+            Value::is_array,
+            "an array",
+        )?,
         content: completion.content,
         finish_reason: FinishReason::parse(&completion.finish_reason),
         model: completion.model,
@@ -113,10 +141,18 @@ pub(super) fn selector(request: proto::InvalidateRequest) -> Result<(Selector, O
     let proto::InvalidateRequest { entry_id, namespace, model, tag, prompt: asked, dry_run: _ } = request;
     let id = present(entry_id).map(|text| entry("entry_id", &text)).transpose()?;
     let asked = asked.map(|asked| prompt("prompt", Some(asked))).transpose()?;
-    let selector =
-        Selector { id, namespace: present(namespace), model: present(model), tag: present(tag), ..Selector::default() };
+    let selector = Selector {
+        id,
+        namespace: present(namespace),
+        model: present(model),
+        tag: present(tag),
+        ..Selector::default()
+    };
     if selector == Selector::default() && asked.is_none() {
-        return Err(Error::invalid("entry_id", "one of entry_id, namespace, model, tag or prompt is required"));
+        return Err(Error::invalid(
+            "entry_id",
+            "one of entry_id, namespace, model, tag or prompt is required",
+        ));
     }
     Ok((selector, asked))
 }
@@ -144,7 +180,9 @@ pub(super) fn feedback(request: &proto::FeedbackRequest) -> Result<(Subject, Ver
     Ok((subject, verdict))
 }
 
-pub(super) fn stats_request(request: proto::GetStatsRequest) -> Result<(Option<Duration>, Option<String>), Error> {
+pub(super) fn stats_request(
+    request: proto::GetStatsRequest,
+) -> Result<(Option<Duration>, Option<String>), Error> {
     let window = duration("window", request.window)?;
     if window.is_some_and(|window| window.is_zero() || window > WINDOW_MAX) {
         return Err(Error::invalid("window", "must be above 0 and at most 24 hours"));

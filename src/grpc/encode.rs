@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::proto;
 use crate::{
-    decide::Check,
+    decide::{Check, Explained},
     outcome::Outcome,
-    pipeline::{Chunk, Explained, Explanation, Hit, Match, Missed, Reply, Started},
+    pipeline::{Chunk, Explanation, Hit, Match, Missed, Reply, Started},
     prompt::{Completion, Delta, Usage},
     stats::{Latencies, ModelTally, Stats},
     upstream::Attempt,
@@ -139,7 +139,7 @@ impl From<&Attempt> for proto::Attempt {
 pub(super) fn explanation(explanation: Explanation) -> proto::ExplainResponse {
     proto::ExplainResponse {
         outcome: outcome(explanation.outcome).into(),
-        reason: explanation.reason.to_owned(),
+        reason: explanation.reason.map_or_else(String::new, |reason| reason.as_str().to_owned()),
         cache_key: explanation.cache_key,
         scope: explanation.scope,
         scope_parts: explanation.scope_parts.into_iter().map(|(part, n)| (part.to_owned(), n)).collect(),
@@ -151,8 +151,8 @@ pub(super) fn explanation(explanation: Explanation) -> proto::ExplainResponse {
     }
 }
 
-fn candidate(explained: Explained) -> proto::Candidate {
-    let Explained { matched: near, checks, accepted } = explained;
+fn candidate((near, explained): (Match, Explained)) -> proto::Candidate {
+    let Explained { checks, accepted } = explained;
     let check = |Check { name, passed, detail }| proto::Check { name: name.to_owned(), passed, detail };
     proto::Candidate {
         r#match: Some(matched(&near)),
@@ -171,7 +171,10 @@ pub(super) fn stats(stats: &Stats) -> proto::GetStatsResponse {
     proto::GetStatsResponse {
         uptime: duration(*uptime),
         window: duration(*window),
-        requests: Outcome::ALL.into_iter().map(|o| (o.as_str().to_owned(), tally.requests[o as usize])).collect(),
+        requests: Outcome::ALL
+            .into_iter()
+            .map(|o| (o.as_str().to_owned(), tally.requests[o as usize]))
+            .collect(),
         hit_ratio: tally.hit_ratio(),
         misses_by_reason: tally.misses.iter().map(owned).collect(),
         cost_usd: tally.cost_usd,

@@ -54,7 +54,12 @@ impl Answering {
         Self::new(pipeline, asked, record, AnswerSource::Hit(hit))
     }
 
-    pub(super) fn of_flight(pipeline: Arc<Pipeline>, asked: Arc<Asked>, record: Recorder, joined: Joined) -> Self {
+    pub(super) fn of_flight(
+        pipeline: Arc<Pipeline>,
+        asked: Arc<Asked>,
+        record: Recorder,
+        joined: Joined,
+    ) -> Self {
         Self::new(pipeline, asked, record, AnswerSource::Flight(joined))
     }
 

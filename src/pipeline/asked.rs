@@ -2,7 +2,10 @@
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::{Arc, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -75,7 +78,10 @@ impl Pipeline {
     pub(super) fn admit(&self, request: Request) -> Result<Asked, Error> {
         let Request { tenant, mut prompt, cache, deadline } = request;
         let settings = self.settings();
-        let place = self.admission.enter(settings.max_in_flight).inspect_err(|_| self.metrics.shed(Shed::InFlight))?;
+        let place = self
+            .admission
+            .enter(settings.max_in_flight)
+            .inspect_err(|_| self.metrics.shed(Shed::InFlight))?;
         tenant.check_rate(std::time::Instant::now()).inspect_err(|_| self.metrics.shed(Shed::Rate))?;
         prompt.validate()?;
         cache.validate()?;
@@ -134,11 +140,20 @@ impl Asked {
     /// Tells apart callers of one prompt that allow the cache different things. One that wants no
     /// cached answer joins nobody.
     pub(super) fn flight_salt(&self) -> u64 {
-        let CacheControl { no_cache, no_store, exact_only, min_similarity, max_error_rate, ttl, max_age, tags } =
-            &self.cache;
+        let CacheControl {
+            no_cache,
+            no_store,
+            exact_only,
+            min_similarity,
+            max_error_rate,
+            ttl,
+            max_age,
+            tags,
+        } = &self.cache;
         let mut hasher = DefaultHasher::new();
         let bits = |share: Option<f32>| share.map(f32::to_bits);
-        (no_store, exact_only, bits(*min_similarity), bits(*max_error_rate), ttl, max_age, tags).hash(&mut hasher);
+        (no_store, exact_only, bits(*min_similarity), bits(*max_error_rate), ttl, max_age, tags)
+            .hash(&mut hasher);
         no_cache.then_some(self.id).hash(&mut hasher);
         hasher.finish()
     }
@@ -149,7 +164,12 @@ impl Asked {
     }
 
     /// The entry that keeps `completion` as the answer.
-    pub(super) fn entry(&self, completion: Completion, embedding: Option<Embedding>, embedder: &str) -> Entry {
+    pub(super) fn entry(
+        &self,
+        completion: Completion,
+        embedding: Option<Embedding>,
+        embedder: &str,
+    ) -> Entry {
         let created = SystemTime::now();
         Entry {
             key: self.key,

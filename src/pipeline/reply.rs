@@ -111,7 +111,10 @@ impl Missed {
 
     pub(super) fn near(reason: MissReason, candidate: &Candidate) -> Self {
         let Candidate { entry, similarity } = candidate;
-        Self { reason, nearest: Some(Match { entry: Arc::clone(entry), similarity: *similarity, confidence: 0.0 }) }
+        Self {
+            reason,
+            nearest: Some(Match { entry: Arc::clone(entry), similarity: *similarity, confidence: 0.0 }),
+        }
     }
 }
 
