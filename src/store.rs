@@ -1,6 +1,7 @@
 //! Where entries outlive the process. [`Store`] is one of the crate's two traits. The store is the
 //! truth; memory tier and index are caches of it.
 
+pub mod codec;
 mod memory;
 
 use std::{path::PathBuf, sync::Arc};
