@@ -127,6 +127,14 @@ impl Embedding {
         Some(Self(values.into()))
     }
 
+    /// Takes back [`Embedding::as_slice`], bit for bit. `None` when the length is not one.
+    pub fn of_unit_length(values: Vec<f32>) -> Option<Self> {
+        /// More than rounding makes of any vector, and too little to change a decision.
+        const TOLERANCE: f32 = 1e-3;
+        let square = values.iter().map(|x| x * x).sum::<f32>();
+        ((square - 1.0).abs() < TOLERANCE).then(|| Self(values.into()))
+    }
+
     /// The components.
     pub fn as_slice(&self) -> &[f32] {
         &self.0

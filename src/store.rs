@@ -1,13 +1,15 @@
 //! Where entries outlive the process. [`Store`] is one of the crate's two traits. The store is the
 //! truth; memory tier and index are caches of it.
 
+pub mod codec;
+mod embedded;
 mod memory;
 
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 
-use self::memory::MemoryStore;
+use self::{embedded::EmbeddedStore, memory::MemoryStore};
 use crate::{
     cache::entry::{Entry, Selector},
     config::{StoreConfig, StoreKind},
@@ -97,7 +99,8 @@ pub trait Store: Send + Sync + 'static {
 /// [`OpenError`], when the data cannot be used as it is; nothing is deleted or overwritten.
 pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
     match config.kind {
-        StoreKind::Memory | StoreKind::Embedded => Ok(Arc::new(MemoryStore::new())),
+        StoreKind::Memory => Ok(Arc::new(MemoryStore::new())),
+        StoreKind::Embedded => Ok(Arc::new(EmbeddedStore::open(config)?)),
     }
 }
 
