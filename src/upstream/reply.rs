@@ -1,7 +1,7 @@
 //! A reply as it is read: chunks until the provider says that the answer is whole. Knows no other
 //! attempt and no catalog.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use reqwest::Response;
 use tokio::time::{Instant, timeout_at};
@@ -73,7 +73,7 @@ impl Reply {
             match &mut self.body {
                 Body::Ended => return Ok(None),
                 Body::Whole(chunk) => {
-                    let chunk = std::mem::take(&mut **chunk);
+                    let chunk = mem::take(&mut **chunk);
                     self.body = Body::Ended;
                     return Ok(Some(chunk));
                 }
@@ -82,7 +82,7 @@ impl Reply {
                         self.finished |= chunk.finish.is_some();
                         return Ok(Some(chunk));
                     }
-                    Some(Event::Done) => self.body = Body::Ended,
+                    Some(Event::Done) => mem::replace(&mut self.body, Body::Ended).drain(),
                     None if self.finished => self.body = Body::Ended,
                     None => return Err(Fault::broken()),
                 },
@@ -96,6 +96,17 @@ impl Reply {
 impl Body {
     pub fn stream(response: Response, event_max: usize) -> Self {
         Self::Stream(Box::new(Stream { response, decoder: sse::Decoder::new(event_max), closed: false }))
+    }
+
+    /// Reads the end of the body that follows `[DONE]`, since only then can the connection be used
+    /// again. The caller must not wait for it; the task ends by itself within a second.
+    fn drain(self) {
+        if let Self::Stream(mut stream) = self {
+            tokio::spawn(async move {
+                let end = Instant::now() + TRAILER_TIMEOUT;
+                while let Ok(Ok(Some(_))) = timeout_at(end, stream.response.chunk()).await {}
+            });
+        }
     }
 }
 

@@ -1,5 +1,7 @@
-//! The integration tests, in one binary so that they link once.
-#![expect(clippy::unwrap_used, reason = "what cannot go on in a test should fail it")]
+//! Every integration test, in one binary: real sockets, real files.
+#![allow(clippy::unwrap_used, reason = "what cannot go on in a test should fail it")]
 
+mod common;
 mod fault_store;
 mod store;
+mod upstream;
