@@ -15,12 +15,11 @@ const AUTO: &str = "auto";
 /// Adds every problem between keys, and fills in what the environment holds.
 pub(super) fn check(loaded: &mut Loaded, env: &HashMap<String, String>, secrets: Secrets) {
     let Loaded { config, findings } = loaded;
-    let mut variables = Variables { env, secrets };
+    let variables = Variables { env, secrets };
     check_server(&config.server, findings);
     check_embedding(&config.embedding, &variables, findings);
     check_routing(config, findings);
-    check_upstream(&config.upstream, findings);
-    check_tenants(&mut config.tenants, &mut variables, findings);
+    check_tenants(&mut config.tenants, &variables, findings);
     check_providers(&mut config.providers, &config.server.region, &variables, findings);
     check_models(&config.models, &config.providers, findings);
 }
@@ -79,50 +78,45 @@ fn check_routing(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn check_upstream(upstream: &UpstreamConfig, findings: &mut Findings) {
-    let UpstreamConfig { timeout, connect_timeout, first_token_timeout, .. } = upstream;
-    let parts = [("connect_timeout", connect_timeout), ("first_token_timeout", first_token_timeout)];
-    for (key, part) in parts {
-        if part > timeout {
-            findings.report_key(&format!("upstream.{key}"), "must not be longer than upstream.timeout");
-        }
-    }
-}
-
-fn check_tenants(tenants: &mut [TenantConfig], variables: &mut Variables<'_>, findings: &mut Findings) {
+fn check_tenants(tenants: &mut [TenantConfig], variables: &Variables<'_>, findings: &mut Findings) {
     let mut names = HashSet::new();
-    let mut keys = HashSet::new();
+    let mut hashes = HashSet::new();
     for (n, tenant) in tenants.iter_mut().enumerate() {
         let path = |key: &str| format!("tenants[{n}].{key}");
-        if !tenant.name.is_empty() && !names.insert(tenant.name.clone()) {
+        if !names.insert(tenant.name.clone()) {
             findings.report_key(&path("name"), format!("`{}` names two tenants", tenant.name));
         }
-        fill_key(tenant, &path, variables, findings);
-        if tenant.api_key_sha256.is_some_and(|hash| !keys.insert(hash)) {
-            findings.report_key(&path("name"), "has the API key of another tenant");
+        let source = fill_key(tenant, path, variables, findings);
+        if tenant.api_key_sha256.is_some_and(|hash| !hashes.insert(hash)) {
+            findings.report_key(&path(source), "is the API key of another tenant too");
         }
     }
 }
 
-/// One of the two ways to say a tenant's key, made one.
+/// Makes one of the two ways to write a tenant's key, and returns which was used.
 fn fill_key(
     tenant: &mut TenantConfig,
-    path: &impl Fn(&str) -> String,
+    path: impl Fn(&str) -> String,
     variables: &Variables<'_>,
     findings: &mut Findings,
-) {
-    match (&tenant.api_key_sha256, tenant.api_key_env.as_str()) {
-        (Some(_), "") => {}
-        (Some(_), _) => findings.report_key(&path("api_key_env"), "must not be set beside api_key_sha256"),
-        (None, "") => {
-            // A malformed one is already reported.
-            if !findings.was_set(&path("api_key_sha256")) && !findings.was_set(&path("api_key_env")) {
-                findings.report_key(&path("api_key_sha256"), "is missing, and so is api_key_env");
-            }
+) -> &'static str {
+    let (hash, variable) = ("api_key_sha256", "api_key_env");
+    match (&tenant.api_key_sha256, tenant.api_key_env.is_empty()) {
+        (Some(_), true) => hash,
+        (Some(_), false) => {
+            findings.report_key(&path(variable), "must not be set beside api_key_sha256");
+            hash
         }
-        (None, variable) => {
-            let key = variables.get(&path("api_key_env"), variable, findings);
+        (None, true) => {
+            if !findings.is_reported(&path(variable)) {
+                findings.report_key(&path(hash), "is missing, and so is api_key_env");
+            }
+            hash
+        }
+        (None, false) => {
+            let key = variables.get(&path(variable), &tenant.api_key_env, findings);
             tenant.api_key_sha256 = key.map(ApiKeyHash::of);
+            variable
         }
     }
 }
@@ -136,10 +130,10 @@ fn check_providers(
     let mut names = HashSet::new();
     for (n, provider) in providers.iter_mut().enumerate() {
         let path = |key: &str| format!("providers[{n}].{key}");
-        if !provider.name.is_empty() && !names.insert(provider.name.clone()) {
+        if !names.insert(provider.name.clone()) {
             findings.report_key(&path("name"), format!("`{}` names two providers", provider.name));
         }
-        if findings.was_set(&path("base_url")) && provider.base_url.is_empty() {
+        if provider.base_url.is_empty() {
             findings.report_key(&path("base_url"), "must not be empty");
         }
         variables.get(&path("api_key_env"), &provider.api_key_env, findings);
@@ -155,13 +149,13 @@ fn check_models(models: &[ModelConfig], providers: &[ProviderConfig], findings: 
     for (n, model) in models.iter().enumerate() {
         let ModelConfig { id, provider, tier, .. } = model;
         let path = |key: &str| format!("models[{n}].{key}");
-        if !provider.is_empty() && !providers.iter().any(|known| known.name == *provider) {
+        if !providers.iter().any(|known| known.name == *provider) {
             findings.report_key(&path("provider"), format!("there is no provider `{provider}`"));
         }
         if id == AUTO || is_tier(id) {
             findings.report_key(&path("id"), format!("`{id}` already means a choice of the router"));
         }
-        if !id.is_empty() && !offers.insert((id, provider)) {
+        if !offers.insert((id, provider)) {
             findings.report_key(&path("id"), format!("`{id}` of provider `{provider}` is listed twice"));
         } else if tiers.insert(id, tier).is_some_and(|other| other != tier) {
             findings.report_key(&path("tier"), format!("`{id}` is in another tier at another provider"));

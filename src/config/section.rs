@@ -39,13 +39,16 @@ impl Findings {
         self.problems.push(problem);
     }
 
-    /// Whether the key was written anywhere, well or badly.
-    pub fn was_set(&self, key: &str) -> bool {
-        self.places.contains_key(key)
+    pub fn is_reported(&self, key: &str) -> bool {
+        self.problems.iter().any(|problem| problem.key == key)
     }
 
-    /// Reports a problem of a key where it stands; of one left at its default, where its table stands.
+    /// Reports a problem of a key where it stands; of one left at its default, where its table stands. One
+    /// whose value is already reported is left at that: what follows from it helps nobody.
     pub fn report_key(&mut self, key: &str, message: impl Into<String>) {
+        if self.is_reported(key) {
+            return;
+        }
         let mut path = key;
         loop {
             if let Some(place) = self.places.get(path).cloned() {
@@ -147,20 +150,22 @@ impl<'a> Section<'a> {
     /// Reports the keys that nobody took.
     pub fn finish(self) {
         for (name, node) in &self.table {
-            report_unknown(&self.key(name), name, node, &self.names, self.findings);
+            let key = self.key(name);
+            let message = unknown(&key, name, &self.names);
+            report_unknown(&key, node, &message, self.findings);
         }
     }
 }
 
 /// A table that only the environment made is reported by its leaves, so that every variable is named.
-fn report_unknown(key: &str, name: &str, node: &Node, names: &[&'static str], findings: &mut Findings) {
+fn report_unknown(key: &str, node: &Node, message: &str, findings: &mut Findings) {
     match (&node.value, &node.key_place) {
         (Value::Table(table), Place::Variable { .. }) => {
-            for (inner, node) in table {
-                report_unknown(&format!("{key}.{inner}"), inner, node, &[], findings);
+            for (name, node) in table {
+                report_unknown(&format!("{key}.{name}"), node, message, findings);
             }
         }
-        _ => findings.report(&node.key_place, key, unknown(key, name, names)),
+        _ => findings.report(&node.key_place, key, message),
     }
 }
 
@@ -177,11 +182,11 @@ fn unknown(key: &str, name: &str, names: &[&'static str]) -> String {
     }
 }
 
-/// The name that fewest edits turn `name` into, if a third of its letters are enough.
+/// The name that fewest edits turn `name` into, if half its letters stay.
 fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
     let distance = |near: &&&str| edits(name.as_bytes(), near.as_bytes());
     let near = names.iter().min_by_key(distance)?;
-    (distance(&near) * 3 <= near.len().max(name.len())).then_some(near)
+    (distance(&near) * 2 <= near.len().max(name.len())).then_some(near)
 }
 
 /// Levenshtein distance in bytes, one row at a time.

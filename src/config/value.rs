@@ -225,11 +225,25 @@ pub(super) fn optional<T>(read: impl Fn(&Node) -> Read<T>) -> impl Fn(&Node) -> 
 /// A list; in a variable, its items with commas between.
 pub(super) fn list<T>(read: impl Fn(&Node) -> Read<T>) -> impl Fn(&Node) -> Read<Vec<T>> {
     move |node| match &node.value {
-        Value::List(items) => items.iter().map(&read).collect(),
+        Value::List(items) => read_all(items, &read),
         Value::Raw(text) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-            items.map(|item| read(&Node { value: Value::Raw(item.to_owned()), ..node.clone() })).collect()
+            let item = |item: &str| Node { value: Value::Raw(item.to_owned()), ..node.clone() };
+            read_all(&items.map(item).collect::<Vec<_>>(), &read)
         }
         _ => Err("must be a list".to_owned()),
     }
+}
+
+/// The values, or what is wrong with each item that is wrong.
+fn read_all<T>(items: &[Node], read: impl Fn(&Node) -> Read<T>) -> Read<Vec<T>> {
+    let mut values = Vec::new();
+    let mut wrong = Vec::new();
+    for item in items {
+        match read(item) {
+            Ok(value) => values.push(value),
+            Err(message) => wrong.push(message),
+        }
+    }
+    if wrong.is_empty() { Ok(values) } else { Err(wrong.join("; ")) }
 }

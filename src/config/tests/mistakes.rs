@@ -1,0 +1,216 @@
+//! What each mistake is answered with.
+
+use super::*;
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = r#"
+[serverr]
+grpc_listen = "127.0.0.1:1"
+
+[server]
+grpc_listne = "127.0.0.1:1"
+http_listen = "localhost"
+max_in_flight = 0
+max_request = "4 megs"
+log_prompts = "yes"
+
+[cache]
+mode = "fuzzy"
+ttl = "24"
+min_similarity = 92
+index = 3
+
+[routing]
+fallback = ["cold", "tepid"]
+"#;
+    assert_eq!(
+        problems(text),
+        [
+            "c.toml:2: serverr: unknown key; did you mean `server`?",
+            "c.toml:6: server.grpc_listne: unknown key; did you mean `grpc_listen`?",
+            "c.toml:7: server.http_listen: `localhost` is not an address and port such as 127.0.0.1:50051 or [::1]:50051",
+            "c.toml:8: server.max_in_flight: must be a whole number from 1 to 1000000000000",
+            "c.toml:9: server.max_request: must be a size such as \"1GiB\", \"512MB\" or 4096 (bytes)",
+            "c.toml:10: server.log_prompts: must be true or false",
+            "c.toml:13: cache.mode: `fuzzy` is not one of exact, static, shadow",
+            "c.toml:14: cache.ttl: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\"",
+            "c.toml:15: cache.min_similarity: must be a number from 0 to 1",
+            "c.toml:16: cache.index: must be a table",
+            "c.toml:19: routing.fallback: `tepid` is not one of hot, warm, cold, economy",
+        ]
+    );
+}
+
+#[test]
+fn syntax_errors_do_not_hide_the_rest() {
+    let problems =
+        problems("[cache]\nttl = = \"1h\"\nmode = \"static\"\nmode = \"exact\"\n[server]\nregoin = \"x\"");
+    let starts = [
+        "c.toml:2: ",
+        "c.toml:4: duplicate key",
+        "c.toml:6: server.regoin: unknown key; did you mean `region`?",
+    ];
+    for start in starts {
+        assert!(problems.iter().any(|line| line.starts_with(start)), "{start} not in {problems:#?}");
+    }
+}
+
+#[test]
+fn names_must_lead_somewhere() {
+    let text = r#"
+routing.default = "gpt-5"
+routing.fallback = ["cold", "cold"]
+providers = [
+  { name = "p", base_url = "http://p/v1" },
+  { name = "p", base_url = "http://p/v1" },
+  { name = "r" },
+]
+models = [
+  { id = "m", provider = "p", tier = "hot", input_usd_per_mtok = 1, output_usd_per_mtok = 1, context_window = 1 },
+  { id = "m", provider = "p", tier = "hot", input_usd_per_mtok = 1, output_usd_per_mtok = 1, context_window = 1 },
+  { id = "m", provider = "r", tier = "cold", input_usd_per_mtok = 1, output_usd_per_mtok = 1, context_window = 1 },
+  { id = "n", provider = "q", tier = "hot", input_usd_per_mtok = 1, output_usd_per_mtok = 1, context_window = 1 },
+  { id = "warm", provider = "p", tier = "hot", input_usd_per_mtok = -1, output_usd_per_mtok = 1 },
+]
+"#;
+    assert_eq!(
+        problems(text),
+        [
+            "c.toml:2: routing.default: `gpt-5` is no model id, tier or auto",
+            "c.toml:3: routing.fallback: names a tier twice",
+            "c.toml:6: providers[1].name: `p` names two providers",
+            "c.toml:7: providers[2].base_url: is missing",
+            "c.toml:11: models[1].id: `m` of provider `p` is listed twice",
+            "c.toml:12: models[2].tier: `m` is in another tier at another provider",
+            "c.toml:13: models[3].provider: there is no provider `q`",
+            "c.toml:14: models[4].context_window: is missing",
+            "c.toml:14: models[4].id: `warm` already means a choice of the router",
+            "c.toml:14: models[4].input_usd_per_mtok: must be a number of US dollars, not negative",
+        ]
+    );
+}
+
+#[test]
+fn tenants_must_be_told_apart() {
+    let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let text = format!(
+        r#"
+tenants = [
+  {{ name = "a", api_key_sha256 = "{hash}" }},
+  {{ name = "a", api_key_sha256 = "sk-secret" }},
+  {{ name = "b" }},
+  {{ name = "c", api_key_sha256 = "{hash}", rate_limit = 0 }},
+  {{ name = "d", api_key_sha256 = "{hash}", api_key_env = "D" }},
+  {{ name = "e", api_key_env = "sk-secret", shared_namespaces = [""] }},
+  {{ name = " ", api_key_env = "F" }},
+]
+"#
+    );
+    assert_eq!(
+        problems(&text),
+        [
+            "c.toml:4: tenants[1].api_key_sha256: must be the SHA-256 of the API key, 64 hex digits",
+            "c.toml:4: tenants[1].name: `a` names two tenants",
+            "c.toml:5: tenants[2].api_key_sha256: is missing, and so is api_key_env",
+            "c.toml:6: tenants[3].api_key_sha256: is the API key of another tenant too",
+            "c.toml:6: tenants[3].rate_limit: must be a number of requests per second from 0.000001 to 1000000",
+            "c.toml:7: tenants[4].api_key_env: must not be set beside api_key_sha256",
+            "c.toml:7: tenants[4].api_key_sha256: is the API key of another tenant too",
+            "c.toml:8: tenants[5].api_key_env: must name an environment variable that holds the API key",
+            "c.toml:8: tenants[5].shared_namespaces: must not be empty",
+            "c.toml:9: tenants[6].api_key_env: the environment variable F is not set",
+            "c.toml:9: tenants[6].name: must not be empty",
+        ]
+    );
+}
+
+#[test]
+fn variables_are_named_in_their_problems() {
+    let env = [
+        ("PROMPTKEEP_CACHE__TTL", "soon"),
+        ("PROMPTKEEP_CACHE__INDEX__KNID", "scan"),
+        ("PROMPTKEEP_SERVERR__PORT", "1"),
+        ("PROMPTKEEP_SERVERR__REGION", "eu"),
+        ("PROMPTKEEP_SERVER_REGION", "eu"),
+        ("PROMPTKEEP_MODELS", "gpt-4o"),
+    ];
+    assert_eq!(
+        read_with("cache.ttl = \"1h\"", &env, Secrets::Needed).1,
+        [
+            "PROMPTKEEP_CACHE__INDEX__KNID: cache.index.knid: unknown key; did you mean `kind`?",
+            "PROMPTKEEP_CACHE__TTL: cache.ttl: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\"",
+            "PROMPTKEEP_MODELS: models: must be a list of tables",
+            "PROMPTKEEP_SERVERR__PORT: serverr.port: unknown key; did you mean `server`?",
+            "PROMPTKEEP_SERVERR__REGION: serverr.region: unknown key; did you mean `server`?",
+            "PROMPTKEEP_SERVER_REGION: server.region: ignored; did you mean PROMPTKEEP_SERVER__REGION?",
+        ]
+    );
+}
+
+/// In TOML whatever follows a header belongs to it, which surprises people whose catalog comes last.
+#[test]
+fn a_catalog_below_a_section_is_explained() {
+    assert_eq!(
+        problems(
+            "[upstream]\ntimeout = \"9s\"\nmodels = []\n[[tenants]]\nname = \"a\"\napi_key = \"sk-secret\""
+        ),
+        [
+            "c.toml:3: upstream.models: unknown key; `models` belongs at the top of the file, before the first [section]",
+            "c.toml:4: tenants[0].api_key_sha256: is missing, and so is api_key_env",
+            "c.toml:6: tenants[0].api_key: unknown key; secrets come from the environment: name a variable in api_key_env",
+        ]
+    );
+}
+
+#[test]
+fn an_embedder_over_http_needs_its_address() {
+    assert_eq!(
+        problems("[embedding]\nkind = \"openai\"\nmodel = \"e\"\nbase_url = \"ftp://user:sk-secret@host\""),
+        [
+            "c.toml:1: embedding.dimensions: is needed when embedding.kind is openai",
+            "c.toml:4: embedding.base_url: must begin with http:// or https://",
+        ]
+    );
+}
+
+#[test]
+fn urls_hold_no_credentials() {
+    let message = |url: &str| {
+        let text = format!("providers = [{{ name = \"p\", base_url = \"{url}\" }}]");
+        problems(&text).pop().unwrap_or_default()
+    };
+    assert_eq!(message("https://host:1/v1"), "");
+    for bad in ["https://sk-secret@host/v1", "https://host/v1?key=sk-secret", "sk-secret", "https://"] {
+        let message = message(bad);
+        assert!(message.starts_with("c.toml:1: providers[0].base_url: "), "{bad}: {message}");
+        assert!(!message.contains("sk-secret"), "{message}");
+    }
+}
+
+#[test]
+fn durations_without_sense_are_refused() {
+    let bad =
+        ["", "0s", "5", "s", "1s1s", "1s1m", "1.5h", "-1s", "99999999999999999999s", "3651d", "1 h", "1y"];
+    for text in bad {
+        assert_eq!(problems(&format!("upstream.timeout = \"{text}\"")).len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn sizes_without_sense_are_refused() {
+    for text in
+        ["\"\"", "\"GiB\"", "\"1 GiB of it\"", "\"1.5GiB\"", "\"99999999999TiB\"", "-1", "0", "1.0", "true"]
+    {
+        assert_eq!(problems(&format!("cache.max_memory = {text}")).len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn one_port_cannot_serve_both() {
+    assert_eq!(
+        problems("[server]\nhttp_listen = \"127.0.0.1:50051\""),
+        ["c.toml:2: server.http_listen: must differ from server.grpc_listen"]
+    );
+    assert_eq!(problems("[server]\nhttp_listen = \"127.0.0.1:0\"\ngrpc_listen = \"127.0.0.1:0\""), [""; 0]);
+}
