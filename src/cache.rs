@@ -62,15 +62,16 @@ struct BySize;
 // === impl Cache ===
 
 impl Cache {
-    /// An empty index over `store`; [`Cache::load`] fills it. `embedder` and `dimensions` describe the
-    /// vectors that will be searched.
+    /// An empty index over `store`; [`Cache::load`] fills it. `vectors`: the name of the embedder whose
+    /// vectors will be searched, and their length; `None` when none will.
     pub fn new(
         config: &CacheConfig,
         store: Arc<dyn Store>,
-        (embedder, dimensions): (&str, usize),
+        vectors: Option<(&str, usize)>,
         metrics: Arc<Metrics>,
         ledger: Arc<Ledger>,
     ) -> Self {
+        let (embedder, dimensions) = vectors.unwrap_or_default();
         // Only sizes the first allocation; the bound is the weight.
         let expected_entries = usize::try_from(config.max_memory / 4096).unwrap_or(usize::MAX).min(100_000);
         Self {

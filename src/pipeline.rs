@@ -50,7 +50,7 @@ const CANDIDATES: usize = 8;
 pub struct Pipeline {
     settings: ArcSwap<Settings>,
     cache: Arc<Cache>,
-    embedder: Arc<dyn Embedder>,
+    embedder: Option<Arc<dyn Embedder>>,
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
@@ -63,7 +63,8 @@ pub struct Pipeline {
 pub struct Parts {
     pub settings: Settings,
     pub cache: Arc<Cache>,
-    pub embedder: Arc<dyn Embedder>,
+    /// `None`: only exact repeats are answered.
+    pub embedder: Option<Arc<dyn Embedder>>,
     pub upstreams: Upstreams,
     pub metrics: Arc<Metrics>,
     pub ledger: Arc<Ledger>,
@@ -314,12 +315,11 @@ impl Pipeline {
 
     /// The vector of the last user text.
     async fn embed(&self, asked: &Asked) -> Result<Embedding, MissReason> {
-        if asked.settings.cache.mode == Mode::Exact {
-            return Err(MissReason::Disabled);
-        }
+        let enabled = self.embedder.as_ref().filter(|_| asked.settings.cache.mode != Mode::Exact);
+        let embedder = enabled.ok_or(MissReason::Disabled)?;
         let text = asked.prompt.fuzzy_text().ok_or(MissReason::NotText)?;
         let started = Instant::now();
-        let embedded = self.embedder.embed(text).await;
+        let embedded = embedder.embed(text).await;
         self.metrics.embed(started);
         match embedded {
             Ok(Embedded::Vector { embedding, .. }) => Ok(embedding),
@@ -392,7 +392,8 @@ impl Pipeline {
         embedding: Option<Embedding>,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        let entry = asked.entry(completion, embedding, self.embedder.name());
+        let embedder = self.embedder.as_ref().map_or("", |embedder| embedder.name());
+        let entry = asked.entry(completion, embedding, embedder);
         self.cache.keep(entry, durability, asked.epoch).await
     }
 }

@@ -10,12 +10,13 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     cache::Cache,
-    config::{Config, changed_needs_restart},
-    embed, grpc, http,
+    config::{Config, Mode, changed_needs_restart},
+    embed::{self, Embedder},
+    grpc, http,
     metrics::Metrics,
     pipeline::{Parts, Pipeline, Settings},
     stats::Ledger,
-    store,
+    store::{self, Store},
     tenant::Tenants,
     transport,
     upstream::{self, UpstreamSettings, Upstreams},
@@ -53,11 +54,19 @@ impl Server {
     /// # Errors
     /// When a part cannot start.
     pub async fn new(config: Config) -> Result<Self, StartError> {
+        let store = store::open(&config.store)?;
+        Self::with_store(config, store).await
+    }
+
+    /// The same on a store of the caller's.
+    ///
+    /// # Errors
+    /// When a part cannot start.
+    pub async fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new()));
         let upstreams = Upstreams::new(upstream_settings(&config))?;
-        let store = store::open(&config.store)?;
-        let embedder = embed::start(&config.embedding).await?;
-        let vectors = (embedder.name(), embedder.dimensions());
+        let embedder = start_embedder(&config).await?;
+        let vectors = embedder.as_ref().map(|embedder| (embedder.name(), embedder.dimensions()));
         let cache =
             Arc::new(Cache::new(&config.cache, store, vectors, Arc::clone(&metrics), Arc::clone(&ledger)));
         let pipeline = Arc::new(Pipeline::new(Parts {
@@ -119,7 +128,6 @@ impl Server {
     /// When the catalog is wrong; then nothing has changed.
     pub fn reload(&self, new: Config) -> Result<Vec<&'static str>, StartError> {
         let mut config = self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.upstreams.reload(upstream_settings(&new))?;
         let tenants = self.pipeline.settings().tenants.reconfigured(&new.tenants);
         self.pipeline.reload(settings(&new, tenants));
         let need_restart = changed_needs_restart(&config, &new);
@@ -151,6 +159,14 @@ impl Server {
         stop.cancelled().await;
         health.set_not_serving::<grpc::Service>().await;
     }
+}
+
+/// A cache of exact repeats needs no model.
+async fn start_embedder(config: &Config) -> Result<Option<Arc<dyn Embedder>>, embed::StartError> {
+    if config.cache.mode == Mode::Exact {
+        return Ok(None);
+    }
+    embed::start(&config.embedding).await.map(Some)
 }
 
 async fn load_index(cache: Arc<Cache>) {

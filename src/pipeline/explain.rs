@@ -63,7 +63,8 @@ impl Pipeline {
 
     async fn vector(&self, asked: &Asked) -> Result<(Embedding, u32), (MissReason, u32)> {
         let text = asked.prompt.fuzzy_text().ok_or((MissReason::NotText, 0))?;
-        match self.embedder.embed(text).await {
+        let embedder = self.embedder.as_ref().ok_or((MissReason::Disabled, 0))?;
+        match embedder.embed(text).await {
             Ok(Embedded::Vector { embedding, tokens }) => Ok((embedding, tokens)),
             Ok(Embedded::OverWindow { tokens }) => Err((MissReason::OverWindow, tokens)),
             Err(_) => Err((MissReason::EmbeddingUnavailable, 0)),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what cannot go on in a test should fail it")]
 
 mod common;
+mod complete;
 mod fault_store;
 mod store;
 mod upstream;
