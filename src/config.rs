@@ -1,8 +1,8 @@
 //! The configuration, as the components take it: each gets its own section, none the whole.
 //!
-//! Reading goes in steps, each a file: [`tree`] turns TOML and environment variables into one tree that
-//! remembers where every value was written, [`load`] reads the tree through [`section`] and [`value`] into
-//! the structs below, [`check`] looks for names that lead nowhere. All of them collect [`problem`]s and go on.
+//! Reading goes in steps, each a file: `tree` turns TOML and environment variables into one tree that
+//! remembers where every value was written, `load` reads the tree through `section` and `value` into
+//! the structs below, `check` looks for names that lead nowhere. All of them collect problems and go on.
 
 mod check;
 mod defaults;
