@@ -53,7 +53,7 @@ impl Default for CacheConfig {
     fn default() -> Self {
         Self {
             mode: Mode::Static,
-            min_similarity: 0.92,
+            min_similarity: 0.95,
             ttl: Duration::from_secs(24 * 60 * 60),
             max_memory: 1024 * MIB as u64,
             max_entries: 1_000_000,
