@@ -1,0 +1,95 @@
+//! A prompt as a request of the dialect. Always a stream, so that unary and streaming callers share one
+//! path.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::prompt::{Message, Prompt, Role};
+
+#[derive(Serialize)]
+struct Request<'a> {
+    model: &'a str,
+    messages: Vec<Turn<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    stop: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<&'a Value>,
+    stream: bool,
+    stream_options: StreamOptions,
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+#[derive(Serialize)]
+struct Turn<'a> {
+    role: &'static str,
+    /// `null` where an assistant only called tools.
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<&'a Value>,
+}
+
+/// The body that asks `model` for `prompt`. A new field of [`Prompt`] does not compile until it is
+/// decided whether a model gets it.
+pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
+    let Prompt {
+        namespace: _,
+        model: _,
+        messages,
+        temperature,
+        top_p,
+        max_tokens,
+        stop,
+        seed,
+        response_format,
+        tools,
+        tool_choice,
+        vary: _,
+    } = prompt;
+    let request = Request {
+        model,
+        messages: messages.iter().map(turn).collect(),
+        temperature: *temperature,
+        top_p: *top_p,
+        max_tokens: *max_tokens,
+        stop,
+        seed: *seed,
+        response_format: response_format.as_ref(),
+        tools: tools.as_ref(),
+        tool_choice: tool_choice.as_ref(),
+        stream: true,
+        stream_options: StreamOptions { include_usage: true },
+    };
+    serde_json::to_vec(&request).expect("strings, numbers and JSON values always serialise")
+}
+
+fn turn(message: &Message) -> Turn<'_> {
+    let Message { role, content, name, tool_call_id, tool_calls } = message;
+    let only_calls = *role == Role::Assistant && content.is_empty() && tool_calls.is_some();
+    Turn {
+        role: role.as_str(),
+        content: (!only_calls).then_some(content),
+        name: name.as_deref(),
+        tool_call_id: tool_call_id.as_deref(),
+        tool_calls: tool_calls.as_ref(),
+    }
+}

@@ -1,0 +1,222 @@
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::prompt::{Message, Prompt, Role};
+
+fn message(role: Role, content: &str) -> Message {
+    Message { role, content: content.to_owned(), name: None, tool_call_id: None, tool_calls: None }
+}
+
+fn body_of(prompt: &Prompt) -> Value {
+    serde_json::from_slice(&encode(prompt, "model-1")).expect("JSON")
+}
+
+fn full_prompt() -> Prompt {
+    let call = json!([{ "id": "a", "type": "function", "function": { "name": "f", "arguments": "{}" } }]);
+    Prompt {
+        namespace: "never-sent".into(),
+        model: "never-sent".into(),
+        messages: vec![
+            message(Role::System, "s"),
+            message(Role::Developer, "d"),
+            Message { name: Some("ann".into()), ..message(Role::User, "u") },
+            Message { tool_calls: Some(call), ..message(Role::Assistant, "") },
+            Message { tool_call_id: Some("a".into()), ..message(Role::Tool, "t") },
+        ],
+        temperature: Some(0.7),
+        top_p: Some(0.5),
+        max_tokens: Some(9),
+        stop: vec!["x".into()],
+        seed: Some(1),
+        response_format: Some(json!({ "type": "json_object" })),
+        tools: Some(json!([{ "type": "function", "function": { "name": "f" } }])),
+        tool_choice: Some(json!("auto")),
+        vary: BTreeMap::from([("never-sent".into(), "never-sent".into())]),
+    }
+}
+
+#[test]
+fn every_field_is_sent_but_namespace_and_vary() {
+    let body = body_of(&full_prompt());
+    assert!(!body.to_string().contains("never-sent"));
+    assert_eq!(
+        body["messages"],
+        json!([
+            { "role": "system", "content": "s" },
+            { "role": "developer", "content": "d" },
+            { "role": "user", "content": "u", "name": "ann" },
+            { "role": "assistant", "content": null, "tool_calls": [
+                { "id": "a", "type": "function", "function": { "name": "f", "arguments": "{}" } }] },
+            { "role": "tool", "content": "t", "tool_call_id": "a" },
+        ])
+    );
+    assert_eq!(body["temperature"], json!(0.7));
+    assert_eq!(body["tool_choice"], json!("auto"));
+    assert_eq!(body["stream_options"], json!({ "include_usage": true }));
+}
+
+#[test]
+fn unset_fields_are_not_sent() {
+    let prompt = Prompt {
+        temperature: None,
+        top_p: None,
+        max_tokens: None,
+        stop: vec![],
+        seed: None,
+        response_format: None,
+        tools: None,
+        tool_choice: None,
+        ..full_prompt()
+    };
+    let body = body_of(&prompt);
+    let mut fields: Vec<&str> = body.as_object().expect("object").keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["messages", "model", "stream", "stream_options"]);
+}
+
+fn chunk_of(value: &Value) -> Result<Chunk, Malformed> {
+    decode_reply(value.to_string().as_bytes())
+}
+
+#[test]
+fn a_chunk_may_say_nothing() {
+    for value in [
+        json!({ "choices": [] }),
+        json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": null }] }),
+        json!({ "choices": [{ "delta": { "role": "assistant", "content": null } }] }),
+        json!({ "object": "chat.completion.chunk" }),
+        json!({ "choices": [{ "index": 1, "delta": { "content": "another choice" } }] }),
+        json!({ "choices": null, "usage": null, "object": "x" }),
+    ] {
+        assert_eq!(chunk_of(&value), Ok(Chunk::default()), "{value}");
+    }
+}
+
+#[test]
+fn a_refusal_is_shown_and_not_kept() {
+    let chunk = chunk_of(&json!({ "choices": [{ "delta": { "refusal": "I cannot." } }] })).expect("a chunk");
+    assert_eq!(chunk.text.as_deref(), Some("I cannot."));
+    assert_eq!(chunk.finish, Some(FinishReason::ContentFilter));
+}
+
+#[test]
+fn errors_and_other_objects_are_no_chunks() {
+    let cases = [
+        (json!({ "error": { "message": "m" } }), Malformed::ErrorObject),
+        (json!({ "error": "m", "choices": [] }), Malformed::ErrorObject),
+        (json!({}), Malformed::Syntax),
+        (json!([]), Malformed::Syntax),
+        (json!("text"), Malformed::Syntax),
+        (json!({ "choices": 7 }), Malformed::Syntax),
+        (json!({ "choices": [{ "delta": { "content": 7 } }] }), Malformed::Syntax),
+    ];
+    for (value, expected) in cases {
+        assert_eq!(chunk_of(&value), Err(expected), "{value}");
+    }
+}
+
+#[test]
+fn usage_is_read_only_when_it_is_counts() {
+    let usage = |usage| chunk_of(&json!({ "choices": [], "usage": usage })).expect("a chunk").usage;
+    let expected = ReportedUsage { prompt_tokens: 3, completion_tokens: 4 };
+    assert_eq!(
+        usage(json!({ "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7 })),
+        Some(expected)
+    );
+    for junk in
+        [json!({}), json!({ "prompt_tokens": -3, "completion_tokens": 4 }), json!("many"), json!(null)]
+    {
+        assert_eq!(usage(junk), None);
+    }
+}
+
+#[test]
+fn messages_of_errors_are_found_and_shortened() {
+    assert_eq!(error_message(br#"{"error":{"message":"too long"}}"#), "too long");
+    assert_eq!(error_message(br#"{"error":"too long"}"#), "too long");
+    assert_eq!(error_message(br#"{"message":"too long"}"#), "too long");
+    assert_eq!(error_message(b"<html>"), "");
+    let long = json!({ "error": { "message": "é".repeat(10_000) } }).to_string();
+    assert_eq!(error_message(long.as_bytes()).chars().count(), 500);
+}
+
+fn merged(pieces: impl IntoIterator<Item = Value>) -> Value {
+    let mut calls = ToolCalls::default();
+    for piece in pieces {
+        calls.add(&mut [piece]).expect("few");
+    }
+    calls.into_value().unwrap_or_default()
+}
+
+#[test]
+fn tool_calls_without_an_index_go_by_their_ids() {
+    let calls = merged([
+        json!({ "id": "a", "type": "function", "function": { "name": "f", "arguments": "{" } }),
+        json!({ "function": { "arguments": "}" } }),
+        json!({ "id": "b", "type": "function", "function": { "name": "g", "arguments": "[]" } }),
+    ]);
+    assert_eq!(
+        calls,
+        json!([
+            { "id": "a", "type": "function", "function": { "name": "f", "arguments": "{}" } },
+            { "id": "b", "type": "function", "function": { "name": "g", "arguments": "[]" } },
+        ])
+    );
+}
+
+#[test]
+fn repeated_and_empty_names_do_not_spoil_a_call() {
+    let calls = merged([
+        json!({ "index": 0, "id": "a", "function": { "name": "f", "arguments": "" } }),
+        json!({ "index": 0, "id": "", "type": "", "function": { "name": "", "arguments": "1" } }),
+        json!({ "index": 0, "id": null, "function": { "name": "f", "arguments": "2" } }),
+    ]);
+    assert_eq!(calls, json!([{ "id": "a", "function": { "name": "f", "arguments": "12" } }]));
+}
+
+#[test]
+fn odd_tool_calls_neither_panic_nor_grow_without_bound() {
+    merged([
+        json!({ "index": -1 }),
+        json!({ "index": u64::MAX }),
+        json!({ "id": "x" }),
+        json!({ "function": 7 }),
+    ]);
+    merged([json!({ "function": 7 }), json!({ "function": { "arguments": "x" } }), json!(3)]);
+    let mut calls = ToolCalls::default();
+    let result = (0..1000).try_for_each(|index| calls.add(&mut [json!({ "index": index })]));
+    assert!(result.is_err());
+}
+
+#[test]
+fn random_bytes_never_panic() {
+    let mut random = fastrand::Rng::with_seed(11);
+    let words = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\"choices\"",
+        "\"delta\"",
+        "\"content\"",
+        "\"tool_calls\"",
+        "\"usage\"",
+        "\"index\"",
+        "0",
+        "-1",
+        "1e999",
+        "null",
+        "\"\\ud800\"",
+        "\u{fffd}",
+        "[DONE]",
+    ];
+    for _ in 0..5000 {
+        let text: String = (0..random.usize(..14)).map(|_| words[random.usize(..words.len())]).collect();
+        let _ = decode_event(text.as_bytes());
+        error_message(text.as_bytes());
+    }
+}

@@ -1,0 +1,3 @@
+//! What several topics share: the servers that tests talk to.
+
+pub mod fake_upstream;

@@ -1,0 +1,190 @@
+//! Each fault of a provider, before and after the first token.
+
+use std::time::Duration;
+
+use promptkeep::{
+    error::Error,
+    prompt::Delta,
+    upstream::{Ask, AttemptResult, Tier},
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{Fixture, SOON, complete, open, prompt, results};
+use crate::common::fake_upstream::{FakeUpstream, Reply, delta};
+
+/// A first model with this fault, and a second that answers.
+async fn fallback_after(reply: Reply) -> AttemptResult {
+    let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    bad.always(reply);
+    let mut fixture = Fixture::new(&[(Tier::Cold, &bad), (Tier::Warm, &good)]);
+    fixture.upstream.first_token_timeout = SOON;
+    let (completion, attempts) =
+        complete(&fixture.build(), &prompt("Hi")).await.expect("the second model answers");
+    assert_eq!((completion.content.as_str(), completion.model.as_str()), ("ok", "model-warm"));
+    assert_eq!(attempts.last().map(|attempt| attempt.result), Some(AttemptResult::Ok));
+    attempts[0].result
+}
+
+#[tokio::test]
+async fn faults_before_the_first_token_fall_back_silently() {
+    let text = || Reply::text("never seen");
+    let error = json!({ "error": { "message": "overloaded", "type": "server_error" } });
+    let cases = [
+        ("stall before the head", Reply::stall(), AttemptResult::FirstTokenTimeout),
+        ("stall after the head", text().stall_after(0), AttemptResult::FirstTokenTimeout),
+        ("stall before the first text", text().stall_after(1), AttemptResult::FirstTokenTimeout),
+        ("close before the head", Reply::close(), AttemptResult::Broken),
+        ("reset before the head", Reply::reset(), AttemptResult::Broken),
+        ("close after the head", text().close_after(0), AttemptResult::Broken),
+        ("reset after the head", text().reset_after(1), AttemptResult::Broken),
+        ("end without an answer", Reply::events([]), AttemptResult::Broken),
+        ("429", Reply::status(429), AttemptResult::Http(429)),
+        ("500", Reply::status(500), AttemptResult::Http(500)),
+        ("502", Reply::status(502), AttemptResult::Http(502)),
+        ("503", Reply::status(503), AttemptResult::Http(503)),
+        ("redirect", Reply::status(302).header("location", "/elsewhere"), AttemptResult::Http(302)),
+        ("invalid JSON", Reply::raw("application/json", "{\"choices\": ["), AttemptResult::Malformed),
+        ("other JSON", Reply::json(&json!({ "hello": "world" })), AttemptResult::Malformed),
+        ("an error in a success", Reply::json(&error), AttemptResult::Malformed),
+        ("an error in a stream", Reply::events([error.clone()]), AttemptResult::Malformed),
+        ("an error page", Reply::raw("text/html", "<html>sorry</html>"), AttemptResult::Malformed),
+        ("junk in a stream", Reply::stream([b"data: \xff{]\n\n".to_vec()]), AttemptResult::Malformed),
+    ];
+    for (name, reply, expected) in cases {
+        assert_eq!(fallback_after(reply).await, expected, "{name}");
+    }
+}
+
+/// The error after the first token of a model whose reply is `reply`; another model stands by.
+async fn break_off(reply: Reply) -> (AttemptResult, Error) {
+    let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    bad.script([reply]);
+    let mut fixture = Fixture::new(&[(Tier::Cold, &bad), (Tier::Warm, &good)]);
+    fixture.upstream.idle_timeout = SOON;
+    let mut answer = open(&fixture.build(), &prompt("Hi")).await.expect("the first token is out");
+    assert_eq!(answer.next().await.expect("a first token"), Some(Delta::Text("one ".to_owned())));
+    let error = answer.next().await.expect_err("the answer broke off");
+    assert_eq!(good.calls(), 0, "text of two models is never joined");
+    let Error::Unavailable { attempts, .. } = &error else { panic!("{error:?}") };
+    (attempts[0].result, error)
+}
+
+#[tokio::test]
+async fn faults_after_the_first_token_end_the_answer() {
+    let text = || Reply::text("one two");
+    let error = json!({ "error": { "message": "overloaded" } });
+    let cases = [
+        ("stall", text().stall_after(2), AttemptResult::IdleTimeout),
+        ("close", text().close_after(2), AttemptResult::Broken),
+        ("reset", text().reset_after(2), AttemptResult::Broken),
+        ("junk", text().replace("two", "\u{1}"), AttemptResult::Malformed),
+        ("error", text().replace("two", "two\"}}], \"error\": {\"x\": \""), AttemptResult::Malformed),
+    ];
+    for (name, reply, expected) in cases {
+        assert_eq!(break_off(reply).await.0, expected, "{name}");
+    }
+    let ended = Reply::events([delta(&json!({ "content": "one " }))]);
+    assert_eq!(break_off(ended.clone()).await.0, AttemptResult::Broken, "no end was said");
+    assert_eq!(break_off(ended.event(&error)).await.0, AttemptResult::Malformed);
+}
+
+#[tokio::test]
+async fn a_refused_request_goes_back_as_it_is() {
+    for status in [400, 404, 422] {
+        let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
+        bad.script([Reply::status(status)]);
+        let upstreams = Fixture::new(&[(Tier::Cold, &bad), (Tier::Warm, &good)]).build();
+        let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
+        let Error::Refused { status: seen, message, attempts } = error else { panic!("{error:?}") };
+        assert_eq!((seen, message), (status, format!("scripted {status}")));
+        assert_eq!(results(&attempts), [AttemptResult::Http(status)]);
+        assert_eq!((bad.calls(), good.calls()), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_a_provider_says_about_our_key_is_not_handed_on() {
+    let fake = FakeUpstream::start().await;
+    fake.script([Reply::status(401)]);
+    let error = open(&Fixture::new(&[(Tier::Cold, &fake)]).build(), &prompt("Hi")).await.unwrap_err();
+    let Error::Refused { status: 401, message, .. } = error else { panic!("{error:?}") };
+    assert!(!message.contains("scripted"), "{message}");
+}
+
+#[tokio::test]
+async fn an_answer_is_bounded() {
+    let fake = FakeUpstream::start().await;
+    let mut fixture = Fixture::new(&[(Tier::Cold, &fake)]);
+    fixture.upstream.max_answer = 1024 * 1024;
+    let upstreams = fixture.build();
+    fake.script([Reply::huge(50 * 1024 * 1024)]);
+    let mut answer = open(&upstreams, &prompt("Hi")).await.unwrap();
+    let error = loop {
+        match answer.next().await {
+            Ok(delta) => assert!(delta.is_some(), "a huge answer must not end well"),
+            Err(error) => break error,
+        }
+    };
+    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+    assert_eq!(results(&attempts), [AttemptResult::TooLarge]);
+
+    fake.script([Reply::raw("application/json", vec![b' '; 50 * 1024 * 1024])]);
+    let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
+    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+    assert_eq!(results(&attempts), [AttemptResult::TooLarge]);
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_resolve_falls_back() {
+    let good = FakeUpstream::start().await;
+    let mut fixture = Fixture::new(&[(Tier::Warm, &good)]);
+    fixture.add("nowhere", Tier::Cold, "http://nowhere.invalid/v1");
+    let (completion, attempts) = complete(&fixture.build(), &prompt("Hi")).await.unwrap();
+    assert_eq!(completion.model, "model-warm");
+    assert_eq!(attempts[0].result, AttemptResult::Connect);
+}
+
+#[tokio::test]
+async fn when_all_fail_every_attempt_is_told() {
+    let fakes = [FakeUpstream::start().await, FakeUpstream::start().await, FakeUpstream::start().await];
+    fakes[0].always(Reply::status(503));
+    fakes[1].always(Reply::reset());
+    fakes[2].always(Reply::raw("text/html", "no"));
+    let fixture = Fixture::new(&[(Tier::Cold, &fakes[0]), (Tier::Warm, &fakes[1]), (Tier::Hot, &fakes[2])]);
+    let error = open(&fixture.build(), &prompt("Hi")).await.unwrap_err();
+    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+    for model in ["model-cold", "model-warm", "model-hot"] {
+        assert!(attempts.iter().any(|attempt| attempt.model == model), "{model}");
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_bounds_the_chain_and_the_answer() {
+    let fake = FakeUpstream::start().await;
+    let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
+    let prompt = prompt("Hi");
+
+    fake.script([Reply::stall()]);
+    let error = upstreams.open(Ask::new(&prompt, Instant::now() + SOON)).await.unwrap_err();
+    let Error::DeadlineExceeded { attempts } = error else { panic!("{error:?}") };
+    assert_eq!(results(&attempts), [AttemptResult::Deadline]);
+    assert!(attempts[0].elapsed >= SOON - Duration::from_millis(5));
+
+    fake.script([Reply::text("one two").stall_after(2)]);
+    let mut answer = upstreams.open(Ask::new(&prompt, Instant::now() + 4 * SOON)).await.unwrap();
+    answer.next().await.unwrap();
+    let error = answer.next().await.unwrap_err();
+    assert!(matches!(error, Error::DeadlineExceeded { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_unknown_model_is_named_and_no_model_is_said() {
+    let fake = FakeUpstream::start().await;
+    let mut prompt = prompt("Hi");
+    prompt.model = "gpt-9".to_owned();
+    let error = open(&Fixture::new(&[(Tier::Cold, &fake)]).build(), &prompt).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument { field, .. } if field == "prompt.model"));
+    let error = open(&Fixture::new(&[]).build(), &prompt).await.unwrap_err();
+    assert!(matches!(error, Error::NoUpstream));
+}
