@@ -1,8 +1,8 @@
 //! The configuration, as the components take it: each gets its own section, none the whole.
 //!
-//! Reading goes in steps, each a file: [`tree`] turns TOML and environment variables into one tree that
-//! remembers where every value was written, [`load`] reads the tree through [`section`] and [`value`] into
-//! the structs below, [`check`] looks for names that lead nowhere. All of them collect [`problem`]s and go on.
+//! Reading goes in steps, each a file: `tree` turns TOML and environment variables into one tree that
+//! remembers where every value was written, `load` reads the tree through `section` and `value` into
+//! the structs below, `check` looks for names that lead nowhere. All of them collect problems and go on.
 
 mod check;
 mod defaults;
@@ -168,6 +168,31 @@ pub struct RoutingConfig {
     pub default: String,
     /// Tiers tried in this order.
     pub fallback: Vec<Tier>,
+    /// A prompt that names a model may be answered by another when that one fails.
+    pub fallback_named: bool,
+    /// Tier of an `auto` prompt that is judged easy, moderate, hard.
+    pub easy: Tier,
+    pub moderate: Tier,
+    pub hard: Tier,
+    /// Who judges the difficulty of an `auto` prompt: `local`, or the id of a model that is asked.
+    pub classifier: String,
+    /// Longest wait for that model; then `local` judges.
+    pub classifier_timeout: Duration,
+    /// How long its verdict on a prompt holds.
+    pub classifier_ttl: Duration,
+    /// Verdicts remembered.
+    pub classifier_cache: usize,
+    pub namespaces: Vec<NamespaceRouting>,
+}
+
+/// One `[[routing.namespaces]]`: what differs for one namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamespaceRouting {
+    pub namespace: String,
+    /// What `auto` means here: a model id or a tier; `None`: the router judges.
+    pub auto: Option<String>,
+    /// Replaces `routing.fallback`.
+    pub fallback: Option<Vec<Tier>>,
 }
 
 /// `[upstream]`
@@ -180,10 +205,40 @@ pub struct UpstreamConfig {
     pub first_token_timeout: Duration,
     /// Between two tokens.
     pub idle_timeout: Duration,
+    /// Most retries of one model in one request.
+    pub retries: u32,
+    /// Mean wait before the first retry; each further one waits twice as long.
+    pub retry_backoff: Duration,
+    /// Longest wait between retries, also of a `Retry-After` while another model is left.
+    pub retry_backoff_max: Duration,
+    /// Retries as a share of requests, over time.
+    pub retry_budget: f64,
+    pub hedge_after: HedgeAfter,
+    /// Hedged attempts as a share of requests, over time.
+    pub hedge_budget: f64,
+    /// Failures among the last ten calls of a model at a provider that set it aside.
+    pub breaker_failures: u32,
+    /// How long it is set aside at first; doubles with every failed probe, up to a minute.
+    pub breaker_cooldown: Duration,
+    /// Between two health checks of a provider; zero: none.
+    pub health_interval: Duration,
+    /// Longest wait for one health check.
+    pub health_timeout: Duration,
     /// Largest answer, in bytes.
     pub max_answer: usize,
     /// When nobody waits any more: finish the answer for the cache instead of cancelling it.
     pub finish_abandoned: bool,
+}
+
+/// When a second attempt starts beside one that has no first token yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HedgeAfter {
+    /// `"p95"`: at the model's own 95th percentile, as observed.
+    Learned,
+    /// A duration.
+    Fixed(Duration),
+    /// `"off"`
+    Never,
 }
 
 /// `[[tenants]]`
@@ -221,6 +276,8 @@ pub struct ModelConfig {
     pub id: String,
     /// Name of a provider.
     pub provider: String,
+    /// The provider's own name for it; `None`: the same as `id`.
+    pub served_as: Option<String>,
     pub tier: Tier,
     pub input_usd_per_mtok: f64,
     pub output_usd_per_mtok: f64,

@@ -295,13 +295,13 @@ impl Encoder {
     }
 
     fn json_number(&mut self, n: &serde_json::Number) {
-        /// Up to here every integer is exact in an f64.
-        const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+        /// 2^126, within an i128. Turning a whole float into an integer is exact, however large it is.
+        const WHOLE_MAX: f64 = 85_070_591_730_234_615_865_843_651_857_942_052_864.0;
         let float = n.as_f64().unwrap_or(f64::NAN);
         if let Some(integer) = n.as_i128() {
             self.byte(kind::INTEGER);
             self.integer(integer);
-        } else if float.fract() == 0.0 && float.abs() <= EXACT_MAX {
+        } else if float.fract() == 0.0 && float.abs() <= WHOLE_MAX {
             self.byte(kind::INTEGER);
             self.integer(float as i128);
         } else {
@@ -330,3 +330,6 @@ macro_rules! show_as_hex {
 }
 
 show_as_hex!(CacheKey, Scope);
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! The modules stand in the order a request meets them; [`pipeline`] is the path itself. See
 //! `ARCHITECTURE.md` for the map and the invariants.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod config;
 pub mod error;
 
@@ -29,5 +31,7 @@ pub mod metrics;
 pub mod outcome;
 pub mod stats;
 
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "commands report on the terminal")]
 pub mod cli;
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "commands report on the terminal")]
 pub mod demo;

@@ -53,7 +53,7 @@ impl Default for CacheConfig {
     fn default() -> Self {
         Self {
             mode: Mode::Static,
-            min_similarity: 0.92,
+            min_similarity: 0.95,
             ttl: Duration::from_secs(24 * 60 * 60),
             max_memory: 1024 * MIB as u64,
             max_entries: 1_000_000,
@@ -70,7 +70,19 @@ impl Default for IndexConfig {
 
 impl Default for RoutingConfig {
     fn default() -> Self {
-        Self { default: "auto".to_owned(), fallback: vec![Tier::Cold, Tier::Warm, Tier::Hot] }
+        Self {
+            default: "auto".to_owned(),
+            fallback: vec![Tier::Cold, Tier::Warm, Tier::Hot],
+            fallback_named: true,
+            easy: Tier::Cold,
+            moderate: Tier::Warm,
+            hard: Tier::Hot,
+            classifier: "local".to_owned(),
+            classifier_timeout: Duration::from_secs(1),
+            classifier_ttl: Duration::from_secs(60 * 60),
+            classifier_cache: 10_000,
+            namespaces: Vec::new(),
+        }
     }
 }
 
@@ -81,6 +93,16 @@ impl Default for UpstreamConfig {
             connect_timeout: Duration::from_secs(3),
             first_token_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(10),
+            retries: 2,
+            retry_backoff: Duration::from_millis(200),
+            retry_backoff_max: Duration::from_secs(2),
+            retry_budget: 0.2,
+            hedge_after: HedgeAfter::Learned,
+            hedge_budget: 0.05,
+            breaker_failures: 5,
+            breaker_cooldown: Duration::from_secs(5),
+            health_interval: Duration::from_secs(15),
+            health_timeout: Duration::from_secs(3),
             max_answer: 8 * MIB,
             finish_abandoned: false,
         }

@@ -60,6 +60,7 @@ impl Fixture {
         self.models.push(ModelConfig {
             id: id.to_owned(),
             provider,
+            served_as: None,
             tier,
             input_usd_per_mtok: 1.0,
             output_usd_per_mtok: 2.0,

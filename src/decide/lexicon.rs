@@ -1,0 +1,246 @@
+//! What single English words say about the meaning of a prompt: numbers, units, months, negation,
+//! opposites, languages, formats. Tables only; how they combine is [`text`](super::text)'s matter.
+
+mod words;
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    sync::LazyLock,
+};
+
+use words::*;
+
+/// What the tables know of one word; all zero for most words.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Info {
+    pub flags: u32,
+    /// Meaning of a number word or month; NaN-free because `flags` says whether it is set.
+    pub value: f64,
+    /// Index of the unit of measure.
+    pub unit: u8,
+    /// Index of the named language or format.
+    pub topic: u8,
+    /// Index of the question word; how, what and which are three.
+    pub wh: u8,
+    /// Up to two memberships in groups of opposites: group (from 1) and side.
+    pub opposites: [(u8, u8); 2],
+}
+
+/// Carries no meaning of its own.
+pub const STOP: u32 = 1;
+/// Politeness: may come and go without changing the answer.
+pub const FILLER: u32 = 1 << 1;
+/// Negates.
+pub const NEGATION: u32 = 1 << 2;
+/// A cardinal: seven, forty.
+pub const CARDINAL: u32 = 1 << 3;
+/// Multiplies the number before it: hundred, million.
+pub const MAGNITUDE: u32 = 1 << 4;
+/// An ordinal: third.
+pub const ORDINAL: u32 = 1 << 5;
+pub const MONTH: u32 = 1 << 6;
+pub const WEEKDAY: u32 = 1 << 7;
+/// A day relative to now: tomorrow.
+pub const RELATIVE_DAY: u32 = 1 << 8;
+/// A language that people speak.
+pub const SPOKEN: u32 = 1 << 9;
+/// A programming language.
+pub const PROGRAMMING: u32 = 1 << 10;
+/// A form that an answer is asked in.
+pub const FORMAT: u32 = 1 << 11;
+/// A verb whose subject acts on its object, so that swapping them changes the meaning.
+pub const ACTION: u32 = 1 << 12;
+/// A function word that only English has.
+pub const ENGLISH: u32 = 1 << 13;
+/// A function word of another language, and not of English.
+pub const FOREIGN: u32 = 1 << 14;
+/// A month or number word that also means something else, so that its neighbours must confirm it.
+pub const AMBIGUOUS: u32 = 1 << 15;
+/// Morning or afternoon: value 0 or 12.
+pub const MERIDIEM: u32 = 1 << 16;
+/// Relates its two sides: to, from, than.
+pub const PREPOSITION: u32 = 1 << 17;
+/// With a number behind it: more, later. Value 1 for a lower bound, 2 for an upper one.
+pub const BOUND: u32 = 1 << 19;
+/// Narrows what is asked for: all, only, first.
+pub const QUANTIFIER: u32 = 1 << 18;
+
+/// Values of [`Info::wh`], by the order of the table below.
+pub const WHAT: u8 = 1;
+pub const WHICH: u8 = 2;
+pub const WHO: u8 = 3;
+pub const WHEN: u8 = 5;
+pub const WHERE: u8 = 6;
+pub const WHY: u8 = 7;
+
+/// Set in the name of a word with a letter beyond ASCII; clear in all others.
+pub const NON_ASCII: u64 = 1 << 63;
+
+/// The hash that names words in this module and in [`text`](super::text): FNV-1a of the lower-case
+/// bytes, without the top bit, which marks words beyond ASCII.
+pub const fn hash(word: &str) -> u64 {
+    let bytes = word.as_bytes();
+    let mut h = 0xcbf2_9ce4_8422_2325_u64;
+    let mut i = 0;
+    while i < bytes.len() {
+        h = (h ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    h & !NON_ASCII
+}
+
+/// What the tables know of the word with this [`hash`].
+pub fn info(hash: u64) -> &'static Info {
+    static NOTHING: Info = Info { flags: 0, value: 0.0, unit: 0, topic: 0, wh: 0, opposites: [(0, 0); 2] };
+    TABLE.get(&hash).unwrap_or(&NOTHING)
+}
+
+/// Keys are hashes already.
+#[derive(Default)]
+struct Identity(u64);
+
+type Table = HashMap<u64, Info, BuildHasherDefault<Identity>>;
+
+static TABLE: LazyLock<Table> = LazyLock::new(build);
+
+// === impl Identity ===
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value.rotate_left(23);
+    }
+}
+
+fn build() -> Table {
+    let mut table = Table::default();
+    add_flags(&mut table);
+    add_numbers(&mut table);
+    add_topics(&mut table);
+    for (group, sides) in (1_u8..).zip(OPPOSITES) {
+        for (side, words) in (0_u8..).zip(*sides) {
+            words.split_ascii_whitespace().for_each(|w| add_opposite(entry(&mut table, w), group, side));
+        }
+    }
+    table
+}
+
+fn entry<'t>(table: &'t mut Table, word: &str) -> &'t mut Info {
+    table.entry(hash(word)).or_default()
+}
+
+fn add_flags(table: &mut Table) {
+    let lists = [
+        (ENGLISH_WORDS, ENGLISH),
+        (FOREIGN_WORDS, FOREIGN),
+        (STOP_WORDS, STOP),
+        (FILLER_WORDS, FILLER | STOP),
+        (NEGATION_WORDS, NEGATION),
+        (PREPOSITION_WORDS, PREPOSITION),
+        (QUANTIFIER_WORDS, QUANTIFIER),
+        (ACTION_WORDS, ACTION),
+        ("may march mar", AMBIGUOUS),
+        (LOWER_BOUNDS, BOUND),
+        (UPPER_BOUNDS, BOUND),
+    ];
+    for (words, flag) in lists {
+        words.split_ascii_whitespace().for_each(|w| entry(table, w).flags |= flag);
+    }
+    for (word, noon) in [("am", 0.0), ("pm", 12.0)] {
+        let info = entry(table, word);
+        info.flags |= MERIDIEM;
+        info.value = noon;
+    }
+    UPPER_BOUNDS.split_ascii_whitespace().for_each(|w| entry(table, w).value = 2.0);
+    LOWER_BOUNDS.split_ascii_whitespace().for_each(|w| entry(table, w).value = 1.0);
+}
+
+fn add_numbers(table: &mut Table) {
+    for (list, flag) in [(CARDINALS, CARDINAL), (MAGNITUDES, MAGNITUDE), (ORDINALS, ORDINAL)] {
+        for (word, value) in list {
+            let info = entry(table, word);
+            info.flags |= flag;
+            info.value = *value;
+        }
+    }
+    add_dated(table, &MONTHS, MONTH);
+    add_dated(table, &WEEKDAYS, WEEKDAY);
+    add_dated(table, &RELATIVE_DAYS, RELATIVE_DAY);
+    for (unit, words) in (1_u8..).zip(UNITS) {
+        words.split_ascii_whitespace().for_each(|w| entry(table, w).unit = unit);
+    }
+}
+
+fn add_dated(table: &mut Table, names: &[&str], flag: u32) {
+    for (index, words) in (1_u8..).zip(names) {
+        for word in words.split_ascii_whitespace() {
+            let info = entry(table, word);
+            info.flags |= flag;
+            info.value = f64::from(index);
+        }
+    }
+}
+
+fn add_topics(table: &mut Table) {
+    for (topic, word) in (1_u8..).zip(SPOKEN_LANGUAGES.split_ascii_whitespace()) {
+        let info = entry(table, word);
+        info.flags |= SPOKEN;
+        info.topic = topic;
+    }
+    for (list, flag) in [(PROGRAMMING_LANGUAGES, PROGRAMMING), (FORMATS, FORMAT)] {
+        for (topic, words) in (1_u8..).zip(list) {
+            for word in words.split_ascii_whitespace() {
+                let info = entry(table, word);
+                info.flags |= flag;
+                info.topic = topic;
+            }
+        }
+    }
+    for (wh, words) in (1_u8..).zip(QUESTION_WORDS) {
+        words.split_ascii_whitespace().for_each(|w| entry(table, w).wh = wh);
+    }
+}
+
+/// A third membership is dropped: the tables have none that matters.
+fn add_opposite(info: &mut Info, group: u8, side: u8) {
+    if let Some(free) = info.opposites.iter_mut().find(|o| o.0 == 0) {
+        *free = (group, side);
+    }
+}
+
+// === impl Info ===
+
+impl Info {
+    pub const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_one_unit_share_its_index() {
+        assert_eq!(info(hash("km")).unit, info(hash("kilometers")).unit);
+        assert_ne!(info(hash("km")).unit, info(hash("miles")).unit);
+    }
+
+    #[test]
+    fn opposites_are_in_one_group_on_two_sides() {
+        let (enable, disable) = (info(hash("enable")).opposites[0], info(hash("disable")).opposites[0]);
+        assert_eq!(enable.0, disable.0);
+        assert_ne!(enable.1, disable.1);
+    }
+
+    #[test]
+    fn unknown_words_say_nothing() {
+        assert_eq!(*info(hash("xylophone")), Info::default());
+    }
+}

@@ -1,0 +1,322 @@
+//! What makes two prompts the same, what makes them different, and the hashes that pin encoding v1.
+
+use std::collections::{BTreeMap, HashSet};
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::prompt::Role;
+
+mod golden;
+mod properties;
+
+fn tenant() -> Owner {
+    Owner::Tenant("acme".into())
+}
+
+fn message(role: Role, content: &str) -> Message {
+    Message { role, content: content.into(), name: None, tool_call_id: None, tool_calls: None }
+}
+
+fn ask(text: &str) -> Prompt {
+    Prompt {
+        namespace: "support".into(),
+        model: "auto".into(),
+        messages: vec![message(Role::User, text)],
+        temperature: None,
+        top_p: None,
+        max_tokens: None,
+        stop: Vec::new(),
+        seed: None,
+        response_format: None,
+        tools: None,
+        tool_choice: None,
+        vary: BTreeMap::new(),
+    }
+}
+
+/// A prompt with every field set.
+fn full() -> Prompt {
+    let calls = json!([{ "id": "c1", "type": "function", "function": { "name": "f", "arguments": "{}" } }]);
+    Prompt {
+        messages: vec![
+            message(Role::System, "be brief"),
+            Message { name: Some("ann".into()), ..message(Role::User, "hello") },
+            Message { tool_calls: Some(calls), ..message(Role::Assistant, "") },
+            Message { tool_call_id: Some("c1".into()), ..message(Role::Tool, "42") },
+            message(Role::User, "and now?"),
+        ],
+        temperature: Some(0.5),
+        top_p: Some(0.9),
+        max_tokens: Some(100),
+        stop: vec!["a".into(), "b".into()],
+        seed: Some(-1),
+        response_format: Some(json!({ "type": "json_object" })),
+        tools: Some(json!([{ "type": "function", "function": { "name": "f" } }])),
+        tool_choice: Some(json!("auto")),
+        vary: BTreeMap::from([("locale".into(), "de".into())]),
+        ..ask("")
+    }
+}
+
+fn key(prompt: &Prompt) -> CacheKey {
+    of(&tenant(), prompt).0
+}
+
+fn scope(prompt: &Prompt) -> Scope {
+    of(&tenant(), prompt).1
+}
+
+fn changed(change: impl FnOnce(&mut Prompt)) -> Prompt {
+    let mut prompt = full();
+    change(&mut prompt);
+    prompt
+}
+
+fn with_tools(text: &str) -> Prompt {
+    Prompt { tools: Some(serde_json::from_str(text).unwrap()), ..ask("hello") }
+}
+
+#[test]
+fn every_part_but_the_last_user_text_is_in_the_scope() {
+    let variants = [
+        changed(|_| ()),
+        changed(|p| p.namespace.push('x')),
+        changed(|p| p.model = "hot".into()),
+        changed(|p| p.temperature = Some(0.25)),
+        changed(|p| p.temperature = None),
+        changed(|p| p.top_p = Some(0.8)),
+        changed(|p| p.top_p = None),
+        changed(|p| p.max_tokens = Some(101)),
+        changed(|p| p.max_tokens = None),
+        changed(|p| p.stop.swap(0, 1)),
+        changed(|p| p.stop.clear()),
+        changed(|p| p.seed = Some(1)),
+        changed(|p| p.seed = None),
+        changed(|p| p.response_format = Some(json!({ "type": "text" }))),
+        changed(|p| p.response_format = None),
+        changed(|p| p.tools = Some(json!([]))),
+        changed(|p| p.tools = Some(json!(null))),
+        changed(|p| p.tools = None),
+        changed(|p| p.tool_choice = Some(json!("none"))),
+        changed(|p| p.tool_choice = None),
+        changed(|p| drop(p.vary.insert("locale".into(), "en".into()))),
+        changed(|p| drop(p.vary.insert("plan".into(), "de".into()))),
+        changed(|p| p.vary.clear()),
+        changed(|p| p.messages[0].content.push('!')),
+        changed(|p| p.messages[0].role = Role::Developer),
+        changed(|p| p.messages[1].content.push('!')),
+        changed(|p| p.messages[1].name = Some("bob".into())),
+        changed(|p| p.messages[1].name = None),
+        changed(|p| p.messages[2].tool_calls = Some(json!([]))),
+        changed(|p| p.messages[2].tool_calls = None),
+        changed(|p| p.messages[3].tool_call_id = Some("c2".into())),
+        changed(|p| p.messages[3].tool_call_id = None),
+        changed(|p| p.messages[4].name = Some("ann".into())),
+        changed(|p| p.messages.swap(0, 1)),
+        changed(|p| drop(p.messages.remove(1))),
+    ];
+    let scopes: HashSet<_> = variants.iter().map(scope).collect();
+    let keys: HashSet<_> = variants.iter().map(key).collect();
+    assert_eq!((scopes.len(), keys.len()), (variants.len(), variants.len()));
+}
+
+#[test]
+fn the_last_user_text_is_in_the_key_alone() {
+    let other = changed(|p| p.messages[4].content = "and then?".into());
+    assert_eq!(scope(&full()), scope(&other));
+    assert_ne!(key(&full()), key(&other));
+}
+
+/// Only a user's text may be answered by a near one; the output of a tool is data.
+#[test]
+fn a_last_turn_that_is_no_user_text_is_in_the_scope() {
+    for role in [Role::Tool, Role::Assistant, Role::System] {
+        let ends_with = |text| changed(|p| p.messages.push(message(role, text)));
+        assert_ne!(scope(&ends_with("1")), scope(&ends_with("2")), "{role:?}");
+    }
+    let blank = |text| changed(|p| p.messages[4].content = text);
+    assert_ne!(scope(&blank(" ".into())), scope(&blank("\n".into())));
+}
+
+#[test]
+fn tenants_never_meet() {
+    let other = Owner::Tenant("acme2".into());
+    let owners =
+        [tenant(), other, Owner::Tenant(String::new()), Owner::Shared, Owner::Tenant("Shared".into())];
+    let hashes: HashSet<_> = owners.iter().map(|owner| of(owner, &full())).collect();
+    let scopes: HashSet<_> = hashes.iter().map(|(_, scope)| *scope).collect();
+    let keys: HashSet<_> = hashes.iter().map(|(key, _)| *key).collect();
+    assert_eq!((scopes.len(), keys.len()), (owners.len(), owners.len()));
+}
+
+/// A letter that moves from the end of one field to the start of the next makes another prompt.
+#[test]
+fn fields_have_no_blurred_edges() {
+    let turns = |a: &str, b: &str| {
+        changed(|p| {
+            p.messages[0].content = a.into();
+            p.messages[1].content = b.into();
+        })
+    };
+    assert_ne!(scope(&turns("ab", "c")), scope(&turns("a", "bc")));
+
+    let stops = |stop: &[&str]| changed(|p| p.stop = stop.iter().map(|s| (*s).into()).collect());
+    let all = [&["ab"][..], &["a", "b"], &["", "ab"], &["ab", ""], &["a", "", "b"]].map(|s| scope(&stops(s)));
+    assert_eq!(HashSet::from(all).len(), 5);
+
+    let named =
+        |namespace: &str, model: &str| Prompt { namespace: namespace.into(), model: model.into(), ..full() };
+    assert_ne!(scope(&named("ab", "c")), scope(&named("a", "bc")));
+
+    let varied = |pairs: &[(&str, &str)]| {
+        changed(|p| {
+            p.vary = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        })
+    };
+    assert_ne!(scope(&varied(&[("a", "bc")])), scope(&varied(&[("ab", "c")])));
+    assert_ne!(scope(&varied(&[("a", "b"), ("c", "d")])), scope(&varied(&[("a", "d"), ("c", "b")])));
+
+    // The turn before the last one and the fuzzy one.
+    let system = |a: &str, b: &str| Prompt {
+        messages: vec![message(Role::System, a), message(Role::User, b)],
+        ..ask("")
+    };
+    assert_ne!(key(&system("ab", "c")), key(&system("a", "bc")));
+    // The same text as a value of another field.
+    assert_ne!(
+        scope(&changed(|p| (p.temperature, p.top_p) = (Some(0.5), None))),
+        scope(&changed(|p| (p.temperature, p.top_p) = (None, Some(0.5))))
+    );
+    assert_ne!(
+        scope(&changed(|p| (p.tools, p.tool_choice) = (Some(json!(1)), None))),
+        scope(&changed(|p| (p.tools, p.tool_choice) = (None, Some(json!(1)))))
+    );
+}
+
+/// They look alike, but a model sees other tokens: they are other prompts.
+#[test]
+fn canonically_equivalent_text_differs() {
+    for (composed, decomposed) in
+        [("caf\u{e9}", "cafe\u{301}"), ("\u{212b}", "\u{c5}"), ("\u{ac00}", "\u{1100}\u{1161}")]
+    {
+        assert_ne!(key(&ask(composed)), key(&ask(decomposed)));
+        let system = |text: &str| changed(|p| p.messages[0].content = text.into());
+        assert_ne!(scope(&system(composed)), scope(&system(decomposed)));
+    }
+    assert_ne!(key(&ask("reset")), key(&ask("reset ")));
+    assert_ne!(key(&ask("reset")), key(&ask("Reset")));
+}
+
+#[test]
+fn json_is_what_it_says_not_how_it_is_written() {
+    let same = [
+        r#"[{"a":1,"b":[true,null],"c":"é"}]"#,
+        r#" [ { "c" : "\u00e9", "b" : [ true , null ], "a" : 1.0 } ] "#,
+        "[{\"b\":[true,null],\n\t\"a\":1e0,\"c\":\"é\"}]",
+        r#"[{"a":10e-1,"b":[true,null],"c":"\u00E9"}]"#,
+    ];
+    let keys: HashSet<_> = same.iter().map(|text| key(&with_tools(text))).collect();
+    assert_eq!(keys.len(), 1);
+}
+
+#[test]
+fn json_values_that_differ_differ() {
+    let different = [
+        "null",
+        "false",
+        "true",
+        "0",
+        "1",
+        "-1",
+        "0.1",
+        "1.5",
+        "9007199254740993",
+        "18446744073709551615",
+        "-9223372036854775808",
+        "1e300",
+        "\"\"",
+        "\"0\"",
+        "\"1\"",
+        "\"null\"",
+        "[]",
+        "[[]]",
+        "[0]",
+        "[0,1]",
+        "[1,0]",
+        "[[0],1]",
+        "[[0,1]]",
+        "{}",
+        "[{}]",
+        r#"{"a":0}"#,
+        r#"{"a":"0"}"#,
+        r#"{"b":0}"#,
+        r#"{"a":0,"b":0}"#,
+        r#"{"a":{"b":0}}"#,
+        r#"{"a":{},"b":0}"#,
+        r#"[{"a":0},{"b":0}]"#,
+        r#"["a",0]"#,
+        r#"{"ab":""}"#,
+        r#"{"a":"b"}"#,
+    ];
+    let keys: HashSet<_> = different.iter().map(|text| key(&with_tools(text))).collect();
+    assert_eq!(keys.len(), different.len());
+}
+
+#[test]
+fn numbers_are_alike_however_written() {
+    for same in [
+        ["1", "1.0", "1e0"],
+        ["0", "-0.0", "0e7"],
+        ["-3", "-3.0", "-30e-1"],
+        ["9007199254740992", "9007199254740992.0", "9.007199254740992e15"],
+        ["100000000000000000", "1e17", "100000000000000000.0"],
+        ["0.1", "1e-1", "0.10"],
+    ] {
+        let keys: HashSet<_> = same.iter().map(|text| key(&with_tools(text))).collect();
+        assert_eq!(keys.len(), 1, "{same:?}");
+    }
+    let temperature = |t| Prompt { temperature: Some(t), ..ask("hello") };
+    assert_eq!(key(&temperature(0.0)), key(&temperature(-0.0)));
+}
+
+/// The default belongs to the provider and may change, so nothing said is not the default said.
+#[test]
+fn absent_is_not_the_default() {
+    let said = [
+        Prompt { temperature: Some(1.0), ..ask("hello") },
+        Prompt { top_p: Some(1.0), ..ask("hello") },
+        Prompt { seed: Some(0), ..ask("hello") },
+        Prompt { tools: Some(json!([])), ..ask("hello") },
+        Prompt { tool_choice: Some(json!("auto")), ..ask("hello") },
+        Prompt { response_format: Some(json!({ "type": "text" })), ..ask("hello") },
+    ];
+    assert!(said.iter().all(|prompt| key(prompt) != key(&ask("hello"))));
+}
+
+#[test]
+fn parts_name_every_field_once_and_add_up() {
+    let parts = Scope::parts(&tenant(), &full());
+    let names: Vec<_> = parts.iter().map(|(name, _)| *name).collect();
+    let fields = [
+        "tenant",
+        "namespace",
+        "model",
+        "messages",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "stop",
+        "seed",
+        "response_format",
+        "tools",
+        "tool_choice",
+        "vary",
+    ];
+    assert_eq!(names, fields);
+    // Tag, kind of owner, length, and the four letters of the name.
+    assert_eq!(parts[0].1, 1 + 1 + 8 + 4);
+    // Tag, length, "support".
+    assert_eq!(parts[1].1, 1 + 8 + 7);
+}

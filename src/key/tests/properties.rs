@@ -1,0 +1,161 @@
+//! The same rules over prompts that nobody thought of.
+
+use super::*;
+
+/// Strings of few letters, so that equal ones, empty ones and shifted ones are common.
+fn letters() -> impl Strategy<Value = String> {
+    "[ab]{0,2}"
+}
+
+/// Whole numbers only: [`Value`] tells 1 from 1.0, and a key does not.
+fn json_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-1..2_i64).prop_map(Value::from),
+        letters().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::btree_map(letters(), inner, 0..3)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
+    let role = prop::sample::select(vec![Role::System, Role::User, Role::Assistant, Role::Tool]);
+    let optional = || prop::option::weighted(0.2, letters());
+    (role, letters(), optional(), optional(), prop::option::weighted(0.2, json_value())).prop_map(
+        |(role, content, name, tool_call_id, tool_calls)| Message {
+            role,
+            content,
+            name,
+            tool_call_id,
+            tool_calls,
+        },
+    )
+}
+
+fn any_prompt() -> impl Strategy<Value = Prompt> {
+    let half = || prop::option::weighted(0.3, prop::sample::select(vec![0.5_f32, 1.0]));
+    let json = || prop::option::weighted(0.3, json_value());
+    let texts = (
+        letters(),
+        letters(),
+        prop::collection::vec(any_message(), 1..4),
+        prop::collection::vec(letters(), 0..3),
+    );
+    let numbers =
+        (half(), half(), prop::option::weighted(0.3, 0..2_u32), prop::option::weighted(0.3, 0..2_i64));
+    let trees = (json(), json(), json(), prop::collection::btree_map(letters(), letters(), 0..3));
+    (texts, numbers, trees).prop_map(|(texts, numbers, trees)| {
+        let (namespace, model, messages, stop) = texts;
+        let (temperature, top_p, max_tokens, seed) = numbers;
+        let (response_format, tools, tool_choice, vary) = trees;
+        Prompt {
+            namespace,
+            model,
+            messages,
+            temperature,
+            top_p,
+            max_tokens,
+            stop,
+            seed,
+            response_format,
+            tools,
+            tool_choice,
+            vary,
+        }
+    })
+}
+
+/// The value as JSON text with its fields turned round and spaces strewn in.
+fn rewritten(value: &Value, spaces: &str) -> String {
+    match value {
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(|item| rewritten(item, spaces)).collect();
+            format!("[{spaces}{}]", items.join(&format!("{spaces},")))
+        }
+        Value::Object(map) => {
+            let field = |(name, value): (&String, &Value)| {
+                format!("{spaces}{}:{}", Value::from(name.as_str()), rewritten(value, spaces))
+            };
+            let fields: Vec<_> = map.iter().rev().map(field).collect();
+            format!("{{{}{spaces}}}", fields.join(","))
+        }
+        Value::Number(n) => format!("{spaces}{n}.0"),
+        other => format!("{other}{spaces}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn keys_are_equal_when_prompts_are(prompts in prop::collection::vec(any_prompt(), 20)) {
+        for (n, a) in prompts.iter().enumerate() {
+            prop_assert_eq!(key(a), key(&a.clone()));
+            for b in &prompts[..n] {
+                prop_assert_eq!(a == b, key(a) == key(b), "{:?} {:?}", a, b);
+            }
+        }
+    }
+
+    /// The scope is the key with the last user text taken out, no less and no more.
+    #[test]
+    fn scopes_are_equal_when_all_but_the_text_is(mut prompts in prop::collection::vec(any_prompt(), 20)) {
+        let scopes: Vec<_> = prompts.iter().map(scope).collect();
+        for prompt in &mut prompts {
+            if prompt.fuzzy_text().is_some() {
+                prompt.messages.last_mut().unwrap().content = "some text".into();
+            }
+        }
+        for (n, a) in prompts.iter().enumerate() {
+            prop_assert_eq!(scope(a), scopes[n]);
+            for (m, b) in prompts[..n].iter().enumerate() {
+                prop_assert_eq!(a == b, scopes[n] == scopes[m], "{:?} {:?}", a, b);
+            }
+        }
+    }
+
+    /// Takes a letter over the border between two fields that stand side by side.
+    #[test]
+    fn letters_do_not_cross_borders(prompt in any_prompt(), field in 0..4_usize) {
+        let mut shifted = prompt.clone();
+        let moved = match field {
+            0 => shifted.namespace.pop().map(|c| shifted.model.insert(0, c)),
+            1 => shifted.model.pop().map(|c| shifted.messages[0].content.insert(0, c)),
+            2 if shifted.messages.len() > 1 => shifted.messages[0].content.pop().map(|c| shifted.messages[1].content.insert(0, c)),
+            _ if shifted.stop.len() > 1 => shifted.stop[0].pop().map(|c| shifted.stop[1].insert(0, c)),
+            _ => None,
+        };
+        prop_assert_eq!(moved.is_none(), key(&prompt) == key(&shifted));
+    }
+
+    #[test]
+    fn json_formatting_is_irrelevant(value in json_value(), spaces in "[ \n\t]{0,2}") {
+        let text = rewritten(&value, &spaces);
+        let prompt = Prompt { tools: Some(value), ..ask("hello") };
+        prop_assert_eq!(key(&prompt), key(&with_tools(&text)), "{}", text);
+    }
+
+    #[test]
+    fn any_text_is_a_key_of_its_own(a in ".*", b in ".*") {
+        prop_assert_eq!(a == b, key(&ask(&a)) == key(&ask(&b)));
+    }
+
+    #[test]
+    fn tenants_differ_when_their_names_do(a in letters(), b in letters(), prompt in any_prompt()) {
+        let (of_a, of_b) = (of(&Owner::Tenant(a.clone()), &prompt), of(&Owner::Tenant(b.clone()), &prompt));
+        prop_assert_eq!(a == b, of_a.0 == of_b.0);
+        prop_assert_eq!(a == b, of_a.1 == of_b.1);
+    }
+
+    #[test]
+    fn parts_add_up_to_what_is_hashed(prompt in any_prompt()) {
+        let parts = Scope::parts(&tenant(), &prompt);
+        let mut encoder = Encoder::new(SCOPE_CONTEXT);
+        encode(&tenant(), &prompt, &mut encoder, |_, _| ());
+        prop_assert_eq!(parts.iter().map(|(_, bytes)| bytes).sum::<u64>(), encoder.hasher.count());
+    }
+}
