@@ -11,7 +11,7 @@ use std::{
 };
 
 use promptkeep::{
-    config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
+    config::{HedgeAfter, ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
     error::Error,
     prompt::{Completion, Delta, Message, Prompt, Role},
     upstream::{Answer, Ask, Attempt, AttemptResult, Tier, UpstreamSettings, Upstreams},
@@ -40,7 +40,12 @@ impl Fixture {
             providers: Vec::new(),
             models: Vec::new(),
             routing: RoutingConfig::default(),
-            upstream: UpstreamConfig::default(),
+            // Most tests are about one attempt at each model.
+            upstream: UpstreamConfig {
+                retries: 0,
+                hedge_after: HedgeAfter::Never,
+                ..UpstreamConfig::default()
+            },
         };
         for (tier, fake) in fakes {
             fixture.add(&format!("model-{}", tier.as_str()), *tier, &fake.base_url());
