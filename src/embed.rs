@@ -5,6 +5,8 @@ pub mod minilm;
 pub mod model_files;
 mod openai;
 pub mod pool;
+#[cfg(test)]
+mod testing;
 pub mod tokenizer;
 
 use std::{fmt, sync::Arc};

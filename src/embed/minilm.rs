@@ -164,3 +164,6 @@ fn add_norm_rows(hidden: &mut [f32], delta: &[f32], norm: &simd::Norm) {
         add_norm(row, delta, norm);
     }
 }
+
+#[cfg(test)]
+mod tests;

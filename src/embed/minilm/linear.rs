@@ -1,10 +1,10 @@
 //! A linear layer with two executors: f32, and u8 × i8 with a zero point per token and a scale per output
 //! channel (one scale per matrix loses too much: cosines to f32 as low as 0.90).
 
-use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix, QuantParams};
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_tensor::{Matrix, NdTensorView};
 
-use super::simd::{dequantize, quantize};
+use super::simd::{RowQuant, dequantize, quantize};
 use crate::config::Precision;
 
 /// `y = x Wᵀ + b`.
@@ -17,8 +17,15 @@ pub struct Linear {
 /// Weights in the order the product reads them.
 enum Packed {
     F32(PackedBMatrix<f32>),
-    /// With the scale of each output.
-    Int8(PackedBMatrix<i8>, Vec<f32>),
+    Int8(PackedBMatrix<i8>, Outputs),
+}
+
+/// What turns the sums of an int8 product back into numbers, per output.
+#[derive(Default)]
+pub struct Outputs {
+    pub scales: Vec<f32>,
+    /// Sum of the output's weights: a row's zero point adds that many times itself to the product.
+    pub weight_sums: Vec<i32>,
 }
 
 /// Products for the machine's instruction set. Not `Send`: each worker makes its own.
@@ -32,8 +39,7 @@ pub struct Products {
 /// Buffers of the int8 executor, reused.
 pub struct LinearScratch {
     quantized: Vec<u8>,
-    scales: Vec<f32>,
-    zero_points: Vec<u8>,
+    rows: Vec<RowQuant>,
     sums: Vec<i32>,
 }
 
@@ -50,9 +56,9 @@ impl Linear {
                 Packed::F32(products.f32.prepack_b(matrix.transposed()))
             }
             Precision::Int8 => {
-                let (values, scales) = quantize_outputs(weight, inputs);
+                let (values, outputs) = quantize_outputs(weight, inputs);
                 let matrix = NdTensorView::from_data(shape, values.as_slice());
-                Packed::Int8(products.int8.prepack_b(matrix.transposed()), scales)
+                Packed::Int8(products.int8.prepack_b(matrix.transposed()), outputs)
             }
         };
         Self { inputs, bias, weights }
@@ -69,42 +75,30 @@ impl Linear {
                     .gemm(out, matrix(x, rows), GemmInputB::Packed(weights), options)
                     .expect("shapes come from the layer itself");
             }
-            Packed::Int8(weights, scales) => {
-                self.apply_int8(x, out, (weights, scales), products, scratch);
+            Packed::Int8(weights, outputs) => {
+                let rows = &mut scratch.rows[..rows];
+                let quantized = &mut scratch.quantized[..x.len()];
+                let sums = &mut scratch.sums[..out.len()];
+                quantize_rows(x, products.levels, rows, quantized);
+                // The zero points are not given to the product: version 0.27 uses those of the first
+                // rows for all rows.
+                products
+                    .int8
+                    .gemm(
+                        sums,
+                        matrix(quantized, rows.len()),
+                        GemmInputB::Packed(weights),
+                        Default::default(),
+                    )
+                    .expect("shapes come from the layer itself");
+                for ((row, sums), out) in rows
+                    .iter()
+                    .zip(sums.chunks_exact(self.bias.len()))
+                    .zip(out.chunks_exact_mut(self.bias.len()))
+                {
+                    dequantize(sums, *row, outputs, &self.bias, out);
+                }
             }
-        }
-    }
-
-    fn apply_int8(
-        &self,
-        x: &[f32],
-        out: &mut [f32],
-        (weights, scales): (&PackedBMatrix<i8>, &[f32]),
-        products: &Products,
-        scratch: &mut LinearScratch,
-    ) {
-        let rows = x.len() / self.inputs;
-        let outputs = self.bias.len();
-        let quantized = &mut scratch.quantized[..x.len()];
-        for (row, (values, q)) in
-            x.chunks_exact(self.inputs).zip(quantized.chunks_exact_mut(self.inputs)).enumerate()
-        {
-            let quant = quantize(values, products.levels, q);
-            scratch.scales[row] = quant.scale;
-            scratch.zero_points[row] = quant.zero_point;
-        }
-        let sums = &mut scratch.sums[..rows * outputs];
-        let options = GemmOptions {
-            a_quant: Some(QuantParams { zero_point: &scratch.zero_points[..rows] }),
-            ..Default::default()
-        };
-        products
-            .int8
-            .gemm(sums, matrix(quantized, rows), GemmInputB::Packed(weights), options)
-            .expect("shapes come from the layer itself");
-        let rows = sums.chunks_exact(outputs).zip(out.chunks_exact_mut(outputs)).zip(&scratch.scales);
-        for ((sums, out), row_scale) in rows {
-            dequantize(sums, *row_scale, scales, &self.bias, out);
         }
     }
 }
@@ -114,17 +108,27 @@ fn matrix<T>(data: &[T], rows: usize) -> GemmInputA<'_, T> {
     GemmInputA::Unpacked(view)
 }
 
-/// Rows of `weight` as i8 in ±127, and the scale of each.
-fn quantize_outputs(weight: &[f32], inputs: usize) -> (Vec<i8>, Vec<f32>) {
+fn quantize_rows(x: &[f32], levels: u8, rows: &mut [RowQuant], quantized: &mut [u8]) {
+    let width = x.len() / rows.len();
+    for ((row, values), out) in
+        rows.iter_mut().zip(x.chunks_exact(width)).zip(quantized.chunks_exact_mut(width))
+    {
+        *row = quantize(values, levels, out);
+    }
+}
+
+/// Rows of `weight` as i8 in ±127.
+fn quantize_outputs(weight: &[f32], inputs: usize) -> (Vec<i8>, Outputs) {
     let mut values = Vec::with_capacity(weight.len());
-    let mut scales = Vec::with_capacity(weight.len() / inputs);
+    let mut outputs = Outputs::default();
     for row in weight.chunks_exact(inputs) {
         let peak = row.iter().fold(0.0_f32, |a, x| a.max(x.abs()));
         let scale = (peak / 127.0).max(f32::MIN_POSITIVE);
         values.extend(row.iter().map(|x| (x / scale).round() as i8));
-        scales.push(scale);
+        outputs.scales.push(scale);
+        outputs.weight_sums.push(values[values.len() - inputs..].iter().map(|q| i32::from(*q)).sum());
     }
-    (values, scales)
+    (values, outputs)
 }
 
 // === impl Products ===
@@ -146,8 +150,7 @@ impl LinearScratch {
     pub fn new(rows: usize, width: usize) -> Self {
         Self {
             quantized: vec![0; rows * width],
-            scales: vec![0.0; rows],
-            zero_points: vec![0; rows],
+            rows: vec![RowQuant::default(); rows],
             sums: vec![0; rows * width],
         }
     }

@@ -4,6 +4,8 @@
 //! The release binary is built for every x86-64 machine; without this, these loops run on vectors of
 //! four and take as long as the products.
 
+use super::linear::Outputs;
+
 /// `a * b + c`, fused where the instruction set can; elsewhere a fused one would be a library call.
 #[inline(always)]
 pub fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
@@ -57,7 +59,7 @@ pub struct Norm {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RowQuant {
     pub scale: f32,
-    pub zero_point: u8,
+    pub zero_point: i32,
 }
 
 dispatch! {
@@ -76,8 +78,8 @@ dispatch! {
 }
 
 dispatch! {
-    /// `out[i] = sums[i] * row_scale * scales[i] + bias[i]`.
-    pub fn dequantize(sums: &[i32], row_scale: f32, scales: &[f32], bias: &[f32], out: &mut [f32])
+    /// One row of an int8 product as numbers, plus `bias`.
+    pub fn dequantize(sums: &[i32], row: RowQuant, outputs: &Outputs, bias: &[f32], out: &mut [f32])
         = dequantize_body
 }
 
@@ -181,18 +183,19 @@ fn quantize_body<const FMA: bool>(row: &[f32], levels: u8, out: &mut [u8]) -> Ro
         let v = if v < top { v } else { top };
         *q = (v + ROUND).to_bits() as u8;
     }
-    RowQuant { scale, zero_point: zero_point as u8 }
+    RowQuant { scale, zero_point: zero_point as i32 }
 }
 
 #[inline(always)]
 fn dequantize_body<const FMA: bool>(
     sums: &[i32],
-    row_scale: f32,
-    scales: &[f32],
+    row: RowQuant,
+    outputs: &Outputs,
     bias: &[f32],
     out: &mut [f32],
 ) {
-    for (((o, sum), scale), b) in out.iter_mut().zip(sums).zip(scales).zip(bias) {
-        *o = fma::<FMA>(*sum as f32, row_scale * scale, *b);
+    let outputs = outputs.scales.iter().zip(&outputs.weight_sums);
+    for (((o, sum), (scale, weights)), b) in out.iter_mut().zip(sums).zip(outputs).zip(bias) {
+        *o = fma::<FMA>((sum - row.zero_point * weights) as f32, row.scale * scale, *b);
     }
 }
