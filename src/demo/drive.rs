@@ -25,7 +25,7 @@ use crate::{
 
 /// Mean rate of arrivals, per second: the whole traffic takes a little over a minute, and a reader can
 /// follow it.
-const ARRIVALS_PER_SECOND: f64 = 5.0;
+const ARRIVALS_PER_SECOND: f64 = 5.5;
 
 /// Longest pause between two arrivals, so that nobody thinks that the demo hangs.
 const GAP_MAX: Duration = Duration::from_millis(800);

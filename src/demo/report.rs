@@ -21,6 +21,9 @@ use crate::{
 
 pub use judge::{Pair, Verdicts};
 
+/// Ten minutes: beyond every deadline of the demo.
+const LATENCY_MAX_MICROS: u64 = 600_000_000;
+
 /// Everything that one replay showed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -136,7 +139,8 @@ fn share(part: usize, whole: usize) -> f64 {
 impl Percentiles {
     /// `None` of nothing.
     fn of(times: impl Iterator<Item = Duration>) -> Option<Self> {
-        let mut histogram = Histogram::<u64>::new(3).expect("three digits are allowed");
+        let mut histogram =
+            Histogram::<u64>::new_with_bounds(1, LATENCY_MAX_MICROS, 3).expect("valid bounds");
         for time in times {
             histogram.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
         }

@@ -157,3 +157,6 @@ impl SimulatedUpstream {
         self.server.await?
     }
 }
+
+#[cfg(test)]
+mod tests;

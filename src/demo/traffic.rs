@@ -121,3 +121,6 @@ impl Traffic {
 fn lines<T: serde::de::DeserializeOwned>(text: &str) -> Result<Vec<T>, serde_json::Error> {
     text.lines().filter(|line| !line.is_empty()).map(serde_json::from_str).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use super::{Count, Pair, Percentiles, Report};
 
 /// Characters of a prompt that fit beside the indentation.
-const EXCERPT: usize = 84;
+const EXCERPT: usize = 82;
 
 /// Pairs shown of each kind; the rest is counted.
 const PAIRS_SHOWN: usize = 8;
