@@ -89,6 +89,7 @@ impl Server {
     pub async fn listen(&self, grpc: TcpListener, http: TcpListener) -> io::Result<()> {
         self.background(load_index(Arc::clone(&self.cache)));
         self.background(sweep(Arc::clone(&self.cache)));
+        self.background(watch_health(self.upstreams.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<grpc::Service>().await;
         self.background(Self::report_stop(self.stop.clone(), health));
@@ -128,6 +129,7 @@ impl Server {
     /// When the catalog is wrong; then nothing has changed.
     pub fn reload(&self, new: Config) -> Result<Vec<&'static str>, StartError> {
         let mut config = self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.upstreams.reload(upstream_settings(&new))?;
         let tenants = self.pipeline.settings().tenants.reconfigured(&new.tenants);
         self.pipeline.reload(settings(&new, tenants));
         let need_restart = changed_needs_restart(&config, &new);
@@ -184,6 +186,10 @@ async fn load_index(cache: Arc<Cache>) {
 
 async fn sweep(cache: Arc<Cache>) {
     cache.sweep().await;
+}
+
+async fn watch_health(upstreams: Upstreams) {
+    upstreams.watch_health().await;
 }
 
 fn upstream_settings(config: &Config) -> UpstreamSettings<'_> {

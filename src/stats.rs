@@ -354,7 +354,7 @@ mod tests {
             tier: "hot".to_owned(),
             provider: "p".to_owned(),
             result: AttemptResult::Ok,
-            reason: crate::upstream::AttemptReason::Routed,
+            reason: crate::upstream::AttemptReason::Fallback,
             elapsed: Duration::from_secs(1),
             first_token: None,
             usage,

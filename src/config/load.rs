@@ -9,8 +9,8 @@ use super::{
     section::{Findings, Section, without_numbers},
     tree::{self, PREFIX, Table},
     value::{
-        address, choice, count, count_or_zero, duration, duration_or_zero, flag, key_hash, list, money, name,
-        optional, path, rate, share, size, text, url, variable,
+        address, choice, count, count_or_zero, duration, duration_or_zero, flag, hedge_after, key_hash, list,
+        money, name, optional, path, rate, ratio, share, size, text, url, variable,
     },
     *,
 };
@@ -105,14 +105,14 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
     config
 }
 
-/// Reads every field of a struct by its own name: `keys!(section, target: Struct { field: reader, … })`.
-/// Fields without a line do not compile.
+/// Reads every field of a struct by its own name: `keys!(section, target: Struct { field: reader, … })`,
+/// with a table (`nested`) or a list of tables (`each`) after the braces. Fields without a line do not compile.
 macro_rules! keys {
-    ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($nested:ident: $fill:ident)?) => {
+    ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($how:ident $nested:ident: $fill:ident)?) => {
         // Only for the compiler, which knows whether a field is missing here.
         let $of { $($key: _,)* $($nested: _)? } = &*$target;
         $($section.take(stringify!($key), &mut $target.$key, $read);)*
-        $($section.nested(stringify!($nested), &mut $target.$nested, $fill);)?
+        $($section.$how(stringify!($nested), &mut $target.$nested, $fill);)?
     };
 }
 
@@ -159,7 +159,7 @@ fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
         ttl: duration,
         max_memory: size,
         max_entries: count,
-    } index: read_index);
+    } nested index: read_index);
 }
 
 fn read_index(section: &mut Section<'_>, index: &mut IndexConfig) {
@@ -174,6 +174,23 @@ fn read_routing(section: &mut Section<'_>, routing: &mut RoutingConfig) {
     keys!(section, routing: RoutingConfig {
         default: name,
         fallback: list(choice(TIERS)),
+        fallback_named: flag,
+        easy: choice(TIERS),
+        moderate: choice(TIERS),
+        hard: choice(TIERS),
+        classifier: name,
+        classifier_timeout: duration,
+        classifier_ttl: duration,
+        classifier_cache: count,
+    } each namespaces: read_namespace);
+}
+
+fn read_namespace(section: &mut Section<'_>, routing: &mut NamespaceRouting) {
+    section.require(&["namespace"]);
+    keys!(section, routing: NamespaceRouting {
+        namespace: name,
+        auto: optional(name),
+        fallback: optional(list(choice(TIERS))),
     });
 }
 
@@ -183,6 +200,16 @@ fn read_upstream(section: &mut Section<'_>, upstream: &mut UpstreamConfig) {
         connect_timeout: duration,
         first_token_timeout: duration,
         idle_timeout: duration,
+        retries: count_or_zero,
+        retry_backoff: duration,
+        retry_backoff_max: duration,
+        retry_budget: ratio,
+        hedge_after: hedge_after,
+        hedge_budget: ratio,
+        breaker_failures: count,
+        breaker_cooldown: duration,
+        health_interval: duration_or_zero,
+        health_timeout: duration,
         max_answer: size,
         finish_abandoned: flag,
     });
@@ -222,6 +249,7 @@ fn read_model(section: &mut Section<'_>, model: &mut ModelConfig) {
     keys!(section, model: ModelConfig {
         id: name,
         provider: name,
+        served_as: optional(name),
         tier: choice(TIERS),
         input_usd_per_mtok: money,
         output_usd_per_mtok: money,

@@ -78,6 +78,7 @@ fn catalog_lines_become_models() {
         "#
     ));
     let model = ModelConfig {
+        served_as: None,
         id: "m".into(),
         provider: "p".into(),
         tier: Tier::Economy,

@@ -96,6 +96,7 @@ struct State {
 /// The catalog of the simulated models, hot first.
 pub fn models() -> Vec<ModelConfig> {
     let line = |model: &Model| ModelConfig {
+        served_as: None,
         id: model.id.to_owned(),
         provider: PROVIDER.to_owned(),
         tier: model.tier,

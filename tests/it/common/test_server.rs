@@ -94,6 +94,7 @@ pub fn semantic_config(upstreams: &[&FakeUpstream]) -> Config {
         config.models.push(ModelConfig {
             id: format!("model-{}", tier.as_str()),
             provider: name.clone(),
+            served_as: None,
             tier,
             input_usd_per_mtok: 1.0,
             output_usd_per_mtok: 10.0,
