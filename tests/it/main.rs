@@ -2,4 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "what cannot go on in a test should fail it")]
 
 mod fault_store;
+mod index;
 mod store;
