@@ -4,5 +4,6 @@
 mod common;
 mod complete;
 mod fault_store;
+mod index;
 mod store;
 mod upstream;
