@@ -1,6 +1,7 @@
 //! Memory tier, store and index as one cache. The store is the truth; the other two are copies of it
 //! that this module keeps in step.
 
+mod directory;
 pub mod entry;
 pub mod index;
 mod invalidations;
@@ -16,6 +17,7 @@ use std::{
 use quick_cache::{Weighter, sync::Cache as MemoryTier};
 
 use self::{
+    directory::Directory,
     entry::{Entry, EntryId, Selector},
     index::Index,
     invalidations::Invalidations,
@@ -46,6 +48,7 @@ pub struct Cache {
     memory: MemoryTier<CacheKey, Arc<Entry>, BySize>,
     store: Arc<dyn Store>,
     index: Index,
+    directory: Directory,
     invalidations: Invalidations,
     /// Whether the index holds everything that the store does.
     loaded: AtomicBool,
@@ -78,6 +81,7 @@ impl Cache {
             memory: MemoryTier::with_weighter(expected_entries, config.max_memory, BySize),
             store,
             index: Index::new(&config.index, dimensions),
+            directory: Directory::default(),
             invalidations: Invalidations::default(),
             loaded: AtomicBool::new(false),
             embedder: embedder.to_owned(),
@@ -117,9 +121,7 @@ impl Cache {
         for near in neighbours {
             match self.get(near.key).await {
                 Some(entry) => candidates.push(Candidate { entry, similarity: near.similarity }),
-                // A vector without an entry repairs itself; one whose store is down stays.
-                None if self.loaded() => self.forget_vector(scope, near.key).await,
-                None => {}
+                None => self.repair(near.key).await,
             }
         }
         candidates
@@ -152,7 +154,7 @@ impl Cache {
         }
         let entry = Arc::new(entry);
         if let Some(embedding) = &entry.embedding {
-            self.index.insert(entry.scope, entry.key, embedding);
+            self.index(&entry, embedding);
         }
         self.remember(Arc::clone(&entry));
         let put = self.timed(Op::Put, self.store.put(Arc::clone(&entry), durability)).await;
@@ -257,25 +259,33 @@ impl Cache {
         if entry.embedder != self.embedder || !entry.is_live(SystemTime::now()) {
             return false;
         }
-        self.index.insert(entry.scope, entry.key, embedding);
+        self.index(entry, embedding);
         let gone = self.invalidations.since(epoch, entry);
         if gone {
-            self.index.remove(entry.scope, entry.key);
+            self.forget(&[entry.key]);
         }
         !gone
     }
 
-    async fn forget_vector(&self, scope: Scope, key: CacheKey) {
-        if let Ok(None) = self.store.get(key).await {
-            self.index.remove(scope, key);
-        }
+    /// The directory first: a vector that is found is always one that can be removed.
+    fn index(&self, entry: &Entry, embedding: &Embedding) {
+        self.directory.insert(entry.key, entry.scope);
+        self.index.insert(entry.scope, entry.key, embedding);
     }
 
     fn forget(&self, removed: &[CacheKey]) {
         for key in removed {
-            if let Some((_, entry)) = self.memory.remove(key) {
-                self.index.remove(entry.scope, *key);
+            self.memory.remove(key);
+            if let Some(scope) = self.directory.remove(*key) {
+                self.index.remove(scope, *key);
             }
+        }
+    }
+
+    /// A vector without an entry repairs itself; one whose store is down, or only expired, stays.
+    async fn repair(&self, key: CacheKey) {
+        if let Ok(None) = self.store.get(key).await {
+            self.forget(&[key]);
         }
     }
 
