@@ -186,7 +186,7 @@ pub struct RoutingConfig {
 }
 
 /// One `[[routing.namespaces]]`: what differs for one namespace.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NamespaceRouting {
     pub namespace: String,
     /// What `auto` means here: a model id or a tier; `None`: the router judges.

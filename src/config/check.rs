@@ -4,13 +4,15 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    load::{Loaded, Secrets, TIERS},
+    load::{Loaded, Secrets},
     section::Findings,
     *,
 };
 
 /// Model name that leaves the choice to the router.
 const AUTO: &str = "auto";
+/// Classifier that needs no model.
+const LOCAL: &str = "local";
 
 /// Adds every problem between keys, and fills in what the environment holds.
 pub(super) fn check(loaded: &mut Loaded, env: &HashMap<String, String>, secrets: Secrets) {
@@ -64,17 +66,39 @@ fn check_embedding(embedding: &EmbeddingConfig, variables: &Variables<'_>, findi
 }
 
 fn check_routing(config: &Config, findings: &mut Findings) {
-    let Config { routing: RoutingConfig { default, fallback }, models, .. } = config;
-    let is_known = default == AUTO || is_tier(default) || models.iter().any(|model| model.id == *default);
-    if !is_known {
+    let Config { routing, models, .. } = config;
+    let is_model = |name: &str| models.iter().any(|model| model.id == name);
+    let RoutingConfig { default, classifier, fallback, .. } = routing;
+    if default != AUTO && !is_tier(default) && !is_model(default) {
         findings.report_key("routing.default", format!("`{default}` is no model id, tier or auto"));
     }
-    let mut seen = HashSet::new();
-    if !fallback.iter().all(|tier| seen.insert(tier)) {
-        findings.report_key("routing.fallback", "names a tier twice");
+    if classifier != LOCAL && !is_model(classifier) {
+        findings.report_key("routing.classifier", format!("`{classifier}` is no model id and not local"));
     }
+    check_fallback("routing.fallback", fallback, findings);
+    let mut names = HashSet::new();
+    for (n, namespace) in routing.namespaces.iter().enumerate() {
+        let path = |key: &str| format!("routing.namespaces[{n}].{key}");
+        let NamespaceRouting { namespace, auto, fallback } = namespace;
+        if !names.insert(namespace) {
+            findings.report_key(&path("namespace"), format!("`{namespace}` is routed twice"));
+        }
+        if let Some(auto) = auto.as_ref().filter(|auto| !is_tier(auto) && !is_model(auto)) {
+            findings.report_key(&path("auto"), format!("`{auto}` is no model id or tier"));
+        }
+        if let Some(fallback) = fallback {
+            check_fallback(&path("fallback"), fallback, findings);
+        }
+    }
+}
+
+fn check_fallback(key: &str, fallback: &[Tier], findings: &mut Findings) {
+    let mut seen = HashSet::new();
     if fallback.is_empty() {
-        findings.report_key("routing.fallback", "must name at least one tier");
+        findings.report_key(key, "must name at least one tier");
+    }
+    if !fallback.iter().all(|tier| seen.insert(tier)) {
+        findings.report_key(key, "names a tier twice");
     }
 }
 
@@ -164,5 +188,5 @@ fn check_models(models: &[ModelConfig], providers: &[ProviderConfig], findings: 
 }
 
 fn is_tier(name: &str) -> bool {
-    TIERS.iter().any(|(tier, _)| *tier == name)
+    Tier::parse(name).is_some()
 }

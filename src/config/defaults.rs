@@ -115,6 +115,7 @@ impl Default for ModelConfig {
         Self {
             id: String::new(),
             provider: String::new(),
+            served_as: None,
             tier: Tier::Cold,
             input_usd_per_mtok: 0.0,
             output_usd_per_mtok: 0.0,

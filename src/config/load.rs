@@ -7,10 +7,10 @@ use super::{
     check,
     problem::{ConfigErrors, Place},
     section::{Findings, Section, without_numbers},
-    tree::{self, PREFIX, Table},
+    tree::{self, Node, PREFIX, Table},
     value::{
-        address, choice, count, count_or_zero, duration, duration_or_zero, flag, key_hash, list, money, name,
-        optional, path, rate, share, size, text, url, variable,
+        Read, address, choice, count, count_or_zero, count_to, duration, duration_or_zero, flag, key_hash,
+        list, money, name, optional, path, rate, share, share_f32, size, text, tier, url, variable,
     },
     *,
 };
@@ -22,8 +22,9 @@ const PRECISIONS: &[(&str, Precision)] = &[("int8", Precision::Int8), ("f32", Pr
 const MODES: &[(&str, Mode)] = &[("exact", Mode::Exact), ("static", Mode::Static), ("shadow", Mode::Shadow)];
 const INDEXES: &[(&str, IndexKind)] =
     &[("auto", IndexKind::Auto), ("scan", IndexKind::Scan), ("hnsw", IndexKind::Hnsw)];
-pub(super) const TIERS: &[(&str, Tier)] =
-    &[("hot", Tier::Hot), ("warm", Tier::Warm), ("cold", Tier::Cold), ("economy", Tier::Economy)];
+
+/// Calls that a breaker looks back on: it cannot count more failures.
+const BREAKER_CALLS: u64 = 10;
 
 /// Whether the variables that hold API keys must be set here and now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,14 +106,18 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
     config
 }
 
-/// Reads every field of a struct by its own name: `keys!(section, target: Struct { field: reader, … })`.
+/// Reads every field of a struct by its own name:
+/// `keys!(section, target: Struct { field: reader, … } field: nested(read_it), field: each(read_one))`.
 /// Fields without a line do not compile.
 macro_rules! keys {
-    ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($nested:ident: $fill:ident)?) => {
+    (
+        $section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* }
+        $($inner:ident: $how:ident($fill:ident)),*
+    ) => {
         // Only for the compiler, which knows whether a field is missing here.
-        let $of { $($key: _,)* $($nested: _)? } = &*$target;
+        let $of { $($key: _,)* $($inner: _),* } = &*$target;
         $($section.take(stringify!($key), &mut $target.$key, $read);)*
-        $($section.nested(stringify!($nested), &mut $target.$nested, $fill);)?
+        $($section.$how(stringify!($inner), &mut $target.$inner, $fill);)*
     };
 }
 
@@ -155,25 +160,42 @@ fn read_embedding(section: &mut Section<'_>, embedding: &mut EmbeddingConfig) {
 fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
     keys!(section, cache: CacheConfig {
         mode: choice(MODES),
-        min_similarity: share,
+        min_similarity: share_f32,
         ttl: duration,
         max_memory: size,
         max_entries: count,
-    } index: read_index);
+    } index: nested(read_index));
 }
 
 fn read_index(section: &mut Section<'_>, index: &mut IndexConfig) {
     keys!(section, index: IndexConfig {
         kind: choice(INDEXES),
         scan_max: count_or_zero,
-        rebuild_at: share,
+        rebuild_at: share_f32,
     });
 }
 
 fn read_routing(section: &mut Section<'_>, routing: &mut RoutingConfig) {
     keys!(section, routing: RoutingConfig {
         default: name,
-        fallback: list(choice(TIERS)),
+        fallback: list(tier),
+        fallback_named: flag,
+        easy: tier,
+        moderate: tier,
+        hard: tier,
+        classifier: name,
+        classifier_timeout: duration,
+        classifier_ttl: duration,
+        classifier_cache: count,
+    } namespaces: each(read_namespace));
+}
+
+fn read_namespace(section: &mut Section<'_>, namespace: &mut NamespaceRouting) {
+    section.require(&["namespace"]);
+    keys!(section, namespace: NamespaceRouting {
+        namespace: name,
+        auto: optional(name),
+        fallback: optional(list(tier)),
     });
 }
 
@@ -183,6 +205,16 @@ fn read_upstream(section: &mut Section<'_>, upstream: &mut UpstreamConfig) {
         connect_timeout: duration,
         first_token_timeout: duration,
         idle_timeout: duration,
+        retries: count_or_zero,
+        retry_backoff: duration,
+        retry_backoff_max: duration,
+        retry_budget: share,
+        hedge_after: hedge_after,
+        hedge_budget: share,
+        breaker_failures: count_to(BREAKER_CALLS),
+        breaker_cooldown: duration,
+        health_interval: duration_or_zero,
+        health_timeout: duration,
         max_answer: size,
         finish_abandoned: flag,
     });
@@ -222,11 +254,20 @@ fn read_model(section: &mut Section<'_>, model: &mut ModelConfig) {
     keys!(section, model: ModelConfig {
         id: name,
         provider: name,
-        tier: choice(TIERS),
+        served_as: optional(name),
+        tier: tier,
         input_usd_per_mtok: money,
         output_usd_per_mtok: money,
         context_window: count,
     });
+}
+
+fn hedge_after(node: &Node) -> Read<HedgeAfter> {
+    match text(node).as_deref() {
+        Ok("p95") => Ok(HedgeAfter::Learned),
+        Ok("off") => Ok(HedgeAfter::Never),
+        _ => duration(node).map(HedgeAfter::Fixed).map_err(|message| format!("{message}, or p95 or off")),
+    }
 }
 
 /// `PROMPTKEEP_SERVER_REGION` would be ignored in silence: where two underscores would make it a key, say so.
