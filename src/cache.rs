@@ -1,4 +1,308 @@
-//! Memory tier, store and index as one cache.
+//! Memory tier, store and index as one cache. The store is the truth; the other two are copies of it
+//! that this module keeps in step.
 
 pub mod entry;
 pub mod index;
+mod invalidations;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use quick_cache::{Weighter, sync::Cache as MemoryTier};
+
+use self::{
+    entry::{Entry, EntryId, Selector},
+    index::Index,
+    invalidations::Invalidations,
+};
+use crate::{
+    config::CacheConfig,
+    decide::Candidate,
+    embed::Embedding,
+    key::{CacheKey, Scope},
+    metrics::Metrics,
+    stats::Ledger,
+    store::{Durability, Op, Store, StoreError},
+};
+
+pub use self::invalidations::Epoch;
+
+/// Entries read from the store at once while the index is built.
+const SCAN_PAGE: usize = 1000;
+
+/// Expired entries removed at once.
+const SWEEP_PAGE: usize = 1000;
+
+/// Pause between two sweeps. Expiry is checked at every read, so this only frees space.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Every kept answer.
+pub struct Cache {
+    memory: MemoryTier<CacheKey, Arc<Entry>, BySize>,
+    store: Arc<dyn Store>,
+    index: Index,
+    invalidations: Invalidations,
+    /// Whether the index holds everything that the store does.
+    loaded: AtomicBool,
+    /// Only vectors of this embedder are searched.
+    embedder: String,
+    max_entries: u64,
+    metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
+}
+
+#[derive(Clone)]
+struct BySize;
+
+// === impl Cache ===
+
+impl Cache {
+    /// An empty index over `store`; [`Cache::load`] fills it. `vectors`: the name of the embedder whose
+    /// vectors will be searched, and their length; `None` when none will.
+    pub fn new(
+        config: &CacheConfig,
+        store: Arc<dyn Store>,
+        vectors: Option<(&str, usize)>,
+        metrics: Arc<Metrics>,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        let (embedder, dimensions) = vectors.unwrap_or_default();
+        // Only sizes the first allocation; the bound is the weight.
+        let expected_entries = usize::try_from(config.max_memory / 4096).unwrap_or(usize::MAX).min(100_000);
+        Self {
+            memory: MemoryTier::with_weighter(expected_entries, config.max_memory, BySize),
+            store,
+            index: Index::new(&config.index, dimensions),
+            invalidations: Invalidations::default(),
+            loaded: AtomicBool::new(false),
+            embedder: embedder.to_owned(),
+            max_entries: config.max_entries,
+            metrics,
+            ledger,
+        }
+    }
+
+    /// The live entry under `key`. A store that fails is a miss.
+    pub async fn get(&self, key: CacheKey) -> Option<Arc<Entry>> {
+        let now = SystemTime::now();
+        if let Some(entry) = self.memory.get(&key) {
+            return entry.is_live(now).then_some(entry);
+        }
+        let epoch = self.epoch();
+        let entry = self.timed(Op::Get, self.store.get(key)).await.ok().flatten()?;
+        let entry = self.remember(entry);
+        if self.invalidations.since(epoch, &entry) {
+            self.memory.remove(&key);
+            return None;
+        }
+        entry.is_live(now).then_some(entry)
+    }
+
+    /// The live entry under `key` if it is in memory: the check that costs no await.
+    pub fn peek(&self, key: CacheKey) -> Option<Arc<Entry>> {
+        self.memory.get(&key).filter(|entry| entry.is_live(SystemTime::now()))
+    }
+
+    /// Up to `k` live entries of `scope`, nearest first.
+    pub async fn nearest(&self, scope: Scope, embedding: &Embedding, k: usize) -> Vec<Candidate> {
+        let started = Instant::now();
+        let neighbours = self.index.search(scope, embedding, k);
+        self.metrics.search(started);
+        let mut candidates = Vec::with_capacity(neighbours.len());
+        for near in neighbours {
+            match self.get(near.key).await {
+                Some(entry) => candidates.push(Candidate { entry, similarity: near.similarity }),
+                // A vector without an entry repairs itself; one whose store is down stays.
+                None if self.loaded() => self.forget_vector(scope, near.key).await,
+                None => {}
+            }
+        }
+        candidates
+    }
+
+    /// The live entry with this id.
+    pub async fn find(&self, id: EntryId) -> Option<Arc<Entry>> {
+        let selector = Selector { id: Some(id), ..Selector::default() };
+        let keys = self.timed(Op::Remove, self.store.remove(&selector, true)).await.ok()?;
+        self.get(*keys.first()?).await
+    }
+
+    /// Whether anything is indexed under `scope`.
+    pub fn knows(&self, scope: Scope) -> bool {
+        self.index.scope_len(scope) > 0
+    }
+
+    /// What was invalidated up to now does not concern what is read or asked from here on.
+    pub fn epoch(&self) -> Epoch {
+        self.invalidations.epoch()
+    }
+
+    /// Keeps an answer to a question asked at `epoch`, unless it was invalidated meanwhile.
+    ///
+    /// # Errors
+    /// When the store did not take it as `durability` asks; it is served from memory all the same.
+    pub async fn keep(&self, entry: Entry, durability: Durability, epoch: Epoch) -> Result<(), StoreError> {
+        if self.invalidations.since(epoch, &entry) {
+            return Ok(());
+        }
+        let entry = Arc::new(entry);
+        if let Some(embedding) = &entry.embedding {
+            self.index.insert(entry.scope, entry.key, embedding);
+        }
+        self.remember(Arc::clone(&entry));
+        let put = self.timed(Op::Put, self.store.put(Arc::clone(&entry), durability)).await;
+        // An invalidation that came between the check above and the put did not see the entry; one that
+        // comes from here on does.
+        if self.invalidations.since(epoch, &entry) {
+            self.undo(&entry).await;
+        }
+        put
+    }
+
+    /// Removes what `selector` matches, and what is being bought at this moment with it. Returns the
+    /// number of entries.
+    ///
+    /// # Errors
+    /// When the store failed: gone from memory, but a restart may bring it back.
+    pub async fn invalidate(&self, selector: &Selector, dry_run: bool) -> Result<u64, StoreError> {
+        if !dry_run {
+            self.invalidations.push(selector.clone());
+            self.memory.retain(|_, entry| !selector.matches(entry));
+        }
+        let removed = self.timed(Op::Remove, self.store.remove(selector, dry_run)).await?;
+        if !dry_run {
+            self.forget(&removed);
+        }
+        Ok(removed.len() as u64)
+    }
+
+    /// Builds the index from the store. Exact hits are served meanwhile, and insertions go on.
+    ///
+    /// # Errors
+    /// When the store cannot be read to its end: what was read stays indexed.
+    pub async fn load(&self) -> Result<usize, StoreError> {
+        let mut after = None;
+        let mut vectors = 0;
+        loop {
+            let epoch = self.epoch();
+            let page = self.timed(Op::Scan, self.store.scan(after, SCAN_PAGE)).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.key);
+            vectors += page.iter().filter(|entry| self.index_stored(entry, epoch)).count();
+            // A page takes a while to index; others run in between.
+            tokio::task::yield_now().await;
+        }
+        self.loaded.store(true, Ordering::Release);
+        Ok(vectors)
+    }
+
+    /// Whether [`Cache::load`] came to its end.
+    pub fn loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Frees what expired, for ever.
+    pub async fn sweep(&self) {
+        let mut every = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            every.tick().await;
+            while self.sweep_once().await == SWEEP_PAGE {}
+        }
+    }
+
+    /// Frees some of what expired or is too much; returns how many entries.
+    pub async fn sweep_once(&self) -> usize {
+        let expired = self.timed(Op::Expire, self.store.expire(self.max_entries, SWEEP_PAGE)).await;
+        let removed = expired.unwrap_or_default();
+        self.forget(&removed);
+        removed.len()
+    }
+
+    /// Waits until everything kept is durable.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.timed(Op::Put, self.store.flush()).await
+    }
+
+    /// Entries in the store, and vectors in the index.
+    pub fn sizes(&self) -> (u64, usize) {
+        (self.store.entries(), self.index.len())
+    }
+
+    /// Sets the size metrics.
+    pub fn report_sizes(&self) {
+        let (entries, vectors) = self.sizes();
+        self.metrics.sizes(entries, vectors, self.memory.weight(), self.index.memory_bytes());
+    }
+
+    /// Puts an entry into the memory tier, without its vector: that is in the index.
+    fn remember(&self, entry: Arc<Entry>) -> Arc<Entry> {
+        let mut entry = Arc::unwrap_or_clone(entry);
+        entry.embedding = None;
+        let entry = Arc::new(entry);
+        self.memory.insert(entry.key, Arc::clone(&entry));
+        entry
+    }
+
+    /// Whether the entry was put into the index: live, of this embedder, not invalidated meanwhile.
+    fn index_stored(&self, entry: &Entry, epoch: Epoch) -> bool {
+        let Some(embedding) = &entry.embedding else { return false };
+        if entry.embedder != self.embedder || !entry.is_live(SystemTime::now()) {
+            return false;
+        }
+        self.index.insert(entry.scope, entry.key, embedding);
+        let gone = self.invalidations.since(epoch, entry);
+        if gone {
+            self.index.remove(entry.scope, entry.key);
+        }
+        !gone
+    }
+
+    async fn forget_vector(&self, scope: Scope, key: CacheKey) {
+        if let Ok(None) = self.store.get(key).await {
+            self.index.remove(scope, key);
+        }
+    }
+
+    fn forget(&self, removed: &[CacheKey]) {
+        for key in removed {
+            if let Some((_, entry)) = self.memory.remove(key) {
+                self.index.remove(entry.scope, *key);
+            }
+        }
+    }
+
+    async fn undo(&self, entry: &Entry) {
+        self.forget(&[entry.key]);
+        let selector = Selector { key: Some(entry.key), ..Selector::default() };
+        // The error is counted; the entry is also marked by the invalidation itself.
+        let _ = self.timed(Op::Remove, self.store.remove(&selector, false)).await;
+    }
+
+    async fn timed<T>(
+        &self,
+        op: Op,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let started = Instant::now();
+        let result = call.await;
+        self.metrics.store(op, started, result.is_err());
+        result.inspect_err(|error| {
+            self.ledger.store_error();
+            tracing::warn!(op = op.as_str(), %error, "store failed");
+        })
+    }
+}
+
+impl Weighter<CacheKey, Arc<Entry>> for BySize {
+    fn weight(&self, _: &CacheKey, entry: &Arc<Entry>) -> u64 {
+        entry.size_bytes()
+    }
+}

@@ -1,1 +1,107 @@
-//! The commands.
+//! The commands. Each is its own file; this one parses and dispatches.
+
+mod check_config;
+mod demo;
+mod model;
+mod serve;
+mod stats;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// A semantic prompt-cache server in front of LLM inference.
+#[derive(Debug, Parser)]
+#[command(name = "promptkeep", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server. Without a file: the embedded defaults
+    Serve {
+        /// Configuration file (TOML); PROMPTKEEP_SECTION__KEY variables override it
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Run the server with simulated models and replay traffic against it
+    Demo {
+        /// Requests to replay; all of the traffic when not given
+        #[arg(long)]
+        requests: Option<usize>,
+        /// End after the report instead of serving on
+        #[arg(long)]
+        exit: bool,
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Report every problem of a configuration file
+    CheckConfig {
+        file: PathBuf,
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The embedding model on this machine
+    Model {
+        #[command(subcommand)]
+        command: ModelCommand,
+    },
+    /// The numbers of a running server
+    Stats {
+        /// gRPC address of the server
+        #[arg(long, default_value = "http://127.0.0.1:50051")]
+        server: String,
+        /// API key of a tenant, if the server has tenants
+        #[arg(long, env = "PROMPTKEEP_API_KEY", hide_env_values = true)]
+        api_key: Option<String>,
+        /// Print again every two seconds
+        #[arg(long)]
+        watch: bool,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ModelCommand {
+    /// Get the model, verified by checksum; does nothing when it is there
+    Pull,
+    /// Print the folder of the model
+    Path,
+}
+
+// === impl Cli ===
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever made it fail, ready to be printed.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Serve { config } => serve::run(config).await,
+            Command::Demo { requests, exit, json } => {
+                demo::run(crate::demo::Options { requests, exit, json }).await
+            }
+            Command::CheckConfig { file, json } => Ok(check_config::run(&file, json)),
+            Command::Model { command: ModelCommand::Pull } => model::pull().await,
+            Command::Model { command: ModelCommand::Path } => model::path(),
+            Command::Stats { server, api_key, watch, json } => {
+                stats::run(&server, api_key, watch, json).await
+            }
+        }
+    }
+}
+
+/// Logs to standard error; `RUST_LOG` chooses what, `default` when it is not set.
+fn start_logging(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    // Fails when a test has set one up, which is as good.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

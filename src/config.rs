@@ -284,3 +284,16 @@ pub struct ModelConfig {
     /// Tokens of prompt and completion together.
     pub context_window: u64,
 }
+
+// === impl Mode ===
+
+impl Mode {
+    /// The name in the configuration and in `Explain`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Static => "static",
+            Self::Shadow => "shadow",
+        }
+    }
+}

@@ -3,18 +3,22 @@
 
 use std::time::Duration;
 
-use crate::upstream::Attempt;
+use prost::Message as _;
+use prost_types::Any;
+use tonic::{Code, Status};
+use tonic_types::pb;
 
-/// Why a request failed. A fault of the cache is never among them: that is a miss.
+use crate::{grpc::proto, upstream::Attempt};
+
+/// Why a request failed. A fault of the cache is never among them, but for calls that promise
+/// durability: elsewhere it is a miss.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The caller's fault.
+    /// The caller's fault. The field is a path such as `prompt.messages[2].role`.
     #[error("{field}: {message}")]
     InvalidArgument { field: String, message: String },
     #[error("missing or unknown API key")]
     Unauthenticated,
-    #[error("{0}")]
-    PermissionDenied(&'static str),
     /// Over a limit: of rate, money or load.
     #[error("{limit} exhausted")]
     Exhausted { limit: &'static str, retry_after: Duration },
@@ -27,8 +31,11 @@ pub enum Error {
     /// Every model of the chain failed, or the one that had begun to answer.
     #[error("{message}")]
     Unavailable { message: &'static str, attempts: Vec<Attempt> },
+    /// The store did not acknowledge what the call promises to make durable.
+    #[error("the store is unavailable")]
+    StoreUnavailable,
     /// The provider refused the request itself (4xx): no other model would take it.
-    #[error("refused by the upstream model with status {status}")]
+    #[error("refused by the upstream model with status {status}: {message}")]
     Refused { status: u16, message: String, attempts: Vec<Attempt> },
     /// Our bug. The cause is for the log.
     #[error("internal error")]
@@ -44,7 +51,87 @@ impl Error {
     }
 
     /// An [`Error::Internal`].
-    pub fn internal(cause: &impl ToString) -> Self {
+    pub fn internal(cause: &(impl ToString + ?Sized)) -> Self {
         Self::Internal { cause: cause.to_string() }
     }
+
+    /// The model calls made before it failed.
+    pub fn attempts(&self) -> &[Attempt] {
+        match self {
+            Self::DeadlineExceeded { attempts }
+            | Self::Unavailable { attempts, .. }
+            | Self::Refused { attempts, .. } => attempts,
+            _ => &[],
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::InvalidArgument { .. } => Code::InvalidArgument,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Exhausted { .. } => Code::ResourceExhausted,
+            Self::NoUpstream => Code::FailedPrecondition,
+            Self::NotFound(_) => Code::NotFound,
+            Self::DeadlineExceeded { .. } => Code::DeadlineExceeded,
+            Self::Unavailable { .. } | Self::StoreUnavailable => Code::Unavailable,
+            Self::Refused { status, .. } => refused_code(*status),
+            Self::Internal { .. } => Code::Internal,
+        }
+    }
+
+    /// What a client library can act on, beside the message.
+    fn details(&self) -> Vec<Any> {
+        match self {
+            Self::InvalidArgument { field, message } => vec![bad_request(field, message)],
+            Self::Exhausted { retry_after, .. } => vec![retry_info(*retry_after)],
+            failed => failed.attempts().iter().map(|attempt| any(&proto::Attempt::from(attempt))).collect(),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        if let Error::Internal { cause } = &error {
+            tracing::error!(cause, "internal error");
+        }
+        let (code, message) = (error.code(), error.to_string());
+        let details = pb::Status { code: code.into(), message: message.clone(), details: error.details() };
+        if details.details.is_empty() {
+            return Self::new(code, message);
+        }
+        Self::with_details(code, message, details.encode_to_vec().into())
+    }
+}
+
+/// What the provider said of the request, in gRPC's terms.
+fn refused_code(status: u16) -> Code {
+    match status {
+        // Our key at the provider, not the caller's: nothing that the caller can mend.
+        401 | 403 => Code::FailedPrecondition,
+        404 => Code::NotFound,
+        429 => Code::ResourceExhausted,
+        _ => Code::InvalidArgument,
+    }
+}
+
+fn bad_request(field: &str, message: &str) -> Any {
+    let violation = pb::bad_request::FieldViolation {
+        field: field.to_owned(),
+        description: message.to_owned(),
+        ..Default::default()
+    };
+    any_of("google.rpc.BadRequest", &pb::BadRequest { field_violations: vec![violation] })
+}
+
+fn retry_info(retry_after: Duration) -> Any {
+    let retry_delay = prost_types::Duration::try_from(retry_after).ok();
+    any_of("google.rpc.RetryInfo", &pb::RetryInfo { retry_delay })
+}
+
+fn any(message: &proto::Attempt) -> Any {
+    any_of("promptkeep.v1.Attempt", message)
+}
+
+fn any_of(name: &str, message: &impl prost::Message) -> Any {
+    Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }
 }

@@ -1,9 +1,213 @@
 //! The gRPC door: decodes, checks, calls the pipeline, encodes. Holds no cache or upstream logic.
 
-#[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated from the proto")]
+pub mod codec;
+mod decode;
+mod encode;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use self::proto::prompt_cache_server::{PromptCache, PromptCacheServer};
+use crate::{
+    cache::entry::Selector,
+    error::Error,
+    metrics::Rpc,
+    pipeline::{self, Answering, Pipeline},
+    tenant::Tenant,
+};
+
+/// The generated types. Nothing but this module and the error conversion names them.
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from the proto")]
 pub mod proto {
     tonic::include_proto!("promptkeep.v1");
 
     /// For server reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/promptkeep.binpb"));
+}
+
+/// How much of the caller's time is kept for the reply: tonic cancels the call when the time is over,
+/// and its status would not say what we were waiting for.
+const REPLY_MARGIN: Duration = Duration::from_millis(2);
+
+/// The service as tonic knows it.
+pub type Service = PromptCacheServer<Door>;
+
+/// What the service calls.
+#[derive(Clone)]
+pub struct Door {
+    pipeline: Arc<Pipeline>,
+    /// Largest request, in bytes.
+    max_request: usize,
+}
+
+/// What the caller's metadata says.
+struct Caller {
+    tenant: Arc<Tenant>,
+    deadline: Option<Instant>,
+}
+
+/// The service in front of `pipeline`. Requests above `max_request` bytes are refused.
+pub fn service(pipeline: Arc<Pipeline>, max_request: usize) -> Service {
+    // Somewhat larger ones are read, so that the refusal can say which key to change.
+    let readable = max_request.saturating_mul(2);
+    PromptCacheServer::new(Door { pipeline, max_request })
+        .max_decoding_message_size(readable)
+        .max_encoding_message_size(usize::MAX)
+}
+
+/// Lets clients such as grpcurl ask for the contract.
+pub fn reflection()
+-> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptors were made by our own build")
+}
+
+// === impl Door ===
+
+impl Door {
+    fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Error> {
+        let tenant = self.pipeline.settings().tenants.authenticate(bearer(metadata))?;
+        let deadline = timeout(metadata).map(|left| Instant::now() + left.saturating_sub(REPLY_MARGIN));
+        Ok(Caller { tenant, deadline })
+    }
+
+    fn request(
+        &self,
+        metadata: &MetadataMap,
+        prompt: Option<proto::Prompt>,
+        cache: Option<proto::CacheControl>,
+    ) -> Result<pipeline::Request, Error> {
+        let Caller { tenant, deadline } = self.caller(metadata)?;
+        decode::check_size(prompt.as_ref(), self.max_request)?;
+        let prompt = decode::prompt("prompt", prompt)?;
+        Ok(pipeline::Request { tenant, prompt, cache: decode::cache_control(cache)?, deadline })
+    }
+}
+
+type ChunkStream = Pin<Box<dyn Stream<Item = Result<proto::CompleteChunk, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl PromptCache for Door {
+    async fn lookup(
+        &self,
+        request: Request<proto::LookupRequest>,
+    ) -> Result<Response<proto::LookupResponse>, Status> {
+        let (metadata, _, proto::LookupRequest { prompt, cache }) = request.into_parts();
+        let looked_up = self.pipeline.lookup(self.request(&metadata, prompt, cache)?).await?;
+        Ok(Response::new(encode::lookup(&looked_up)))
+    }
+
+    async fn complete(
+        &self,
+        request: Request<proto::CompleteRequest>,
+    ) -> Result<Response<proto::CompleteResponse>, Status> {
+        let (metadata, _, proto::CompleteRequest { prompt, cache }) = request.into_parts();
+        let request = self.request(&metadata, prompt, cache)?;
+        let reply = self.pipeline.complete(Rpc::Complete, request).await?.whole().await?;
+        Ok(Response::new(encode::reply(&reply)))
+    }
+
+    type CompleteStreamStream = ChunkStream;
+
+    async fn complete_stream(
+        &self,
+        request: Request<proto::CompleteRequest>,
+    ) -> Result<Response<ChunkStream>, Status> {
+        let (metadata, _, proto::CompleteRequest { prompt, cache }) = request.into_parts();
+        let request = self.request(&metadata, prompt, cache)?;
+        let answering = self.pipeline.complete(Rpc::CompleteStream, request).await?;
+        Ok(Response::new(Box::pin(chunks(answering))))
+    }
+
+    async fn store(
+        &self,
+        request: Request<proto::StoreRequest>,
+    ) -> Result<Response<proto::StoreResponse>, Status> {
+        let (metadata, _, proto::StoreRequest { prompt, completion, cache }) = request.into_parts();
+        let request = self.request(&metadata, prompt, cache)?;
+        let entry_id = self.pipeline.store(request, decode::completion(completion)?).await?.to_string();
+        Ok(Response::new(proto::StoreResponse { entry_id }))
+    }
+
+    async fn invalidate(
+        &self,
+        request: Request<proto::InvalidateRequest>,
+    ) -> Result<Response<proto::InvalidateResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let Caller { tenant, .. } = self.caller(&metadata)?;
+        let dry_run = request.dry_run;
+        let (selector, prompt) = decode::selector(request)?;
+        let key = prompt.map(|prompt| self.pipeline.key_of(&tenant, prompt)).transpose()?;
+        let selector = Selector { key, ..selector };
+        let entries = self.pipeline.invalidate(&tenant, selector, dry_run).await?;
+        Ok(Response::new(proto::InvalidateResponse { entries }))
+    }
+
+    async fn feedback(
+        &self,
+        request: Request<proto::FeedbackRequest>,
+    ) -> Result<Response<proto::FeedbackResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let Caller { tenant, .. } = self.caller(&metadata)?;
+        let (subject, verdict) = decode::feedback(&request)?;
+        let recorded = self.pipeline.feedback(&tenant, subject, verdict).await?;
+        Ok(Response::new(proto::FeedbackResponse { recorded }))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<proto::LookupRequest>,
+    ) -> Result<Response<proto::ExplainResponse>, Status> {
+        let (metadata, _, proto::LookupRequest { prompt, cache }) = request.into_parts();
+        let explanation = self.pipeline.explain(self.request(&metadata, prompt, cache)?).await?;
+        Ok(Response::new(encode::explanation(explanation)))
+    }
+
+    async fn get_stats(
+        &self,
+        request: Request<proto::GetStatsRequest>,
+    ) -> Result<Response<proto::GetStatsResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.caller(&metadata)?;
+        let (window, namespace) = decode::stats_request(request)?;
+        Ok(Response::new(encode::stats(&self.pipeline.stats(window, namespace.as_deref()))))
+    }
+}
+
+/// The answer as a stream of messages. An error ends it.
+fn chunks(answering: Answering) -> impl Stream<Item = Result<proto::CompleteChunk, Status>> {
+    let next = |mut answering: Answering| async move {
+        let chunk = answering.next().await.transpose()?;
+        Some((chunk.map(encode::chunk).map_err(Status::from), answering))
+    };
+    futures_util::stream::unfold(answering, next)
+}
+
+/// The API key of `authorization: Bearer <key>`; the scheme is case-insensitive.
+fn bearer(metadata: &MetadataMap) -> Option<&str> {
+    let value = metadata.get("authorization")?.to_str().ok()?;
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// The caller's remaining time: `grpc-timeout`, up to eight digits and a unit.
+fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+    let value = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let n = digits.parse::<u32>().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(u64::from(n) * 3600)),
+        "M" => Some(Duration::from_secs(u64::from(n) * 60)),
+        "S" => Some(Duration::from_secs(n.into())),
+        "m" => Some(Duration::from_millis(n.into())),
+        "u" => Some(Duration::from_micros(n.into())),
+        "n" => Some(Duration::from_nanos(n.into())),
+        _ => None,
+    }
 }

@@ -26,6 +26,7 @@ pub mod store;
 pub mod tenant;
 pub mod upstream;
 
+pub mod feedback;
 pub mod metrics;
 pub mod outcome;
 pub mod stats;

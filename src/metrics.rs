@@ -1,1 +1,325 @@
-//! Prometheus metrics.
+//! Prometheus metrics: one value, passed in, with labels resolved once. Labels come from enums and the
+//! catalog, never from a caller's text.
+
+use std::{
+    sync::atomic::AtomicU64,
+    time::{Duration, Instant},
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::{
+    feedback::Verdict,
+    outcome::{MissReason, Outcome},
+    prompt::Usage,
+    store::Op,
+    upstream::Attempt,
+};
+
+/// Upper bounds in seconds: three a decade from 10 µs, where a memory hit is, to 60 s.
+const SECONDS: [f64; 21] = [
+    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+    10.0, 30.0, 60.0,
+];
+
+type Dollars = Counter<f64, AtomicU64>;
+type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// The calls that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rpc {
+    Lookup,
+    Complete,
+    CompleteStream,
+    Store,
+}
+
+/// Why a request was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    InFlight,
+    Rate,
+    Budget,
+}
+
+/// Every metric of the server.
+pub struct Metrics {
+    registry: Registry,
+    /// By [`Rpc`] and [`Outcome`]: no label lookup for a request.
+    requests: [[Counter; Outcome::ALL.len()]; Rpc::ALL.len()],
+    request_seconds: [[Histogram; Outcome::ALL.len()]; Rpc::ALL.len()],
+    first_token_seconds: [Histogram; Outcome::ALL.len()],
+    saved_usd: [Dollars; Outcome::ALL.len()],
+    semantic_misses: Family<ReasonLabel, Counter>,
+    upstream_requests: Family<AttemptLabels, Counter>,
+    upstream_seconds: Seconds<ModelLabel>,
+    upstream_first_token_seconds: Seconds<ModelLabel>,
+    tokens: Family<TokenLabels, Counter>,
+    cost_usd: Family<ModelLabel, Dollars>,
+    feedback: Family<FeedbackLabels, Counter>,
+    store_errors: Family<OpLabel, Counter>,
+    store_seconds: Seconds<OpLabel>,
+    shed: Family<ReasonLabel, Counter>,
+    embed_seconds: Histogram,
+    search_seconds: Histogram,
+    entries: Gauge,
+    index_vectors: Gauge,
+    memory_bytes: Family<PartLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    rpc: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    model: String,
+    tier: String,
+    result: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabel {
+    model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    model: String,
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FeedbackLabels {
+    verdict: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OpLabel {
+    op: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabel {
+    part: &'static str,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Registers every metric.
+    pub fn new() -> Self {
+        let mut to = Registry::with_prefix("promptkeep");
+        let requests = family(&mut to, "requests", "Requests by call and outcome");
+        let request_seconds = seconds_by(&mut to, "request_seconds", "Time to the whole answer");
+        let first_token_seconds =
+            seconds_by(&mut to, "first_token_seconds", "Time to the first token of a streamed answer");
+        let saved_usd = family(&mut to, "saved_usd", "US dollars not spent, by the kind of hit");
+        let label = |outcome: Outcome| OutcomeLabel { outcome: outcome.as_str() };
+        let labels =
+            |rpc: Rpc, outcome: Outcome| RequestLabels { rpc: rpc.as_str(), outcome: outcome.as_str() };
+        Self {
+            requests: Rpc::ALL.map(|rpc| Outcome::ALL.map(|o| requests.get_or_create_owned(&labels(rpc, o)))),
+            request_seconds: Rpc::ALL
+                .map(|rpc| Outcome::ALL.map(|o| request_seconds.get_or_create_owned(&labels(rpc, o)))),
+            first_token_seconds: Outcome::ALL.map(|o| first_token_seconds.get_or_create_owned(&label(o))),
+            saved_usd: Outcome::ALL.map(|o| saved_usd.get_or_create_owned(&label(o))),
+            semantic_misses: family(&mut to, "semantic_misses", "Why a request was not a semantic hit"),
+            upstream_requests: family(&mut to, "upstream_requests", "Model calls by result"),
+            upstream_seconds: seconds_by(&mut to, "upstream_seconds", "Time of a whole model call"),
+            upstream_first_token_seconds: seconds_by(
+                &mut to,
+                "upstream_first_token_seconds",
+                "Time to the first token of a model call",
+            ),
+            tokens: family(&mut to, "tokens", "Tokens of model calls, by direction"),
+            cost_usd: family(&mut to, "cost_usd", "US dollars spent on model calls"),
+            feedback: family(&mut to, "feedback", "Feedback on served answers"),
+            store_errors: family(&mut to, "store_errors", "Failed operations of the store"),
+            store_seconds: seconds_by(&mut to, "store_seconds", "Time of operations of the store"),
+            shed: family(&mut to, "shed", "Requests turned away"),
+            embed_seconds: seconds(&mut to, "embed_seconds", "Time to embed one text, waiting included"),
+            search_seconds: seconds(&mut to, "search_seconds", "Time to find the nearest entries"),
+            entries: gauge(&mut to, "entries", "Entries in the store"),
+            index_vectors: gauge(&mut to, "index_vectors", "Vectors in the index"),
+            memory_bytes: family(&mut to, "memory_bytes", "Memory held, by part"),
+            registry: to,
+        }
+    }
+
+    /// Counts one finished request.
+    pub fn request(&self, rpc: Rpc, outcome: Outcome, elapsed: Duration) {
+        self.requests[rpc as usize][outcome as usize].inc();
+        self.request_seconds[rpc as usize][outcome as usize].observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts the first token of a streamed answer.
+    pub fn first_token(&self, outcome: Outcome, elapsed: Duration) {
+        self.first_token_seconds[outcome as usize].observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts what a hit did not spend.
+    pub fn saved(&self, outcome: Outcome, usd: f64) {
+        self.saved_usd[outcome as usize].inc_by(usd);
+    }
+
+    /// Counts why the cache did not answer semantically.
+    pub fn semantic_miss(&self, reason: MissReason) {
+        self.semantic_misses.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// Counts one call of one model.
+    pub fn attempt(&self, attempt: &Attempt) {
+        let labels = AttemptLabels {
+            model: attempt.model.clone(),
+            tier: attempt.tier.clone(),
+            result: attempt.result.to_string(),
+        };
+        let model = ModelLabel { model: attempt.model.clone() };
+        self.upstream_requests.get_or_create(&labels).inc();
+        self.upstream_seconds.get_or_create(&model).observe(attempt.elapsed.as_secs_f64());
+        if let Some(first_token) = attempt.first_token {
+            self.upstream_first_token_seconds.get_or_create(&model).observe(first_token.as_secs_f64());
+        }
+        let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
+        for (direction, n) in [("input", prompt_tokens), ("output", completion_tokens)] {
+            self.tokens.get_or_create(&TokenLabels { model: attempt.model.clone(), direction }).inc_by(n);
+        }
+        self.cost_usd.get_or_create(&model).inc_by(cost_usd);
+    }
+
+    /// Counts feedback on an answer that was served with `outcome`.
+    pub fn feedback(&self, verdict: Verdict, outcome: Option<Outcome>) {
+        let outcome = outcome.map_or("unknown", Outcome::as_str);
+        self.feedback.get_or_create(&FeedbackLabels { verdict: verdict.as_str(), outcome }).inc();
+    }
+
+    /// Counts one operation of the store.
+    pub fn store(&self, op: Op, started: Instant, failed: bool) {
+        let label = OpLabel { op: op.as_str() };
+        self.store_seconds.get_or_create(&label).observe(started.elapsed().as_secs_f64());
+        if failed {
+            self.store_errors.get_or_create(&label).inc();
+        }
+    }
+
+    /// Counts a request that was turned away.
+    pub fn shed(&self, why: Shed) {
+        self.shed.get_or_create(&ReasonLabel { reason: why.as_str() }).inc();
+    }
+
+    /// Counts one embedding.
+    pub fn embed(&self, started: Instant) {
+        self.embed_seconds.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Counts one search.
+    pub fn search(&self, started: Instant) {
+        self.search_seconds.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Sets the sizes, read when the metrics are.
+    pub fn sizes(&self, entries: u64, index_vectors: usize, memory_tier: u64, index: usize) {
+        self.entries.set(entries.cast_signed());
+        self.index_vectors.set(index_vectors as i64);
+        for (part, bytes) in [("memory_tier", memory_tier.cast_signed()), ("index", index as i64)] {
+            self.memory_bytes.get_or_create(&PartLabel { part }).set(bytes);
+        }
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail, and our labels encode.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn family<L, M>(to: &mut Registry, name: &str, help: &str) -> Family<L, M>
+where
+    L: EncodeLabelSet + Clone + std::hash::Hash + Eq + std::fmt::Debug + Send + Sync + 'static,
+    M: prometheus_client::encoding::EncodeMetric
+        + prometheus_client::metrics::TypedMetric
+        + Default
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let family = Family::default();
+    to.register(name, help, family.clone());
+    family
+}
+
+fn seconds_by<L>(to: &mut Registry, name: &str, help: &str) -> Seconds<L>
+where
+    L: EncodeLabelSet + Clone + std::hash::Hash + Eq + std::fmt::Debug + Send + Sync + 'static,
+{
+    let family: Seconds<L> = Family::new_with_constructor(|| Histogram::new(SECONDS));
+    to.register(name, help, family.clone());
+    family
+}
+
+fn seconds(to: &mut Registry, name: &str, help: &str) -> Histogram {
+    let histogram = Histogram::new(SECONDS);
+    to.register(name, help, histogram.clone());
+    histogram
+}
+
+fn gauge(to: &mut Registry, name: &str, help: &str) -> Gauge {
+    let gauge = Gauge::default();
+    to.register(name, help, gauge.clone());
+    gauge
+}
+
+// === impl Rpc ===
+
+impl Rpc {
+    const ALL: [Self; 4] = [Self::Lookup, Self::Complete, Self::CompleteStream, Self::Store];
+
+    /// The label used on every surface.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lookup => "Lookup",
+            Self::Complete => "Complete",
+            Self::CompleteStream => "CompleteStream",
+            Self::Store => "Store",
+        }
+    }
+}
+
+// === impl Shed ===
+
+impl Shed {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::InFlight => "in_flight",
+            Self::Rate => "rate",
+            Self::Budget => "budget",
+        }
+    }
+}

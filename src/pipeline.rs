@@ -1,1 +1,399 @@
-//! The path of a request, top-down.
+//! The path of a request, top-down: admit, canonicalise, exact, join, embed, search, decide, upstream,
+//! keep. Knows no transport: the gRPC and HTTP doors call it and encode what it answers.
+
+mod answering;
+mod asked;
+mod explain;
+mod record;
+mod reply;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+
+use self::{asked::Admission, record::Recorder};
+use crate::{
+    cache::{
+        Cache,
+        entry::{EntryId, Selector},
+    },
+    config::{CacheConfig, Mode},
+    decide::{self, Candidate, Decision},
+    embed::{Embedded, Embedder, Embedding},
+    error::Error,
+    feedback::{Replies, Served, Subject, Verdict},
+    flight::{self, Flights, Leader},
+    key::CacheKey,
+    metrics::{Metrics, Rpc},
+    outcome::{MissReason, Outcome},
+    prompt::{Completion, Delta},
+    stats::{Ledger, Sizes, Stats},
+    store::{Durability, StoreError},
+    tenant::{Tenant, Tenants},
+    upstream::{Answer, Ask, Upstreams},
+};
+
+pub use self::{
+    answering::Answering,
+    asked::{Asked, Request},
+    explain::Explanation,
+    reply::{Bought, Chunk, Hit, Match, Missed, Reply, Source, Started},
+};
+
+/// Entries of a scope that the decision step looks at, nearest first.
+const CANDIDATES: usize = 8;
+
+/// Everything a request needs.
+pub struct Pipeline {
+    settings: ArcSwap<Settings>,
+    cache: Arc<Cache>,
+    embedder: Option<Arc<dyn Embedder>>,
+    upstreams: Upstreams,
+    metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
+    flights: Arc<Flights<FlightKey, Piece, Landing>>,
+    replies: Replies,
+    admission: Admission,
+}
+
+/// The parts a pipeline is made of.
+pub struct Parts {
+    pub settings: Settings,
+    pub cache: Arc<Cache>,
+    /// `None`: only exact repeats are answered.
+    pub embedder: Option<Arc<dyn Embedder>>,
+    pub upstreams: Upstreams,
+    pub metrics: Arc<Metrics>,
+    pub ledger: Arc<Ledger>,
+}
+
+/// What a reload can change. A request keeps those it was admitted with.
+#[derive(Debug)]
+pub struct Settings {
+    pub tenants: Tenants,
+    pub cache: CacheConfig,
+    /// `routing.default`
+    pub default_model: String,
+    /// `upstream.timeout`
+    pub timeout: Duration,
+    /// `upstream.finish_abandoned`
+    pub finish_abandoned: bool,
+    /// `server.max_in_flight`
+    pub max_in_flight: usize,
+}
+
+/// What makes two misses one: the prompt, and what the callers allow the cache to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct FlightKey(CacheKey, u64);
+
+/// A piece of an answer being produced.
+#[derive(Clone, Debug)]
+enum Piece {
+    Started { model: String, tier: &'static str },
+    Delta(Delta),
+}
+
+/// How a flight ends well.
+#[derive(Clone, Debug)]
+enum Landing {
+    /// The cache answers after all: a near-duplicate, or an exact repeat kept a moment ago.
+    Hit(Hit),
+    /// A model answered.
+    Bought(Arc<Bought>),
+}
+
+/// What the cache says about a prompt that is no exact repeat.
+enum Judged {
+    Hit(Hit),
+    Miss(Missed, Option<Embedding>),
+}
+
+// === impl Pipeline: the calls ===
+
+impl Pipeline {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { settings, cache, embedder, upstreams, metrics, ledger } = parts;
+        Self {
+            settings: ArcSwap::from_pointee(settings),
+            cache,
+            embedder,
+            upstreams,
+            metrics,
+            ledger,
+            flights: Arc::default(),
+            replies: Replies::default(),
+            admission: Admission::default(),
+        }
+    }
+
+    /// Answers from the cache alone.
+    ///
+    /// # Errors
+    /// Only for what is wrong with the request or over a limit; a miss is a reply.
+    pub async fn lookup(&self, request: Request) -> Result<Result<Hit, Missed>, Error> {
+        let mut record = Recorder::start(self, Rpc::Lookup, request.namespace());
+        let asked = self.admit(request)?;
+        let judged = match self.exact(&asked).await {
+            Some(hit) => Judged::Hit(hit),
+            None => self.judge(&asked).await,
+        };
+        Ok(match judged {
+            Judged::Hit(hit) => {
+                record.finish(hit.outcome, None, self.saved(&asked, &hit.entry.completion));
+                Ok(hit)
+            }
+            Judged::Miss(missed, _) => {
+                record.finish(Outcome::Miss, Some(missed.reason), 0.0);
+                Err(missed)
+            }
+        })
+    }
+
+    /// Answers from the cache, else from a model. The answer comes piece by piece or, through
+    /// [`Answering::whole`], at once. Dropping it stops the model call unless others wait for it too.
+    ///
+    /// # Errors
+    /// For what is wrong with the request or over a limit; what goes wrong later comes from
+    /// [`Answering`].
+    pub async fn complete(self: &Arc<Self>, rpc: Rpc, request: Request) -> Result<Answering, Error> {
+        let record = Recorder::start(self, rpc, request.namespace());
+        let asked = Arc::new(self.admit(request)?);
+        if let Some(hit) = self.exact(&asked).await {
+            return Ok(Answering::of_hit(Arc::clone(self), asked, record, hit));
+        }
+        let joined = self.join(&asked);
+        Ok(Answering::of_flight(Arc::clone(self), asked, record, joined))
+    }
+
+    /// Keeps a completion that the caller got by itself. It is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an incomplete answer, [`Error::StoreUnavailable`] when it could not
+    /// be made durable.
+    pub async fn store(&self, request: Request, completion: Completion) -> Result<EntryId, Error> {
+        let mut record = Recorder::start(self, Rpc::Store, request.namespace());
+        let asked = self.admit(request)?;
+        if !completion.is_complete() {
+            return Err(Error::invalid(
+                "completion",
+                "only complete answers are kept: not empty, finish_reason stop or tool_calls",
+            ));
+        }
+        let embedding = self.embed(&asked).await.ok();
+        self.keep(&asked, completion, embedding, Durability::Durable)
+            .await
+            .map_err(|_| Error::StoreUnavailable)?;
+        record.finish(Outcome::Bypass, None, 0.0);
+        Ok(asked.key.into())
+    }
+
+    /// Removes entries that the tenant may see; with `dry_run` only counts them.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`] when the removal is not durable.
+    pub async fn invalidate(
+        &self,
+        tenant: &Tenant,
+        mut selector: Selector,
+        dry_run: bool,
+    ) -> Result<u64, Error> {
+        selector.owners = tenant.owners_visible(selector.namespace.as_deref());
+        self.cache.invalidate(&selector, dry_run).await.map_err(|_| Error::StoreUnavailable)
+    }
+
+    /// Records what a caller says of an answer; whether it is news.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the tenant was served no such answer.
+    pub async fn feedback(&self, tenant: &Tenant, subject: Subject, verdict: Verdict) -> Result<bool, Error> {
+        let served = match subject {
+            Subject::Reply(id) => self.replies.get(id),
+            Subject::Entry(id) => self.cache.find(id).await.map(|entry| Served::entry(&entry)),
+        };
+        let served = served.filter(|served| tenant.sees(&served.owner, &served.namespace));
+        let served = served.ok_or(Error::NotFound("request_id or entry_id"))?;
+        let news = self.replies.record(subject, verdict);
+        if news {
+            self.metrics.feedback(verdict, served.outcome);
+            self.ledger.feedback(verdict);
+        }
+        Ok(news)
+    }
+
+    /// The server's numbers, since the start or of the last `window`, of one namespace or all.
+    pub fn stats(&self, window: Option<Duration>, namespace: Option<&str>) -> Stats {
+        let (entries, index_vectors) = self.cache.sizes();
+        self.ledger.stats(window, namespace, Sizes { entries, index_vectors: index_vectors as u64 })
+    }
+
+    /// Takes a reloaded configuration for the requests that come from here on.
+    pub fn reload(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// The configuration in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+}
+
+// === impl Pipeline: the steps, in order ===
+
+impl Pipeline {
+    /// An identical prompt answered before, still fresh enough.
+    async fn exact(&self, asked: &Asked) -> Option<Hit> {
+        if asked.cache.no_cache {
+            return None;
+        }
+        let entry = self.cache.get(asked.key).await?;
+        asked.accepts(&entry).then(|| Hit::exact(entry))
+    }
+
+    /// Follows the identical prompt that is being answered, or starts answering this one.
+    fn join(self: &Arc<Self>, asked: &Arc<Asked>) -> answering::Joined {
+        match self.flights.join(FlightKey(asked.key, asked.flight_salt())) {
+            flight::Joined::Follow(follower) => answering::Joined { follower, led: false },
+            flight::Joined::Lead(leader, follower) => {
+                tokio::spawn(Arc::clone(self).lead(Arc::clone(asked), leader));
+                answering::Joined { follower, led: true }
+            }
+        }
+    }
+
+    /// Answers for everyone who joined, and for nobody when all have left.
+    async fn lead(self: Arc<Self>, asked: Arc<Asked>, leader: Leader<FlightKey, Piece, Landing>) {
+        let landed = tokio::select! {
+            landed = self.land(&asked, &leader) => landed,
+            () = leader.abandoned(), if !asked.settings.finish_abandoned => return,
+        };
+        leader.end(landed);
+    }
+
+    /// The part of the path that identical concurrent prompts share.
+    async fn land(
+        &self,
+        asked: &Asked,
+        leader: &Leader<FlightKey, Piece, Landing>,
+    ) -> Result<Landing, Error> {
+        // The flight before this one may have landed between our exact check and our joining.
+        if let Some(entry) =
+            self.cache.peek(asked.key).filter(|entry| !asked.cache.no_cache && asked.accepts(entry))
+        {
+            return Ok(Landing::Hit(Hit::exact(entry)));
+        }
+        let (missed, embedding) = match self.judge(asked).await {
+            Judged::Hit(hit) => return Ok(Landing::Hit(hit)),
+            Judged::Miss(missed, embedding) => (missed, embedding),
+        };
+        let answer = self.open(asked, embedding.as_ref()).await?;
+        let bought = self.relay(answer, missed, leader).await?;
+        if !asked.cache.no_store && bought.completion.is_complete() {
+            // A store that does not take it costs the next caller time, not this one its answer.
+            let _ = self.keep(asked, bought.completion.clone(), embedding, Durability::Queued).await;
+        }
+        Ok(Landing::Bought(Arc::new(bought)))
+    }
+
+    /// Embeds, searches and decides.
+    async fn judge(&self, asked: &Asked) -> Judged {
+        let embedding = match self.embed(asked).await {
+            Ok(embedding) => embedding,
+            Err(reason) => return Judged::Miss(Missed::without_candidate(reason), None),
+        };
+        if asked.cache.no_cache || asked.cache.exact_only {
+            return Judged::Miss(Missed::without_candidate(MissReason::Disabled), Some(embedding));
+        }
+        match self.search(asked, &embedding).await {
+            Ok(candidates) => self.decide(asked, candidates, embedding),
+            Err(reason) => Judged::Miss(Missed::without_candidate(reason), Some(embedding)),
+        }
+    }
+
+    /// The vector of the last user text.
+    async fn embed(&self, asked: &Asked) -> Result<Embedding, MissReason> {
+        let enabled = self.embedder.as_ref().filter(|_| asked.settings.cache.mode != Mode::Exact);
+        let embedder = enabled.ok_or(MissReason::Disabled)?;
+        let text = asked.prompt.fuzzy_text().ok_or(MissReason::NotText)?;
+        let started = Instant::now();
+        let embedded = embedder.embed(text).await;
+        self.metrics.embed(started);
+        match embedded {
+            Ok(Embedded::Vector { embedding, .. }) => Ok(embedding),
+            Ok(Embedded::OverWindow { .. }) => Err(MissReason::OverWindow),
+            Err(error) => {
+                tracing::warn!(%error, "embedding failed");
+                Err(MissReason::EmbeddingUnavailable)
+            }
+        }
+    }
+
+    /// The nearest entries of the same scope that this caller would accept.
+    async fn search(&self, asked: &Asked, embedding: &Embedding) -> Result<Vec<Candidate>, MissReason> {
+        if !self.cache.knows(asked.scope) {
+            return Err(MissReason::ScopeEmpty);
+        }
+        let mut candidates = self.cache.nearest(asked.scope, embedding, CANDIDATES).await;
+        candidates.retain(|candidate| asked.accepts(&candidate.entry));
+        if candidates.is_empty() { Err(MissReason::NoCandidate) } else { Ok(candidates) }
+    }
+
+    /// Whether one of them may answer.
+    fn decide(&self, asked: &Asked, mut candidates: Vec<Candidate>, embedding: Embedding) -> Judged {
+        let text = asked.prompt.fuzzy_text().unwrap_or_default();
+        match decide::decide(&asked.policy(), text, &candidates) {
+            Decision::Serve { candidate, confidence } if asked.settings.cache.mode != Mode::Shadow => {
+                Judged::Hit(Hit::semantic(candidates.swap_remove(candidate), confidence))
+            }
+            Decision::Serve { candidate, .. } => {
+                Judged::Miss(Missed::near(MissReason::Disabled, &candidates[candidate]), Some(embedding))
+            }
+            Decision::Refuse { reason, nearest } => {
+                let missed = match nearest.and_then(|nearest| candidates.get(nearest)) {
+                    Some(candidate) => Missed::near(reason, candidate),
+                    None => Missed::without_candidate(reason),
+                };
+                Judged::Miss(missed, Some(embedding))
+            }
+        }
+    }
+
+    /// Calls the models until one begins to answer.
+    async fn open(&self, asked: &Asked, embedding: Option<&Embedding>) -> Result<Answer, Error> {
+        self.check_budget(asked)?;
+        let ask =
+            Ask::new(&asked.prompt, asked.deadline).embedding(embedding).on_attempt(self.bookkeeper(asked));
+        self.upstreams.open(ask).await
+    }
+
+    /// Hands the answer on as it comes. The first token is on its way before anything else is done.
+    async fn relay(
+        &self,
+        mut answer: Answer,
+        missed: Missed,
+        leader: &Leader<FlightKey, Piece, Landing>,
+    ) -> Result<Bought, Error> {
+        leader.push(Piece::Started { model: answer.model().to_owned(), tier: answer.tier().as_str() });
+        while let Some(delta) = answer.next().await? {
+            leader.push(Piece::Delta(delta));
+        }
+        let (completion, attempts) = answer.finish();
+        Ok(Bought { completion, attempts, missed })
+    }
+
+    /// Memory, index and store; other callers find it from here on.
+    async fn keep(
+        &self,
+        asked: &Asked,
+        completion: Completion,
+        embedding: Option<Embedding>,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let embedder = self.embedder.as_ref().map_or("", |embedder| embedder.name());
+        let entry = asked.entry(completion, embedding, embedder);
+        self.cache.keep(entry, durability, asked.epoch).await
+    }
+}

@@ -1,1 +1,214 @@
-//! A running promptkeep: `new`, `listen`, `shutdown`.
+//! A running promptkeep: [`Server::new`] puts the parts together, [`Server::listen`] serves on any pair of
+//! listeners, [`Server::shutdown`] ends it.
+
+use std::{future::IntoFuture as _, io, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::Server as GrpcServer;
+use tonic_health::server::HealthReporter;
+
+use crate::{
+    cache::Cache,
+    config::{Config, Mode, changed_needs_restart},
+    embed::{self, Embedder},
+    grpc, http,
+    metrics::Metrics,
+    pipeline::{Parts, Pipeline, Settings},
+    stats::Ledger,
+    store::{self, Store},
+    tenant::Tenants,
+    transport,
+    upstream::{self, UpstreamSettings, Upstreams},
+};
+
+/// The parts of a deployment, and what runs them.
+pub struct Server {
+    pipeline: Arc<Pipeline>,
+    cache: Arc<Cache>,
+    upstreams: Upstreams,
+    metrics: Arc<Metrics>,
+    /// The configuration that the parts were made of or last reloaded with.
+    config: std::sync::Mutex<Config>,
+    /// Every task of the server, joined at shutdown.
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Why a server cannot start. The text names the key, path or address.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    #[error(transparent)]
+    Embedder(#[from] embed::StartError),
+    #[error(transparent)]
+    Upstreams(#[from] upstream::StartError),
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Opens the store, starts the embedder, prepares the models. Nothing is served yet.
+    ///
+    /// # Errors
+    /// When a part cannot start.
+    pub async fn new(config: Config) -> Result<Self, StartError> {
+        let store = store::open(&config.store)?;
+        Self::with_store(config, store).await
+    }
+
+    /// The same on a store of the caller's.
+    ///
+    /// # Errors
+    /// When a part cannot start.
+    pub async fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new()));
+        let upstreams = Upstreams::new(upstream_settings(&config))?;
+        let embedder = start_embedder(&config).await?;
+        let vectors = embedder.as_ref().map(|embedder| (embedder.name(), embedder.dimensions()));
+        let cache =
+            Arc::new(Cache::new(&config.cache, store, vectors, Arc::clone(&metrics), Arc::clone(&ledger)));
+        let pipeline = Arc::new(Pipeline::new(Parts {
+            settings: settings(&config, Tenants::new(&config.tenants)),
+            cache: Arc::clone(&cache),
+            embedder,
+            upstreams: upstreams.clone(),
+            metrics: Arc::clone(&metrics),
+            ledger,
+        }));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Ok(Self { pipeline, cache, upstreams, metrics, config: config.into(), tasks, stop })
+    }
+
+    /// Serves until [`Server::shutdown`] is called, then drains. The index is built in the background;
+    /// exact hits are served from the first moment.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub async fn listen(&self, grpc: TcpListener, http: TcpListener) -> io::Result<()> {
+        self.background(load_index(Arc::clone(&self.cache)));
+        self.background(sweep(Arc::clone(&self.cache)));
+        self.background(watch_health(self.upstreams.clone()));
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<grpc::Service>().await;
+        self.background(Self::report_stop(self.stop.clone(), health));
+        let max_request = self.config().server.max_request;
+        let grpc = GrpcServer::builder()
+            .add_service(grpc::service(Arc::clone(&self.pipeline), max_request))
+            .add_service(health_service)
+            .add_service(grpc::reflection())
+            .serve_with_incoming_shutdown(transport::incoming(grpc), self.stop.clone().cancelled_owned());
+        let router = http::router(Arc::clone(&self.cache), Arc::clone(&self.metrics));
+        let http = axum::serve(http, router).with_graceful_shutdown(self.stop.clone().cancelled_owned());
+        let (grpc, http) = tokio::join!(grpc, http.into_future());
+        grpc.map_err(io::Error::other).and(http)
+    }
+
+    /// Stops accepting, waits for what is under way up to `server.shutdown_grace`, and makes everything
+    /// kept durable. `listening` is the future of [`Server::listen`].
+    pub async fn shutdown(&self, listening: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+        let grace = self.config().server.shutdown_grace;
+        self.stop.cancel();
+        let drained = timeout(grace, listening).await;
+        if drained.is_err() {
+            tracing::warn!(?grace, "requests still under way were cut off");
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+        if let Err(error) = self.cache.flush().await {
+            tracing::error!(%error, "the last answers may not be durable");
+        }
+        drained.unwrap_or(Ok(()))
+    }
+
+    /// Takes what a reload can change from `new`: catalog, routing, tenants, thresholds. Returns the
+    /// sections that changed but need a restart.
+    ///
+    /// # Errors
+    /// When the catalog is wrong; then nothing has changed.
+    pub fn reload(&self, new: Config) -> Result<Vec<&'static str>, StartError> {
+        let mut config = self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.upstreams.reload(upstream_settings(&new))?;
+        let tenants = self.pipeline.settings().tenants.reconfigured(&new.tenants);
+        self.pipeline.reload(settings(&new, tenants));
+        let need_restart = changed_needs_restart(&config, &new);
+        *config = new;
+        Ok(need_restart)
+    }
+
+    /// Whether the index holds everything that the store does.
+    pub fn is_ready(&self) -> bool {
+        self.cache.loaded()
+    }
+
+    fn config(&self) -> Config {
+        self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Runs `work` until it ends or the server stops.
+    fn background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    async fn report_stop(stop: CancellationToken, health: HealthReporter) {
+        stop.cancelled().await;
+        health.set_not_serving::<grpc::Service>().await;
+    }
+}
+
+/// A cache of exact repeats needs no model.
+async fn start_embedder(config: &Config) -> Result<Option<Arc<dyn Embedder>>, embed::StartError> {
+    if config.cache.mode == Mode::Exact {
+        return Ok(None);
+    }
+    embed::start(&config.embedding).await.map(Some)
+}
+
+async fn load_index(cache: Arc<Cache>) {
+    /// A store that cannot be read now may be later; nothing is lost meanwhile but semantic hits.
+    const AGAIN_AFTER: Duration = Duration::from_secs(5);
+    let started = std::time::Instant::now();
+    loop {
+        match cache.load().await {
+            Ok(vectors) => return tracing::info!(vectors, elapsed = ?started.elapsed(), "index loaded"),
+            Err(error) => tracing::error!(%error, "index not loaded"),
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+async fn sweep(cache: Arc<Cache>) {
+    cache.sweep().await;
+}
+
+async fn watch_health(upstreams: Upstreams) {
+    upstreams.watch_health().await;
+}
+
+fn upstream_settings(config: &Config) -> UpstreamSettings<'_> {
+    UpstreamSettings {
+        providers: &config.providers,
+        models: &config.models,
+        routing: &config.routing,
+        upstream: &config.upstream,
+        region: &config.server.region,
+    }
+}
+
+fn settings(config: &Config, tenants: Tenants) -> Settings {
+    Settings {
+        tenants,
+        cache: config.cache.clone(),
+        default_model: config.routing.default.clone(),
+        timeout: config.upstream.timeout,
+        finish_abandoned: config.upstream.finish_abandoned,
+        max_in_flight: config.server.max_in_flight,
+    }
+}

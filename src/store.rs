@@ -1,12 +1,18 @@
 //! Where entries outlive the process. [`Store`] is one of the crate's two traits. The store is the
 //! truth; memory tier and index are caches of it.
 
-use std::sync::Arc;
+pub mod codec;
+mod embedded;
+mod memory;
+
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 
+use self::{embedded::EmbeddedStore, memory::MemoryStore};
 use crate::{
     cache::entry::{Entry, Selector},
+    config::{StoreConfig, StoreKind},
     key::CacheKey,
 };
 
@@ -18,14 +24,31 @@ pub enum Op {
     Remove,
     Scan,
     Expire,
+    Flush,
 }
 
 /// A store that did not do what was asked. Never carries a prompt or an answer.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("store {op:?} failed: {cause}")]
+#[error("store {} failed: {cause}", .op.as_str())]
 pub struct StoreError {
     pub op: Op,
     pub cause: String,
+}
+
+/// Why a store cannot be opened. Each stops the start and names the path.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("store.path: cannot write to {path}: {cause}")]
+    Unwritable { path: PathBuf, cause: String },
+    #[error("store.path: {path} is in use by another process")]
+    InUse { path: PathBuf },
+    /// Made by a later version, in a layout that this one does not know.
+    #[error(
+        "store.path: {path} was written by a newer version of promptkeep (layout {found}, this one knows {known})"
+    )]
+    Newer { path: PathBuf, found: u64, known: u64 },
+    #[error("store.path: {path} is damaged or not a promptkeep store: {cause}")]
+    Corrupt { path: PathBuf, cause: String },
 }
 
 /// Whether [`Store::put`] waits until the entry is durable.
@@ -41,7 +64,8 @@ pub enum Durability {
 /// also removes what was queued before it.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The entry under `key`, also when it has expired: the caller checks.
+    /// The entry under `key`, also when it has expired: the caller checks. One that cannot be read, see
+    /// [`unreadable`](Self::unreadable), is `None`.
     async fn get(&self, key: CacheKey) -> Result<Option<Arc<Entry>>, StoreError>;
 
     /// Adds the entry, or replaces the one under the same key.
@@ -61,6 +85,40 @@ pub trait Store: Send + Sync + 'static {
     /// Number of entries, expired ones included.
     fn entries(&self) -> u64;
 
+    /// How often, since the start, an entry was met and skipped because it is damaged or was written
+    /// by a newer version.
+    fn unreadable(&self) -> u64;
+
     /// Waits until every queued write is durable. Called at shutdown.
     async fn flush(&self) -> Result<(), StoreError>;
+}
+
+/// Opens the configured store.
+///
+/// # Errors
+/// [`OpenError`], when the data cannot be used as it is; nothing is deleted or overwritten.
+pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
+    match config.kind {
+        StoreKind::Memory => Ok(Arc::new(MemoryStore::new())),
+        StoreKind::Embedded => Ok(Arc::new(EmbeddedStore::open(config)?)),
+    }
+}
+
+// === impl Op ===
+
+impl Op {
+    /// Every operation, in the order in which reports list them.
+    pub const ALL: [Self; 6] = [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush];
+
+    /// The label of its metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Remove => "remove",
+            Self::Scan => "scan",
+            Self::Expire => "expire",
+            Self::Flush => "flush",
+        }
+    }
 }

@@ -2,27 +2,41 @@
 //! dialect. Provider JSON stays under this module.
 
 mod answer;
+mod attempt;
+mod breaker;
+mod budget;
 mod call;
 mod catalog;
 mod chain;
+mod classify;
+mod health;
+mod latency;
 mod openai;
 mod reply;
+mod route;
 mod sse;
 mod tokens;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use reqwest::{Client, redirect};
 use tokio::time::Instant;
 
-use self::catalog::Catalog;
 pub use self::{
-    answer::{Answer, OnAttempt},
-    catalog::UpstreamSettings,
+    answer::Answer,
+    attempt::{Attempt, AttemptReason, AttemptResult, OnAttempt},
+    breaker::BreakerState,
+    route::{Difficulty, Route, RouteReason},
+};
+use self::{
+    attempt::AttemptLog,
+    catalog::Catalog,
+    chain::Chain,
+    classify::Verdicts,
+    route::{Plan, Wanted},
 };
 use crate::{
-    config::{ModelConfig, UpstreamConfig},
+    config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
     embed::Embedding,
     error::Error,
     prompt::{Prompt, Usage},
@@ -30,12 +44,25 @@ use crate::{
 
 /// The model name that leaves the choice to the router.
 pub const AUTO: &str = "auto";
+/// The value of `routing.classifier` that asks no model.
+pub const LOCAL: &str = "local";
 
 /// Every model that may be called. Cheap to clone: clones share connections and state.
 #[derive(Clone)]
 pub struct Upstreams {
-    client: Client,
     catalog: Arc<ArcSwap<Catalog>>,
+    verdicts: Arc<Verdicts>,
+}
+
+/// What the upstreams are made of, as the configuration says it.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamSettings<'a> {
+    pub providers: &'a [ProviderConfig],
+    pub models: &'a [ModelConfig],
+    pub routing: &'a RoutingConfig,
+    pub upstream: &'a UpstreamConfig,
+    /// Name of this deployment's region.
+    pub region: &'a str,
 }
 
 /// One request to the models.
@@ -56,59 +83,20 @@ pub struct StartError {
     pub problems: Vec<String>,
 }
 
-/// The model that the router would call.
+/// How a provider is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    pub model: String,
-    pub tier: Tier,
+pub struct ProviderState {
+    pub name: String,
+    pub region: String,
+    pub is_up: bool,
 }
 
-/// One call of one model, as it is reported to callers and counted.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attempt {
+/// How a model at a provider is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelState {
     pub model: String,
-    pub tier: String,
     pub provider: String,
-    pub result: AttemptResult,
-    /// Why this model was chosen.
-    pub reason: AttemptReason,
-    pub elapsed: Duration,
-    pub first_token: Option<Duration>,
-    /// Tokens and money of this call; all zero when the provider did no work.
-    pub usage: Usage,
-}
-
-/// How one call of one model ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AttemptResult {
-    Ok,
-    /// Status of the provider's reply.
-    Http(u16),
-    Connect,
-    FirstTokenTimeout,
-    IdleTimeout,
-    Deadline,
-    /// The connection broke, or the stream ended before it said so.
-    Broken,
-    /// The reply is not of the dialect, or reports an error inside a success.
-    Malformed,
-    /// Larger than `upstream.max_answer`.
-    TooLarge,
-    /// Nobody waits for the answer any more, or another attempt was faster.
-    Cancelled,
-}
-
-/// Why a model was tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AttemptReason {
-    /// The caller named it, or the router chose its tier.
-    Routed,
-    /// The models before it failed.
-    Fallback,
-    /// The same model again, after a retryable failure.
-    Retry,
-    /// The model before it was slow to begin.
-    Hedge,
+    pub breaker: BreakerState,
 }
 
 /// Tier of compute, cheapest last.
@@ -128,10 +116,25 @@ impl Upstreams {
     /// # Errors
     /// [`StartError`] with every problem of the catalog.
     pub fn new(settings: UpstreamSettings<'_>) -> Result<Self, StartError> {
-        let catalog = Catalog::new(settings)?;
-        let client = client(settings.upstream)
-            .map_err(|e| StartError { problems: vec![format!("the HTTP client cannot start: {e}")] })?;
-        Ok(Self { client, catalog: Arc::new(ArcSwap::from_pointee(catalog)) })
+        let catalog = Catalog::new(settings, None)?;
+        let verdicts = Arc::new(Verdicts::new(catalog.routing.classifier_cache));
+        Ok(Self { catalog: Arc::new(ArcSwap::from_pointee(catalog)), verdicts })
+    }
+
+    /// Takes another configuration. Requests under way go on with the one they began with; what was
+    /// learned about unchanged models and providers is kept.
+    ///
+    /// # Errors
+    /// [`StartError`] with every problem; the configuration before stays in force.
+    pub fn reload(&self, settings: UpstreamSettings<'_>) -> Result<(), StartError> {
+        let catalog = Catalog::new(settings, Some(&self.catalog.load()))?;
+        self.catalog.store(Arc::new(catalog));
+        Ok(())
+    }
+
+    /// Checks the health of every provider until it is dropped; to be spawned once.
+    pub async fn watch_health(&self) {
+        health::watch(self).await;
     }
 
     /// Whether there is no model to call.
@@ -144,31 +147,60 @@ impl Upstreams {
         self.catalog.load().models.iter().map(|model| model.config.clone()).collect()
     }
 
+    /// How every provider is doing, in the order of the file.
+    pub fn provider_states(&self) -> Vec<ProviderState> {
+        let state = |provider: &Arc<catalog::Provider>| ProviderState {
+            name: provider.name.clone(),
+            region: provider.region.clone(),
+            is_up: provider.health.is_up(),
+        };
+        self.catalog.load().providers.iter().map(state).collect()
+    }
+
+    /// How every model is doing, in the order of the file.
+    pub fn model_states(&self) -> Vec<ModelState> {
+        let state = |model: &Arc<catalog::Model>| ModelState {
+            model: model.config.id.clone(),
+            provider: model.provider.name.clone(),
+            breaker: model.state.breaker.state(),
+        };
+        self.catalog.load().models.iter().map(state).collect()
+    }
+
     /// Asks the models in the order of routing until one has its first token, or has ended an empty
-    /// answer. Cancel-safe: dropping the future cancels the call under way.
+    /// answer. Cancel-safe: dropping the future cancels the calls under way.
     ///
     /// # Errors
-    /// [`Error::NoUpstream`]; [`Error::InvalidArgument`] for a name that is no model; [`Error::Refused`];
-    /// [`Error::Unavailable`] and [`Error::DeadlineExceeded`] with every attempt.
+    /// [`Error::NoUpstream`]; [`Error::InvalidArgument`] for a name that is no model, or a prompt that
+    /// fits none; [`Error::Refused`]; [`Error::Unavailable`] and [`Error::DeadlineExceeded`] with every
+    /// attempt.
     pub async fn open(&self, ask: Ask<'_>) -> Result<Answer, Error> {
         let catalog = self.catalog.load_full();
         if catalog.models.is_empty() {
             return Err(Error::NoUpstream);
         }
-        let Some(candidates) = chain::candidates(&catalog, &ask.prompt.model) else {
-            return Err(Error::invalid("prompt.model", "is no model, no tier and not auto"));
-        };
-        if candidates.is_empty() {
+        let log = AttemptLog::new(ask.on_attempt.clone());
+        let Plan { models, reason } = self.plan(&catalog, &ask, &log).await?;
+        if models.is_empty() {
             return Err(Error::NoUpstream);
         }
-        Box::pin(chain::run(self, &catalog, &candidates, &ask)).await
+        // Boxed, because a chain of futures over HTTP is large and most requests never come here.
+        Box::pin(Chain::new(&catalog, &ask, models, log).run(reason)).await
     }
 
-    /// The model that the prompt would be sent to first; `None` when there is none of its name.
-    pub fn route(&self, prompt: &Prompt, _embedding: Option<&Embedding>) -> Option<Route> {
-        let candidates = chain::candidates(&self.catalog.load(), &prompt.model)?;
-        let first = candidates.first()?;
-        Some(Route { model: first.config.id.clone(), tier: first.tier() })
+    /// Where the prompt would go first; `None` when nothing bears the name it asks for. Asks no model:
+    /// without a remembered verdict the local judgement counts.
+    pub fn route(&self, prompt: &Prompt, embedding: Option<&Embedding>) -> Option<Route> {
+        let catalog = self.catalog.load();
+        let plan = match Wanted::of(&catalog, prompt) {
+            Wanted::Name { name, reason } => route::plan_for_name(&catalog, prompt, name, reason)?,
+            Wanted::Judgement => {
+                let verdict = self.verdict_if_asked(&catalog, prompt);
+                plan_for_verdict(&catalog, prompt, embedding, verdict)
+            }
+        };
+        let first = plan.models.first()?;
+        Some(Route { model: first.config.id.clone(), tier: first.tier(), reason: plan.reason })
     }
 
     /// `usage` with what it costs at the first model with this id; `None` when there is none.
@@ -176,20 +208,40 @@ impl Upstreams {
         self.catalog.load().model(model).map(|model| model.price(usage))
     }
 
-    fn client(&self) -> &Client {
-        &self.client
+    async fn plan(&self, catalog: &Catalog, ask: &Ask<'_>, log: &Arc<AttemptLog>) -> Result<Plan, Error> {
+        let prompt = ask.prompt;
+        match Wanted::of(catalog, prompt) {
+            Wanted::Name { name, reason } => route::plan_for_name(catalog, prompt, name, reason)
+                .ok_or_else(|| Error::invalid("prompt.model", "is no model, no tier and not auto")),
+            Wanted::Judgement => {
+                let verdict = match catalog.routing.classifier.as_str() {
+                    LOCAL => None,
+                    _ => Box::pin(self.verdicts.ask(catalog, prompt, ask.deadline, log)).await,
+                };
+                Ok(plan_for_verdict(catalog, prompt, ask.embedding, verdict))
+            }
+        }
+    }
+
+    fn verdict_if_asked(&self, catalog: &Catalog, prompt: &Prompt) -> Option<Difficulty> {
+        (catalog.routing.classifier != LOCAL).then(|| self.verdicts.get(prompt)).flatten()
     }
 }
 
-fn client(config: &UpstreamConfig) -> reqwest::Result<Client> {
-    // Fails when somebody else was first, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
-        .connect_timeout(config.connect_timeout)
-        // A redirected POST would lose its body, and its key could go elsewhere.
-        .redirect(redirect::Policy::none())
-        .user_agent(concat!("promptkeep/", env!("CARGO_PKG_VERSION")))
-        .build()
+fn plan_for_verdict(
+    catalog: &Catalog,
+    prompt: &Prompt,
+    embedding: Option<&Embedding>,
+    verdict: Option<Difficulty>,
+) -> Plan {
+    let (difficulty, reason) = match verdict {
+        Some(difficulty) => (difficulty, RouteReason::Classifier(difficulty)),
+        None => {
+            let difficulty = route::judge(prompt, embedding);
+            (difficulty, RouteReason::Local(difficulty))
+        }
+    };
+    route::plan_for_difficulty(catalog, prompt, difficulty, reason)
 }
 
 impl fmt::Debug for Upstreams {
@@ -236,61 +288,6 @@ impl Tier {
     /// Parses [`Tier::as_str`]'s names.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|tier| tier.as_str() == name)
-    }
-}
-
-// === impl AttemptResult ===
-
-impl AttemptResult {
-    /// Its label. Statuses outside the usual ones share one, so that labels stay few.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Http(400) => "http_400",
-            Self::Http(401) => "http_401",
-            Self::Http(403) => "http_403",
-            Self::Http(404) => "http_404",
-            Self::Http(408) => "http_408",
-            Self::Http(413) => "http_413",
-            Self::Http(422) => "http_422",
-            Self::Http(429) => "http_429",
-            Self::Http(500) => "http_500",
-            Self::Http(502) => "http_502",
-            Self::Http(503) => "http_503",
-            Self::Http(504) => "http_504",
-            Self::Http(529) => "http_529",
-            Self::Http(400..=499) => "http_4xx",
-            Self::Http(500..) => "http_5xx",
-            Self::Http(_) => "http_other",
-            Self::Connect => "connect",
-            Self::FirstTokenTimeout => "first_token_timeout",
-            Self::IdleTimeout => "idle_timeout",
-            Self::Deadline => "deadline",
-            Self::Broken => "broken",
-            Self::Malformed => "malformed",
-            Self::TooLarge => "too_large",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-impl fmt::Display for AttemptResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-// === impl AttemptReason ===
-
-impl AttemptReason {
-    /// Its label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Routed => "routed",
-            Self::Fallback => "fallback",
-            Self::Retry => "retry",
-            Self::Hedge => "hedge",
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::RangeInclusive,
     time::{Duration, SystemTime},
 };
 
@@ -104,6 +105,18 @@ impl Entry {
         now < self.expires
     }
 
+    /// Memory it takes, about: its texts and the structure around them.
+    pub fn size_bytes(&self) -> u64 {
+        let texts = [&self.namespace, &self.requested_model, &self.embedder, &self.completion.content]
+            .map(String::len)
+            .iter()
+            .sum::<usize>();
+        let optional = self.text.as_ref().map_or(0, String::len)
+            + self.completion.tool_calls.as_ref().map_or(0, |calls| calls.to_string().len())
+            + self.tags.iter().map(|tag| tag.len() + size_of::<String>()).sum::<usize>();
+        (size_of::<Self>() + texts + optional) as u64
+    }
+
     /// Time since the answer was produced; zero when the clock went back.
     pub fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.created).unwrap_or_default()
@@ -113,6 +126,19 @@ impl Entry {
 // === impl Selector ===
 
 impl Selector {
+    /// The range of keys, both ends included, outside of which nothing matches: one key, the keys of
+    /// one id, or every key.
+    pub fn key_range(&self) -> RangeInclusive<CacheKey> {
+        match (self.key, self.id) {
+            (Some(key), _) => key..=key,
+            (None, Some(id)) => {
+                let (first, last) = id.key_range();
+                first..=last
+            }
+            (None, None) => CacheKey::from_bytes([0x00; 32])..=CacheKey::from_bytes([0xff; 32]),
+        }
+    }
+
     pub fn matches(&self, entry: &Entry) -> bool {
         let Self { owners, id, key, namespace, model, tag } = self;
         let asked_or_answered =

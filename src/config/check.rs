@@ -8,11 +8,7 @@ use super::{
     section::Findings,
     *,
 };
-
-/// Model name that leaves the choice to the router.
-const AUTO: &str = "auto";
-/// Classifier that needs no model.
-const LOCAL: &str = "local";
+use crate::upstream::{AUTO, LOCAL};
 
 /// Adds every problem between keys, and fills in what the environment holds.
 pub(super) fn check(loaded: &mut Loaded, env: &HashMap<String, String>, secrets: Secrets) {
@@ -68,12 +64,36 @@ fn check_embedding(embedding: &EmbeddingConfig, variables: &Variables<'_>, findi
 fn check_routing(config: &Config, findings: &mut Findings) {
     let Config { routing, models, .. } = config;
     let is_model = |name: &str| models.iter().any(|model| model.id == name);
-    let RoutingConfig { default, classifier, fallback, .. } = routing;
-    if default != AUTO && !is_tier(default) && !is_model(default) {
-        findings.report_key("routing.default", format!("`{default}` is no model id, tier or auto"));
+    let is_known = |name: &str| name == AUTO || is_tier(name) || is_model(name);
+    if !is_known(&routing.default) {
+        findings.report_key("routing.default", format!("`{}` is no model id, tier or auto", routing.default));
     }
-    if classifier != LOCAL && !is_model(classifier) {
-        findings.report_key("routing.classifier", format!("`{classifier}` is no model id and not local"));
+    if routing.classifier != LOCAL && !is_model(&routing.classifier) {
+        findings.report_key(
+            "routing.classifier",
+            format!("`{}` is no model id, and not local", routing.classifier),
+        );
+    }
+    check_fallback("routing.fallback", &routing.fallback, findings);
+    let mut names = HashSet::new();
+    for (n, NamespaceRouting { namespace, auto, fallback }) in routing.namespaces.iter().enumerate() {
+        let path = |key: &str| format!("routing.namespaces[{n}].{key}");
+        if !names.insert(namespace) {
+            findings.report_key(&path("namespace"), format!("`{namespace}` is listed twice"));
+        }
+        if let Some(name) = auto.as_ref().filter(|name| !is_known(name)) {
+            findings.report_key(&path("auto"), format!("`{name}` is no model id, tier or auto"));
+        }
+        if let Some(fallback) = fallback {
+            check_fallback(&path("fallback"), fallback, findings);
+        }
+    }
+}
+
+fn check_fallback(key: &str, fallback: &[Tier], findings: &mut Findings) {
+    let mut seen = HashSet::new();
+    if !fallback.iter().all(|tier| seen.insert(tier)) {
+        findings.report_key(key, "names a tier twice");
     }
     check_fallback("routing.fallback", fallback, findings);
     let mut names = HashSet::new();
@@ -96,9 +116,6 @@ fn check_fallback(key: &str, fallback: &[Tier], findings: &mut Findings) {
     let mut seen = HashSet::new();
     if fallback.is_empty() {
         findings.report_key(key, "must name at least one tier");
-    }
-    if !fallback.iter().all(|tier| seen.insert(tier)) {
-        findings.report_key(key, "names a tier twice");
     }
 }
 

@@ -9,8 +9,8 @@ use super::{
     section::{Findings, Section, without_numbers},
     tree::{self, Node, PREFIX, Table},
     value::{
-        Read, address, choice, count, count_or_zero, count_to, duration, duration_or_zero, flag, key_hash,
-        list, money, name, optional, path, rate, share, share_f32, size, text, tier, url, variable,
+        address, choice, count, count_or_zero, duration, duration_or_zero, flag, hedge_after, key_hash, list,
+        money, name, optional, path, rate, ratio, share, size, text, url, variable,
     },
     *,
 };
@@ -106,18 +106,14 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
     config
 }
 
-/// Reads every field of a struct by its own name:
-/// `keys!(section, target: Struct { field: reader, … } field: nested(read_it), field: each(read_one))`.
-/// Fields without a line do not compile.
+/// Reads every field of a struct by its own name: `keys!(section, target: Struct { field: reader, … })`,
+/// with a table (`nested`) or a list of tables (`each`) after the braces. Fields without a line do not compile.
 macro_rules! keys {
-    (
-        $section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* }
-        $($inner:ident: $how:ident($fill:ident)),*
-    ) => {
+    ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($how:ident $nested:ident: $fill:ident)?) => {
         // Only for the compiler, which knows whether a field is missing here.
         let $of { $($key: _,)* $($inner: _),* } = &*$target;
         $($section.take(stringify!($key), &mut $target.$key, $read);)*
-        $($section.$how(stringify!($inner), &mut $target.$inner, $fill);)*
+        $($section.$how(stringify!($nested), &mut $target.$nested, $fill);)?
     };
 }
 
@@ -164,7 +160,7 @@ fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
         ttl: duration,
         max_memory: size,
         max_entries: count,
-    } index: nested(read_index));
+    } nested index: read_index);
 }
 
 fn read_index(section: &mut Section<'_>, index: &mut IndexConfig) {
@@ -178,24 +174,24 @@ fn read_index(section: &mut Section<'_>, index: &mut IndexConfig) {
 fn read_routing(section: &mut Section<'_>, routing: &mut RoutingConfig) {
     keys!(section, routing: RoutingConfig {
         default: name,
-        fallback: list(tier),
+        fallback: list(choice(TIERS)),
         fallback_named: flag,
-        easy: tier,
-        moderate: tier,
-        hard: tier,
+        easy: choice(TIERS),
+        moderate: choice(TIERS),
+        hard: choice(TIERS),
         classifier: name,
         classifier_timeout: duration,
         classifier_ttl: duration,
         classifier_cache: count,
-    } namespaces: each(read_namespace));
+    } each namespaces: read_namespace);
 }
 
-fn read_namespace(section: &mut Section<'_>, namespace: &mut NamespaceRouting) {
+fn read_namespace(section: &mut Section<'_>, routing: &mut NamespaceRouting) {
     section.require(&["namespace"]);
-    keys!(section, namespace: NamespaceRouting {
+    keys!(section, routing: NamespaceRouting {
         namespace: name,
         auto: optional(name),
-        fallback: optional(list(tier)),
+        fallback: optional(list(choice(TIERS))),
     });
 }
 
@@ -208,10 +204,10 @@ fn read_upstream(section: &mut Section<'_>, upstream: &mut UpstreamConfig) {
         retries: count_or_zero,
         retry_backoff: duration,
         retry_backoff_max: duration,
-        retry_budget: share,
+        retry_budget: ratio,
         hedge_after: hedge_after,
-        hedge_budget: share,
-        breaker_failures: count_to(BREAKER_CALLS),
+        hedge_budget: ratio,
+        breaker_failures: count,
         breaker_cooldown: duration,
         health_interval: duration_or_zero,
         health_timeout: duration,
@@ -255,7 +251,7 @@ fn read_model(section: &mut Section<'_>, model: &mut ModelConfig) {
         id: name,
         provider: name,
         served_as: optional(name),
-        tier: tier,
+        tier: choice(TIERS),
         input_usd_per_mtok: money,
         output_usd_per_mtok: money,
         context_window: count,

@@ -86,6 +86,7 @@ fn catalog_lines_become_models() {
         "#
     ));
     let model = ModelConfig {
+        served_as: None,
         id: "m".into(),
         provider: "p".into(),
         served_as: None,

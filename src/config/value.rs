@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::tree::{Node, Value};
-use crate::{tenant::ApiKeyHash, upstream::Tier};
+use crate::{config::HedgeAfter, tenant::ApiKeyHash};
 
 /// What a reader returns; the error completes the sentence "the value …".
 pub(super) type Read<T> = Result<T, String>;
@@ -83,13 +83,25 @@ fn number(node: &Node) -> Option<f64> {
 }
 
 /// From 0 to 1.
-pub(super) fn share(node: &Node) -> Read<f64> {
+pub(super) fn share(node: &Node) -> Read<f32> {
+    ratio(node).map(|x| x as f32)
+}
+
+/// From 0 to 1, in more digits.
+pub(super) fn ratio(node: &Node) -> Read<f64> {
     let share = number(node).filter(|x| (0.0..=1.0).contains(x));
     share.ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
-pub(super) fn share_f32(node: &Node) -> Read<f32> {
-    share(node).map(|x| x as f32)
+/// When to hedge: `"p95"`, `"off"` or a duration.
+pub(super) fn hedge_after(node: &Node) -> Read<HedgeAfter> {
+    match text(node)?.as_str() {
+        "p95" => Ok(HedgeAfter::Learned),
+        "off" => Ok(HedgeAfter::Never),
+        _ => duration(node)
+            .map(HedgeAfter::Fixed)
+            .map_err(|problem| format!("must be p95, off or a duration: {problem}")),
+    }
 }
 
 /// US dollars.

@@ -144,8 +144,9 @@ fn time_at(words: &[Word], i: usize) -> Option<(Date, usize)> {
         (Some(_), false) => word.number * 60.0,
     };
     let minutes = meridiem.map_or(minutes, |m| minutes % 720.0 + m.info.value * 60.0);
-    let time = Date { time: minutes as u16 + 1, ..Date::default() };
-    (0.0..1440.0).contains(&minutes).then_some((time, 1 + usize::from(meridiem.is_some())))
+    let date = |time| Date { time, ..Date::default() };
+    let in_a_day = (0.0..1440.0).contains(&minutes);
+    in_a_day.then(|| (date(minutes as u16 + 1), 1 + usize::from(meridiem.is_some())))
 }
 
 fn noon(word: &Word) -> Option<u16> {

@@ -1,14 +1,14 @@
 //! An answer in the making: hands on what the model says as it comes, and gathers it.
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{collections::VecDeque, fmt, mem};
 
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Attempt, AttemptReason, AttemptResult,
+    Tier,
+    attempt::{Attempt, AttemptResult, Meter},
     call::Fault,
-    catalog::Model,
     openai::{Chunk, ReportedUsage, ToolCalls},
     reply::Reply,
     tokens,
@@ -18,31 +18,21 @@ use crate::{
     prompt::{Completion, Delta, FinishReason, Usage},
 };
 
-/// Is told of every call of a model as it ends, also of those that nobody waits for any more.
-pub type OnAttempt = Arc<dyn Fn(&Attempt) + Send + Sync>;
-
 /// An answer whose first token has come. Dropping it cancels the call.
 pub struct Answer {
-    reply: Reply,
+    begun: Begun,
     meter: Meter,
+}
+
+/// A reply that has its first token, or is whole and empty.
+#[derive(Debug)]
+pub(super) struct Begun {
+    reply: Reply,
     gathered: Gathered,
     /// Deltas read but not yet handed on.
     ready: VecDeque<Delta>,
-    /// Calls of this request that have ended.
-    attempts: Vec<Attempt>,
+    /// The provider has said that the answer is whole.
     ended: bool,
-}
-
-/// Measures one call and tells of its end exactly once, whatever that is.
-pub(super) struct Meter {
-    pub model: Arc<Model>,
-    pub reason: AttemptReason,
-    pub started: Instant,
-    pub first_token: Option<Instant>,
-    /// Estimated tokens of the prompt.
-    pub prompt_tokens: u64,
-    pub on_attempt: Option<OnAttempt>,
-    told: bool,
 }
 
 /// What the model has said so far.
@@ -60,36 +50,8 @@ struct Gathered {
 // === impl Answer ===
 
 impl Answer {
-    /// Reads until the first token, or the end of an empty answer.
-    pub(super) async fn begin(
-        mut reply: Reply,
-        mut meter: Meter,
-        until: Instant,
-        bytes_max: usize,
-    ) -> Result<Self, (Fault, Meter)> {
-        let mut gathered = Gathered { bytes_max, ..Gathered::default() };
-        let mut ready = VecDeque::new();
-        let mut ended = false;
-        while ready.is_empty() && !ended {
-            let step = match reply.next_until(until, AttemptResult::FirstTokenTimeout).await {
-                Ok(Some(chunk)) => gathered.add(chunk, &mut ready),
-                Ok(None) => {
-                    ended = true;
-                    Ok(())
-                }
-                Err(fault) => Err(fault),
-            };
-            if let Err(fault) = step {
-                return Err((fault, meter));
-            }
-        }
-        meter.first_token = Some(Instant::now());
-        Ok(Self { reply, meter, gathered, ready, attempts: Vec::new(), ended })
-    }
-
-    pub(super) fn with_attempts(mut self, attempts: Vec<Attempt>) -> Self {
-        self.attempts = attempts;
-        self
+    pub(super) fn new(begun: Begun, meter: Meter) -> Self {
+        Self { begun, meter }
     }
 
     /// Id of the model that answers.
@@ -98,13 +60,13 @@ impl Answer {
     }
 
     /// Tier of the model that answers.
-    pub fn tier(&self) -> super::Tier {
+    pub fn tier(&self) -> Tier {
         self.meter.model.tier()
     }
 
-    /// Calls of this request that have ended: the failed ones.
-    pub fn attempts(&self) -> &[Attempt] {
-        &self.attempts
+    /// Calls of this request that have ended: the failed ones, and the one that lost a race.
+    pub fn attempts(&self) -> Vec<Attempt> {
+        self.meter.attempts()
     }
 
     /// The next piece; `None` when the model has said that the answer is whole.
@@ -113,41 +75,34 @@ impl Answer {
     /// [`Error::Unavailable`] or [`Error::DeadlineExceeded`] when the answer broke off. What came until
     /// then is not an answer.
     pub async fn next(&mut self) -> Result<Option<Delta>, Error> {
-        loop {
-            if let Some(delta) = self.ready.pop_front() {
-                return Ok(Some(delta));
+        while self.begun.ready.is_empty() && !self.begun.ended {
+            if self.meter.has_ended() {
+                return Err(self.broken_off(AttemptResult::Broken));
             }
-            if self.ended {
-                return Ok(None);
+            let step = self.begun.reply.next().await;
+            if let Err(fault) = step.and_then(|chunk| self.begun.take(chunk)) {
+                self.meter.model.state.breaker.record_failure();
+                self.meter.end(fault.result, self.usage());
+                return Err(self.broken_off(fault.result));
             }
-            let step = match self.reply.next().await {
-                Ok(Some(chunk)) => self.gathered.add(chunk, &mut self.ready),
-                Ok(None) => {
-                    self.ended = true;
-                    Ok(())
-                }
-                Err(fault) => Err(fault),
-            };
-            step.map_err(|fault| self.break_off(&fault))?;
         }
+        Ok(self.begun.ready.pop_front())
     }
 
     /// The whole answer and every call it took. Call it after [`Answer::next`] has returned `None`; what
-    /// was not read by then is lost and the answer marked as not whole.
+    /// was not read by then is lost, the call cancelled and the answer marked as not whole.
     pub fn finish(mut self) -> (Completion, Vec<Attempt>) {
         let usage = self.usage();
-        let gathered = std::mem::take(&mut self.gathered);
+        let is_whole = self.begun.ended && self.begun.ready.is_empty();
+        self.meter.end(if is_whole { AttemptResult::Ok } else { AttemptResult::Cancelled }, usage);
+        let gathered = mem::take(&mut self.begun.gathered);
         let tool_calls = gathered.tool_calls.into_value();
         let finish_reason = match gathered.finish {
-            _ if !self.ended => FinishReason::Other("unread".to_owned()),
+            _ if !is_whole => FinishReason::Other("unread".to_owned()),
             Some(reason) => reason,
             None if tool_calls.is_some() => FinishReason::ToolCalls,
             None => FinishReason::Stop,
         };
-        let result = if self.ended { AttemptResult::Ok } else { AttemptResult::Cancelled };
-        let attempt = self.meter.end(result, usage);
-        let mut attempts = std::mem::take(&mut self.attempts);
-        attempts.push(attempt);
         let completion = Completion {
             content: gathered.text,
             tool_calls,
@@ -156,39 +111,35 @@ impl Answer {
             tier: self.tier().as_str().to_owned(),
             usage,
         };
-        (completion, attempts)
+        (completion, self.attempts())
     }
 
     /// The first token is out, so no other model may go on.
-    fn break_off(&mut self, fault: &Fault) -> Error {
-        let usage = self.usage();
-        self.attempts.push(self.meter.end(fault.result, usage));
-        let attempts = std::mem::take(&mut self.attempts);
-        match fault.result {
+    fn broken_off(&self, result: AttemptResult) -> Error {
+        let attempts = self.attempts();
+        match result {
             AttemptResult::Deadline => Error::DeadlineExceeded { attempts },
             _ => Error::Unavailable { message: "the answer broke off", attempts },
         }
     }
 
     fn usage(&self) -> Usage {
-        let estimated = Usage {
-            prompt_tokens: self.meter.prompt_tokens,
-            completion_tokens: self.gathered.estimate_tokens(),
+        let gathered = &self.begun.gathered;
+        let model = &self.meter.model;
+        let believed = gathered.usage.filter(|usage| gathered.believes(*usage, model.config.context_window));
+        model.price(Usage {
+            prompt_tokens: believed.map_or(self.meter.prompt_tokens, |usage| usage.prompt_tokens),
+            completion_tokens: believed
+                .map_or_else(|| gathered.estimate_tokens(), |usage| usage.completion_tokens),
             cost_usd: 0.0,
-            estimated: true,
-        };
-        self.meter.model.price(self.gathered.usage.map_or(estimated, |reported| Usage {
-            prompt_tokens: reported.prompt_tokens,
-            completion_tokens: reported.completion_tokens,
-            cost_usd: 0.0,
-            estimated: false,
-        }))
+            estimated: believed.is_none(),
+        })
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if !self.meter.told {
+        if !self.meter.has_ended() {
             let usage = self.usage();
             self.meter.end(AttemptResult::Cancelled, usage);
         }
@@ -201,46 +152,29 @@ impl fmt::Debug for Answer {
     }
 }
 
-// === impl Meter ===
+// === impl Begun ===
 
-impl Meter {
-    pub fn start(
-        model: Arc<Model>,
-        reason: AttemptReason,
-        prompt_tokens: u64,
-        on_attempt: Option<OnAttempt>,
-    ) -> Self {
-        let started = Instant::now();
-        Self { model, reason, started, first_token: None, prompt_tokens, on_attempt, told: false }
-    }
-
-    /// Ends the call. Telling its end twice would count its cost twice.
-    pub fn end(&mut self, result: AttemptResult, usage: Usage) -> Attempt {
-        debug_assert!(!self.told, "a call ends once");
-        self.told = true;
-        let attempt = Attempt {
-            model: self.model.config.id.clone(),
-            tier: self.model.tier().as_str().to_owned(),
-            provider: self.model.provider.name.clone(),
-            result,
-            reason: self.reason,
-            elapsed: self.started.elapsed(),
-            first_token: self.first_token.map(|at| at.duration_since(self.started)),
-            usage,
-        };
-        if let Some(on_attempt) = &self.on_attempt {
-            on_attempt(&attempt);
+impl Begun {
+    /// Reads until the first token, or the end of an empty answer.
+    pub async fn read(mut reply: Reply, until: Instant, bytes_max: usize) -> Result<Self, Fault> {
+        let gathered = Gathered { bytes_max, ..Gathered::default() };
+        let first = reply.next_until(until, AttemptResult::FirstTokenTimeout).await?;
+        let mut begun = Self { reply, gathered, ready: VecDeque::new(), ended: false };
+        begun.take(first)?;
+        while begun.ready.is_empty() && !begun.ended {
+            let chunk = begun.reply.next_until(until, AttemptResult::FirstTokenTimeout).await?;
+            begun.take(chunk)?;
         }
-        attempt
+        Ok(begun)
     }
-}
 
-impl Drop for Meter {
-    /// Nobody waits any more: the provider may bill what it has read.
-    fn drop(&mut self) {
-        if !self.told {
-            let usage = Usage { prompt_tokens: self.prompt_tokens, estimated: true, ..Usage::default() };
-            self.end(AttemptResult::Cancelled, self.model.price(usage));
+    fn take(&mut self, chunk: Option<Chunk>) -> Result<(), Fault> {
+        match chunk {
+            Some(chunk) => self.gathered.add(chunk, &mut self.ready),
+            None => {
+                self.ended = true;
+                Ok(())
+            }
         }
     }
 }
@@ -270,6 +204,15 @@ impl Gathered {
     fn check_room(&self, more: usize) -> Result<(), Fault> {
         let bytes = self.text.len() + self.tool_call_bytes + more;
         if bytes > self.bytes_max { Err(Fault::next(AttemptResult::TooLarge)) } else { Ok(()) }
+    }
+
+    /// Whether a usage block can be true. Hidden reasoning may cost more tokens than the text has, but a
+    /// text of more than a few bytes cannot come from none, and nothing exceeds the context window.
+    fn believes(&self, usage: ReportedUsage, context_window: u64) -> bool {
+        let ReportedUsage { prompt_tokens, completion_tokens } = usage;
+        let said_something = !self.text.is_empty() || self.tool_call_bytes > 0;
+        let fits = prompt_tokens.saturating_add(completion_tokens) <= context_window;
+        fits && prompt_tokens > 0 && (completion_tokens > 0 || !said_something)
     }
 
     fn estimate_tokens(&self) -> u64 {

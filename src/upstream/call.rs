@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     AttemptResult,
+    breaker::Permit,
     catalog::Model,
     openai,
     reply::{Body, Reply},
@@ -162,6 +163,16 @@ impl Fault {
     /// The stream ended before it said so.
     pub fn broken() -> Self {
         Self { result: AttemptResult::Broken, then: Then::Retry { after: None }, message: String::new() }
+    }
+
+    /// Tells the breaker what this says about the model: nothing, when only time or rate ran out; that
+    /// it is alive, when it refused the request; else that it failed.
+    pub fn judge(&self, permit: Permit) {
+        match self.result {
+            AttemptResult::Deadline | AttemptResult::TooLarge | AttemptResult::Http(429) => drop(permit),
+            _ if self.then == Then::Refuse => permit.succeeded(),
+            _ => permit.failed(),
+        }
     }
 
     /// Time ran out: that of the whole request, or else the one that `result` names.

@@ -1,33 +1,28 @@
-//! The models that may be called, where they are served and what they cost. Knows no socket.
+//! The models that may be called, where they are served, what they cost, and how they have been doing.
+//! One [`Catalog`] is one consistent state of the configuration; a reload makes another.
 
 use std::{env, fmt, sync::Arc};
 
-use reqwest::{Url, header::HeaderValue};
+use reqwest::{Client, Url, header::HeaderValue, redirect};
 
-use super::{StartError, Tier};
+use super::{
+    StartError, Tier, UpstreamSettings, breaker::Breaker, budget::Budget, health::Health, latency::Latency,
+};
 use crate::{
     config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
     prompt::Usage,
 };
 
-/// What the upstreams are made of, as the configuration says it.
-#[derive(Clone, Copy, Debug)]
-pub struct UpstreamSettings<'a> {
-    pub providers: &'a [ProviderConfig],
-    pub models: &'a [ModelConfig],
-    pub routing: &'a RoutingConfig,
-    pub upstream: &'a UpstreamConfig,
-    /// Name of this deployment's region.
-    pub region: &'a str,
-}
-
-/// One consistent state of the configuration.
 #[derive(Debug)]
 pub(super) struct Catalog {
     /// In the order of the file.
     pub models: Vec<Arc<Model>>,
+    pub providers: Vec<Arc<Provider>>,
     pub routing: RoutingConfig,
     pub limits: UpstreamConfig,
+    pub client: Client,
+    pub retries: Arc<Budget>,
+    pub hedges: Arc<Budget>,
 }
 
 /// One model at one provider.
@@ -35,54 +30,135 @@ pub(super) struct Catalog {
 pub(super) struct Model {
     pub config: ModelConfig,
     pub provider: Arc<Provider>,
+    pub state: Arc<ModelState>,
+}
+
+/// What was learned about a model at a provider. Outlives reloads.
+#[derive(Debug)]
+pub(super) struct ModelState {
+    pub breaker: Arc<Breaker>,
+    pub latency: Latency,
 }
 
 pub(super) struct Provider {
     pub name: String,
+    pub region: String,
     pub chat_url: Url,
+    pub models_url: Url,
     /// The `authorization` header.
     pub authorization: Option<HeaderValue>,
     /// In the region of this deployment.
     pub is_near: bool,
+    /// Outlives reloads.
+    pub health: Arc<Health>,
 }
 
 // === impl Catalog ===
 
 impl Catalog {
-    /// Reports every problem at once.
-    pub fn new(settings: UpstreamSettings<'_>) -> Result<Self, StartError> {
+    /// Reports every problem at once. What `before` has learned about unchanged models and providers is
+    /// kept.
+    pub fn new(settings: UpstreamSettings<'_>, before: Option<&Self>) -> Result<Self, StartError> {
+        let UpstreamSettings { providers, models, routing, upstream, region } = settings;
         let mut problems = Vec::new();
-        let mut keep = |result: Result<_, String>| result.map_err(|problem| problems.push(problem)).ok();
-        let providers: Vec<Arc<Provider>> = settings
-            .providers
-            .iter()
-            .filter_map(|config| keep(Provider::new(config, settings.region)).map(Arc::new))
-            .collect();
-        let mut models = Vec::new();
-        for config in settings.models {
-            match providers.iter().find(|provider| provider.name == config.provider) {
+        let mut found: Vec<Arc<Provider>> = Vec::new();
+        for config in providers {
+            match Provider::new(config, region, before) {
+                Ok(provider) => found.push(Arc::new(provider)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let mut catalog = Self {
+            models: Vec::new(),
+            providers: found,
+            routing: routing.clone(),
+            limits: upstream.clone(),
+            client: client(upstream, before)?,
+            retries: budget(upstream.retry_budget, before.map(|b| (&b.retries, b.limits.retry_budget))),
+            hedges: budget(upstream.hedge_budget, before.map(|b| (&b.hedges, b.limits.hedge_budget))),
+        };
+        for config in models {
+            match catalog.providers.iter().find(|provider| provider.name == config.provider) {
                 Some(provider) => {
-                    let provider = Arc::clone(provider);
-                    models.push(Arc::new(Model { config: config.clone(), provider }));
+                    catalog.models.push(Arc::new(Model::new(config, provider, upstream, before)))
                 }
                 None => problems.push(format!("model {}: no usable provider {}", config.id, config.provider)),
             }
         }
-        if !problems.is_empty() {
-            return Err(StartError { problems });
-        }
-        Ok(Self { models, routing: settings.routing.clone(), limits: settings.upstream.clone() })
+        problems.extend(catalog.dangling_names());
+        if problems.is_empty() { Ok(catalog) } else { Err(StartError { problems }) }
     }
 
     /// The first model with this id.
     pub fn model(&self, id: &str) -> Option<&Arc<Model>> {
         self.models.iter().find(|model| model.config.id == id)
     }
+
+    fn dangling_names(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let classifier = &self.routing.classifier;
+        if classifier != super::LOCAL && self.model(classifier).is_none() {
+            problems.push(format!("routing.classifier: {classifier} is neither local nor a model"));
+        }
+        for namespace in &self.routing.namespaces {
+            let Some(auto) = &namespace.auto else { continue };
+            if Tier::parse(auto).is_none() && self.model(auto).is_none() {
+                let name = &namespace.namespace;
+                problems
+                    .push(format!("routing.namespaces {name}: auto: {auto} is neither a tier nor a model"));
+            }
+        }
+        problems
+    }
+}
+
+/// Connections are kept over a reload unless their own setting has changed.
+fn client(config: &UpstreamConfig, before: Option<&Catalog>) -> Result<Client, StartError> {
+    if let Some(before) = before.filter(|before| before.limits.connect_timeout == config.connect_timeout) {
+        return Ok(before.client.clone());
+    }
+    // Fails when somebody else was first, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .connect_timeout(config.connect_timeout)
+        // A redirected POST would lose its body, and its key could go elsewhere.
+        .redirect(redirect::Policy::none())
+        // Retries are the chain's, which counts them.
+        .retry(reqwest::retry::never())
+        .user_agent(concat!("promptkeep/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| StartError { problems: vec![format!("the HTTP client cannot start: {e}")] })
+}
+
+fn budget(share: f64, before: Option<(&Arc<Budget>, f64)>) -> Arc<Budget> {
+    match before {
+        Some((budget, same)) if same == share => Arc::clone(budget),
+        _ => Arc::new(Budget::new(share)),
+    }
 }
 
 // === impl Model ===
 
 impl Model {
+    fn new(
+        config: &ModelConfig,
+        provider: &Arc<Provider>,
+        limits: &UpstreamConfig,
+        before: Option<&Catalog>,
+    ) -> Self {
+        let is_same = |model: &&Arc<Self>| {
+            model.config.id == config.id
+                && model.provider.name == provider.name
+                && model.provider.chat_url == provider.chat_url
+        };
+        let state = match before.and_then(|before| before.models.iter().find(is_same)) {
+            Some(same) => Arc::clone(&same.state),
+            None => Arc::new(ModelState::new(limits)),
+        };
+        state.breaker.configure(limits.breaker_failures, limits.breaker_cooldown);
+        Self { config: config.clone(), provider: Arc::clone(provider), state }
+    }
+
     /// `usage` with its cost by this model's prices.
     pub fn price(&self, usage: Usage) -> Usage {
         const TOKENS_PER_MTOK: f64 = 1e6;
@@ -94,23 +170,53 @@ impl Model {
     pub fn tier(&self) -> Tier {
         self.config.tier
     }
+
+    /// The provider's name for it.
+    pub fn name_at_provider(&self) -> &str {
+        self.config.served_as.as_deref().unwrap_or(&self.config.id)
+    }
+
+    /// Order among models that are otherwise alike: those that answer first, then those nearby.
+    pub fn rank(&self) -> (bool, bool) {
+        (!self.provider.health.is_up(), !self.provider.is_near)
+    }
+}
+
+// === impl ModelState ===
+
+impl ModelState {
+    fn new(limits: &UpstreamConfig) -> Self {
+        let breaker = Arc::new(Breaker::new(limits.breaker_failures, limits.breaker_cooldown));
+        Self { breaker, latency: Latency::default() }
+    }
 }
 
 // === impl Provider ===
 
 impl Provider {
-    fn new(config: &ProviderConfig, region: &str) -> Result<Self, String> {
-        let ProviderConfig { name, base_url, api_key_env, region: provider_region } = config;
-        let chat_url = format!("{}/chat/completions", base_url.trim_end_matches('/'));
-        let chat_url = Url::parse(&chat_url).map_err(|e| format!("provider {name}: base_url: {e}"))?;
-        if !matches!(chat_url.scheme(), "http" | "https") {
-            return Err(format!("provider {name}: base_url must begin with http:// or https://"));
-        }
+    fn new(config: &ProviderConfig, here: &str, before: Option<&Catalog>) -> Result<Self, String> {
+        let ProviderConfig { name, base_url: _, api_key_env, region } = config;
+        let chat_url = endpoint(config, "chat/completions")?;
         let authorization = match api_key_env.as_str() {
             "" => None,
             variable => Some(read_key(variable).map_err(|e| format!("provider {name}: {variable} {e}"))?),
         };
-        Ok(Self { name: name.clone(), chat_url, authorization, is_near: provider_region == region })
+        let is_same = |other: &&Arc<Self>| other.name == *name && other.chat_url == chat_url;
+        let same = before.and_then(|before| before.providers.iter().find(is_same));
+        let health = same.map(|same| Arc::clone(&same.health)).unwrap_or_default();
+        let models_url = endpoint(config, "models")?;
+        let (name, region, is_near) = (name.clone(), region.clone(), region == here);
+        Ok(Self { name, region, chat_url, models_url, authorization, is_near, health })
+    }
+}
+
+fn endpoint(config: &ProviderConfig, path: &str) -> Result<Url, String> {
+    let ProviderConfig { name, base_url, .. } = config;
+    let url = Url::parse(&format!("{}/{path}", base_url.trim_end_matches('/')))
+        .map_err(|e| format!("provider {name}: base_url: {e}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err(format!("provider {name}: base_url must begin with http:// or https://")),
     }
 }
 
@@ -123,6 +229,7 @@ fn read_key(variable: &str) -> Result<HeaderValue, &'static str> {
     Ok(value)
 }
 
+/// Without the key.
 impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provider").field("name", &self.name).finish_non_exhaustive()

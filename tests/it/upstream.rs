@@ -1,22 +1,22 @@
 //! The upstream path against scripted providers on real sockets: each fault of a provider, and what the
 //! caller gets.
 
+mod chain;
 mod faults;
+mod hedge;
+mod money;
+mod routing;
 mod stream;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use promptkeep::{
-    config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
+    config::{HedgeAfter, ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
     error::Error,
     prompt::{Completion, Delta, Message, Prompt, Role},
     upstream::{Answer, Ask, Attempt, AttemptResult, Tier, UpstreamSettings, Upstreams},
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::common::fake_upstream::FakeUpstream;
 
@@ -40,7 +40,12 @@ impl Fixture {
             providers: Vec::new(),
             models: Vec::new(),
             routing: RoutingConfig::default(),
-            upstream: UpstreamConfig::default(),
+            // Most tests are about one attempt at each model.
+            upstream: UpstreamConfig {
+                retries: 0,
+                hedge_after: HedgeAfter::Never,
+                ..UpstreamConfig::default()
+            },
         };
         for (tier, fake) in fakes {
             fixture.add(&format!("model-{}", tier.as_str()), *tier, &fake.base_url());
@@ -136,15 +141,20 @@ pub fn results(attempts: &[Attempt]) -> Vec<AttemptResult> {
 
 /// Gathers what `on_attempt` is told.
 #[derive(Clone, Default)]
-pub struct Told(Arc<Mutex<Vec<Attempt>>>);
+pub struct Told(Arc<watch::Sender<Vec<Attempt>>>);
 
 impl Told {
     pub fn listener(&self) -> impl Fn(&Attempt) + Send + Sync + 'static {
         let told = self.clone();
-        move |attempt| told.0.lock().expect("not poisoned").push(attempt.clone())
+        move |attempt| told.0.send_modify(|told| told.push(attempt.clone()))
     }
 
     pub fn attempts(&self) -> Vec<Attempt> {
-        self.0.lock().expect("not poisoned").clone()
+        self.0.borrow().clone()
+    }
+
+    /// Waits until `count` attempts were told of.
+    pub async fn wait_for(&self, count: usize) {
+        self.0.subscribe().wait_for(|told| told.len() >= count).await.expect("the sender is borrowed");
     }
 }

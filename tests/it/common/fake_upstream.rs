@@ -18,6 +18,7 @@ use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
     task::JoinHandle,
+    time::Instant,
 };
 
 pub use self::reply::{Reply, delta};
@@ -36,6 +37,7 @@ pub struct SeenRequest {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Value,
+    pub at: Instant,
 }
 
 /// Holds a reply back until the test lets it go on.

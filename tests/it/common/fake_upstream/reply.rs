@@ -115,7 +115,7 @@ impl Reply {
     pub fn usage(self, prompt_tokens: u64, completion_tokens: u64) -> Self {
         self.event(&json!({ "object": "chat.completion.chunk", "choices": [], "usage": {
             "prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens } }))
+            "total_tokens": prompt_tokens.saturating_add(completion_tokens) } }))
     }
 
     /// Adds `[DONE]`.

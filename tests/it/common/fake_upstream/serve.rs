@@ -6,6 +6,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::Instant,
 };
 
 use super::{
@@ -76,7 +77,7 @@ async fn read_request(socket: &mut TcpStream, unread: &mut Vec<u8>) -> io::Resul
     }
     let body = serde_json::from_slice(&unread[head_end..head_end + length]).unwrap_or_default();
     unread.drain(..head_end + length);
-    Ok(Some(SeenRequest { path, headers, body }))
+    Ok(Some(SeenRequest { path, headers, body, at: Instant::now() }))
 }
 
 async fn answer_health(socket: &mut TcpStream, state: &State) -> io::Result<bool> {

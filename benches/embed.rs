@@ -1,0 +1,85 @@
+//! What an embedding costs on one thread: splitting into tokens, and the forward pass in both precisions
+//! (whose ratio is printed, since only ratios of one run can be compared).
+
+use std::{env, hint::black_box, path::PathBuf, sync::Arc, time::Instant};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use promptkeep::{
+    config::Precision,
+    embed::{
+        minilm::{MiniLm, Session},
+        model_files,
+        tokenizer::Tokenizer,
+    },
+};
+use rayon::ThreadPoolBuilder;
+
+/// Tokens of the texts, start and end marks included.
+const LENGTHS: [usize; 3] = [12, 32, 128];
+
+fn benches(c: &mut Criterion) {
+    let dir = env::var_os("PROMPTKEEP_EMBEDDING__MODEL_DIR").map(PathBuf::from);
+    let folder = model_files::folder(dir.as_deref()).expect("a cache folder");
+    if !model_files::present(&folder) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(model_files::pull(&folder)).expect("the model");
+    }
+    // As in the worker pool: a matrix product stays on its thread.
+    let pool = ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+    let files = model_files::read(&folder).expect("the model");
+    let load =
+        |precision| Arc::new(MiniLm::new(&files.weights, &files.vocabulary, precision).expect("the model"));
+    let (int8, f32) = (load(Precision::Int8), load(Precision::F32));
+    tokenize(c, int8.tokenizer());
+    c.bench_function("load/int8", |b| b.iter(|| load(Precision::Int8)));
+    for tokens in LENGTHS {
+        let text = text(tokens);
+        let mut group = c.benchmark_group(format!("embed/{tokens}"));
+        for (name, model) in [("int8", &int8), ("f32", &f32)] {
+            let model = Arc::clone(model);
+            group.bench_function(name, |b| {
+                pool.install(|| {
+                    let mut session = Session::new(Arc::clone(&model));
+                    b.iter(|| session.embed(black_box(&text)));
+                })
+            });
+        }
+        group.finish();
+        let (fast, slow) = pool.install(|| (median(&int8, &text), median(&f32, &text)));
+        println!("embed/{tokens}: int8 {fast:.3} ms, f32 {slow:.3} ms, ratio {:.2}", slow / fast);
+    }
+}
+
+fn tokenize(c: &mut Criterion, tokenizer: &Tokenizer) {
+    let mut group = c.benchmark_group("tokenize");
+    for tokens in LENGTHS {
+        let (text, mut ids) = (text(tokens), Vec::new());
+        group.bench_with_input(BenchmarkId::from_parameter(tokens), &text, |b, text| {
+            b.iter(|| tokenizer.encode(black_box(text), &mut ids));
+        });
+    }
+    group.finish();
+}
+
+/// English of so many tokens.
+fn text(tokens: usize) -> String {
+    let words = ["how", "do", "i", "change", "the", "delivery", "address", "of", "my", "order"];
+    words.iter().cycle().take(tokens - 2).copied().collect::<Vec<_>>().join(" ")
+}
+
+/// Milliseconds of one embedding.
+fn median(model: &Arc<MiniLm>, text: &str) -> f64 {
+    let mut session = Session::new(Arc::clone(model));
+    let mut times: Vec<f64> = (0..201)
+        .map(|_| {
+            let start = Instant::now();
+            black_box(session.embed(black_box(text))).expect("a vector");
+            start.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+criterion_group!(group, benches);
+criterion_main!(group);

@@ -1,0 +1,303 @@
+//! What a hit costs over gRPC, against an empty call of a stock tonic server in the same run.
+//!
+//! Each server is a process of its own on one core and the client stands on the other (by `taskset`,
+//! where there is one). Run with `cargo bench --bench grpc`. Figures of one run compare; those of two
+//! runs do not.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use promptkeep::{
+    config::{Config, StoreKind},
+    grpc::proto::{
+        CacheControl, CompleteRequest, Completion, LookupRequest, Message, Prompt, StoreRequest,
+        prompt_cache_client::PromptCacheClient,
+    },
+    server::Server,
+    transport,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tonic::transport::Channel;
+
+/// Of the answers that are looked up.
+const ANSWER_BYTES: usize = 1024;
+const CONNECTIONS: usize = 4;
+const IN_FLIGHT: usize = 64;
+const RUN: Duration = Duration::from_secs(3);
+const ROUNDS: usize = 3;
+
+const KEPT: &str = "How do I reset the password of my account?";
+const PARAPHRASE: &str = "How can I reset the password of my account?";
+
+type Client = PromptCacheClient<Channel>;
+
+/// What is called.
+#[derive(Clone, Copy, PartialEq)]
+enum Case {
+    /// A stock tonic server that answers nothing.
+    Empty,
+    /// `Lookup` of an exact repeat.
+    Lookup,
+    /// `Complete` of an exact repeat.
+    Complete,
+    /// `Lookup` of a paraphrase.
+    Semantic,
+}
+
+const CASES: [(Case, &str); 4] = [
+    (Case::Empty, "stock tonic, empty call"),
+    (Case::Lookup, "exact hit, Lookup"),
+    (Case::Complete, "exact hit, Complete"),
+    (Case::Semantic, "semantic hit, Lookup"),
+];
+
+struct Figures {
+    per_second: f64,
+    alone: Histogram<u64>,
+}
+
+fn main() {
+    match env::args().nth(1).as_deref() {
+        Some("--serve-empty") => block_on(stock::serve()),
+        Some("--serve") => block_on(serve()),
+        // `cargo test --benches` only wants to know that it starts.
+        Some("--test") => {}
+        _ => block_on(bench()),
+    }
+}
+
+fn block_on(future: impl Future<Output = ()>) {
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(future);
+}
+
+// === the client ===
+
+async fn bench() {
+    pin_self();
+    println!("{:<26}{:>12}{:>12}{:>12}{:>12}", "", "calls/s", "to empty", "p50 µs", "p99 µs");
+    let (empty, full) = (ServerProcess::start("--serve-empty"), ServerProcess::start("--serve"));
+    fill(&full).await;
+    let mut empty_rate = 0.0;
+    for (case, name) in CASES {
+        let server = if case == Case::Empty { &empty } else { &full };
+        let Figures { per_second, alone } = measure(case, server).await;
+        if case == Case::Empty {
+            empty_rate = per_second;
+        }
+        let [p50, p99] = [0.5, 0.99].map(|q| alone.value_at_quantile(q) as f64 / 1000.0);
+        println!("{name:<26}{per_second:>12.0}{:>12.2}{p50:>12.0}{p99:>12.0}", per_second / empty_rate);
+    }
+    println!("calls/s: {CONNECTIONS} connections, {IN_FLIGHT} calls in flight on each; p50 and p99: one call at a time");
+}
+
+/// The best of some rounds: others on the machine only make it slower.
+async fn measure(case: Case, server: &ServerProcess) -> Figures {
+    let mut best = 0.0_f64;
+    for _ in 0..ROUNDS {
+        best = best.max(throughput(case, server).await);
+    }
+    Figures { per_second: best, alone: alone(case, server).await }
+}
+
+async fn throughput(case: Case, server: &ServerProcess) -> f64 {
+    let mut callers = JoinSet::new();
+    let until = Instant::now() + RUN;
+    for _ in 0..CONNECTIONS {
+        let client = server.client().await;
+        for _ in 0..IN_FLIGHT {
+            let mut client = client.clone();
+            callers.spawn(async move {
+                let mut calls = 0_u64;
+                while Instant::now() < until {
+                    call(case, &mut client).await;
+                    calls += 1;
+                }
+                calls
+            });
+        }
+    }
+    callers.join_all().await.iter().sum::<u64>() as f64 / RUN.as_secs_f64()
+}
+
+async fn alone(case: Case, server: &ServerProcess) -> Histogram<u64> {
+    let mut client = server.client().await;
+    let mut nanos = Histogram::new(3).expect("three digits are valid");
+    let until = Instant::now() + RUN;
+    while Instant::now() < until {
+        let started = Instant::now();
+        call(case, &mut client).await;
+        nanos.saturating_record(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+    nanos
+}
+
+async fn call(case: Case, client: &mut Client) {
+    match case {
+        Case::Empty => drop(client.lookup(LookupRequest::default()).await.expect("an empty reply")),
+        Case::Lookup => look(client, KEPT).await,
+        Case::Semantic => look(client, PARAPHRASE).await,
+        Case::Complete => {
+            let request = CompleteRequest { prompt: Some(prompt(KEPT)), cache: None };
+            let reply = client.complete(request).await.expect("a hit").into_inner();
+            assert!(reply.completion.is_some_and(|completion| completion.content.len() == ANSWER_BYTES));
+        }
+    }
+}
+
+async fn look(client: &mut Client, text: &str) {
+    let reply = client.lookup(LookupRequest { prompt: Some(prompt(text)), cache: None }).await;
+    let completion = reply.expect("a reply").into_inner().completion;
+    assert!(completion.is_some_and(|completion| completion.content.len() == ANSWER_BYTES), "a miss: {text}");
+}
+
+async fn fill(server: &ServerProcess) {
+    let completion = Completion {
+        content: "x".repeat(ANSWER_BYTES),
+        finish_reason: "stop".to_owned(),
+        ..Completion::default()
+    };
+    let request = StoreRequest {
+        prompt: Some(prompt(KEPT)),
+        completion: Some(completion),
+        cache: Some(CacheControl::default()),
+    };
+    server.client().await.store(request).await.expect("kept");
+}
+
+fn prompt(text: &str) -> Prompt {
+    let message = |role: &str, content: &str| Message {
+        role: role.to_owned(),
+        content: content.to_owned(),
+        ..Message::default()
+    };
+    Prompt {
+        namespace: "bench".to_owned(),
+        model: "auto".to_owned(),
+        messages: vec![message("system", "Answer the customer briefly and kindly."), message("user", text)],
+        ..Prompt::default()
+    }
+}
+
+// === the servers ===
+
+/// This program again, as a server, killed when it is dropped.
+struct ServerProcess {
+    child: Child,
+    endpoint: String,
+}
+
+impl ServerProcess {
+    fn start(mode: &str) -> Self {
+        let program = env::current_exe().expect("a path to this program");
+        let mut child = pinned("0", &program.display().to_string())
+            .arg(mode)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the address");
+        Self { child, endpoint: format!("http://{}", line.trim()) }
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(self.endpoint.clone()).await.expect("the server listens")
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn has_taskset() -> bool {
+    let two_cores = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+    two_cores && Command::new("taskset").arg("--version").stdout(Stdio::null()).status().is_ok()
+}
+
+fn pinned(core: &str, program: &str) -> Command {
+    if !has_taskset() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("taskset");
+    command.args(["-c", core, program]);
+    command
+}
+
+fn pin_self() {
+    if has_taskset() {
+        let id = std::process::id().to_string();
+        let _ = Command::new("taskset").args(["-acp", "1", &id]).stdout(Stdio::null()).status();
+    }
+}
+
+async fn serve() {
+    let mut config = Config::default();
+    config.store.kind = StoreKind::Memory;
+    config.cache.min_similarity = 0.9;
+    let server = Server::new(config).await.expect("the embedding model");
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let (grpc, http) = (transport::bind(any).await.expect("a port"), transport::bind(any).await.expect("a port"));
+    announce(&grpc);
+    server.listen(grpc, http).await.expect("a listener");
+}
+
+fn announce(listener: &TcpListener) {
+    println!("{}", listener.local_addr().expect("bound"));
+}
+
+/// The peer: tonic as it comes, with a handler that does nothing.
+mod stock {
+    use promptkeep::grpc::proto::{prompt_cache_server::*, *};
+    use tokio_stream::{Empty, wrappers::TcpListenerStream};
+    use tonic::{Request, Response, Status};
+
+    struct Nothing;
+
+    macro_rules! answer_nothing {
+        ($($name:ident: $request:ty => $reply:ty),*) => {
+            #[tonic::async_trait]
+            impl PromptCache for Nothing {
+                $(async fn $name(&self, _: Request<$request>) -> Result<Response<$reply>, Status> {
+                    Ok(Response::new(<$reply>::default()))
+                })*
+
+                type CompleteStreamStream = Empty<Result<CompleteChunk, Status>>;
+
+                async fn complete_stream(
+                    &self,
+                    _: Request<CompleteRequest>,
+                ) -> Result<Response<Self::CompleteStreamStream>, Status> {
+                    Ok(Response::new(tokio_stream::empty()))
+                }
+            }
+        };
+    }
+
+    answer_nothing! {
+        lookup: LookupRequest => LookupResponse,
+        complete: CompleteRequest => CompleteResponse,
+        store: StoreRequest => StoreResponse,
+        invalidate: InvalidateRequest => InvalidateResponse,
+        feedback: FeedbackRequest => FeedbackResponse,
+        explain: LookupRequest => ExplainResponse,
+        get_stats: GetStatsRequest => GetStatsResponse
+    }
+
+    pub async fn serve() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        super::announce(&listener);
+        tonic::transport::Server::builder()
+            .add_service(PromptCacheServer::new(Nothing))
+            .serve_with_incoming(TcpListenerStream::new(listener))
+            .await
+            .expect("a listener");
+    }
+}

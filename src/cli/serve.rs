@@ -1,0 +1,72 @@
+//! `promptkeep serve`
+
+use std::{path::PathBuf, process::ExitCode};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    config::{Config, process_env},
+    server::Server,
+    transport,
+};
+
+pub(super) async fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    super::start_logging("info");
+    let config = Config::load(file.as_deref(), process_env())?;
+    // Before the model is fetched: a port in use is the mistake of every second start.
+    let grpc = transport::bind(config.server.grpc_listen).await?;
+    let http = transport::bind(config.server.http_listen).await?;
+    warn_if_open(&config);
+    tracing::info!(grpc = %grpc.local_addr()?, http = %http.local_addr()?, "starting");
+    let server = Server::new(config).await?;
+    let mut listening = Box::pin(server.listen(grpc, http));
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut stop = std::pin::pin!(stop_signal());
+    loop {
+        tokio::select! {
+            ended = &mut listening => {
+                ended?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            () = &mut stop => break,
+            _ = hangup.recv() => reload(&server, file.clone()),
+        }
+    }
+    tracing::info!("stopping");
+    server.shutdown(listening).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns at the first SIGINT or SIGTERM.
+pub(super) async fn stop_signal() {
+    let interrupted = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminated) => tokio::select! {
+            _ = interrupted => {}
+            _ = terminated.recv() => {}
+        },
+        Err(_) => drop(interrupted.await),
+    }
+}
+
+/// A bad file keeps the old configuration.
+fn reload(server: &Server, file: Option<PathBuf>) {
+    let config = match Config::load(file.as_deref(), process_env()) {
+        Ok(config) => config,
+        Err(problems) => return tracing::error!(%problems, "configuration not reloaded"),
+    };
+    match server.reload(config) {
+        Ok(restart) if restart.is_empty() => tracing::info!("configuration reloaded"),
+        Ok(restart) => tracing::warn!(?restart, "configuration reloaded, but these sections need a restart"),
+        Err(error) => tracing::error!(%error, "configuration not reloaded"),
+    }
+}
+
+fn warn_if_open(config: &Config) {
+    let open = [config.server.grpc_listen, config.server.http_listen].iter().any(|a| !a.ip().is_loopback());
+    if open && config.tenants.is_empty() {
+        tracing::warn!(
+            "listening beyond this machine without tenants: anyone who reaches the port may use it"
+        );
+    }
+}

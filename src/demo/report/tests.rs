@@ -1,0 +1,181 @@
+//! Reports of scripted records.
+
+use serde_json::json;
+
+use super::*;
+use crate::{demo::record::Matched, prompt::Usage};
+
+/// Requests as (class, text); the answer to `a` is "about a".
+fn traffic(requests: &[(&str, &str)]) -> Traffic {
+    let request = |(class, text): &(&str, &str)| {
+        json!({"namespace": "app", "system": "", "model": "auto", "text": text, "class": class}).to_string()
+    };
+    let answer = |class: &str| json!({"class": class, "answer": format!("about {class}")}).to_string();
+    let requests: Vec<_> = requests.iter().map(request).collect();
+    Traffic::parse(&requests.join("\n"), &["a", "b", "c"].map(answer).join("\n")).unwrap()
+}
+
+/// A model call that began at second `index` and took half a second.
+fn miss(index: usize, class: &str) -> Record {
+    Record {
+        index,
+        outcome: Outcome::Upstream,
+        reason: "below_threshold".to_owned(),
+        started: Duration::from_secs(index as u64),
+        latency: Duration::from_millis(500),
+        first_token: Some(Duration::from_millis(200)),
+        matched: None,
+        content: format!("about {class}"),
+        usage: Usage { prompt_tokens: 1000, completion_tokens: 100, cost_usd: 0.001, estimated: false },
+        saved_usd: 0.0,
+        model: "deepseek-v4-flash".to_owned(),
+    }
+}
+
+fn hit(index: usize, outcome: Outcome, class: &str, text: &str) -> Record {
+    Record {
+        outcome,
+        reason: String::new(),
+        latency: Duration::from_millis(2),
+        first_token: None,
+        matched: Some(Matched { text: text.to_owned(), similarity: 0.95 }),
+        saved_usd: 0.001,
+        ..miss(index, class)
+    }
+}
+
+fn refused(index: usize, class: &str, reason: &str, near: &str, similarity: f32) -> Record {
+    let matched = Some(Matched { text: near.to_owned(), similarity });
+    Record { reason: reason.to_owned(), matched, ..miss(index, class) }
+}
+
+fn report(traffic: &Traffic, records: &[Record]) -> Report {
+    Report::new(traffic, records, Duration::from_secs(60))
+}
+
+#[test]
+fn counts_shares_reasons_and_money() {
+    let traffic = traffic(&[("a", "A?"), ("a", "A?"), ("a", "About A?"), ("b", "B?")]);
+    let records = [
+        miss(0, "a"),
+        hit(1, Outcome::Exact, "a", "A?"),
+        hit(2, Outcome::Semantic, "a", "A?"),
+        refused(3, "b", "guard_numbers", "A?", 0.9),
+    ];
+    let report = report(&traffic, &records);
+    let lines: Vec<_> = report.outcomes.iter().map(|line| (line.outcome, line.requests)).collect();
+    assert_eq!(lines, [("exact", 1), ("semantic", 1), ("upstream", 2)]);
+    assert!((report.hit_ratio - 0.5).abs() < 1e-9);
+    let reason = |name: &str| Count { name: name.to_owned(), count: 1 };
+    assert_eq!(report.misses, [reason("below_threshold"), reason("guard_numbers")]);
+    assert!((report.money.spent_usd - 0.002).abs() < 1e-9);
+    assert!((report.money.saved_usd - 0.002).abs() < 1e-9);
+    // Four times 1000 tokens at 2.50 and 100 at 10.00 per million.
+    assert!((report.money.hot_only_usd - 4.0 * 0.0035).abs() < 1e-9);
+    assert_eq!(report.money.hot_model, "gpt-4o");
+    assert_eq!(report.truth.answered_rightly, 4);
+}
+
+#[test]
+fn percentiles_are_of_each_outcome_and_first_tokens_of_streams() {
+    let traffic = traffic(&[("a", "A?"), ("a", "A?")]);
+    let report = report(&traffic, &[miss(0, "a"), hit(1, Outcome::Exact, "a", "A?")]);
+    let [exact, upstream] = &report.outcomes[..] else { panic!("two outcomes") };
+    assert!((exact.latency.p50_ms - 2.0).abs() < 0.01);
+    assert_eq!(exact.first_token, None);
+    assert!((upstream.latency.p99_ms - 500.0).abs() < 1.0);
+    assert!((upstream.first_token.unwrap().p50_ms - 200.0).abs() < 1.0);
+}
+
+#[test]
+fn a_hit_with_the_answer_to_another_question_is_wrong() {
+    let traffic = traffic(&[("a", "A?"), ("b", "B?")]);
+    let report = report(&traffic, &[miss(0, "a"), hit(1, Outcome::Semantic, "a", "A?")]);
+    assert_eq!(report.truth.wrong_hits.len(), 1);
+    assert_eq!(
+        (report.truth.wrong_hits[0].asked.as_str(), report.truth.wrong_hits[0].earlier.as_str()),
+        ("B?", "A?")
+    );
+    assert!(report.truth.paraphrases_hit.is_empty());
+    assert!(report.to_string().contains("Wrong hits"));
+}
+
+#[test]
+fn refused_candidates_are_near_misses_when_tempting_and_of_another_answer() {
+    let traffic = traffic(&[("a", "A?"), ("b", "B?"), ("c", "C?"), ("a", "About A?"), ("b", "About B?")]);
+    let records = [
+        miss(0, "a"),
+        refused(1, "b", "guard_antonyms", "A?", 0.99),
+        refused(2, "c", "below_threshold", "A?", 0.3),
+        refused(3, "a", "guard_entities", "A?", 0.97),
+        refused(4, "b", "below_threshold", "A?", 0.85),
+    ];
+    let truth = report(&traffic, &records).truth;
+    let asked = |pairs: &[Pair]| pairs.iter().map(|pair| pair.asked.clone()).collect::<Vec<_>>();
+    assert_eq!(asked(&truth.near_misses_refused), ["B?", "About B?"]);
+    assert_eq!(asked(&truth.paraphrases_missed), ["About A?", "About B?"]);
+    assert_eq!(truth.paraphrases_missed[0].similarity, Some(0.97));
+    assert_eq!(truth.paraphrases_missed[1].similarity, None);
+}
+
+#[test]
+fn an_equivalent_request_that_was_still_under_way_is_no_missed_paraphrase() {
+    let traffic = traffic(&[("a", "A?"), ("a", "About A?")]);
+    let soon = Record { started: Duration::from_millis(100), ..miss(1, "a") };
+    assert!(report(&traffic, &[miss(0, "a"), soon]).truth.paraphrases_missed.is_empty());
+}
+
+#[test]
+fn same_words_in_another_conversation_are_told_apart() {
+    let line = |class: &str, history: &str| {
+        json!({"namespace": "app", "system": "", "model": "auto", "history": [history, "Like so."],
+            "text": "And on my phone?", "class": class})
+        .to_string()
+    };
+    let answers = [json!({"class": "a", "answer": "about a"}), json!({"class": "b", "answer": "about b"})];
+    let requests = [line("a", "How do I save?"), line("b", "How do I print?")].join("\n");
+    let traffic = Traffic::parse(&requests, &answers.map(|a| a.to_string()).join("\n")).unwrap();
+    let second = Record { reason: "scope_empty".to_owned(), ..miss(1, "b") };
+    let truth = report(&traffic, &[miss(0, "a"), second]).truth;
+    assert_eq!(truth.same_words_refused.len(), 1);
+    assert!(truth.near_misses_refused.is_empty() && truth.paraphrases_missed.is_empty());
+}
+
+#[test]
+fn failures_are_counted_by_code_and_cost_nothing() {
+    let traffic = traffic(&[("a", "A?")]);
+    let failed = Record {
+        outcome: Outcome::Error,
+        reason: "Unavailable".to_owned(),
+        content: String::new(),
+        usage: Usage::default(),
+        ..miss(0, "a")
+    };
+    let report = report(&traffic, &[failed]);
+    assert_eq!(report.failures, [Count { name: "Unavailable".to_owned(), count: 1 }]);
+    assert!(report.misses.is_empty() && report.money.spent_usd == 0.0);
+    assert_eq!(report.truth.answered_rightly, 0);
+    assert!(report.to_string().contains("failed with: Unavailable 1"));
+}
+
+#[test]
+fn text_fits_a_hundred_columns_and_json_keeps_every_pair() {
+    let long = "why ".repeat(60);
+    let requests: Vec<(&str, &str)> = (0..20).map(|i| (["a", "b"][i % 2], long.as_str())).collect();
+    let traffic = traffic(&requests);
+    let reason = "guard_of_a_very_long_name";
+    let records: Vec<_> =
+        (0..20).map(|i| refused(i, ["a", "b"][i % 2], &format!("{reason}_{i}"), "other", 0.9)).collect();
+    let report = report(&traffic, &records);
+    let text = report.to_string();
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    assert!(text.contains("(8 of 20)"), "{text}");
+    let value = serde_json::to_value(&report).unwrap();
+    assert_eq!(value["truth"]["near_misses_refused"].as_array().unwrap().len(), 20);
+}
+
+#[test]
+fn a_report_of_nothing_prints() {
+    let report = report(&traffic(&[]), &[]);
+    assert!(report.to_string().contains("0 requests"));
+}

@@ -1,0 +1,192 @@
+//! The report for a terminal of 100 columns.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::{Count, Pair, Percentiles, Report};
+
+/// Characters of a prompt that fit beside the indentation.
+const EXCERPT: usize = 82;
+
+/// Pairs shown of each kind; the rest is counted.
+const PAIRS_SHOWN: usize = 8;
+
+/// Pairs with the same reason shown before others get their turn.
+const PAIRS_PER_REASON: usize = 2;
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.head(f)?;
+        self.outcomes(f)?;
+        self.money(f)?;
+        self.truth(f)
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    fn head(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { requests, applications, elapsed_seconds, .. } = self;
+        writeln!(f, "{requests} requests of {applications} applications in {elapsed_seconds:.0} s")?;
+        writeln!(
+            f,
+            "Real cache, embedding, gRPC and disk; the models, their delays and tokens are simulated."
+        )
+    }
+
+    fn outcomes(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        title(f, "How they were answered")?;
+        writeln!(
+            f,
+            "  {:<12}{:>9}{:>9}   {:>11}{:>11}   {:>14}{:>11}",
+            "", "requests", "share", "latency p50", "p99", "1st token p50", "p99"
+        )?;
+        for line in &self.outcomes {
+            let share = percent(line.share);
+            write!(f, "  {:<12}{:>9}{share:>9}   ", line.outcome, line.requests)?;
+            write!(f, "{}   ", Columns(Some(line.latency), 11))?;
+            writeln!(f, "{}", Columns(line.first_token, 14))?;
+        }
+        writeln!(f, "\n  {} of all requests needed no model call of their own", percent(self.hit_ratio))?;
+        names(f, "asked a model because", &self.misses)?;
+        names(f, "failed with", &self.failures)
+    }
+
+    fn money(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let money = &self.money;
+        let without_cache = money.spent_usd + money.saved_usd;
+        let saved_share = if without_cache > 0.0 { money.saved_usd / without_cache } else { 0.0 };
+        let saved = format!("saved by the cache ({} of the bill)", percent(saved_share));
+        let hot = format!("{} for everything, no cache", money.hot_model);
+        title(f, "Money, by the catalog's prices")?;
+        writeln!(f, "  {:<44}{:>10}{:>28}", "", "this run", "per million such requests")?;
+        for (what, usd) in
+            [("spent on models", money.spent_usd), (&saved, money.saved_usd), (&hot, money.hot_only_usd)]
+        {
+            let per_million = usd / self.requests.max(1) as f64 * 1e6;
+            writeln!(f, "  {what:<44}{:>10}{:>28}", format!("${usd:.4}"), format!("${per_million:.0}"))?;
+        }
+        Ok(())
+    }
+
+    fn truth(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let truth = &self.truth;
+        title(f, "Held against the ground truth")?;
+        writeln!(f, "  {:>4} of {} answers right", truth.answered_rightly, self.requests)?;
+        writeln!(f, "  {:>4} wrong hits", truth.wrong_hits.len())?;
+        writeln!(f, "  {:>4} paraphrases answered from the cache", truth.paraphrases_hit.len())?;
+        writeln!(
+            f,
+            "  {:>4} paraphrases not recognised, at the price of a call",
+            truth.paraphrases_missed.len()
+        )?;
+        writeln!(f, "  {:>4} near misses rightly refused", truth.near_misses_refused.len())?;
+        let same_words = truth.same_words_refused.len();
+        writeln!(f, "  {same_words:>4} times the same words in another context, rightly refused")?;
+        pairs(f, "Wrong hits", &truth.wrong_hits)?;
+        pairs(f, "Paraphrases answered from the cache", &truth.paraphrases_hit)?;
+        pairs(f, "Near misses rightly refused", &truth.near_misses_refused)?;
+        pairs(f, "Same words, another context, rightly refused", &truth.same_words_refused)?;
+        pairs(f, "Paraphrases not recognised", &truth.paraphrases_missed)
+    }
+}
+
+fn title(f: &mut Formatter<'_>, title: &str) -> fmt::Result {
+    writeln!(f, "\n{title}")
+}
+
+/// One line: `what: name 3, name 2`.
+fn names(f: &mut Formatter<'_>, what: &str, counts: &[Count]) -> fmt::Result {
+    if counts.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<_> = counts.iter().map(|count| format!("{} {}", count.name, count.count)).collect();
+    writeln!(f, "{}", wrapped(&format!("  {what}: "), &all))
+}
+
+/// Joins `items` by commas, breaking lines at 98 columns.
+fn wrapped(start: &str, items: &[String]) -> String {
+    let mut text = start.to_owned();
+    let mut column = text.len();
+    for (i, item) in items.iter().enumerate() {
+        let last = i + 1 == items.len();
+        let length = item.len() + if last { 0 } else { 2 };
+        if column + length > 98 {
+            text.push_str("\n    ");
+            column = 4;
+        }
+        text.push_str(item);
+        text.push_str(if last { "" } else { ", " });
+        column += length;
+    }
+    text
+}
+
+fn pairs(f: &mut Formatter<'_>, what: &str, all: &[Pair]) -> fmt::Result {
+    if all.is_empty() {
+        return Ok(());
+    }
+    let shown = selection(all);
+    let rest = match all.len() - shown.len() {
+        0 => String::new(),
+        _ => format!(" ({} of {})", shown.len(), all.len()),
+    };
+    title(f, &format!("{what}{rest}"))?;
+    for pair in shown {
+        let similarity = pair.similarity.map_or_else(|| "    ".to_owned(), |s| format!("{s:.2}"));
+        writeln!(f, "  {similarity}  asked    {}", excerpt(&pair.asked))?;
+        writeln!(f, "        earlier  {}", excerpt(&pair.earlier))?;
+        if !pair.reason.is_empty() {
+            writeln!(f, "        {}", pair.reason)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first few pairs, in order, but not more than a few of one reason and namespace while there are
+/// others.
+fn selection(all: &[Pair]) -> Vec<&Pair> {
+    let mut chosen: Vec<usize> = Vec::new();
+    for limit in [PAIRS_PER_REASON, usize::MAX] {
+        for (i, pair) in all.iter().enumerate() {
+            let alike = |&&c: &&usize| all[c].reason == pair.reason && all[c].namespace == pair.namespace;
+            let room = chosen.len() < PAIRS_SHOWN && chosen.iter().filter(alike).count() < limit;
+            if room && !chosen.contains(&i) {
+                chosen.push(i);
+            }
+        }
+    }
+    chosen.sort_unstable();
+    chosen.into_iter().map(|i| &all[i]).collect()
+}
+
+/// The beginning of a prompt on one line.
+fn excerpt(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= EXCERPT {
+        return line;
+    }
+    let cut: String = line.chars().take(EXCERPT - 1).collect();
+    format!("{}…", cut.trim_end())
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// Two right-aligned columns, the first this wide; blank without times.
+struct Columns(Option<Percentiles>, usize);
+
+impl Display for Columns {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(times, width) = *self;
+        let cell =
+            |ms: fn(&Percentiles) -> f64| times.as_ref().map_or_else(|| "–".to_owned(), |t| millis(ms(t)));
+        write!(f, "{:>width$}{:>11}", cell(|t| t.p50_ms), cell(|t| t.p99_ms))
+    }
+}
+
+/// Three digits at most, so that fast and slow are told apart at a glance.
+fn millis(ms: f64) -> String {
+    if ms < 100.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+}

@@ -1,0 +1,143 @@
+//! The simulated provider over real sockets, read as a client of the OpenAI dialect reads it.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::*;
+
+const SYSTEM: &str = "Answer briefly.";
+
+async fn start() -> SimulatedUpstream {
+    // Fails when another test of this process was first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let request =
+        json!({"namespace": "n", "system": SYSTEM, "model": "cold", "text": "Is it up?", "class": "n/up"});
+    let answer = json!({"class": "n/up", "answer": "Yes,\n  all of it — is up."});
+    let traffic = Traffic::parse(&request.to_string(), &answer.to_string()).unwrap();
+    SimulatedUpstream::start(&traffic).await.unwrap()
+}
+
+fn body(model: &str, text: &str) -> Value {
+    let messages = json!([{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]);
+    json!({"model": model, "messages": messages})
+}
+
+async fn post(upstream: &SimulatedUpstream, body: &Value) -> (StatusCode, String) {
+    let url = format!("{}/chat/completions", upstream.base_url());
+    let reply = reqwest::Client::new().post(url).json(body).send().await.unwrap();
+    (reply.status(), reply.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_whole_answer_has_text_and_usage() {
+    let upstream = start().await;
+    let (status, reply) = post(&upstream, &body("deepseek-v4-flash", "Is it up?")).await;
+    let reply: Value = serde_json::from_str(&reply).unwrap();
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(reply["model"], "deepseek-v4-flash");
+    assert_eq!(reply["choices"][0]["message"]["content"], "Yes,\n  all of it — is up.");
+    assert_eq!(reply["choices"][0]["finish_reason"], "stop");
+    // 15 + 9 characters of prompt, two messages; 25 characters of answer.
+    assert_eq!(
+        reply["usage"],
+        json!({"prompt_tokens": 4 + 3 + 8, "completion_tokens": 7, "total_tokens": 22})
+    );
+    assert_eq!(upstream.completions(), 1);
+    upstream.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_is_well_formed_and_ends_with_usage_and_done() {
+    let upstream = start().await;
+    let mut request = body("gpt-4o", "Is it up?");
+    request["stream"] = json!(true);
+    request["stream_options"] = json!({"include_usage": true});
+    let (_, reply) = post(&upstream, &request).await;
+    let mut events: Vec<_> =
+        reply.trim_end().split("\n\n").map(|event| event.strip_prefix("data: ").unwrap()).collect();
+    assert_eq!(events.pop(), Some("[DONE]"));
+    let chunks: Vec<Value> = events.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
+    let (usage, chunks) = chunks.split_last().unwrap();
+    assert_eq!(usage["choices"], json!([]));
+    assert_eq!(usage["usage"]["completion_tokens"], 7);
+    assert!(
+        chunks.iter().all(|chunk| chunk["object"] == "chat.completion.chunk" && chunk["usage"].is_null())
+    );
+    assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
+    assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "stop");
+    let text: String =
+        chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(text, "Yes,\n  all of it — is up.");
+    upstream.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn usage_is_streamed_only_when_asked_for() {
+    let upstream = start().await;
+    let mut request = body("deepseek-v4-flash", "Is it up?");
+    request["stream"] = json!(true);
+    let (_, reply) = post(&upstream, &request).await;
+    assert!(!reply.contains("prompt_tokens"));
+    upstream.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unknown_question_is_told_that_the_model_is_simulated() {
+    let upstream = start().await;
+    let (_, reply) = post(&upstream, &body("deepseek-v4-flash", "Who are you?")).await;
+    let reply: Value = serde_json::from_str(&reply).unwrap();
+    assert!(reply["choices"][0]["message"]["content"].as_str().unwrap().contains("simulated"));
+    upstream.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_requests_get_errors_in_the_dialects_shape() {
+    let upstream = start().await;
+    let cases = [
+        (body("no-such-model", "Is it up?"), StatusCode::NOT_FOUND),
+        (json!({"model": "gpt-4o"}), StatusCode::BAD_REQUEST),
+    ];
+    for (request, expected) in cases {
+        let (status, reply) = post(&upstream, &request).await;
+        let reply: Value = serde_json::from_str(&reply).unwrap();
+        assert_eq!(status, expected);
+        assert_eq!(reply["error"]["type"], "invalid_request_error");
+    }
+    assert_eq!(upstream.completions(), 0);
+    upstream.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_list_of_models_is_the_catalog() {
+    let upstream = start().await;
+    let reply = reqwest::get(format!("{}/models", upstream.base_url())).await.unwrap();
+    let reply: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
+    let ids: Vec<_> = reply["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, models().iter().map(|model| model.id.as_str()).collect::<Vec<_>>());
+    assert!(models().iter().all(|model| model.provider == upstream.provider().name));
+    upstream.shutdown().await.unwrap();
+}
+
+#[test]
+fn pieces_join_to_the_text_and_come_in_order() {
+    let text = "  One\n\n    two — three \n".to_owned();
+    let telling = answer::Telling {
+        completion_tokens: 6,
+        text,
+        prompt_tokens: 1,
+        first_token: Duration::from_millis(100),
+        per_token: Duration::from_millis(10),
+    };
+    let pieces = telling.pieces();
+    assert_eq!(pieces.iter().map(|(_, piece)| piece.as_str()).collect::<String>(), telling.text);
+    assert!(pieces.is_sorted_by_key(|(at, _)| *at));
+    assert_eq!(pieces[0].0, telling.first_token);
+    assert!(pieces.last().unwrap().0 <= telling.duration());
+}
+
+#[test]
+fn first_tokens_vary_by_question_but_not_by_run() {
+    let ask = |text| answer::tell(&HashMap::new(), &MODELS[0], &[("user", text)]).first_token;
+    assert_eq!(ask("one"), ask("one"));
+    assert_ne!(ask("one"), ask("two"));
+}

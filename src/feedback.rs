@@ -1,0 +1,130 @@
+//! What callers say of served answers, and the memory of recent replies that makes it meaningful.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
+use quick_cache::sync::Cache;
+
+use crate::{
+    cache::entry::{Entry, EntryId},
+    outcome::Outcome,
+    tenant::Owner,
+};
+
+/// Replies remembered; feedback on older ones must name the entry.
+const REPLIES_MAX: usize = 100_000;
+
+/// How good a served answer was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Up,
+    Down,
+    /// The user went on to a person or a better model.
+    Escalated,
+    /// The answer belongs to another question.
+    WrongHit,
+}
+
+/// Names a reply to `Complete`. Random, so that it cannot be guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(u128);
+
+/// What a remembered reply was.
+#[derive(Clone, Debug)]
+pub struct Served {
+    pub owner: Owner,
+    pub namespace: String,
+    /// `None` when it is not known, because the entry was named instead of the reply.
+    pub outcome: Option<Outcome>,
+    /// The entry that answered, if one did.
+    pub entry: Option<EntryId>,
+}
+
+/// Recent replies and the feedback they got.
+pub struct Replies {
+    served: Cache<RequestId, Served>,
+    /// Feedback given, so that repeating it changes nothing. Cleared when it reaches its bound.
+    given: Mutex<HashSet<(Subject, Verdict)>>,
+}
+
+/// What feedback is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    Reply(RequestId),
+    Entry(EntryId),
+}
+
+// === impl Replies ===
+
+impl Replies {
+    /// Remembers a reply.
+    pub fn remember(&self, id: RequestId, served: Served) {
+        self.served.insert(id, served);
+    }
+
+    /// What the reply was, while it is remembered.
+    pub fn get(&self, id: RequestId) -> Option<Served> {
+        self.served.get(&id)
+    }
+
+    /// Whether this feedback is new.
+    pub fn record(&self, subject: Subject, verdict: Verdict) -> bool {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if given.len() >= REPLIES_MAX {
+            given.clear();
+        }
+        given.insert((subject, verdict))
+    }
+}
+
+impl Default for Replies {
+    fn default() -> Self {
+        Self { served: Cache::new(REPLIES_MAX), given: Mutex::default() }
+    }
+}
+
+// === impl Served ===
+
+impl Served {
+    /// When feedback names an entry.
+    pub fn entry(entry: &Entry) -> Self {
+        let (owner, namespace) = (entry.owner.clone(), entry.namespace.clone());
+        Self { owner, namespace, outcome: None, entry: Some(entry.id()) }
+    }
+}
+
+// === impl RequestId ===
+
+impl RequestId {
+    /// A new random id.
+    pub fn random() -> Self {
+        Self(fastrand::u128(..))
+    }
+
+    /// Parses 32 hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten().map(Self)
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// The label used on every surface.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Escalated => "escalated",
+            Self::WrongHit => "wrong_hit",
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! From the wire to the domain: every complaint names the field.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
+
+use super::proto;
+use crate::{
+    cache::entry::{EntryId, Selector},
+    error::Error,
+    feedback::{RequestId, Subject, Verdict},
+    prompt::{CacheControl, Completion, FinishReason, Message, Prompt, Role, Usage},
+};
+
+/// Longest window of `GetStats`.
+const WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) fn prompt(field: &str, prompt: Option<proto::Prompt>) -> Result<Prompt, Error> {
+    let prompt = prompt.ok_or_else(|| Error::invalid(field, "is required"))?;
+    let messages = prompt.messages.into_iter().enumerate();
+    Ok(Prompt {
+        namespace: prompt.namespace,
+        model: prompt.model,
+        messages: messages
+            .map(|(n, message)| decode_message(&format!("{field}.messages[{n}]"), message))
+            .collect::<Result<_, _>>()?,
+        temperature: prompt.temperature,
+        top_p: prompt.top_p,
+        max_tokens: prompt.max_tokens,
+        stop: prompt.stop,
+        seed: prompt.seed,
+        response_format: json(
+            &format!("{field}.response_format_json"),
+            &prompt.response_format_json,
+            Value::is_object,
+            "an object",
+        )?,
+        tools: json(&format!("{field}.tools_json"), &prompt.tools_json, Value::is_array, "an array")?,
+        tool_choice: json(
+            &format!("{field}.tool_choice_json"),
+            &prompt.tool_choice_json,
+            |value| value.is_string() || value.is_object(),
+            "a string or an object",
+        )?,
+        vary: prompt.vary.into_iter().collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// Refuses what is larger than the server wants to hash, keep and send on.
+pub(super) fn check_size(prompt: Option<&proto::Prompt>, max_request: usize) -> Result<(), Error> {
+    let size = prompt.map_or(0, prost::Message::encoded_len);
+    if size <= max_request {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "prompt",
+        format!("has {size} bytes, more than the {max_request} of server.max_request"),
+    ))
+}
+
+fn decode_message(field: &str, message: proto::Message) -> Result<Message, Error> {
+    let proto::Message { role, content, name, tool_call_id, tool_calls_json } = message;
+    let role = Role::parse(&role).ok_or_else(|| {
+        Error::invalid(format!("{field}.role"), "must be system, developer, user, assistant or tool")
+    })?;
+    let tool_calls =
+        json(&format!("{field}.tool_calls_json"), &tool_calls_json, Value::is_array, "an array")?;
+    Ok(Message { role, content, name: present(name), tool_call_id: present(tool_call_id), tool_calls })
+}
+
+/// In proto3 an empty string is an absent one.
+fn present(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn json(
+    field: &str,
+    text: &str,
+    is_expected: impl Fn(&Value) -> bool,
+    expected: &str,
+) -> Result<Option<Value>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // serde's message has a position but no piece of the text.
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| Error::invalid(field, format!("is not JSON: {error}")))?;
+    if !is_expected(&value) {
+        return Err(Error::invalid(field, format!("must be {expected}")));
+    }
+    Ok(Some(value))
+}
+
+pub(super) fn cache_control(cache: Option<proto::CacheControl>) -> Result<CacheControl, Error> {
+    let cache = cache.unwrap_or_default();
+    Ok(CacheControl {
+        no_cache: cache.no_cache,
+        no_store: cache.no_store,
+        exact_only: cache.exact_only,
+        min_similarity: cache.min_similarity,
+        max_error_rate: cache.max_error_rate,
+        ttl: duration("cache.ttl", cache.ttl)?,
+        max_age: duration("cache.max_age", cache.max_age)?,
+        tags: cache.tags,
+    })
+}
+
+fn duration(field: &str, duration: Option<prost_types::Duration>) -> Result<Option<Duration>, Error> {
+    let converted = duration.map(Duration::try_from).transpose();
+    converted.map_err(|_| Error::invalid(field, "must not be negative"))
+}
+
+pub(super) fn completion(completion: Option<proto::Completion>) -> Result<Completion, Error> {
+    let completion = completion.ok_or_else(|| Error::invalid("completion", "is required"))?;
+    let usage = completion.usage.unwrap_or_default();
+    if !usage.cost_usd.is_finite() || usage.cost_usd < 0.0 {
+        return Err(Error::invalid("completion.usage.cost_usd", "must not be negative"));
+    }
+    Ok(Completion {
+        tool_calls: json(
+            "completion.tool_calls_json",
+            &completion.tool_calls_json,
+            Value::is_array,
+            "an array",
+        )?,
+        content: completion.content,
+        finish_reason: FinishReason::parse(&completion.finish_reason),
+        model: completion.model,
+        tier: completion.tier,
+        usage: Usage {
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            cost_usd: usage.cost_usd,
+            estimated: usage.estimated,
+        },
+    })
+}
+
+/// The criteria, and the prompt that one of them may be.
+pub(super) fn selector(request: proto::InvalidateRequest) -> Result<(Selector, Option<Prompt>), Error> {
+    let proto::InvalidateRequest { entry_id, namespace, model, tag, prompt: asked, dry_run: _ } = request;
+    let id = present(entry_id).map(|text| entry("entry_id", &text)).transpose()?;
+    let asked = asked.map(|asked| prompt("prompt", Some(asked))).transpose()?;
+    let selector = Selector {
+        id,
+        namespace: present(namespace),
+        model: present(model),
+        tag: present(tag),
+        ..Selector::default()
+    };
+    if selector == Selector::default() && asked.is_none() {
+        return Err(Error::invalid(
+            "entry_id",
+            "one of entry_id, namespace, model, tag or prompt is required",
+        ));
+    }
+    Ok((selector, asked))
+}
+
+fn entry(field: &str, text: &str) -> Result<EntryId, Error> {
+    EntryId::parse(text).ok_or_else(|| Error::invalid(field, "must be 32 hex digits"))
+}
+
+pub(super) fn feedback(request: &proto::FeedbackRequest) -> Result<(Subject, Verdict), Error> {
+    let verdict = match request.verdict() {
+        proto::Verdict::Unspecified => return Err(Error::invalid("verdict", "is required")),
+        proto::Verdict::Up => Verdict::Up,
+        proto::Verdict::Down => Verdict::Down,
+        proto::Verdict::Escalated => Verdict::Escalated,
+        proto::Verdict::WrongHit => Verdict::WrongHit,
+    };
+    let subject = if !request.request_id.is_empty() {
+        let id = RequestId::parse(&request.request_id);
+        Subject::Reply(id.ok_or_else(|| Error::invalid("request_id", "must be 32 hex digits"))?)
+    } else if !request.entry_id.is_empty() {
+        Subject::Entry(entry("entry_id", &request.entry_id)?)
+    } else {
+        return Err(Error::invalid("request_id", "request_id or entry_id is required"));
+    };
+    Ok((subject, verdict))
+}
+
+pub(super) fn stats_request(
+    request: proto::GetStatsRequest,
+) -> Result<(Option<Duration>, Option<String>), Error> {
+    let window = duration("window", request.window)?;
+    if window.is_some_and(|window| window.is_zero() || window > WINDOW_MAX) {
+        return Err(Error::invalid("window", "must be above 0 and at most 24 hours"));
+    }
+    Ok((window, present(request.namespace)))
+}

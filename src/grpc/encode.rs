@@ -1,0 +1,212 @@
+//! From the domain to the wire.
+
+use std::time::Duration;
+
+use super::proto;
+use crate::{
+    decide::{Check, Explained},
+    outcome::Outcome,
+    pipeline::{Chunk, Explanation, Hit, Match, Missed, Reply, Started},
+    prompt::{Completion, Delta, Usage},
+    stats::{Latencies, ModelTally, Stats},
+    upstream::Attempt,
+};
+
+pub(super) fn lookup(looked_up: &Result<Hit, Missed>) -> proto::LookupResponse {
+    match looked_up {
+        Ok(hit) => proto::LookupResponse {
+            outcome: outcome(hit.outcome).into(),
+            completion: Some(completion(&hit.entry.completion)),
+            r#match: Some(matched(&hit.matched())),
+            reason: String::new(),
+        },
+        Err(missed) => proto::LookupResponse {
+            outcome: proto::Outcome::Miss.into(),
+            completion: None,
+            r#match: missed.nearest.as_ref().map(matched),
+            reason: missed.reason.as_str().to_owned(),
+        },
+    }
+}
+
+pub(super) fn reply(reply: &Reply) -> proto::CompleteResponse {
+    proto::CompleteResponse {
+        outcome: outcome(reply.outcome).into(),
+        completion: Some(completion(reply.completion())),
+        r#match: reply.matched.as_ref().map(matched),
+        reason: reply.reason.map_or_else(String::new, |reason| reason.as_str().to_owned()),
+        attempts: reply.attempts().iter().map(proto::Attempt::from).collect(),
+        saved_usd: reply.saved_usd,
+        request_id: reply.id.to_string(),
+    }
+}
+
+pub(super) fn chunk(chunk: Chunk) -> proto::CompleteChunk {
+    use proto::complete_chunk::Event;
+    let event = match chunk {
+        Chunk::Started(begun) => Event::Started(started(begun)),
+        Chunk::Delta(Delta::Text(text)) => Event::Delta(text),
+        Chunk::Delta(Delta::ToolCalls(calls)) => Event::ToolCallsDeltaJson(calls.to_string()),
+        Chunk::Finished(reply) => Event::Finished(finished(&reply)),
+    };
+    proto::CompleteChunk { event: Some(event) }
+}
+
+fn started(started: Started) -> proto::Started {
+    proto::Started {
+        outcome: outcome(started.outcome).into(),
+        r#match: started.matched.as_ref().map(matched),
+        model: started.model,
+        tier: started.tier,
+        request_id: started.id.to_string(),
+    }
+}
+
+fn finished(reply: &Reply) -> proto::Finished {
+    let Completion { finish_reason, model, tier, usage: used, .. } = reply.completion();
+    proto::Finished {
+        outcome: outcome(reply.outcome).into(),
+        r#match: reply.matched.as_ref().map(matched),
+        reason: reply.reason.map_or_else(String::new, |reason| reason.as_str().to_owned()),
+        attempts: reply.attempts().iter().map(proto::Attempt::from).collect(),
+        saved_usd: reply.saved_usd,
+        request_id: reply.id.to_string(),
+        finish_reason: finish_reason.as_str().to_owned(),
+        model: model.clone(),
+        tier: tier.clone(),
+        usage: Some(usage(used)),
+    }
+}
+
+fn outcome(outcome: Outcome) -> proto::Outcome {
+    match outcome {
+        Outcome::Exact => proto::Outcome::Exact,
+        Outcome::Semantic => proto::Outcome::Semantic,
+        Outcome::Coalesced => proto::Outcome::Coalesced,
+        Outcome::Upstream => proto::Outcome::Upstream,
+        Outcome::Bypass => proto::Outcome::Bypass,
+        Outcome::Miss => proto::Outcome::Miss,
+        Outcome::Error => proto::Outcome::Unspecified,
+    }
+}
+
+fn completion(completion: &Completion) -> proto::Completion {
+    let Completion { content, tool_calls, finish_reason, model, tier, usage: used } = completion;
+    proto::Completion {
+        content: content.clone(),
+        tool_calls_json: tool_calls.as_ref().map_or_else(String::new, ToString::to_string),
+        finish_reason: finish_reason.as_str().to_owned(),
+        model: model.clone(),
+        tier: tier.clone(),
+        usage: Some(usage(used)),
+    }
+}
+
+fn usage(usage: &Usage) -> proto::Usage {
+    let Usage { prompt_tokens, completion_tokens, cost_usd, estimated } = *usage;
+    proto::Usage { prompt_tokens, completion_tokens, cost_usd, estimated }
+}
+
+fn matched(matched: &Match) -> proto::Match {
+    proto::Match {
+        entry_id: matched.entry.id().to_string(),
+        similarity: matched.similarity,
+        confidence: matched.confidence,
+        age: duration(matched.age()),
+        matched_text: matched.entry.text.clone().unwrap_or_default(),
+    }
+}
+
+/// `None` only beyond what the type can hold: 10,000 years.
+fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    duration.try_into().ok()
+}
+
+impl From<&Attempt> for proto::Attempt {
+    fn from(attempt: &Attempt) -> Self {
+        Self {
+            model: attempt.model.clone(),
+            tier: attempt.tier.clone(),
+            result: attempt.result.to_string(),
+            elapsed: duration(attempt.elapsed),
+            first_token: attempt.first_token.and_then(duration),
+            reason: attempt.reason.as_str().to_owned(),
+            provider: attempt.provider.clone(),
+        }
+    }
+}
+
+pub(super) fn explanation(explanation: Explanation) -> proto::ExplainResponse {
+    proto::ExplainResponse {
+        outcome: outcome(explanation.outcome).into(),
+        reason: explanation.reason.map_or_else(String::new, |reason| reason.as_str().to_owned()),
+        cache_key: explanation.cache_key,
+        scope: explanation.scope,
+        scope_parts: explanation.scope_parts.into_iter().map(|(part, n)| (part.to_owned(), n)).collect(),
+        mode: explanation.mode.as_str().to_owned(),
+        threshold: explanation.threshold,
+        threshold_reason: explanation.threshold_reason.to_owned(),
+        tokens: explanation.tokens,
+        candidates: explanation.candidates.into_iter().map(candidate).collect(),
+    }
+}
+
+fn candidate((near, explained): (Match, Explained)) -> proto::Candidate {
+    let Explained { checks, accepted } = explained;
+    let check = |Check { name, passed, detail }| proto::Check { name: name.to_owned(), passed, detail };
+    proto::Candidate {
+        r#match: Some(matched(&near)),
+        checks: checks.into_iter().map(check).collect(),
+        accepted,
+    }
+}
+
+pub(super) fn stats(stats: &Stats) -> proto::GetStatsResponse {
+    let Stats { uptime, window, tally, models, feedback, store_errors, sizes } = stats;
+    let by_outcome = |latencies: &[Latencies]| {
+        let seen = Outcome::ALL.into_iter().zip(latencies).filter(|(_, latencies)| latencies.count() > 0);
+        seen.map(|(outcome, latencies)| (outcome.as_str().to_owned(), percentiles(latencies))).collect()
+    };
+    let owned = |(name, n): (&&'static str, &u64)| ((*name).to_owned(), *n);
+    proto::GetStatsResponse {
+        uptime: duration(*uptime),
+        window: duration(*window),
+        requests: Outcome::ALL
+            .into_iter()
+            .map(|o| (o.as_str().to_owned(), tally.requests[o as usize]))
+            .collect(),
+        hit_ratio: tally.hit_ratio(),
+        misses_by_reason: tally.misses.iter().map(owned).collect(),
+        cost_usd: tally.cost_usd,
+        saved_usd: tally.saved_usd,
+        latency: by_outcome(&tally.latency),
+        first_token: by_outcome(&tally.first_token),
+        models: models.iter().map(model_stats).collect(),
+        entries: sizes.entries,
+        index_vectors: sizes.index_vectors,
+        feedback: feedback.iter().map(owned).collect(),
+        store_errors: *store_errors,
+    }
+}
+
+fn percentiles(latencies: &Latencies) -> proto::Percentiles {
+    proto::Percentiles {
+        p50_ms: latencies.quantile_ms(0.5),
+        p99_ms: latencies.quantile_ms(0.99),
+        p999_ms: latencies.quantile_ms(0.999),
+        count: latencies.count(),
+    }
+}
+
+fn model_stats((name, tally): (&String, &ModelTally)) -> proto::ModelStats {
+    let ModelTally { tier, calls, errors, prompt_tokens, completion_tokens, cost_usd } = tally;
+    proto::ModelStats {
+        model: name.clone(),
+        tier: tier.clone(),
+        calls: *calls,
+        errors: *errors,
+        prompt_tokens: *prompt_tokens,
+        completion_tokens: *completion_tokens,
+        cost_usd: *cost_usd,
+    }
+}

@@ -1,0 +1,212 @@
+//! Admission and canonicalisation: from what a caller sent to a question with its keys.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use super::{Pipeline, Settings};
+use crate::{
+    cache::{Epoch, entry::Entry},
+    config::CacheConfig,
+    decide::Policy,
+    embed::Embedding,
+    error::Error,
+    feedback::RequestId,
+    key::{self, CacheKey, Scope},
+    metrics::Shed,
+    prompt::{CacheControl, Completion, Prompt},
+    tenant::{Owner, Tenant},
+};
+
+/// The namespace of prompts that name none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// What a shed caller is told to wait.
+const SHED_RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// What a door hands over.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub tenant: Arc<Tenant>,
+    /// Empty namespace or model: the default.
+    pub prompt: Prompt,
+    pub cache: CacheControl,
+    /// The caller's own deadline.
+    pub deadline: Option<Instant>,
+}
+
+/// An admitted request.
+#[derive(Debug)]
+pub struct Asked {
+    pub id: RequestId,
+    pub tenant: Arc<Tenant>,
+    pub owner: Owner,
+    pub prompt: Prompt,
+    pub cache: CacheControl,
+    pub deadline: Instant,
+    pub key: CacheKey,
+    pub scope: Scope,
+    /// When it was asked, in invalidations.
+    pub(super) epoch: Epoch,
+    /// The configuration at that time: a reload does not change it half-way.
+    pub(super) settings: Arc<Settings>,
+    /// Counts it as under way for as long as it lives.
+    _place: Place,
+}
+
+/// The requests under way.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    under_way: Arc<AtomicUsize>,
+}
+
+/// One request's place among those under way, given back when it is dropped.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    /// Checks limits and fields, fills in defaults and computes the keys.
+    pub(super) fn admit(&self, request: Request) -> Result<Asked, Error> {
+        let Request { tenant, mut prompt, cache, deadline } = request;
+        let settings = self.settings();
+        let place = self
+            .admission
+            .enter(settings.max_in_flight)
+            .inspect_err(|_| self.metrics.shed(Shed::InFlight))?;
+        tenant.check_rate(std::time::Instant::now()).inspect_err(|_| self.metrics.shed(Shed::Rate))?;
+        prompt.validate()?;
+        cache.validate()?;
+        fill_defaults(&settings, &mut prompt);
+        let owner = tenant.owner(&prompt.namespace);
+        let (key, scope) = key::of(&owner, &prompt);
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + settings.timeout);
+        let (id, epoch) = (RequestId::random(), self.cache.epoch());
+        Ok(Asked { id, tenant, owner, prompt, cache, deadline, key, scope, epoch, settings, _place: place })
+    }
+
+    /// The key of `prompt` when `tenant` asks it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] as for a request.
+    pub fn key_of(&self, tenant: &Tenant, mut prompt: Prompt) -> Result<CacheKey, Error> {
+        prompt.validate()?;
+        fill_defaults(&self.settings(), &mut prompt);
+        Ok(key::of(&tenant.owner(&prompt.namespace), &prompt).0)
+    }
+
+    /// Stops a tenant that has spent its day's money before the next model call.
+    pub(super) fn check_budget(&self, asked: &Asked) -> Result<(), Error> {
+        asked.tenant.check_budget(SystemTime::now()).inspect_err(|_| self.metrics.shed(Shed::Budget))
+    }
+}
+
+fn fill_defaults(settings: &Settings, prompt: &mut Prompt) {
+    if prompt.namespace.is_empty() {
+        DEFAULT_NAMESPACE.clone_into(&mut prompt.namespace);
+    }
+    if prompt.model.is_empty() {
+        prompt.model.clone_from(&settings.default_model);
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    /// The namespace it will count in.
+    pub fn namespace(&self) -> &str {
+        let namespace = self.prompt.namespace.as_str();
+        if namespace.is_empty() { DEFAULT_NAMESPACE } else { namespace }
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// Whether the caller takes an entry of this age.
+    pub(super) fn accepts(&self, entry: &Entry) -> bool {
+        let now = SystemTime::now();
+        entry.is_live(now) && self.cache.max_age.is_none_or(|max_age| entry.age(now) <= max_age)
+    }
+
+    /// Tells apart callers of one prompt that allow the cache different things. One that wants no
+    /// cached answer joins nobody.
+    pub(super) fn flight_salt(&self) -> u64 {
+        let CacheControl {
+            no_cache,
+            no_store,
+            exact_only,
+            min_similarity,
+            max_error_rate,
+            ttl,
+            max_age,
+            tags,
+        } = &self.cache;
+        let mut hasher = DefaultHasher::new();
+        let bits = |share: Option<f32>| share.map(f32::to_bits);
+        (no_store, exact_only, bits(*min_similarity), bits(*max_error_rate), ttl, max_age, tags)
+            .hash(&mut hasher);
+        no_cache.then_some(self.id).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// How near-duplicates are judged for this caller.
+    pub(super) fn policy(&self) -> Policy {
+        Policy::new(&self.settings.cache, &self.cache)
+    }
+
+    /// The entry that keeps `completion` as the answer.
+    pub(super) fn entry(
+        &self,
+        completion: Completion,
+        embedding: Option<Embedding>,
+        embedder: &str,
+    ) -> Entry {
+        let created = SystemTime::now();
+        Entry {
+            key: self.key,
+            scope: self.scope,
+            owner: self.owner.clone(),
+            namespace: self.prompt.namespace.clone(),
+            requested_model: self.prompt.model.clone(),
+            text: self.prompt.fuzzy_text().map(str::to_owned),
+            embedding,
+            embedder: embedder.to_owned(),
+            completion,
+            tags: self.cache.tags.clone(),
+            created,
+            expires: created + self.ttl(&self.settings.cache),
+        }
+    }
+
+    /// The caller may shorten the life of an entry, not lengthen it.
+    fn ttl(&self, config: &CacheConfig) -> Duration {
+        self.cache.ttl.map_or(config.ttl, |ttl| ttl.min(config.ttl))
+    }
+}
+
+// === impl Admission ===
+
+impl Admission {
+    fn enter(&self, max: usize) -> Result<Place, Error> {
+        let place = Place(Arc::clone(&self.under_way));
+        if self.under_way.fetch_add(1, Ordering::Relaxed) < max {
+            return Ok(place);
+        }
+        Err(Error::Exhausted { limit: "requests in flight", retry_after: SHED_RETRY_AFTER })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,117 @@
+//! The one place where a request is counted: when its recorder is dropped, however it ended.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{Asked, Pipeline};
+use crate::{
+    metrics::{Metrics, Rpc},
+    outcome::{MissReason, Outcome},
+    prompt::Completion,
+    stats::{Ledger, Observation},
+    upstream::Attempt,
+};
+
+/// Counts one request. A request that ends without [`Recorder::finish`], by failing or because its
+/// caller left, counts as an error.
+pub(super) struct Recorder {
+    metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
+    rpc: Rpc,
+    namespace: String,
+    started: Instant,
+    first_token: Option<Duration>,
+    outcome: Outcome,
+    reason: Option<MissReason>,
+    saved_usd: f64,
+    /// When the answer was complete; handing it over is the caller's time.
+    elapsed: Option<Duration>,
+}
+
+// === impl Recorder ===
+
+impl Recorder {
+    pub(super) fn start(pipeline: &Pipeline, rpc: Rpc, namespace: &str) -> Self {
+        Self {
+            metrics: Arc::clone(&pipeline.metrics),
+            ledger: Arc::clone(&pipeline.ledger),
+            rpc,
+            namespace: namespace.to_owned(),
+            started: Instant::now(),
+            first_token: None,
+            outcome: Outcome::Error,
+            reason: None,
+            saved_usd: 0.0,
+            elapsed: None,
+        }
+    }
+
+    /// The first token of a stream is on its way. Later calls change nothing.
+    pub(super) fn first_token(&mut self) {
+        self.first_token.get_or_insert_with(|| self.started.elapsed());
+    }
+
+    pub(super) fn finish(&mut self, outcome: Outcome, reason: Option<MissReason>, saved_usd: f64) {
+        self.elapsed = Some(self.started.elapsed());
+        self.outcome = outcome;
+        self.reason = reason;
+        self.saved_usd = saved_usd;
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let Self { rpc, namespace, started, first_token, outcome, reason, saved_usd, elapsed, .. } = self;
+        let elapsed = elapsed.unwrap_or_else(|| started.elapsed());
+        self.metrics.request(*rpc, *outcome, elapsed);
+        if let Some(first_token) = first_token {
+            self.metrics.first_token(*outcome, *first_token);
+        }
+        if let Some(reason) = reason {
+            self.metrics.semantic_miss(*reason);
+        }
+        if outcome.is_hit() {
+            self.metrics.saved(*outcome, *saved_usd);
+        }
+        self.ledger.request(&Observation {
+            namespace,
+            outcome: *outcome,
+            reason: *reason,
+            elapsed,
+            first_token: *first_token,
+            saved_usd: *saved_usd,
+        });
+        tracing::debug!(
+            rpc = rpc.as_str(),
+            outcome = outcome.as_str(),
+            reason = reason.map(MissReason::as_str),
+            elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            "request"
+        );
+    }
+}
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    /// Counts every model call made for `asked`, however it ends and whoever reads its answer.
+    pub(super) fn bookkeeper(&self, asked: &Asked) -> impl Fn(&Attempt) + Send + Sync + 'static {
+        let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
+        let (tenant, namespace) = (Arc::clone(&asked.tenant), asked.prompt.namespace.clone());
+        move |attempt| {
+            metrics.attempt(attempt);
+            ledger.attempt(&namespace, attempt);
+            tenant.spend(SystemTime::now(), attempt.usage.cost_usd);
+        }
+    }
+
+    /// What a hit saves: its tokens at the price of the model that would have been asked, or at its own
+    /// where none would.
+    pub(super) fn saved(&self, asked: &Asked, completion: &Completion) -> f64 {
+        let routed = self.upstreams.route(&asked.prompt, None);
+        let priced = routed.and_then(|route| self.upstreams.price(&route.model, completion.usage));
+        priced.unwrap_or(completion.usage).cost_usd
+    }
+}

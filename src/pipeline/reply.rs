@@ -1,0 +1,156 @@
+//! What the pipeline answers, before a door encodes it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use crate::{
+    cache::entry::{Entry, EntryId},
+    decide::Candidate,
+    feedback::RequestId,
+    outcome::{MissReason, Outcome},
+    prompt::{Completion, Delta},
+    upstream::Attempt,
+};
+
+/// A cached answer.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    pub outcome: Outcome,
+    pub entry: Arc<Entry>,
+    /// Cosine; 1 for an exact hit.
+    pub similarity: f32,
+    /// Probability that the answer is right; 1 for an exact hit, 0 where none is estimated.
+    pub confidence: f32,
+}
+
+/// Why the cache did not answer.
+#[derive(Clone, Debug)]
+pub struct Missed {
+    pub reason: MissReason,
+    /// The nearest entry, when there was one.
+    pub nearest: Option<Match>,
+}
+
+/// The entry that answered or came nearest, as callers see it.
+#[derive(Clone, Debug)]
+pub struct Match {
+    pub entry: Arc<Entry>,
+    pub similarity: f32,
+    pub confidence: f32,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub id: RequestId,
+    pub outcome: Outcome,
+    pub answer: Source,
+    pub matched: Option<Match>,
+    /// Why the cache did not answer.
+    pub reason: Option<MissReason>,
+    pub saved_usd: f64,
+}
+
+/// Where the text of a reply is.
+#[derive(Clone, Debug)]
+pub enum Source {
+    Entry(Arc<Entry>),
+    Bought(Arc<Bought>),
+}
+
+/// An answer that a model just gave.
+#[derive(Debug)]
+pub struct Bought {
+    pub completion: Completion,
+    pub attempts: Vec<Attempt>,
+    pub missed: Missed,
+}
+
+/// One event of a streamed answer, in this order: one `Started`, deltas, one `Finished`.
+#[derive(Clone, Debug)]
+pub enum Chunk {
+    Started(Started),
+    Delta(Delta),
+    Finished(Reply),
+}
+
+/// What is known when the first token comes.
+#[derive(Clone, Debug)]
+pub struct Started {
+    pub id: RequestId,
+    pub outcome: Outcome,
+    pub matched: Option<Match>,
+    pub model: String,
+    pub tier: String,
+}
+
+// === impl Hit ===
+
+impl Hit {
+    pub(super) fn exact(entry: Arc<Entry>) -> Self {
+        Self { outcome: Outcome::Exact, entry, similarity: 1.0, confidence: 1.0 }
+    }
+
+    pub(super) fn semantic(candidate: Candidate, confidence: f32) -> Self {
+        let Candidate { entry, similarity } = candidate;
+        Self { outcome: Outcome::Semantic, entry, similarity, confidence }
+    }
+
+    /// As callers see it.
+    pub fn matched(&self) -> Match {
+        let Self { entry, similarity, confidence, .. } = self;
+        Match { entry: Arc::clone(entry), similarity: *similarity, confidence: *confidence }
+    }
+}
+
+// === impl Missed ===
+
+impl Missed {
+    pub(super) fn without_candidate(reason: MissReason) -> Self {
+        Self { reason, nearest: None }
+    }
+
+    pub(super) fn near(reason: MissReason, candidate: &Candidate) -> Self {
+        let Candidate { entry, similarity } = candidate;
+        Self {
+            reason,
+            nearest: Some(Match { entry: Arc::clone(entry), similarity: *similarity, confidence: 0.0 }),
+        }
+    }
+}
+
+// === impl Match ===
+
+impl Match {
+    /// Time since the answer was produced.
+    pub fn age(&self) -> std::time::Duration {
+        self.entry.age(SystemTime::now())
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    /// The answer itself.
+    pub fn completion(&self) -> &Completion {
+        match &self.answer {
+            Source::Entry(entry) => &entry.completion,
+            Source::Bought(bought) => &bought.completion,
+        }
+    }
+
+    /// The model calls made for this answer by this caller.
+    pub fn attempts(&self) -> &[Attempt] {
+        match &self.answer {
+            Source::Bought(bought) if self.outcome != Outcome::Coalesced => &bought.attempts,
+            _ => &[],
+        }
+    }
+
+    /// The entry that answered.
+    pub(super) fn entry_id(&self) -> Option<EntryId> {
+        match &self.answer {
+            Source::Entry(entry) => Some(entry.id()),
+            Source::Bought(_) => None,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+/// `encode(&golden())` of the version that introduced codec 1. Never regenerate it: if the test fails,
+/// users' data has become unreadable.
+const GOLDEN: &[u8] = include_bytes!("testdata/entry-v1.bin");
+
+fn golden() -> Entry {
+    Entry {
+        key: CacheKey::from_bytes([7; 32]),
+        scope: Scope::from_bytes([9; 32]),
+        owner: Owner::Tenant("acme".to_owned()),
+        namespace: "support".to_owned(),
+        requested_model: "auto".to_owned(),
+        text: Some("how do I reset my password?".to_owned()),
+        embedding: Embedding::of_unit_length(vec![0.6, -0.8, 0.0]),
+        embedder: "minilm-int8".to_owned(),
+        completion: Completion {
+            content: "Open the settings – then “Security”.".to_owned(),
+            tool_calls: Some(json!([{ "id": "call_1", "function": { "name": "reset", "arguments": "{}" } }])),
+            finish_reason: FinishReason::Other("paused".to_owned()),
+            model: "gpt-4o".to_owned(),
+            tier: "hot".to_owned(),
+            usage: Usage { prompt_tokens: 300, completion_tokens: 20, cost_usd: 0.00095, estimated: true },
+        },
+        tags: vec!["faq".to_owned(), "v2".to_owned()],
+        created: UNIX_EPOCH + Duration::from_nanos(1_790_000_000_123_456_789),
+        expires: UNIX_EPOCH + Duration::from_secs(1_790_086_400),
+    }
+}
+
+/// An entry with everything absent that may be.
+fn smallest() -> Entry {
+    Entry {
+        owner: Owner::Shared,
+        text: None,
+        embedding: None,
+        tags: Vec::new(),
+        completion: Completion { tool_calls: None, ..golden().completion },
+        ..golden()
+    }
+}
+
+/// `payload` behind a version and a checksum that are right, to reach the fields' own checks.
+fn sealed(payload: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::with_capacity(payload.len());
+    writer.0.extend_from_slice(payload);
+    writer.finish()
+}
+
+#[test]
+fn reads_and_writes_version_1_as_it_was_committed() {
+    assert_eq!(decode(GOLDEN), Ok(golden()));
+    assert_eq!(encode(&golden()), GOLDEN);
+}
+
+#[test]
+fn keeps_an_entry_without_optional_parts() {
+    assert_eq!(decode(&encode(&smallest())), Ok(smallest()));
+}
+
+#[test]
+fn a_newer_version_is_told_from_damage() {
+    let mut bytes = GOLDEN.to_vec();
+    bytes[0] = VERSION + 1;
+    assert_eq!(decode(&bytes), Err(CodecError::Newer(VERSION + 1)));
+    bytes[0] = 0;
+    assert_eq!(decode(&bytes), Err(CodecError::Damaged("version 0")));
+}
+
+#[test]
+fn every_cut_and_every_changed_byte_is_an_error() {
+    for length in 0..GOLDEN.len() {
+        assert!(decode(&GOLDEN[..length]).is_err(), "cut to {length}");
+    }
+    for position in 0..GOLDEN.len() {
+        let mut bytes = GOLDEN.to_vec();
+        bytes[position] ^= 0x10;
+        assert!(decode(&bytes).is_err(), "changed byte {position}");
+    }
+}
+
+/// The checksum would catch these; the fields must do so by themselves, for bytes with a valid one.
+#[test]
+fn every_cut_with_a_valid_checksum_is_an_error() {
+    let payload = &GOLDEN[HEADER..];
+    for length in 0..payload.len() {
+        assert!(decode(&sealed(&payload[..length])).is_err(), "cut to {length}");
+    }
+    let longer = [payload, &[0]].concat();
+    assert_eq!(decode(&sealed(&longer)), Err(CodecError::Damaged("bytes after the end")));
+}
+
+#[test]
+fn a_length_beyond_the_bytes_allocates_nothing() {
+    let mut writer = Writer::with_capacity(0);
+    writer.0.extend_from_slice(&GOLDEN[HEADER..HEADER + 80]);
+    writer.0.push(owner::TENANT);
+    writer.number(u64::MAX);
+    assert_eq!(decode(&writer.finish()), Err(CodecError::Damaged("length")));
+}
+
+#[test]
+fn a_vector_of_another_length_than_one_is_an_error() {
+    let mut reader = Reader(&[1, 0, 0, 0, 0x40]);
+    assert_eq!(reader.embedding(), Err(CodecError::Damaged("embedding")));
+    let mut reader = Reader(&[1, 0, 0, 0xc0, 0x7f]);
+    assert_eq!(reader.embedding(), Err(CodecError::Damaged("embedding")), "NaN");
+}
+
+#[test]
+fn numbers_end_at_64_bits() {
+    for n in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
+        let mut writer = Writer(Vec::new());
+        writer.number(n);
+        assert_eq!(Reader(&writer.0).number(), Ok(n));
+    }
+    assert!(Reader(&[0xff; 10]).number().is_err());
+    let too_large = [[0xff; 9].as_slice(), &[0x02]].concat();
+    assert!(Reader(&too_large).number().is_err());
+}
+
+prop_compose! {
+    fn entries()(
+        (key, scope) in any::<([u8; 32], [u8; 32])>(),
+        (tenant, namespace, requested_model, text, embedder) in
+            any::<(Option<String>, String, String, Option<String>, String)>(),
+        vector in proptest::option::of(proptest::collection::vec(-1.0_f32..1.0, 1..40)),
+        (content, tool_calls, reason, model, tier) in any::<(String, Option<Vec<String>>, String, String, String)>(),
+        (prompt_tokens, completion_tokens, cents, estimated) in any::<(u64, u64, u32, bool)>(),
+        tags in any::<Vec<String>>(),
+        (created, life) in any::<(u64, u32)>(),
+    ) -> Entry {
+        let created = UNIX_EPOCH + Duration::from_nanos(created / 2);
+        Entry {
+            key: CacheKey::from_bytes(key),
+            scope: Scope::from_bytes(scope),
+            owner: tenant.map_or(Owner::Shared, Owner::Tenant),
+            namespace,
+            requested_model,
+            text,
+            embedding: vector.and_then(Embedding::normalized),
+            embedder,
+            completion: Completion {
+                content,
+                tool_calls: tool_calls.map(|calls| json!(calls)),
+                finish_reason: FinishReason::parse(&reason),
+                model,
+                tier,
+                usage: Usage { prompt_tokens, completion_tokens, cost_usd: f64::from(cents) / 100.0, estimated },
+            },
+            tags,
+            created,
+            expires: created + Duration::from_millis(life.into()),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_was_written_is_read_bit_for_bit(entry in entries()) {
+        prop_assert_eq!(decode(&encode(&entry)), Ok(entry));
+    }
+
+    #[test]
+    fn junk_is_an_error_and_no_panic(junk in any::<Vec<u8>>()) {
+        prop_assert!(decode(&junk).is_err());
+        prop_assert!(decode(&sealed(&junk)).is_err());
+    }
+
+    #[test]
+    fn a_damaged_payload_never_panics(position in any::<proptest::sample::Index>(), byte: u8) {
+        let mut payload = GOLDEN[HEADER..].to_vec();
+        let position = position.index(payload.len());
+        payload[position] = byte;
+        let _ = decode(&sealed(&payload));
+    }
+}

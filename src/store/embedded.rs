@@ -1,0 +1,293 @@
+//! The store in one file of the data folder. All redb code is here and in [`writer`].
+//!
+//! Writes go through a bounded queue to one thread, which puts whatever has gathered there into one
+//! transaction: a commit costs an fsync, however many writes it holds. Reads run beside it on a snapshot
+//! and see what is committed.
+
+mod writer;
+
+use std::{
+    fs, io,
+    ops::Bound,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use redb::{
+    Database, DatabaseError, ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _, StorageError,
+    TableDefinition,
+};
+use tokio::task;
+
+use self::writer::{Change, Writer};
+use super::{Durability, Op, OpenError, Store, StoreError, codec};
+use crate::{
+    cache::entry::{Entry, Selector},
+    config::StoreConfig,
+    key::CacheKey,
+};
+
+/// Key to expiry, in nanoseconds since 1970, and encoded entry. The expiry stands beside the entry, so
+/// that an entry which cannot be decoded can still be replaced and expire.
+const ENTRIES: TableDefinition<&[u8; 32], (u64, &[u8])> = TableDefinition::new("entries");
+/// One element for each entry, so that expiring looks at no entry that stays.
+const BY_EXPIRY: TableDefinition<(u64, &[u8; 32]), ()> = TableDefinition::new("by_expiry");
+/// Facts about the file, by name.
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// Name in [`META`] of the layout of the tables.
+const LAYOUT_NAME: &str = "layout";
+/// Changes when an older version can no longer use the tables.
+const LAYOUT: u64 = 1;
+
+const FILE_NAME: &str = "promptkeep.redb";
+
+/// Bytes that redb may cache. The operating system caches the file besides, and the memory tier holds
+/// what is hot, so this need only cover inner nodes and what one transaction writes.
+const PAGE_CACHE_BYTES: usize = 64 << 20;
+
+/// The store in one file. Dropping it waits until the queue is written, then frees the file.
+pub struct EmbeddedStore {
+    writer: Writer,
+    shared: Arc<Shared>,
+}
+
+/// What reads and the writer share.
+struct Shared {
+    database: Database,
+    /// Number of entries as of the last commit.
+    entries: AtomicU64,
+    /// See [`Store::unreadable`].
+    unreadable: AtomicU64,
+    /// After a failed transaction nobody knows what of it reached the disk, so nothing is written on
+    /// top of it: the cause, told to everybody who would.
+    poisoned: OnceLock<String>,
+}
+
+/// Any failure inside a transaction, as text for the log; redb has an error type for each call.
+struct Cause(String);
+
+// === impl EmbeddedStore ===
+
+impl EmbeddedStore {
+    /// Opens the file in the folder `config.path`, and creates both when they are missing.
+    ///
+    /// # Errors
+    /// [`OpenError`], when the file cannot be used as it is.
+    pub fn open(config: &StoreConfig) -> Result<Self, OpenError> {
+        let unwritable =
+            |cause: io::Error| OpenError::Unwritable { path: config.path.clone(), cause: cause.to_string() };
+        fs::create_dir_all(&config.path).map_err(unwritable)?;
+        let path = config.path.join(FILE_NAME);
+        // redb trusts its inner pages, so damaged ones may panic.
+        let opened = panic::catch_unwind(AssertUnwindSafe(|| {
+            let create = Database::builder().set_cache_size(PAGE_CACHE_BYTES).create(&path);
+            let database = create.map_err(|cause| refuse(&path, cause))?;
+            Self::with_database(database, &path, config.write_queue)
+        }));
+        opened.unwrap_or_else(|_| Err(corrupt(&path, &"a page does not make sense")))
+    }
+
+    fn with_database(database: Database, path: &Path, write_queue: usize) -> Result<Self, OpenError> {
+        let layout = layout(&database).map_err(|Cause(cause)| corrupt(path, &cause))?;
+        match layout {
+            None => initialise(&database).map_err(|Cause(cause)| unwritable(path, &cause))?,
+            Some(LAYOUT) => {}
+            Some(found) => return Err(OpenError::Newer { path: path.to_owned(), found, known: LAYOUT }),
+        }
+        let entries = count(&database).map_err(|Cause(cause)| corrupt(path, &cause))?;
+        let shared = Arc::new(Shared {
+            database,
+            entries: entries.into(),
+            unreadable: 0.into(),
+            poisoned: OnceLock::new(),
+        });
+        let writer = Writer::start(shared.clone(), write_queue).map_err(|e| unwritable(path, &e))?;
+        Ok(Self { writer, shared })
+    }
+
+    /// Runs a read on the blocking threads: it may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        op: Op,
+        read: impl FnOnce(&Shared) -> Result<T, Cause> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = self.shared.clone();
+        let done = task::spawn_blocking(move || read(&shared)).await;
+        done.unwrap_or_else(|_| Err(Cause::from("the read panicked"))).map_err(|cause| cause.of(op))
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn get(&self, key: CacheKey) -> Result<Option<Arc<Entry>>, StoreError> {
+        self.read(Op::Get, move |shared| shared.get(key)).await
+    }
+
+    async fn put(&self, entry: Arc<Entry>, durability: Durability) -> Result<(), StoreError> {
+        let put = Change::Put(entry);
+        match durability {
+            Durability::Queued => self.writer.queue(put),
+            Durability::Durable => self.writer.write(put).await.map(drop),
+        }
+    }
+
+    async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {
+        let selector = selector.clone();
+        if !dry_run {
+            return self.writer.write(Change::Remove(selector)).await;
+        }
+        self.flush().await?;
+        self.read(Op::Remove, move |shared| shared.select(&selector)).await
+    }
+
+    async fn scan(&self, after: Option<CacheKey>, limit: usize) -> Result<Vec<Arc<Entry>>, StoreError> {
+        self.read(Op::Scan, move |shared| shared.scan(after, limit)).await
+    }
+
+    async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError> {
+        self.writer.write(Change::Expire { max_entries, limit }).await
+    }
+
+    fn entries(&self) -> u64 {
+        self.shared.entries.load(Ordering::Relaxed)
+    }
+
+    fn unreadable(&self) -> u64 {
+        self.shared.unreadable.load(Ordering::Relaxed)
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.writer.write(Change::Flush).await.map(drop)
+    }
+}
+
+// === opening ===
+
+/// Says what redb's refusal means to whoever starts the server.
+fn refuse(path: &Path, cause: DatabaseError) -> OpenError {
+    match cause {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::InUse { path: path.to_owned() }
+        }
+        DatabaseError::Storage(StorageError::Io(cause)) if is_damage(&cause) => corrupt(path, &cause),
+        DatabaseError::Storage(StorageError::Io(cause)) => unwritable(path, &cause),
+        cause => corrupt(path, &cause),
+    }
+}
+
+/// Whether the file can be read, but has not what it should.
+fn is_damage(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+fn corrupt(path: &Path, cause: &impl ToString) -> OpenError {
+    OpenError::Corrupt { path: path.to_owned(), cause: cause.to_string() }
+}
+
+fn unwritable(path: &Path, cause: &impl ToString) -> OpenError {
+    OpenError::Unwritable { path: path.to_owned(), cause: cause.to_string() }
+}
+
+/// The layout that the file was written in; `None` for a new file.
+fn layout(database: &Database) -> Result<Option<u64>, Cause> {
+    let read = database.begin_read()?;
+    if read.list_tables()?.next().is_none() {
+        return Ok(None);
+    }
+    let layout = read.open_table(META)?.get(LAYOUT_NAME)?;
+    layout.map(|layout| Some(layout.value())).ok_or_else(|| Cause::from("no layout is recorded"))
+}
+
+/// Creates every table, so that reads never meet a missing one.
+fn initialise(database: &Database) -> Result<(), Cause> {
+    let write = database.begin_write()?;
+    write.open_table(META)?.insert(LAYOUT_NAME, LAYOUT)?;
+    write.open_table(ENTRIES)?;
+    write.open_table(BY_EXPIRY)?;
+    Ok(write.commit()?)
+}
+
+fn count(database: &Database) -> Result<u64, Cause> {
+    let read = database.begin_read()?;
+    read.open_table(BY_EXPIRY)?;
+    Ok(read.open_table(ENTRIES)?.len()?)
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn get(&self, key: CacheKey) -> Result<Option<Arc<Entry>>, Cause> {
+        let entries = self.database.begin_read()?.open_table(ENTRIES)?;
+        let found = entries.get(key.as_bytes())?;
+        Ok(found.and_then(|value| self.decode(value.value().1)).map(Arc::new))
+    }
+
+    fn scan(&self, after: Option<CacheKey>, limit: usize) -> Result<Vec<Arc<Entry>>, Cause> {
+        let from = after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
+        let entries = self.database.begin_read()?.open_table(ENTRIES)?;
+        let mut page = Vec::new();
+        for element in entries.range::<&[u8; 32]>((from, Bound::Unbounded))? {
+            if page.len() == limit {
+                break;
+            }
+            page.extend(self.decode(element?.1.value().1).map(Arc::new));
+        }
+        Ok(page)
+    }
+
+    fn select(&self, selector: &Selector) -> Result<Vec<CacheKey>, Cause> {
+        self.select_in(&self.database.begin_read()?.open_table(ENTRIES)?, selector)
+    }
+
+    /// Keys of what `selector` matches.
+    fn select_in(
+        &self,
+        entries: &impl ReadableTable<&'static [u8; 32], (u64, &'static [u8])>,
+        selector: &Selector,
+    ) -> Result<Vec<CacheKey>, Cause> {
+        let (first, last) = selector.key_range().into_inner();
+        let mut keys = Vec::new();
+        for element in entries.range::<&[u8; 32]>(first.as_bytes()..=last.as_bytes())? {
+            let (key, value) = element?;
+            if self.decode(value.value().1).is_some_and(|entry| selector.matches(&entry)) {
+                keys.push(CacheKey::from_bytes(*key.value()));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Counts what cannot be decoded.
+    fn decode(&self, bytes: &[u8]) -> Option<Entry> {
+        let entry = codec::decode(bytes);
+        if entry.is_err() {
+            self.unreadable.fetch_add(1, Ordering::Relaxed);
+        }
+        entry.ok()
+    }
+}
+
+// === impl Cause ===
+
+impl Cause {
+    fn of(self, op: Op) -> StoreError {
+        StoreError { op, cause: self.0 }
+    }
+}
+
+macro_rules! cause_from {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Cause {
+            fn from(error: $error) -> Self {
+                Self(error.to_string())
+            }
+        }
+    )*};
+}
+
+cause_from!(&str, redb::CommitError, redb::StorageError, redb::TableError, redb::TransactionError);

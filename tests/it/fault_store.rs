@@ -1,0 +1,141 @@
+//! A store whose calls fail, hang or dawdle as a test asks: no IO without a way to fail it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use promptkeep::{
+    cache::entry::{Entry, Selector},
+    key::CacheKey,
+    store::{Durability, Op, Store, StoreError},
+};
+use tokio::sync::Semaphore;
+
+/// What happens to a call.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// It fails, and changes nothing.
+    Fail,
+    /// It is done, but reports a failure: the reply was lost.
+    FailAfter,
+    /// It is done this much later, by tokio's clock.
+    Delay(Duration),
+    /// It waits until [`FaultStore::release`].
+    Hang,
+}
+
+/// Which calls of an operation a fault meets; the first is number 1.
+#[derive(Clone, Copy, Debug)]
+pub enum Calls {
+    Nth(u64),
+    From(u64),
+}
+
+/// Passes every call on to another store, but for the planned faults.
+pub struct FaultStore {
+    inner: Arc<dyn Store>,
+    state: Mutex<State>,
+    /// Permits for hanging calls.
+    gate: Semaphore,
+}
+
+#[derive(Default)]
+struct State {
+    calls: HashMap<Op, u64>,
+    plan: Vec<(Op, Calls, Fault)>,
+}
+
+impl FaultStore {
+    /// A store without faults, until they are planned.
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, state: Mutex::default(), gate: Semaphore::new(0) }
+    }
+
+    /// Plans a fault. When several meet a call, the one planned last wins.
+    pub fn plan(&self, op: Op, calls: Calls, fault: Fault) {
+        self.state.lock().unwrap().plan.push((op, calls, fault));
+    }
+
+    /// Forgets every plan; what hangs already goes on hanging.
+    pub fn heal(&self) {
+        self.state.lock().unwrap().plan.clear();
+    }
+
+    /// Lets `calls` hanging calls go on.
+    pub fn release(&self, calls: usize) {
+        self.gate.add_permits(calls);
+    }
+
+    /// How often `op` was called.
+    pub fn calls(&self, op: Op) -> u64 {
+        self.state.lock().unwrap().calls.get(&op).copied().unwrap_or_default()
+    }
+
+    fn next(&self, op: Op) -> Option<Fault> {
+        let mut state = self.state.lock().unwrap();
+        let calls = state.calls.entry(op).or_default();
+        *calls += 1;
+        let number = *calls;
+        let is_met = |calls: &Calls| match calls {
+            Calls::Nth(n) => *n == number,
+            Calls::From(n) => *n <= number,
+        };
+        let met = state.plan.iter().rev().find(|(planned, calls, _)| *planned == op && is_met(calls));
+        met.map(|(_, _, fault)| fault.clone())
+    }
+
+    /// Does `call`, unless a fault is due.
+    async fn meet<T>(
+        &self,
+        op: Op,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let injected = || StoreError { op, cause: "injected".to_owned() };
+        match self.next(op) {
+            None => {}
+            Some(Fault::Fail) => return Err(injected()),
+            Some(Fault::FailAfter) => return call.await.and(Err(injected())),
+            Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
+            Some(Fault::Hang) => self.gate.acquire().await.unwrap().forget(),
+        }
+        call.await
+    }
+}
+
+#[async_trait]
+impl Store for FaultStore {
+    async fn get(&self, key: CacheKey) -> Result<Option<Arc<Entry>>, StoreError> {
+        self.meet(Op::Get, self.inner.get(key)).await
+    }
+
+    async fn put(&self, entry: Arc<Entry>, durability: Durability) -> Result<(), StoreError> {
+        self.meet(Op::Put, self.inner.put(entry, durability)).await
+    }
+
+    async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {
+        self.meet(Op::Remove, self.inner.remove(selector, dry_run)).await
+    }
+
+    async fn scan(&self, after: Option<CacheKey>, limit: usize) -> Result<Vec<Arc<Entry>>, StoreError> {
+        self.meet(Op::Scan, self.inner.scan(after, limit)).await
+    }
+
+    async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError> {
+        self.meet(Op::Expire, self.inner.expire(max_entries, limit)).await
+    }
+
+    fn entries(&self) -> u64 {
+        self.inner.entries()
+    }
+
+    fn unreadable(&self) -> u64 {
+        self.inner.unreadable()
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.meet(Op::Flush, self.inner.flush()).await
+    }
+}

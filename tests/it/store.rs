@@ -1,0 +1,67 @@
+//! Stores: one suite for all of them, then what only the one on disk must do.
+
+mod crash;
+mod faults;
+mod on_disk;
+mod recorder;
+mod suite;
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use promptkeep::{
+    cache::entry::Entry,
+    config::{StoreConfig, StoreKind},
+    embed::Embedding,
+    key::{CacheKey, Scope},
+    prompt::{Completion, FinishReason, Usage},
+    store::{self, Durability, Store},
+    tenant::Owner,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Number `n` of a series of unlike entries, with a life of one hour. Keys ascend with `n`.
+fn entry(n: u64) -> Entry {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&n.to_be_bytes());
+    let created = SystemTime::now();
+    Entry {
+        key: CacheKey::from_bytes(key),
+        scope: Scope::from_bytes([n as u8; 32]),
+        owner: Owner::Tenant("acme".to_owned()),
+        namespace: "support".to_owned(),
+        requested_model: "auto".to_owned(),
+        text: Some(format!("question {n}")),
+        embedding: Embedding::normalized((0..384).map(|i| ((i + n) as f32).sin()).collect()),
+        embedder: "test".to_owned(),
+        completion: Completion {
+            content: format!("answer {n} ").repeat(1 + n as usize % 40),
+            tool_calls: None,
+            finish_reason: FinishReason::Stop,
+            model: "gpt-4o".to_owned(),
+            tier: "hot".to_owned(),
+            usage: Usage::default(),
+        },
+        tags: Vec::new(),
+        created,
+        expires: created + HOUR,
+    }
+}
+
+fn in_folder(path: &Path) -> StoreConfig {
+    StoreConfig { kind: StoreKind::Embedded, path: path.to_owned(), ..StoreConfig::default() }
+}
+
+fn open(path: &Path) -> Arc<dyn Store> {
+    store::open(&in_folder(path)).unwrap()
+}
+
+async fn put(store: &dyn Store, entry: Entry) -> Arc<Entry> {
+    let entry = Arc::new(entry);
+    store.put(entry.clone(), Durability::Durable).await.unwrap();
+    entry
+}

@@ -1,0 +1,198 @@
+//! Folders and files that the embedded store must refuse by name, and entries it must survive.
+
+use std::fs;
+
+use promptkeep::store::OpenError;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use tempfile::TempDir;
+
+use super::*;
+
+const ENTRIES: TableDefinition<&[u8; 32], (u64, &[u8])> = TableDefinition::new("entries");
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// A folder with a store of ten entries.
+async fn filled() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for n in 0..10 {
+        put(&*store, entry(n)).await;
+    }
+    folder
+}
+
+fn refusal(path: &Path) -> OpenError {
+    let Err(error) = store::open(&in_folder(path)) else { panic!("opened") };
+    let named = error.to_string();
+    assert!(named.contains("store.path") && named.contains(path.to_str().unwrap()), "{named}");
+    error
+}
+
+/// Changes the file behind the store's back.
+fn tamper(folder: &TempDir, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = Database::open(folder.path().join("promptkeep.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    change(&write);
+    write.commit().unwrap();
+}
+
+#[tokio::test]
+async fn keeps_entries_over_a_restart() {
+    let folder = filled().await;
+    let store = open(folder.path());
+    assert_eq!(store.entries(), 10);
+    let found = store.get(entry(3).key).await.unwrap().unwrap();
+    assert_eq!(found.completion, entry(3).completion);
+    assert_eq!(found.embedding, entry(3).embedding);
+}
+
+#[test]
+fn creates_missing_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a").join("b");
+    open(&path);
+    assert!(path.join("promptkeep.redb").is_file());
+}
+
+#[test]
+fn refuses_a_folder_it_cannot_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("occupied");
+    fs::write(&file, "not a folder").unwrap();
+    assert!(matches!(refusal(&file), OpenError::Unwritable { .. }));
+    assert!(matches!(refusal(&file.join("below")), OpenError::Unwritable { .. }));
+    fs::create_dir_all(folder.path().join("data").join("promptkeep.redb")).unwrap();
+    assert!(matches!(refusal(&folder.path().join("data")), OpenError::Unwritable { .. }));
+}
+
+/// Permissions do not bind root, and some who run tests are.
+#[cfg(unix)]
+#[test]
+fn refuses_a_read_only_folder() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(folder.path().join("probe"), "").is_err() {
+        assert!(matches!(refusal(folder.path()), OpenError::Unwritable { .. }));
+    }
+}
+
+#[test]
+fn refuses_a_folder_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = open(folder.path());
+    assert!(matches!(refusal(folder.path()), OpenError::InUse { .. }));
+}
+
+#[tokio::test]
+async fn refuses_a_newer_layout_and_leaves_it_alone() {
+    let folder = filled().await;
+    tamper(&folder, |write| {
+        write.open_table(META).unwrap().insert("layout", 2).unwrap();
+    });
+    let error = refusal(folder.path());
+    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
+    tamper(&folder, |write| {
+        write.open_table(META).unwrap().insert("layout", 1).unwrap();
+    });
+    assert_eq!(open(folder.path()).entries(), 10);
+}
+
+#[test]
+fn refuses_a_database_of_something_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::create(folder.path().join("promptkeep.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(TableDefinition::<u64, u64>::new("theirs")).unwrap().insert(1, 1).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    assert!(matches!(refusal(folder.path()), OpenError::Corrupt { .. }));
+}
+
+#[tokio::test]
+async fn refuses_a_file_of_junk() {
+    for junk in [b"junk".to_vec(), vec![0; 100_000], b"redb".repeat(5000)] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("promptkeep.redb"), junk).unwrap();
+        assert!(matches!(refusal(folder.path()), OpenError::Corrupt { .. }));
+    }
+}
+
+/// Wherever a file is cut, it is refused or everything that is given back is right.
+#[tokio::test]
+async fn survives_any_cut() {
+    let folder = filled().await;
+    let file = folder.path().join("promptkeep.redb");
+    let whole = fs::read(&file).unwrap();
+    for part in 1..16 {
+        fs::write(&file, &whole[..whole.len() * part / 16]).unwrap();
+        check_damaged(folder.path()).await;
+    }
+}
+
+/// Wherever a page is overwritten, the file is refused, or the entries on it are skipped.
+#[tokio::test]
+async fn survives_any_damaged_page() {
+    const PAGE: usize = 4096;
+    let folder = filled().await;
+    let file = folder.path().join("promptkeep.redb");
+    let whole = fs::read(&file).unwrap();
+    let used = (0..whole.len() / PAGE).filter(|page| whole[page * PAGE..][..PAGE].iter().any(|b| *b != 0));
+    for page in used {
+        let mut damaged = whole.clone();
+        damaged[page * PAGE..][..PAGE].iter_mut().step_by(7).for_each(|byte| *byte ^= 0x55);
+        fs::write(&file, damaged).unwrap();
+        check_damaged(folder.path()).await;
+    }
+}
+
+/// Whatever opens at all gives back nothing but what was put.
+async fn check_damaged(path: &Path) {
+    let store = match store::open(&in_folder(path)) {
+        Ok(store) => store,
+        Err(error) => return assert!(error.to_string().contains(path.to_str().unwrap()), "{error}"),
+    };
+    for n in 0..10 {
+        if let Ok(Some(found)) = store.get(entry(n).key).await {
+            assert_eq!(found.completion, entry(n).completion);
+        }
+    }
+    let _ = store.scan(None, 100).await;
+    let _ = store.put(Arc::new(entry(11)), Durability::Durable).await;
+}
+
+#[tokio::test]
+async fn skips_and_counts_entries_it_cannot_read() {
+    let folder = filled().await;
+    tamper(&folder, |write| {
+        let mut entries = write.open_table(ENTRIES).unwrap();
+        for (n, change) in [(2, 0), (3, 500), (9, 40)] {
+            let key = entry(n).key;
+            let (expires, mut bytes) = {
+                let value = entries.get(key.as_bytes()).unwrap().unwrap();
+                (value.value().0, value.value().1.to_vec())
+            };
+            bytes[change] = bytes[change].wrapping_add(1);
+            entries.insert(key.as_bytes(), (expires, bytes.as_slice())).unwrap();
+        }
+    });
+    let store = open(folder.path());
+    assert_eq!(store.get(entry(2).key).await.unwrap(), None, "a newer codec");
+    assert_eq!(store.get(entry(3).key).await.unwrap(), None, "a changed byte");
+    assert_eq!(store.unreadable(), 2);
+    let page = store.scan(Some(entry(1).key), 1).await.unwrap();
+    assert_eq!(page[0].key, entry(4).key, "the page holds what can be read");
+    assert!(store.scan(Some(entry(8).key), 1).await.unwrap().is_empty());
+    put(&*store, entry(2)).await;
+    assert!(store.get(entry(2).key).await.unwrap().is_some(), "replaced");
+    assert_eq!(store.entries(), 10);
+    assert_eq!(store.expire(0, 100).await.unwrap().len(), 10, "the unreadable expire too");
+}
+
+#[tokio::test]
+async fn the_file_holds_a_layout_number() {
+    let folder = filled().await;
+    let database = Database::open(folder.path().join("promptkeep.redb")).unwrap();
+    let layout = database.begin_read().unwrap().open_table(META).unwrap().get("layout").unwrap();
+    assert_eq!(layout.map(|layout| layout.value()), Some(1));
+}

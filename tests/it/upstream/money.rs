@@ -1,0 +1,153 @@
+//! Tokens and money: every call counted once, to the cent, whatever became of it.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use promptkeep::{
+    error::Error,
+    prompt::Usage,
+    upstream::{Ask, AttemptResult, Tier},
+};
+
+use super::{Fixture, Told, complete, open, patience, prompt, read};
+use crate::common::fake_upstream::{FakeUpstream, Reply};
+
+#[tokio::test]
+async fn thousands_of_calls_add_up() {
+    let (cold, warm) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    let mut fixture = Fixture::new(&[(Tier::Cold, &cold), (Tier::Warm, &warm)]);
+    fixture.models[0].input_usd_per_mtok = 0.27;
+    fixture.models[0].output_usd_per_mtok = 1.10;
+    fixture.models[1].input_usd_per_mtok = 2.50;
+    fixture.models[1].output_usd_per_mtok = 10.00;
+    fixture.upstream.breaker_failures = u32::MAX;
+    let upstreams = fixture.build();
+    let (told, prompt) = (Told::default(), prompt("Hi"));
+    let mut random = fastrand::Rng::with_seed(3);
+    let (mut tokens_in, mut tokens_out, mut micro_usd, mut answered_usd) = (0, 0, 0.0, 0.0);
+    for _ in 0..3000 {
+        let (input, output) = (random.u64(1..5000), random.u64(1..2000));
+        let reply = Reply::events([]).finish("stop").usage(input, output).done();
+        if random.f64() < 0.2 {
+            cold.script([Reply::status(500)]);
+            warm.script([reply]);
+            micro_usd += input as f64 * 2.50 + output as f64 * 10.00;
+        } else {
+            cold.script([reply]);
+            micro_usd += input as f64 * 0.27 + output as f64 * 1.10;
+        }
+        tokens_in += input;
+        tokens_out += output;
+        let answer = upstreams.open(Ask::new(&prompt, patience()).on_attempt(told.listener())).await.unwrap();
+        answered_usd += read(answer).await.unwrap().0.usage.cost_usd;
+    }
+    let told = told.attempts();
+    let total = |field: fn(&Usage) -> u64| told.iter().map(|attempt| field(&attempt.usage)).sum::<u64>();
+    assert_eq!((total(|u| u.prompt_tokens), total(|u| u.completion_tokens)), (tokens_in, tokens_out));
+    let told_usd: f64 = told.iter().map(|attempt| attempt.usage.cost_usd).sum();
+    for (name, usd) in [("told", told_usd), ("answered", answered_usd)] {
+        assert!((usd - micro_usd / 1e6).abs() < 1e-6, "{name}: {usd} is not {}", micro_usd / 1e6);
+    }
+}
+
+#[tokio::test]
+async fn usage_that_cannot_be_true_is_not_believed() {
+    let fake = FakeUpstream::start().await;
+    let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
+    let lies = [(u64::MAX, 3), (10, u64::MAX), (10, 0), (0, 3), (7000, 2000)];
+    for (input, output) in lies {
+        fake.script([Reply::text("three whole words")
+            .without("\"usage\"")
+            .without("[DONE]")
+            .usage(input, output)
+            .done()]);
+        let (completion, _) = complete(&upstreams, &prompt("Hi")).await.unwrap();
+        assert!(completion.usage.estimated, "{input} {output}");
+        assert!(completion.usage.cost_usd < 0.001, "{input} {output}");
+    }
+    fake.script([Reply::text("x").replace("\"prompt_tokens\":10", "\"prompt_tokens\":\"ten\"")]);
+    assert!(complete(&upstreams, &prompt("Hi")).await.unwrap().0.usage.estimated);
+}
+
+#[tokio::test]
+async fn what_was_bought_before_the_answer_broke_off_is_counted() {
+    let fake = FakeUpstream::start().await;
+    fake.script([Reply::text("one two three four").close_after(4)]);
+    let told = Told::default();
+    let prompt = prompt("Hi");
+    let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
+    let answer = upstreams.open(Ask::new(&prompt, patience()).on_attempt(told.listener())).await.unwrap();
+    let error = read(answer).await.unwrap_err();
+    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+    assert_eq!(told.attempts(), attempts);
+    let usage = attempts[0].usage;
+    assert!(usage.estimated && usage.completion_tokens >= 3 && usage.prompt_tokens > 0, "{usage:?}");
+}
+
+#[tokio::test]
+async fn what_did_no_work_costs_nothing() {
+    let fake = FakeUpstream::start().await;
+    let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
+    for reply in [Reply::status(500), Reply::status(429), Reply::reset(), Reply::close()] {
+        fake.script([reply]);
+        let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
+        let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+        assert_eq!(attempts[0].usage, Usage::default(), "{:?}", attempts[0].result);
+    }
+}
+
+#[tokio::test]
+async fn a_price_is_asked_for_by_model() {
+    let fake = FakeUpstream::start().await;
+    let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
+    let usage = Usage { prompt_tokens: 1_000_000, completion_tokens: 500_000, ..Usage::default() };
+    assert_eq!(upstreams.price("model-cold", usage).map(|usage| usage.cost_usd), Some(2.0));
+    assert_eq!(upstreams.price("nobody", usage), None);
+}
+
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn every_call_is_an_event_without_what_was_said() {
+    let (cold, warm) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    cold.script([Reply::status(503)]);
+    warm.script([Reply::text("secret-answer"), Reply::status(400)]);
+    let written = Written::default();
+    let writer = written.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let upstreams = Fixture::new(&[(Tier::Cold, &cold), (Tier::Warm, &warm)]).build();
+    complete(&upstreams, &prompt("secret-question")).await.unwrap();
+    cold.script([Reply::status(400)]);
+    open(&upstreams, &prompt("secret-question")).await.unwrap_err();
+    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    assert!(!text.contains("secret"), "{text}");
+    let events: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named =
+        |name: &str| events.iter().map(|e| &e["fields"]).find(|f| f["message"] == name).cloned().unwrap();
+    let fallback = named("inference_fallback");
+    assert_eq!((&fallback["model"], &fallback["result"]), (&"model-cold".into(), &"http_503".into()));
+    let ok = named("inference_ok");
+    assert_eq!((&ok["tier"], &ok["attempt"], &ok["prompt_tokens"]), (&"warm".into(), &2.into(), &10.into()));
+    assert!(ok["elapsed_ms"].is_f64() && ok["first_token_ms"].is_f64());
+    assert_eq!(named("inference_failed")["result"], AttemptResult::Http(400).as_str());
+}

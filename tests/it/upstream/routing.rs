@@ -1,0 +1,168 @@
+//! Where prompts go: by name, by tier, by namespace, by difficulty.
+
+use std::time::Duration;
+
+use promptkeep::{
+    config::NamespaceRouting,
+    error::Error,
+    prompt::Prompt,
+    upstream::{AttemptReason, AttemptResult, Difficulty, RouteReason, Tier},
+};
+
+use super::{Fixture, SOON, complete, open, prompt, results};
+use crate::common::fake_upstream::{FakeUpstream, Reply};
+
+struct Tiers {
+    cold: FakeUpstream,
+    warm: FakeUpstream,
+    hot: FakeUpstream,
+    fixture: Fixture,
+}
+
+async fn tiers() -> Tiers {
+    let (cold, warm, hot) =
+        (FakeUpstream::start().await, FakeUpstream::start().await, FakeUpstream::start().await);
+    let fixture = Fixture::new(&[(Tier::Cold, &cold), (Tier::Warm, &warm), (Tier::Hot, &hot)]);
+    Tiers { cold, warm, hot, fixture }
+}
+
+fn asking(model: &str, text: &str) -> Prompt {
+    Prompt { model: model.to_owned(), ..prompt(text) }
+}
+
+#[tokio::test]
+async fn models_and_tiers_are_asked_by_name() {
+    let tiers = tiers().await;
+    let upstreams = tiers.fixture.build();
+    let cases = [
+        ("model-warm", "model-warm", RouteReason::Named),
+        ("hot", "model-hot", RouteReason::Tier),
+        // A tier that the catalog does not have falls back.
+        ("economy", "model-cold", RouteReason::Tier),
+    ];
+    for (asked, expected, reason) in cases {
+        let prompt = asking(asked, "Hi");
+        let (completion, attempts) = complete(&upstreams, &prompt).await.unwrap();
+        assert_eq!(completion.model, expected);
+        assert_eq!(attempts[0].reason, AttemptReason::Routed(reason));
+        let route = upstreams.route(&prompt, None).unwrap();
+        assert_eq!((route.model.as_str(), route.reason), (expected, reason));
+    }
+    assert_eq!(upstreams.route(&asking("gpt-9", "Hi"), None), None);
+}
+
+#[tokio::test]
+async fn a_named_model_falls_back_only_where_that_is_allowed() {
+    let mut tiers = tiers().await;
+    tiers.warm.always(Reply::status(500));
+    let (completion, _) = complete(&tiers.fixture.build(), &asking("model-warm", "Hi")).await.unwrap();
+    assert_eq!(completion.model, "model-hot");
+    tiers.fixture.routing.fallback_named = false;
+    let error = open(&tiers.fixture.build(), &asking("model-warm", "Hi")).await.unwrap_err();
+    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+    assert_eq!(attempts.len(), 1);
+    assert_eq!((tiers.hot.calls(), tiers.cold.calls()), (1, 0));
+}
+
+#[tokio::test]
+async fn difficulty_chooses_the_tier_and_is_told() {
+    let tiers = tiers().await;
+    let upstreams = tiers.fixture.build();
+    let easy = "What is the capital of France?";
+    let hard = "Design a lock-free multi-producer queue in Rust, prove that it is linearizable, and analyse \
+        its memory ordering step by step. Then implement it with tests.";
+    for (text, model, difficulty) in
+        [(easy, "model-cold", Difficulty::Easy), (hard, "model-hot", Difficulty::Hard)]
+    {
+        let (completion, attempts) = complete(&upstreams, &prompt(text)).await.unwrap();
+        assert_eq!(completion.model, model, "{text}");
+        assert_eq!(attempts[0].reason, AttemptReason::Routed(RouteReason::Local(difficulty)));
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_has_its_own_way() {
+    let mut tiers = tiers().await;
+    tiers.fixture.routing.namespaces = vec![NamespaceRouting {
+        namespace: "legal".to_owned(),
+        auto: Some("hot".to_owned()),
+        fallback: Some(vec![Tier::Hot]),
+    }];
+    let upstreams = tiers.fixture.build();
+    let prompt = Prompt { namespace: "legal".to_owned(), ..prompt("Hi") };
+    let (completion, attempts) = complete(&upstreams, &prompt).await.unwrap();
+    assert_eq!(completion.model, "model-hot");
+    assert_eq!(attempts[0].reason, AttemptReason::Routed(RouteReason::Namespace));
+    tiers.hot.script([Reply::status(500)]);
+    assert!(matches!(open(&upstreams, &prompt).await, Err(Error::Unavailable { .. })), "its own fallback");
+}
+
+/// The cold tier judges.
+async fn judged() -> Tiers {
+    let mut tiers = tiers().await;
+    tiers.fixture.routing.classifier = "model-cold".to_owned();
+    tiers
+}
+
+#[tokio::test]
+async fn a_model_judges_and_its_verdict_is_remembered() {
+    let tiers = judged().await;
+    let upstreams = tiers.fixture.build();
+    tiers.cold.script([Reply::text("hard")]);
+    let question = prompt("Hi");
+    assert_eq!(upstreams.route(&question, None).unwrap().reason, RouteReason::Local(Difficulty::Easy));
+    let (completion, attempts) = complete(&upstreams, &question).await.unwrap();
+    assert_eq!(completion.model, "model-hot");
+    assert_eq!(attempts[0].reason, AttemptReason::Classify);
+    assert!(attempts[0].usage.cost_usd > 0.0, "the judgement is paid for");
+    assert_eq!(attempts[1].reason, AttemptReason::Routed(RouteReason::Classifier(Difficulty::Hard)));
+    assert_eq!(complete(&upstreams, &question).await.unwrap().0.model, "model-hot");
+    assert_eq!(tiers.cold.calls(), 1, "asked once");
+    assert_eq!(upstreams.route(&question, None).unwrap().reason, RouteReason::Classifier(Difficulty::Hard));
+    let asked = &tiers.cold.requests()[0].body;
+    assert_eq!((&asked["max_tokens"], &asked["temperature"]), (&5.into(), &0.0.into()));
+}
+
+#[tokio::test]
+async fn a_verdict_does_not_hold_for_ever() {
+    let mut tiers = judged().await;
+    tiers.fixture.routing.classifier_ttl = Duration::ZERO;
+    let upstreams = tiers.fixture.build();
+    tiers.cold.script([Reply::text("hard"), Reply::text("moderate")]);
+    assert_eq!(complete(&upstreams, &prompt("Hi")).await.unwrap().0.model, "model-hot");
+    assert_eq!(complete(&upstreams, &prompt("Hi")).await.unwrap().0.model, "model-warm");
+}
+
+#[tokio::test]
+async fn without_a_verdict_the_local_judgement_stands() {
+    let mut tiers = judged().await;
+    tiers.fixture.routing.classifier_timeout = SOON;
+    let faults = [
+        ("chatter", Reply::text("That is a hard question!")),
+        ("error", Reply::status(500)),
+        ("refusal", Reply::status(401)),
+        ("stall", Reply::stall()),
+        ("stall in the middle", Reply::text("hard work").stall_after(2)),
+        ("junk", Reply::raw("text/html", "<html>")),
+    ];
+    for (name, fault) in faults {
+        let upstreams = tiers.fixture.build();
+        tiers.cold.script([fault]);
+        let (completion, attempts) = complete(&upstreams, &prompt("Hi")).await.unwrap();
+        assert_eq!(completion.model, "model-cold", "{name}");
+        let routed = attempts
+            .iter()
+            .find(|attempt| attempt.result == AttemptResult::Ok && attempt.reason != AttemptReason::Classify);
+        let reason = routed.map(|attempt| attempt.reason);
+        assert_eq!(reason, Some(AttemptReason::Routed(RouteReason::Local(Difficulty::Easy))), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_judge_is_not_asked_where_there_is_nothing_to_judge() {
+    let tiers = judged().await;
+    let upstreams = tiers.fixture.build();
+    let (_, attempts) = complete(&upstreams, &asking("hot", "Hi")).await.unwrap();
+    assert_eq!(results(&attempts), [AttemptResult::Ok]);
+    assert_eq!(tiers.cold.calls(), 0);
+}
