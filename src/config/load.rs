@@ -7,7 +7,7 @@ use super::{
     check,
     problem::{ConfigErrors, Place},
     section::{Findings, Section, without_numbers},
-    tree::{self, PREFIX, Table},
+    tree::{self, Node, PREFIX, Table},
     value::{
         address, choice, count, count_or_zero, duration, duration_or_zero, flag, hedge_after, key_hash, list,
         money, name, optional, path, rate, ratio, share, size, text, url, variable,
@@ -22,8 +22,9 @@ const PRECISIONS: &[(&str, Precision)] = &[("int8", Precision::Int8), ("f32", Pr
 const MODES: &[(&str, Mode)] = &[("exact", Mode::Exact), ("static", Mode::Static), ("shadow", Mode::Shadow)];
 const INDEXES: &[(&str, IndexKind)] =
     &[("auto", IndexKind::Auto), ("scan", IndexKind::Scan), ("hnsw", IndexKind::Hnsw)];
-pub(super) const TIERS: &[(&str, Tier)] =
-    &[("hot", Tier::Hot), ("warm", Tier::Warm), ("cold", Tier::Cold), ("economy", Tier::Economy)];
+
+/// Calls that a breaker looks back on: it cannot count more failures.
+const BREAKER_CALLS: u64 = 10;
 
 /// Whether the variables that hold API keys must be set here and now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +111,7 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
 macro_rules! keys {
     ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($how:ident $nested:ident: $fill:ident)?) => {
         // Only for the compiler, which knows whether a field is missing here.
-        let $of { $($key: _,)* $($nested: _)? } = &*$target;
+        let $of { $($key: _,)* $($inner: _),* } = &*$target;
         $($section.take(stringify!($key), &mut $target.$key, $read);)*
         $($section.$how(stringify!($nested), &mut $target.$nested, $fill);)?
     };
@@ -155,7 +156,7 @@ fn read_embedding(section: &mut Section<'_>, embedding: &mut EmbeddingConfig) {
 fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
     keys!(section, cache: CacheConfig {
         mode: choice(MODES),
-        min_similarity: share,
+        min_similarity: share_f32,
         ttl: duration,
         max_memory: size,
         max_entries: count,
@@ -166,7 +167,7 @@ fn read_index(section: &mut Section<'_>, index: &mut IndexConfig) {
     keys!(section, index: IndexConfig {
         kind: choice(INDEXES),
         scan_max: count_or_zero,
-        rebuild_at: share,
+        rebuild_at: share_f32,
     });
 }
 
@@ -255,6 +256,14 @@ fn read_model(section: &mut Section<'_>, model: &mut ModelConfig) {
         output_usd_per_mtok: money,
         context_window: count,
     });
+}
+
+fn hedge_after(node: &Node) -> Read<HedgeAfter> {
+    match text(node).as_deref() {
+        Ok("p95") => Ok(HedgeAfter::Learned),
+        Ok("off") => Ok(HedgeAfter::Never),
+        _ => duration(node).map(HedgeAfter::Fixed).map_err(|message| format!("{message}, or p95 or off")),
+    }
 }
 
 /// `PROMPTKEEP_SERVER_REGION` would be ignored in silence: where two underscores would make it a key, say so.

@@ -68,6 +68,14 @@ fn values_have_units() {
 }
 
 #[test]
+fn hedging_is_learned_fixed_or_off() {
+    let hedge = |text: &str| good(&format!("upstream.hedge_after = \"{text}\"")).upstream.hedge_after;
+    assert_eq!(hedge("p95"), HedgeAfter::Learned);
+    assert_eq!(hedge("off"), HedgeAfter::Never);
+    assert_eq!(hedge("800ms"), HedgeAfter::Fixed(Duration::from_millis(800)));
+}
+
+#[test]
 fn catalog_lines_become_models() {
     let config = good(&format!(
         r#"
@@ -81,6 +89,7 @@ fn catalog_lines_become_models() {
         served_as: None,
         id: "m".into(),
         provider: "p".into(),
+        served_as: None,
         tier: Tier::Economy,
         input_usd_per_mtok: 1.0,
         output_usd_per_mtok: 0.5,

@@ -50,22 +50,27 @@ pub(super) fn address(node: &Node) -> Read<SocketAddr> {
 
 /// At least one.
 pub(super) fn count<T: TryFrom<u64>>(node: &Node) -> Read<T> {
-    whole(node, 1)
+    whole(node, 1, COUNT_MAX)
 }
 
 pub(super) fn count_or_zero<T: TryFrom<u64>>(node: &Node) -> Read<T> {
-    whole(node, 0)
+    whole(node, 0, COUNT_MAX)
 }
 
-fn whole<T: TryFrom<u64>>(node: &Node, least: u64) -> Read<T> {
+/// At least one, at most `most`.
+pub(super) fn count_to<T: TryFrom<u64>>(most: u64) -> impl Fn(&Node) -> Read<T> {
+    move |node| whole(node, 1, most)
+}
+
+fn whole<T: TryFrom<u64>>(node: &Node, least: u64, most: u64) -> Read<T> {
     let number = match &node.value {
         Value::Integer(n) => u64::try_from(*n).ok(),
         Value::Raw(text) => text.parse().ok(),
         _ => None,
     };
-    let in_range = number.filter(|n| (least..=COUNT_MAX).contains(n));
+    let in_range = number.filter(|n| (least..=most).contains(n));
     let read = in_range.and_then(|n| T::try_from(n).ok());
-    read.ok_or_else(|| format!("must be a whole number from {least} to {COUNT_MAX}"))
+    read.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
 }
 
 fn number(node: &Node) -> Option<f64> {
@@ -228,6 +233,12 @@ pub(super) fn choice<T: Copy>(names: &'static [(&'static str, T)]) -> impl Fn(&N
         let found = names.iter().find(|(name, _)| *name == text);
         found.map(|(_, value)| *value).ok_or_else(|| format!("`{text}` is not one of {}", known()))
     }
+}
+
+pub(super) fn tier(node: &Node) -> Read<Tier> {
+    let known = || Tier::ALL.map(Tier::as_str).join(", ");
+    let text = text(node).map_err(|_| format!("must be one of {}", known()))?;
+    Tier::parse(&text).ok_or_else(|| format!("`{text}` is not one of {}", known()))
 }
 
 /// A value that may be left out; an empty variable leaves it out too.

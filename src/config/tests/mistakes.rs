@@ -92,6 +92,44 @@ models = [
 }
 
 #[test]
+fn routing_must_lead_somewhere() {
+    let text = r#"
+[routing]
+classifier = "gpt-5"
+hard = "extreme"
+[[routing.namespaces]]
+namespace = "a"
+auto = "gpt-5"
+fallback = ["hot", "hot"]
+[[routing.namespaces]]
+namespace = "a"
+auto = "hot"
+fallback = []
+[[routing.namespaces]]
+auto = "hot"
+[upstream]
+breaker_failures = 11
+hedge_after = "soon"
+retry_budget = 1.5
+"#;
+    assert_eq!(
+        problems(text),
+        [
+            "c.toml:3: routing.classifier: `gpt-5` is no model id and not local",
+            "c.toml:4: routing.hard: `extreme` is not one of hot, warm, cold, economy",
+            "c.toml:7: routing.namespaces[0].auto: `gpt-5` is no model id or tier",
+            "c.toml:8: routing.namespaces[0].fallback: names a tier twice",
+            "c.toml:10: routing.namespaces[1].namespace: `a` is routed twice",
+            "c.toml:12: routing.namespaces[1].fallback: must name at least one tier",
+            "c.toml:13: routing.namespaces[2].namespace: is missing",
+            "c.toml:16: upstream.breaker_failures: must be a whole number from 1 to 10",
+            "c.toml:17: upstream.hedge_after: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\", or p95 or off",
+            "c.toml:18: upstream.retry_budget: must be a number from 0 to 1",
+        ]
+    );
+}
+
+#[test]
 fn tenants_must_be_told_apart() {
     let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let text = format!(
