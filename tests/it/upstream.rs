@@ -81,6 +81,7 @@ impl Fixture {
             routing: &self.routing,
             upstream: &self.upstream,
             region: "local",
+            embedder: "",
         }
     }
 

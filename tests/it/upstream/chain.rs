@@ -219,7 +219,8 @@ async fn a_window_too_small_rules_a_model_out_before_the_call() {
     let mut fixture = Fixture::new(&[(Tier::Cold, &small), (Tier::Warm, &large)]);
     fixture.models[0].context_window = 100;
     let upstreams = fixture.build();
-    let long = prompt(&"word ".repeat(200));
+    let mut long = prompt(&"word ".repeat(200));
+    long.model = "cold".to_owned();
     let (completion, attempts) = complete(&upstreams, &long).await.unwrap();
     assert_eq!((completion.model.as_str(), results(&attempts)), ("model-warm", vec![OverWindow, Good]));
     let mut wordy = prompt("Hi");
