@@ -63,6 +63,8 @@ pub struct UpstreamSettings<'a> {
     pub upstream: &'a UpstreamConfig,
     /// Name of this deployment's region.
     pub region: &'a str,
+    /// [`Embedder::name`](crate::embed::Embedder::name) of the embeddings in [`Ask`]; empty: none come.
+    pub embedder: &'a str,
 }
 
 /// One request to the models.
@@ -237,7 +239,7 @@ fn plan_for_verdict(
     let (difficulty, reason) = match verdict {
         Some(difficulty) => (difficulty, RouteReason::Classifier(difficulty)),
         None => {
-            let difficulty = route::judge(prompt, embedding);
+            let difficulty = route::judge(catalog, prompt, embedding);
             (difficulty, RouteReason::Local(difficulty))
         }
     };

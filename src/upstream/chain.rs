@@ -124,7 +124,10 @@ impl<'a> Chain<'a> {
         if retry >= limits.retries || same_elsewhere || another_is_sooner {
             return Ok(None);
         }
-        let wait = after.max(backoff(limits.retry_backoff, retry).min(limits.retry_backoff_max));
+        // Callers who were told the same do not come back together either.
+        let wait = after
+            .mul_f64(1.0 + 0.1 * fastrand::f64())
+            .max(backoff(limits.retry_backoff, retry).min(limits.retry_backoff_max));
         let in_time = Instant::now() + wait < self.context.limits.deadline;
         Ok((in_time && self.context.catalog.retries.spend()).then_some(wait))
     }
@@ -214,7 +217,7 @@ impl Context<'_> {
         let body = openai::encode(self.prompt, model.name_at_provider());
         let reply = call::send(&self.catalog.client, model, body, self.limits).await?;
         meter.accepted = true;
-        Begun::read(reply, until, self.limits.answer_max).await
+        Begun::read(reply, until, self.limits).await
     }
 
     fn fits(&self, model: &Model) -> bool {
