@@ -80,7 +80,7 @@ pub enum StoreKind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingConfig {
     pub kind: EmbeddingKind,
-    /// Folder with `model.safetensors` and `tokenizer.json`; `None`: the user's cache folder, filled
+    /// Folder with `model.safetensors` and `vocab.txt`; `None`: the user's cache folder, filled
     /// at the first start.
     pub model_dir: Option<PathBuf>,
     pub precision: Precision,

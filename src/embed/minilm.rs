@@ -60,11 +60,21 @@ impl MiniLm {
     /// # Errors
     /// When the weights are not this model's.
     pub fn new(weights: &[u8], vocabulary: &str, precision: Precision) -> Result<Self, WeightsError> {
-        let weights = Weights::parse(weights, precision)?;
+        Self::packed_for(&Products::new(), weights, vocabulary, precision)
+    }
+
+    fn packed_for(
+        products: &Products,
+        weights: &[u8],
+        vocabulary: &str,
+        precision: Precision,
+    ) -> Result<Self, WeightsError> {
+        let weights = Weights::parse(weights, precision, products)?;
         Ok(Self { tokenizer: Tokenizer::new(vocabulary), weights, precision })
     }
 
-    /// Name of the vectors.
+    /// Name of the vectors. Machines with and without VNNI share one: their vectors differ by less than
+    /// the quantisation moves both, and replicas of a mixed fleet should share their entries.
     pub fn name(&self) -> &'static str {
         match self.precision {
             Precision::F32 => "all-MiniLM-L6-v2/f32",

