@@ -207,7 +207,8 @@ pub struct UpstreamConfig {
     pub idle_timeout: Duration,
     /// Most retries of one model in one request.
     pub retries: u32,
-    /// Mean wait before the first retry; each further one waits twice as long.
+    /// Longest wait before the first retry, at least half of which is waited; doubles with each further
+    /// one.
     pub retry_backoff: Duration,
     /// Longest wait between retries, also of a `Retry-After` while another model is left.
     pub retry_backoff_max: Duration,

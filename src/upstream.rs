@@ -264,7 +264,8 @@ impl<'a> Ask<'a> {
         self
     }
 
-    /// `told` hears of every call of a model exactly once, when it ends, also when its answer is dropped.
+    /// `told` hears of every call of a model exactly once, when it ends, also when its answer is dropped;
+    /// and of every model that was passed over. It runs where the call ends, so it must be short.
     pub fn on_attempt(mut self, told: impl Fn(&Attempt) + Send + Sync + 'static) -> Self {
         self.on_attempt = Some(Arc::new(told));
         self

@@ -28,6 +28,9 @@ pub(super) struct Catalog {
     pub hedges: Arc<Budget>,
 }
 
+/// Connections kept open to one host for the next calls; HTTP/2 needs one.
+const IDLE_CONNECTIONS_MAX: usize = 128;
+
 /// One model at one provider.
 #[derive(Debug)]
 pub(super) struct Model {
@@ -125,6 +128,7 @@ fn client(config: &UpstreamConfig, before: Option<&Catalog>) -> Result<Client, S
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .connect_timeout(config.connect_timeout)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
         // A redirected POST would lose its body, and its key could go elsewhere.
         .redirect(redirect::Policy::none())
         // Retries are the chain's, which counts them.

@@ -134,6 +134,17 @@ async fn done_without_a_finish_reason_is_an_end() {
 }
 
 #[tokio::test]
+async fn a_provider_that_never_hangs_up_does_not_hold_the_answer_back() {
+    let fake = FakeUpstream::start().await;
+    fake.script([Reply::text("all of it").stall_after(5), Reply::events([]).finish("stop").stall_after(1)]);
+    let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
+    let (completion, _) = complete(&upstreams, &prompt("Hi")).await.unwrap();
+    assert!(completion.is_complete() && completion.usage.estimated);
+    let (completion, _) = complete(&upstreams, &prompt("Hi")).await.unwrap();
+    assert_eq!((completion.content.as_str(), completion.finish_reason), ("", FinishReason::Stop));
+}
+
+#[tokio::test]
 async fn truncated_and_filtered_answers_come_as_they_are_and_are_not_complete() {
     let fake = FakeUpstream::start().await;
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
