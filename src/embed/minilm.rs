@@ -1,5 +1,10 @@
 //! all-MiniLM-L6-v2 in process: a forward pass of its own, in f32 or int8, one text at a time. Knows
 //! nothing of threads and queues.
+//!
+//! Where the time goes (int8, AVX-512): at 12 tokens three quarters are the four products per layer, the
+//! rest in equal small parts; at 128 tokens attention is a fifth. The products run at the speed of reading
+//! their weights, so what is left to gain lies in them. Padding the rows to whole tiles was measured and
+//! gave nothing.
 
 mod attention;
 mod linear;
