@@ -21,7 +21,7 @@ const SCOPE: Scope = Scope::from_bytes([1; 32]);
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
 /// Building a graph of 100k takes minutes, so the graph is measured up to here unless
 /// `PROMPTKEEP_BENCH_GRAPH_MAX` says otherwise.
-const GRAPH_MAX: usize = 20_000;
+const GRAPH_MAX: usize = 10_000;
 
 /// Vectors in clusters, and queries near some of them: the cosine to the one meant is about 0.95.
 struct Data {
@@ -125,7 +125,7 @@ fn insert(criterion: &mut Criterion) {
 
 /// What searches wait for while another thread inserts as fast as it can, or a graph grows.
 fn beside_inserts(_: &mut Criterion) {
-    let data = Data::new(20_000);
+    let data = Data::new(GRAPH_MAX);
     for kind in [IndexKind::Scan, IndexKind::Hnsw] {
         let index = data.fill(kind);
         print_latency(kind, "alone", &index, &data);

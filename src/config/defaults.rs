@@ -64,7 +64,7 @@ impl Default for CacheConfig {
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        Self { kind: IndexKind::Auto, scan_max: 100_000, rebuild_at: 0.2 }
+        Self { kind: IndexKind::Auto, scan_max: 250_000, rebuild_at: 0.2 }
     }
 }
 

@@ -224,6 +224,7 @@ async fn check(disk: &Disk, acknowledged: &[u64]) {
 
 /// The writer is held up by a disk that does not answer, so that the queue fills.
 #[tokio::test]
+#[expect(clippy::await_holding_lock, reason = "it is the disk's lock, and holds up the writer's thread")]
 async fn a_full_queue_drops_what_need_not_be_kept() {
     let disk = Disk::default();
     let store = open(&disk, 2).unwrap();
