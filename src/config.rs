@@ -67,6 +67,9 @@ pub struct StoreConfig {
     pub path: PathBuf,
     /// Writes queued before the store; more are dropped and counted.
     pub write_queue: usize,
+    /// How long a request waits for a read of the store, or for a write that need not be durable; then it
+    /// goes on as if the store had failed.
+    pub timeout: Duration,
 }
 
 /// Which [`Store`](crate::store::Store) is used.

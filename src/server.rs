@@ -149,6 +149,11 @@ impl Server {
         Ok(need_restart)
     }
 
+    /// Requests that are being answered.
+    pub fn requests_under_way(&self) -> usize {
+        self.pipeline.requests_under_way()
+    }
+
     /// Whether the index holds everything that the store does.
     pub fn is_ready(&self) -> bool {
         self.cache.loaded()

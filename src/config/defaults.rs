@@ -27,7 +27,12 @@ impl Default for ServerConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { kind: StoreKind::Embedded, path: "promptkeep-data".into(), write_queue: 10_000 }
+        Self {
+            kind: StoreKind::Embedded,
+            path: "promptkeep-data".into(),
+            write_queue: 10_000,
+            timeout: Duration::from_millis(250),
+        }
     }
 }
 
