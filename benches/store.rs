@@ -56,7 +56,7 @@ fn key(n: u64) -> CacheKey {
 
 fn config_of(folder: &TempDir) -> StoreConfig {
     let path = folder.path().to_owned();
-    StoreConfig { kind: StoreKind::Embedded, path, write_queue: 100_000 }
+    StoreConfig { kind: StoreKind::Embedded, path, write_queue: 100_000, ..StoreConfig::default() }
 }
 
 fn open(folder: &TempDir) -> Arc<dyn Store> {
