@@ -9,6 +9,7 @@ pub mod answer;
 pub mod boost;
 pub mod features;
 pub mod guard;
+pub mod keep;
 pub mod learner;
 mod lexicon;
 pub mod logistic;

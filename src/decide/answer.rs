@@ -10,6 +10,9 @@ use super::lexicon::hash;
 const OVERLAP_EVEN: f32 = 0.46;
 const OVERLAP_SCALE: f32 = 0.02;
 
+/// First character of the scripts that are written without spaces.
+const UNSPACED: char = '\u{2e80}';
+
 /// An answer, prepared for comparison.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -23,9 +26,17 @@ impl Answer {
     pub fn of(text: &str) -> Self {
         let mut words: HashMap<u64, u32> = HashMap::new();
         let mut count = 0;
-        for word in text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
+        let mut add = |word: &str| {
             *words.entry(hash(&word.to_lowercase())).or_default() += 1;
             count += 1;
+        };
+        for run in text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
+            // Scripts written without spaces: every character counts as a word.
+            if run.starts_with(|c| c >= UNSPACED) {
+                run.split_inclusive(|_| true).for_each(&mut add);
+            } else {
+                add(run);
+            }
         }
         Self { words, count }
     }
@@ -39,5 +50,31 @@ impl Answer {
     /// Probability that both mean the same.
     pub fn same(&self, other: &Self) -> f32 {
         1.0 / (1.0 + (-(self.overlap(other) - OVERLAP_EVEN) / OVERLAP_SCALE).exp())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(a: &str, b: &str) -> f32 {
+        Answer::of(a).same(&Answer::of(b))
+    }
+
+    #[test]
+    fn answers_that_differ_in_marks_and_case_are_the_same() {
+        assert!(same("Yes.", "yes") > 0.99);
+        assert!(
+            same("[17] Open the settings, then choose Account.", "Open the settings; then choose account")
+                > 0.95
+        );
+        assert!(same("巴黎是法国的首都。", "法国的首都是巴黎") > 0.95);
+    }
+
+    #[test]
+    fn other_answers_are_not() {
+        assert!(same("42", "43") < 0.05);
+        assert!(same("The capital of France is Paris.", "Reset the router and wait two minutes.") < 0.05);
+        assert!(same("", "Paris") < 0.05);
     }
 }

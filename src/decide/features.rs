@@ -6,7 +6,7 @@
 mod diff;
 
 use super::{
-    guard,
+    Guard, guard,
     lexicon::{self, Info},
     rarity::Rarity,
     text::{Analysis, CAPITAL, DIGITS, FIRST, Question, TAKEN, UPPER, Word},
@@ -17,13 +17,13 @@ use diff::Diff;
 pub const COUNT: usize = NAMES.len();
 
 /// Index of the feature that says that a pair differs on the surface only.
-pub const SURFACE: usize = 56;
+pub const SURFACE: usize = 63;
 
 /// The values, in the order of [`NAMES`].
 pub type Features = [f32; COUNT];
 
 /// What each feature is called in `Explain` and in the training report.
-pub const NAMES: [&str; 58] = [
+pub const NAMES: [&str; 66] = [
     "similarity",
     "distance_log",
     "next_gap",
@@ -39,6 +39,13 @@ pub const NAMES: [&str; 58] = [
     "harm_new",
     "harm_entry",
     "harm_worst",
+    "alike_new",
+    "alike_entry",
+    "alike_least",
+    "alien_new",
+    "alien_entry",
+    "alike_best",
+    "reworded",
     "bigrams",
     "subsequence",
     "inversions",
@@ -82,6 +89,7 @@ pub const NAMES: [&str; 58] = [
     "english",
     "surface",
     "actions",
+    "objections",
 ];
 
 /// Similarities of the other candidates.
@@ -119,6 +127,8 @@ pub fn of(
     meaning(&mut row, new, entry);
     asking(&mut row, new, entry);
     function_words(&mut row, new, entry, &diff);
+    let objects = |guard: &&Guard| guard::objects(**guard, new, entry);
+    row.push(guard::ALL.iter().filter(objects).count().min(3) as f32);
     debug_assert_eq!(row.next, COUNT, "every name has its value");
     row.values
 }
@@ -155,7 +165,42 @@ fn words(row: &mut Row, new: &Analysis, entry: &Analysis, diff: &Diff<'_>, rarit
     row.push(harm(&diff.only_new));
     row.push(harm(&diff.only_entry));
     row.push(all().map(|w| rarity.harm(w.stem)).fold(-1.0, f32::max));
-    let _ = (new, entry);
+    likeness(row, new, entry, diff, rarity);
+}
+
+/// Likeness at which a word counts as said in another word.
+const REWORDED: f32 = 0.5;
+/// Most words of each text whose meanings are compared.
+const ALIKE_MAX: usize = 12;
+
+/// Whether what one text lacks is said there in other words.
+fn likeness(row: &mut Row, new: &Analysis, entry: &Analysis, diff: &Diff<'_>, rarity: &Rarity) {
+    let x = alike(&diff.only_new, entry, rarity);
+    let y = alike(&diff.only_entry, new, rarity);
+    let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len().max(1) as f32;
+    row.push(if x.is_empty() { 1.0 } else { mean(&x) });
+    row.push(if y.is_empty() { 1.0 } else { mean(&y) });
+    row.push(x.iter().chain(&y).copied().fold(1.0, f32::min));
+    let alien = |values: &[f32]| values.iter().map(|v| 1.0 - v.max(0.0)).sum::<f32>();
+    row.push(alien(&x));
+    row.push(alien(&y));
+    // Of the words that both lack: rewording, or one thing in the place of another.
+    let pair = |a: &&Word| {
+        let others = diff.only_entry.iter().take(ALIKE_MAX);
+        others.filter_map(|b| rarity.likeness(a.stem, b.stem)).fold(0.0, f32::max)
+    };
+    let best: Vec<f32> = diff.only_new.iter().take(ALIKE_MAX).map(pair).collect();
+    row.push(best.iter().copied().fold(0.0, f32::max));
+    row.push(x.iter().chain(&y).filter(|v| **v > REWORDED).count() as f32);
+}
+
+/// For each of `words`, the likeness of the nearest content word of `text`; 0 for unknown words.
+fn alike(words: &[&Word], text: &Analysis, rarity: &Rarity) -> Vec<f32> {
+    let nearest = |word: &&Word| {
+        let others = text.content().take(ALIKE_MAX * 2);
+        others.filter_map(|b| rarity.likeness(word.stem, b.stem)).fold(0.0, f32::max)
+    };
+    words.iter().take(ALIKE_MAX).map(nearest).collect()
 }
 
 /// How far the order and the spelling agree.

@@ -52,6 +52,11 @@ pub fn objection(guard: Guard, a: &Analysis, b: &Analysis) -> Option<String> {
     }
 }
 
+/// Whether [`objection`] has one.
+pub fn objects(guard: Guard, a: &Analysis, b: &Analysis) -> bool {
+    objection(guard, a, b).is_some()
+}
+
 /// Equal numbers, however they are written. Where number words are not understood, digits on one side
 /// alone may be spelled out on the other.
 fn numbers(a: &Analysis, b: &Analysis) -> Option<String> {

@@ -2,6 +2,10 @@
 //! online from the answers that are bought anyway, and how probable it must be to stay inside the error
 //! budgets.
 //!
+//! The path of a request: [`features::of`](super::features::of) for each candidate, [`Learner::score`],
+//! [`Learner::decide`]; then, once an answer was bought anyway, [`Learner::observe`] with what
+//! [`answer`](super::answer) says of it and each candidate's; then, when [`Learner::is_due`], a snapshot's fit.
+//!
 //! Scoring and deciding are cheap and happen on the request path. Fitting is not: [`Learner::fit`] takes
 //! a snapshot and its result is installed later. Nothing here waits, knows time or holds a lock;
 //! everything random comes from a seed, so that a replay repeats itself.
@@ -9,6 +13,7 @@
 mod audit;
 mod budget;
 mod model;
+mod state;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -20,12 +25,16 @@ pub use audit::{Audits, WrongHits};
 pub use budget::{Budget, Threshold};
 pub use model::Model;
 
+/// Below this logit a label "different" is no news; of such labels one in so many is kept, and counts
+/// for all of them.
+const PLAIN_LOGIT: f32 = -3.0;
+const PLAIN_KEPT: u64 = 4;
 /// Labels kept; the oldest go.
-const EXAMPLES_MAX: usize = 6000;
+const EXAMPLES_MAX: usize = 8000;
 /// Requests whose best candidate is kept to set the threshold by.
 const RECENT_MAX: usize = 2000;
 /// Labelled requests before the model may decide.
-const TRUST_AFTER: u64 = 300;
+const TRUST_AFTER: u64 = 150;
 /// Requests with new labels between two fits.
 const FIT_EVERY: u64 = 100;
 /// Requests after which a label counts half.
@@ -47,6 +56,8 @@ pub struct Learner {
     requests: u64,
     labelled: u64,
     fitted_at: u64,
+    /// Labels that were no news.
+    plain: u64,
 }
 
 /// A candidate as the model sees it.
@@ -77,6 +88,8 @@ pub enum Verdict {
     },
     /// The best candidate is not good enough.
     Below { probability: f32 },
+    /// Checked hits were wrong far too often: exact hits only for now. Worth an alarm.
+    Blown,
     /// Nothing but surface variants is served yet.
     Learning,
     /// No candidate.
@@ -152,6 +165,7 @@ impl Learner {
             requests: 0,
             labelled: 0,
             fitted_at: 0,
+            plain: 0,
         }
     }
 
@@ -182,20 +196,21 @@ impl Learner {
         let Some(candidate) = best else { return Verdict::Nothing };
         let scored = &candidates[candidate];
         let probability = scored.probability;
+        if self.audits.is_blown(budget) {
+            self.audits.rest();
+            return Verdict::Blown;
+        }
         if !self.allows(scored, budget) {
             let learning = self.labelled < TRUST_AFTER;
             return if learning { Verdict::Learning } else { Verdict::Below { probability } };
         }
-        let audit = self.audits.draw(self.requests, probability);
+        let audit = self.audits.draw(self.requests);
         Verdict::Serve { candidate, probability, audit }
     }
 
     fn allows(&self, scored: &Scored, budget: &Budget) -> bool {
-        if self.audits.is_blown(budget) {
-            return false;
-        }
         if self.labelled < TRUST_AFTER {
-            return scored.surface && scored.probability >= 0.9;
+            return scored.surface && scored.logit > 0.0;
         }
         scored.probability >= self.threshold.at(budget)
     }
@@ -211,11 +226,29 @@ impl Learner {
             Origin::Judge => (JUDGE_WEIGHT, None),
             Origin::Feedback => (FEEDBACK_WEIGHT, None),
         };
+        let weight = if self.is_plain(scored, same) {
+            self.plain += 1;
+            if !self.plain.is_multiple_of(PLAIN_KEPT) {
+                return self.count(origin);
+            }
+            weight * PLAIN_KEPT as f32
+        } else {
+            weight
+        };
         if self.examples.len() == EXAMPLES_MAX {
             self.examples.pop_front();
         }
         let (bins, forest, at) = (scored.bins, scored.forest, self.requests);
         self.examples.push_back(Example { bins, forest, same, weight, at, foreseen });
+        self.count(origin);
+    }
+
+    /// A difference that nobody doubted teaches little.
+    fn is_plain(&self, scored: &Scored, same: f32) -> bool {
+        same < 0.5 && scored.logit < PLAIN_LOGIT
+    }
+
+    fn count(&mut self, origin: Origin) {
         if matches!(origin, Origin::Miss { best: true } | Origin::Audit { .. }) {
             self.labelled += 1;
         }
@@ -281,3 +314,6 @@ impl Snapshot {
         Fitted { model, threshold, requests: self.requests }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! What training made offline and every namespace starts from: bins of the features, the pooled weights
 //! and forest, and what is known of words. Committed as one small file and embedded in the binary.
 
+use std::sync::{Arc, LazyLock};
+
 use super::{
     boost::Forest,
     features::{self, Features},
@@ -37,6 +39,8 @@ pub struct Table {
     /// Pooled weights of the [`Inputs`].
     pub weights: Vec<f32>,
     pub rarity: Rarity,
+    /// Of the encoded bytes.
+    pub fingerprint: u64,
 }
 
 /// A table that this build cannot use.
@@ -56,6 +60,21 @@ pub struct Reader<'a>(&'a [u8]);
 // === impl Table ===
 
 impl Table {
+    /// The table embedded in this binary, decoded once.
+    ///
+    /// # Errors
+    /// [`TableError`] when the build embedded a file of another version.
+    pub fn embedded() -> Result<Arc<Self>, TableError> {
+        static TABLE: LazyLock<Result<Arc<Table>, TableError>> =
+            LazyLock::new(|| Table::decode(include_bytes!("table.bin")).map(Arc::new));
+        TABLE.clone()
+    }
+
+    /// Tells tables apart: what was learned with one means nothing with another.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
     /// The bin of every feature.
     pub fn bin(&self, features: &Features) -> Bins {
         let mut bins = [0; features::COUNT];
@@ -109,7 +128,11 @@ impl Table {
         if found != VERSION {
             return Err(TableError::Version { found });
         }
-        Self::read(&mut reader).ok_or(TableError::Damaged)
+        let hash = blake3::hash(bytes);
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash.as_bytes()[..8]);
+        let table = Self::read(&mut reader).ok_or(TableError::Damaged)?;
+        Ok(Self { fingerprint: u64::from_le_bytes(first), ..table })
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
@@ -136,6 +159,7 @@ impl Table {
             forest_scale,
             weights,
             rarity,
+            fingerprint: 0,
         })
     }
 }
@@ -202,4 +226,25 @@ pub fn bins_of(values: &[(f32, f32)]) -> (Vec<f32>, Vec<f32>) {
     let last = if weight > 0.0 { sum / weight } else { mean };
     means.push(((last - mean) / scale) as f32);
     (edges, means)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_table_is_of_this_version() {
+        let table = Table::embedded().unwrap();
+        assert_eq!(table.encode(), include_bytes!("table.bin"));
+    }
+
+    #[test]
+    fn other_files_and_versions_are_refused() {
+        let bytes = include_bytes!("table.bin").to_vec();
+        assert_eq!(Table::decode(b"something else").err(), Some(TableError::Foreign));
+        let mut newer = bytes.clone();
+        newer[MAGIC.len()] = 99;
+        assert_eq!(Table::decode(&newer).err(), Some(TableError::Version { found: 99 }));
+        assert_eq!(Table::decode(&bytes[..bytes.len() - 1]).err(), Some(TableError::Damaged));
+    }
 }

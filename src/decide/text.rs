@@ -3,7 +3,7 @@
 //!
 //! Words are named by [`lexicon::hash`]; nothing here knows a second text.
 
-mod tokens;
+pub(super) mod tokens;
 
 use super::{
     lexicon::{self, Info},

@@ -1,6 +1,7 @@
 //! Which hits are checked, and what the checks say about all of them.
 
 use super::Budget;
+use crate::decide::table::Reader;
 
 /// Checks that a young namespace makes of its first hits, spread as this many over the number of hits.
 const EARLY: f32 = 100.0;
@@ -10,6 +11,8 @@ const SHARE_MIN: f32 = 0.02;
 const COST_MAX: f32 = 0.04;
 /// Checks after which an older one counts half.
 const HALF_LIFE: f32 = 300.0;
+/// Requests without hits after which findings count half.
+const REST: f64 = 2000.0;
 /// Pseudo-counts of errors as expected: how many surprises it takes to believe them.
 const BELIEF: f32 = 3.0;
 
@@ -56,8 +59,56 @@ impl Audits {
         }
     }
 
+    /// Little-endian; the random sequence is not kept.
+    pub fn encode(&self, to: &mut Vec<u8>) {
+        to.extend(self.hits.to_le_bytes());
+        to.extend(self.checks.to_le_bytes());
+        let sums = [self.weight, self.square, self.differing, self.count, self.observed, self.expected];
+        sums.iter().for_each(|sum| to.extend((*sum as f32).to_le_bytes()));
+    }
+
+    /// Reads what [`Audits::encode`] wrote.
+    pub fn decode(from: &mut Reader<'_>, seed: u64) -> Option<Self> {
+        let (hits, checks) = (from.u64()?, from.u64()?);
+        let sums = from.floats(6)?;
+        let sum = |i: usize| f64::from(sums[i]);
+        let random = fastrand::Rng::with_seed(seed ^ hits);
+        let valid = checks <= hits && sums.iter().all(|s| *s >= 0.0);
+        valid.then(|| Self {
+            random,
+            hits,
+            checks,
+            weight: sum(0),
+            square: sum(1),
+            differing: sum(2),
+            count: sum(3),
+            observed: sum(4),
+            expected: sum(5),
+        })
+    }
+
+    /// While nothing is served nothing is checked either: old findings fade, so that the namespace may be
+    /// tried again.
+    pub fn rest(&mut self) {
+        let keep = 0.5_f64.powf(1.0 / REST);
+        self.fade(keep);
+    }
+
+    fn fade(&mut self, keep: f64) {
+        for sum in [
+            &mut self.weight,
+            &mut self.square,
+            &mut self.differing,
+            &mut self.count,
+            &mut self.observed,
+            &mut self.expected,
+        ] {
+            *sum *= keep;
+        }
+    }
+
     /// Counts a hit and says with which probability it was chosen to be checked, if it was.
-    pub fn draw(&mut self, requests: u64, _probability: f32) -> Option<f32> {
+    pub fn draw(&mut self, requests: u64) -> Option<f32> {
         self.hits += 1;
         let propensity = (EARLY / self.hits as f32).clamp(SHARE_MIN, 1.0);
         let affordable = (self.checks as f32) < COST_MAX * requests as f32;
@@ -71,16 +122,7 @@ impl Audits {
     pub fn observe(&mut self, probability: f32, same: f32, propensity: f32) {
         let keep = 0.5_f64.powf(1.0 / f64::from(HALF_LIFE));
         let weight = 1.0 / f64::from(propensity);
-        for sum in [
-            &mut self.weight,
-            &mut self.square,
-            &mut self.differing,
-            &mut self.count,
-            &mut self.observed,
-            &mut self.expected,
-        ] {
-            *sum *= keep;
-        }
+        self.fade(keep);
         self.weight += weight;
         self.square += weight * weight;
         self.differing += weight * f64::from(1.0 - same);
@@ -97,7 +139,7 @@ impl Audits {
 
     /// Whether even the lower end of the estimate is far beyond the budget: nothing but exact hits then.
     pub fn is_blown(&self, budget: &Budget) -> bool {
-        let estimate = self.estimate(0.05);
+        let estimate = self.estimate(0.0);
         self.count > 20.0 && estimate.low > 2.0 * budget.max_wrong_hits
     }
 

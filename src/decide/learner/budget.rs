@@ -10,8 +10,7 @@ pub struct Budget {
 }
 
 /// Part of a budget that expected errors may use: the rest is for what the model does not know.
-const MARGIN: f32 = 0.8;
-const MARGIN_HITS: f32 = 0.7;
+const MARGIN: f32 = 0.9;
 
 /// Recent probabilities, from which the threshold for any budget is read.
 #[derive(Clone, Debug, Default)]
@@ -42,10 +41,22 @@ impl Threshold {
         Self { sorted: probabilities, expected, requests, surplus }
     }
 
+    /// Why the threshold for `budget` is where it is, for `Explain`.
+    pub fn reason(&self, budget: &Budget) -> String {
+        format!(
+            "expected errors of the last {} requests within {:.2} % of requests and {:.1} % of hits, counted {:.2} times \
+             after checks",
+            self.requests,
+            100.0 * MARGIN * budget.max_error_rate,
+            100.0 * MARGIN * budget.max_wrong_hits,
+            self.surplus,
+        )
+    }
+
     /// Lowest probability that may be served; above 1 when nothing may.
     pub fn at(&self, budget: &Budget) -> f32 {
         let per_request = MARGIN * budget.max_error_rate * self.requests as f32;
-        let per_hit = MARGIN_HITS * budget.max_wrong_hits;
+        let per_hit = MARGIN * budget.max_wrong_hits;
         let fits =
             |i: &usize| self.expected[*i] <= per_request && self.expected[*i] <= per_hit * (*i + 1) as f32;
         (0..self.sorted.len()).rev().find(fits).map_or(2.0, |i| self.sorted[i])

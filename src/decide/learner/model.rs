@@ -11,17 +11,20 @@ use crate::decide::{
 
 /// Standard deviation of a namespace's weights around the pooled ones.
 const SPREAD: f32 = 0.6;
-/// Noise of comparisons before anything is known.
-const NOISE: Noise = Noise { missed: 0.04, invented: 0.01 };
+/// Noise of comparisons before anything is known:
+/// one answer in thirty is off the point, and either of the two may be.
+const NOISE: Noise = Noise { missed: 0.06, invented: 0.01 };
 /// Labels that the assumption about noise is worth.
-const NOISE_BELIEF: f64 = 200.0;
+const NOISE_BELIEF: f64 = 1000.0;
 /// Beyond this share labels cannot be told from noise.
 const MISSED_MAX: f64 = 0.10;
 /// Labels before a correction is fitted, and fits of the weights between two of its.
 const CORRECT_AFTER: usize = 600;
 const CORRECT_EVERY: u32 = 5;
-/// Standard deviations by which logits are lowered before they are believed.
-const CAUTION: f32 = 0.5;
+/// Precision of the belief that logits need no shift and no scale.
+const CALIBRATION_BELIEF: (f64, f64) = (40.0, 100.0);
+/// Most hits that one checked hit stands for in the calibration.
+const AUDIT_WEIGHT_MAX: f32 = 10.0;
 const GROWTH: Growth =
     Growth { trees: 60, leaves: 7, rate: 0.08, hessian_min: 3.0, ridge: 3.0, features: 0.5, seed: 7 };
 
@@ -60,12 +63,13 @@ impl Model {
     /// The probability to act on.
     pub fn probability(&self, logit: f32, deviation: f32) -> f32 {
         let (shift, scale) = self.calibration;
-        let cautious = f64::from(logit - CAUTION * deviation);
-        sigmoid(shift + scale * cautious) as f32
+        // The mean of the sigmoid over a Gaussian logit, in MacKay's approximation.
+        let spread = 1.0 + std::f64::consts::PI / 8.0 * f64::from(deviation * deviation);
+        sigmoid((shift + scale * f64::from(logit)) / spread.sqrt()) as f32
     }
 
     /// The model after `examples`, starting from this one; `now` is the number of the last request.
-    pub fn fit(&self, table: &Table, examples: &[Example], now: u64) -> Self {
+    pub(super) fn fit(&self, table: &Table, examples: &[Example], now: u64) -> Self {
         let inputs: Vec<Inputs> = examples.iter().map(|e| table.inputs_with(&e.bins, e.forest)).collect();
         let precision = precision();
         let prior = Prior { mean: &table.weights, precision: &precision };
@@ -124,15 +128,14 @@ fn noise(weights: &Weights, labels: &[Labelled<'_>], before: &Noise) -> Noise {
 
 /// Shift and scale of the logits under which what was foreseen of the best candidates came true.
 fn calibrate(examples: &[Example], noise: &Noise) -> (f64, f64) {
-    const PRECISION: (f64, f64) = (10.0, 25.0);
     let (mut shift, mut scale) = (0.0, 1.0);
     for _ in 0..8 {
-        let (mut g0, mut g1) = (-PRECISION.0 * shift, -PRECISION.1 * (scale - 1.0));
-        let (mut h00, mut h01, mut h11) = (PRECISION.0, 0.0, PRECISION.1);
+        let (mut g0, mut g1) = (-CALIBRATION_BELIEF.0 * shift, -CALIBRATION_BELIEF.1 * (scale - 1.0));
+        let (mut h00, mut h01, mut h11) = (CALIBRATION_BELIEF.0, 0.0, CALIBRATION_BELIEF.1);
         for (e, (logit, weight)) in examples.iter().filter_map(|e| e.foreseen.map(|f| (e, f))) {
             let z = f64::from(logit);
             let p = sigmoid(shift + scale * z);
-            let weight = f64::from(weight.min(10.0));
+            let weight = f64::from(weight.min(AUDIT_WEIGHT_MAX));
             let slope = weight * (noise.posterior(p, f64::from(e.same)) - p);
             let curve = weight * p * (1.0 - p);
             g0 += slope;
