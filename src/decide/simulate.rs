@@ -36,11 +36,8 @@ pub fn run(stream: &Stream, table: &Arc<Table>, budget: &Budget, seed: u64) -> (
     for i in 0..stream.len() {
         let near = stream.near(i, CANDIDATES, |j| kept[j]);
         let near: Vec<_> = near.into_iter().filter(|n| n.1 >= SIMILARITY_MIN).collect();
-        let scored: Vec<Scored> = near
-            .iter()
-            .enumerate()
-            .map(|(k, n)| learner.score(&stream.features(i, n.0, n.1, Neighbourhood::of(&near, k), table)))
-            .collect();
+        let scored: Vec<Scored> =
+            (0..near.len()).map(|k| learner.score(&stream.features(i, &near, k, table))).collect();
         let verdict = learner.decide(&scored, budget);
         let label = |k: usize| stream.answers[i].same(&stream.answers[near[k].0]);
         if let Verdict::Serve { candidate, audit, .. } = verdict {
@@ -140,15 +137,11 @@ impl Stream {
         self.classes[i] == self.classes[j]
     }
 
-    fn features(
-        &self,
-        i: usize,
-        j: usize,
-        similarity: f32,
-        near: Neighbourhood,
-        table: &Table,
-    ) -> features::Features {
-        features::of(&self.analyses[i], &self.analyses[j], similarity, near, &table.rarity)
+    /// The features of the `k`th of row `i`'s neighbours.
+    fn features(&self, i: usize, near: &[(usize, f32)], k: usize, table: &Table) -> features::Features {
+        let (j, similarity) = near[k];
+        let around = Neighbourhood::of(near, k);
+        features::of(&self.analyses[i], &self.analyses[j], similarity, around, &table.rarity)
     }
 
     /// Up to `k` earlier rows that are `kept`, nearest first, with their similarity.

@@ -191,7 +191,7 @@ fn grams(words: &[Word], lower: &str) -> Vec<u32> {
     let words = &words[..words.len().min(ALIGN_MAX)];
     let (Some(first), Some(last)) = (words.first(), words.last()) else { return Vec::new() };
     let bytes = &lower.as_bytes()[first.start as usize..last.end as usize];
-    let pad = [b' '].iter().chain(bytes).chain(&[b' ']).copied().collect::<Vec<u8>>();
+    let pad = [b' '].iter().chain(bytes).chain(b" ").copied().collect::<Vec<u8>>();
     let mut grams: Vec<u32> =
         pad.windows(3).map(|w| u32::from(w[0]) << 16 | u32::from(w[1]) << 8 | u32::from(w[2])).collect();
     grams.sort_unstable();
