@@ -66,11 +66,8 @@ pub struct Scored {
     pub bins: Bins,
     /// Logit of the pooled forest.
     forest: f32,
-    /// Logit of the answer being right, and its standard deviation.
+    /// Logit of the answer being right, before calibration and uncertainty.
     pub logit: f32,
-    pub deviation: f32,
-    /// Calibrated, uncertainty included.
-    pub probability: f32,
     /// Differs on the surface only.
     pub surface: bool,
 }
@@ -178,16 +175,20 @@ impl Learner {
 
     fn scored(&self, bins: Bins, forest: f32, surface: bool) -> Scored {
         let inputs = self.table.inputs_with(&bins, forest);
-        let (logit, deviation) = self.model.logit(&inputs, &bins);
-        let probability = self.model.probability(logit, deviation);
-        Scored { bins, forest, logit, deviation, probability, surface }
+        Scored { bins, forest, logit: self.model.logit(&inputs, &bins), surface }
+    }
+
+    /// Probability that the pair's answer is right, uncertainty included, and the standard deviation of
+    /// its logit. Costs more than the score, so only the best candidate is asked for it.
+    pub fn estimate(&self, scored: &Scored) -> (f32, f32) {
+        let deviation = self.model.deviation(&self.table.inputs_with(&scored.bins, scored.forest));
+        (self.model.probability(scored.logit, deviation), deviation)
     }
 
     /// Counts the request and decides it. `budget` is the namespace's, or a caller's stricter one.
     pub fn decide(&mut self, candidates: &[Scored], budget: &Budget) -> Verdict {
         self.requests += 1;
-        let best = (0..candidates.len())
-            .max_by(|a, b| candidates[*a].probability.total_cmp(&candidates[*b].probability));
+        let best = Scored::best(candidates);
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
@@ -195,12 +196,12 @@ impl Learner {
             .push_back(best.map(|b| Recent { bins: candidates[b].bins, forest: candidates[b].forest }));
         let Some(candidate) = best else { return Verdict::Nothing };
         let scored = &candidates[candidate];
-        let probability = scored.probability;
+        let (probability, _) = self.estimate(scored);
         if self.audits.is_blown(budget) {
             self.audits.rest();
             return Verdict::Blown;
         }
-        if !self.allows(scored, budget) {
+        if !self.allows(scored, probability, budget) {
             let learning = self.labelled < TRUST_AFTER;
             return if learning { Verdict::Learning } else { Verdict::Below { probability } };
         }
@@ -208,11 +209,11 @@ impl Learner {
         Verdict::Serve { candidate, probability, audit }
     }
 
-    fn allows(&self, scored: &Scored, budget: &Budget) -> bool {
+    fn allows(&self, scored: &Scored, probability: f32, budget: &Budget) -> bool {
         if self.labelled < TRUST_AFTER {
             return scored.surface && scored.logit > 0.0;
         }
-        scored.probability >= self.threshold.at(budget)
+        probability >= self.threshold.at(budget)
     }
 
     /// Learns that the pair's answers are the same (1) or not (0), or something between.
@@ -220,7 +221,8 @@ impl Learner {
         let (weight, foreseen) = match origin {
             Origin::Miss { best } => (1.0, best.then_some((scored.logit, 1.0))),
             Origin::Audit { propensity } => {
-                self.audits.observe(scored.probability, same, propensity);
+                let (probability, _) = self.estimate(scored);
+                self.audits.observe(probability, same, propensity);
                 (1.0, Some((scored.logit, 1.0 / propensity.max(0.02))))
             }
             Origin::Judge => (JUDGE_WEIGHT, None),
@@ -294,6 +296,15 @@ impl Learner {
     }
 }
 
+// === impl Scored ===
+
+impl Scored {
+    /// Index of the surest candidate.
+    pub fn best(candidates: &[Self]) -> Option<usize> {
+        (0..candidates.len()).max_by(|a, b| candidates[*a].logit.total_cmp(&candidates[*b].logit))
+    }
+}
+
 // === impl Snapshot ===
 
 impl Snapshot {
@@ -305,8 +316,8 @@ impl Snapshot {
             .iter()
             .flatten()
             .map(|r| {
-                let (logit, deviation) = model.logit(&self.table.inputs_with(&r.bins, r.forest), &r.bins);
-                model.probability(logit, deviation)
+                let inputs = self.table.inputs_with(&r.bins, r.forest);
+                model.probability(model.logit(&inputs, &r.bins), model.deviation(&inputs))
             })
             .collect();
         let surplus = self.audits.surplus(model.noise.missed as f32);

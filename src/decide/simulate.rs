@@ -56,8 +56,7 @@ pub fn run(stream: &Stream, table: &Arc<Table>, budget: &Budget, seed: u64) -> (
             }
         } else {
             kept[i] = true;
-            let best =
-                (0..scored.len()).max_by(|a, b| scored[*a].probability.total_cmp(&scored[*b].probability));
+            let best = Scored::best(&scored);
             for (k, s) in scored.iter().enumerate() {
                 learner.observe(s, label(k), Origin::Miss { best: Some(k) == best });
             }

@@ -9,8 +9,9 @@ pub struct Budget {
     pub max_wrong_hits: f32,
 }
 
-/// Part of a budget that expected errors may use: the rest is for what the model does not know.
-const MARGIN: f32 = 0.9;
+/// Parts of the budgets that expected errors may use: the rest is for what the model does not know.
+const MARGIN_REQUESTS: f32 = 0.8;
+const MARGIN_HITS: f32 = 0.9;
 
 /// Recent probabilities, from which the threshold for any budget is read.
 #[derive(Clone, Debug, Default)]
@@ -47,16 +48,16 @@ impl Threshold {
             "expected errors of the last {} requests within {:.2} % of requests and {:.1} % of hits, counted {:.2} times \
              after checks",
             self.requests,
-            100.0 * MARGIN * budget.max_error_rate,
-            100.0 * MARGIN * budget.max_wrong_hits,
+            100.0 * MARGIN_REQUESTS * budget.max_error_rate,
+            100.0 * MARGIN_HITS * budget.max_wrong_hits,
             self.surplus,
         )
     }
 
     /// Lowest probability that may be served; above 1 when nothing may.
     pub fn at(&self, budget: &Budget) -> f32 {
-        let per_request = MARGIN * budget.max_error_rate * self.requests as f32;
-        let per_hit = MARGIN * budget.max_wrong_hits;
+        let per_request = MARGIN_REQUESTS * budget.max_error_rate * self.requests as f32;
+        let per_hit = MARGIN_HITS * budget.max_wrong_hits;
         let fits =
             |i: &usize| self.expected[*i] <= per_request && self.expected[*i] <= per_hit * (*i + 1) as f32;
         (0..self.sorted.len()).rev().find(fits).map_or(2.0, |i| self.sorted[i])

@@ -22,7 +22,7 @@ const MISSED_MAX: f64 = 0.10;
 const CORRECT_AFTER: usize = 600;
 const CORRECT_EVERY: u32 = 5;
 /// Precision of the belief that logits need no shift and no scale.
-const CALIBRATION_BELIEF: (f64, f64) = (40.0, 100.0);
+const CALIBRATION_BELIEF: (f64, f64) = (300.0, 2500.0);
 /// Most hits that one checked hit stands for in the calibration.
 const AUDIT_WEIGHT_MAX: f32 = 10.0;
 const GROWTH: Growth =
@@ -54,10 +54,14 @@ impl Model {
         }
     }
 
-    /// Logit and its standard deviation, before calibration.
-    pub fn logit(&self, inputs: &Inputs, bins: &Bins) -> (f32, f32) {
-        let logit = self.weights.logit(inputs) as f32 + self.correction.logit(bins);
-        (logit, self.weights.deviation(inputs) as f32)
+    /// Logit before calibration.
+    pub fn logit(&self, inputs: &Inputs, bins: &Bins) -> f32 {
+        self.weights.logit(inputs) as f32 + self.correction.logit(bins)
+    }
+
+    /// Standard deviation of the logit.
+    pub fn deviation(&self, inputs: &Inputs) -> f32 {
+        self.weights.deviation(inputs) as f32
     }
 
     /// The probability to act on.

@@ -142,7 +142,7 @@ fn feedback_teaches_more_than_a_comparison() {
         (0..20).for_each(|_| learner.observe(&scored, 1.0, origin));
         let fitted = learner.snapshot().fit();
         learner.install(fitted);
-        learner.score(&features).probability
+        learner.estimate(&learner.score(&features)).0
     };
     assert!(after(Origin::Feedback) > after(Origin::Miss { best: false }));
 }
