@@ -35,6 +35,8 @@ const EXAMPLES_MAX: usize = 8000;
 const RECENT_MAX: usize = 2000;
 /// Labelled requests before the model may decide.
 const TRUST_AFTER: u64 = 150;
+/// Labelled requests at which expected errors count twice; more before, fewer after.
+const YOUTH: f32 = 400.0;
 /// Requests with new labels between two fits.
 const FIT_EVERY: u64 = 100;
 /// Requests after which a label counts half.
@@ -137,6 +139,7 @@ pub struct Snapshot {
     recent: Vec<Option<Recent>>,
     audits: Audits,
     requests: u64,
+    labelled: u64,
 }
 
 /// A finished fit.
@@ -271,6 +274,7 @@ impl Learner {
             recent: self.recent.iter().copied().collect(),
             audits: self.audits.clone(),
             requests: self.requests,
+            labelled: self.labelled.max(1),
         }
     }
 
@@ -320,7 +324,9 @@ impl Snapshot {
                 model.probability(model.logit(&inputs, &r.bins), model.deviation(&inputs))
             })
             .collect();
-        let surplus = self.audits.surplus(model.noise.missed as f32);
+        // What few labels promise is not yet believed.
+        let young = 1.0 + YOUTH / self.labelled as f32;
+        let surplus = young * self.audits.surplus(model.noise.missed as f32);
         let threshold = Threshold::new(estimates, self.recent.len(), surplus);
         Fitted { model, threshold, requests: self.requests }
     }

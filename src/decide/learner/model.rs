@@ -22,7 +22,7 @@ const MISSED_MAX: f64 = 0.10;
 const CORRECT_AFTER: usize = 600;
 const CORRECT_EVERY: u32 = 5;
 /// Precision of the belief that logits need no shift and no scale.
-const CALIBRATION_BELIEF: (f64, f64) = (300.0, 2500.0);
+const CALIBRATION_BELIEF: (f64, f64) = (150.0, 600.0);
 /// Most hits that one checked hit stands for in the calibration.
 const AUDIT_WEIGHT_MAX: f32 = 10.0;
 const GROWTH: Growth =
