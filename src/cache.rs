@@ -47,6 +47,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 pub struct Cache {
     memory: MemoryTier<CacheKey, Arc<Entry>, BySize>,
     store: Arc<dyn Store>,
+    /// How long a request waits for the store before it goes on without.
+    store_timeout: Duration,
     index: Index,
     directory: Directory,
     invalidations: Invalidations,
@@ -69,7 +71,7 @@ impl Cache {
     /// vectors will be searched, and their length; `None` when none will.
     pub fn new(
         config: &CacheConfig,
-        store: Arc<dyn Store>,
+        (store, store_timeout): (Arc<dyn Store>, Duration),
         vectors: Option<(&str, usize)>,
         metrics: Arc<Metrics>,
         ledger: Arc<Ledger>,
@@ -80,6 +82,7 @@ impl Cache {
         Self {
             memory: MemoryTier::with_weighter(expected_entries, config.max_memory, BySize),
             store,
+            store_timeout,
             index: Index::new(&config.index, dimensions),
             directory: Directory::default(),
             invalidations: Invalidations::default(),
@@ -91,14 +94,18 @@ impl Cache {
         }
     }
 
-    /// The live entry under `key`. A store that fails is a miss.
+    /// The live entry under `key`. A store that fails, or takes longer than `store.timeout`, is a miss.
     pub async fn get(&self, key: CacheKey) -> Option<Arc<Entry>> {
+        self.get_until(key, Instant::now() + self.store_timeout).await
+    }
+
+    async fn get_until(&self, key: CacheKey, until: Instant) -> Option<Arc<Entry>> {
         let now = SystemTime::now();
         if let Some(entry) = self.memory.get(&key) {
             return entry.is_live(now).then_some(entry);
         }
         let epoch = self.epoch();
-        let entry = self.timed(Op::Get, self.store.get(key)).await.ok().flatten()?;
+        let entry = self.timed(Op::Get, in_time(until, self.store.get(key))).await.ok().flatten()?;
         let entry = self.remember(entry);
         if self.invalidations.since(epoch, &entry) {
             self.memory.remove(&key);
@@ -118,10 +125,12 @@ impl Cache {
         let neighbours = self.index.search(scope, embedding, k);
         self.metrics.search(started);
         let mut candidates = Vec::with_capacity(neighbours.len());
+        // One wait for all of them.
+        let until = Instant::now() + self.store_timeout;
         for near in neighbours {
-            match self.get(near.key).await {
+            match self.get_until(near.key, until).await {
                 Some(entry) => candidates.push(Candidate { entry, similarity: near.similarity }),
-                None => self.repair(near.key).await,
+                None => self.repair(near.key, until).await,
             }
         }
         candidates
@@ -283,8 +292,8 @@ impl Cache {
     }
 
     /// A vector without an entry repairs itself; one whose store is down, or only expired, stays.
-    async fn repair(&self, key: CacheKey) {
-        if let Ok(None) = self.store.get(key).await {
+    async fn repair(&self, key: CacheKey, until: Instant) {
+        if let Ok(None) = in_time(until, self.store.get(key)).await {
             self.forget(&[key]);
         }
     }
@@ -309,6 +318,17 @@ impl Cache {
             tracing::warn!(op = op.as_str(), %error, "store failed");
         })
     }
+}
+
+/// A read that a request waits for.
+async fn in_time<T>(
+    until: Instant,
+    read: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let read = tokio::time::timeout_at(until.into(), read).await;
+    read.unwrap_or_else(|_| {
+        Err(StoreError { op: Op::Get, cause: "no reply within store.timeout".to_owned() })
+    })
 }
 
 impl Weighter<CacheKey, Arc<Entry>> for BySize {

@@ -70,8 +70,13 @@ impl Server {
         let embedder_name = embedder.as_ref().map_or_else(String::new, |embedder| embedder.name().to_owned());
         let upstreams = Upstreams::new(upstream_settings(&config, &embedder_name))?;
         let vectors = embedder.as_ref().map(|embedder| (embedder.name(), embedder.dimensions()));
-        let cache =
-            Arc::new(Cache::new(&config.cache, store, vectors, Arc::clone(&metrics), Arc::clone(&ledger)));
+        let cache = Arc::new(Cache::new(
+            &config.cache,
+            (store, config.store.timeout),
+            vectors,
+            Arc::clone(&metrics),
+            Arc::clone(&ledger),
+        ));
         let pipeline = Arc::new(Pipeline::new(Parts {
             settings: settings(&config, Tenants::new(&config.tenants)),
             cache: Arc::clone(&cache),
