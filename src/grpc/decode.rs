@@ -150,7 +150,7 @@ pub(super) fn selector(request: proto::InvalidateRequest) -> Result<(Selector, O
         id,
         namespace: present(namespace),
         model: present(model),
-        tag: present(tag),
+        tags: present(tag).into_iter().collect(),
         ..Selector::default()
     };
     if selector == Selector::default() && asked.is_none() {
