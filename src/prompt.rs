@@ -147,6 +147,25 @@ pub struct Usage {
 // === impl Prompt ===
 
 impl Prompt {
+    /// A prompt that only says which model is asked, for requests that are passed on as they are.
+    pub fn routed_as(model: String) -> Self {
+        Self {
+            namespace: String::new(),
+            model,
+            messages: Vec::new(),
+            temperature: None,
+            top_p: None,
+            max_tokens: None,
+            stop: Vec::new(),
+            seed: None,
+            response_format: None,
+            tools: None,
+            tool_choice: None,
+            vary: BTreeMap::new(),
+            extra: Map::new(),
+        }
+    }
+
     /// The text that a semantic hit may differ in: the last turn, when it is a user's and not blank.
     pub fn fuzzy_text(&self) -> Option<&str> {
         let last = self.messages.last()?;

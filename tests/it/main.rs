@@ -4,5 +4,6 @@
 mod common;
 mod complete;
 mod fault_store;
+mod http;
 mod store;
 mod upstream;
