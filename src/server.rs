@@ -99,6 +99,7 @@ impl Server {
             .add_service(grpc::service(Arc::clone(&self.pipeline), max_request))
             .add_service(health_service)
             .add_service(grpc::reflection())
+            .add_service(grpc::reflection_v1alpha())
             .serve_with_incoming_shutdown(transport::incoming(grpc), self.stop.clone().cancelled_owned());
         let router = http::router(self.http_door(max_request));
         // Without it the kernel delays a token until the one before is acknowledged.
