@@ -106,7 +106,7 @@ def generate(folder):
 
 def serve(started, folder, binary, config, env):
     log = folder / f"{config.stem}.log"
-    env = dict(os.environ, NO_COLOR="1", RUST_LOG="info", **env)
+    env = dict(os.environ, NO_COLOR="1", RUST_LOG="warn,promptkeep::cli=info", **env)
     grpc, http = start(started, log, [binary, "serve", "--config", config], r"starting grpc=(\S+) http=(\S+)", env)
     wait_until_listening(started[-1], http)
     return grpc, http
@@ -152,7 +152,7 @@ def stop(started):
 
 def print_logs(folder):
     for log in sorted(folder.glob("*.log")):
-        print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")
+        print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-15:], sep="\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ const grpc = require("@grpc/grpc-js");
 const loader = require("@grpc/proto-loader");
 
 const proto = path.join(__dirname, "../../../proto");
-const definition = loader.loadSync("promptkeep/v1/promptkeep.proto", { includeDirs: [proto], enums: String });
+const definition = loader.loadSync("promptkeep/v1/promptkeep.proto", { includeDirs: [proto], enums: String, oneofs: true });
 const { PromptCache } = grpc.loadPackageDefinition(definition).promptkeep.v1;
 const client = new PromptCache(process.env.PROMPTKEEP_GRPC, grpc.credentials.createInsecure());
 after(() => client.close());

@@ -11,6 +11,6 @@ test("set, search, delete", async () => {
   const { entryId } = await cache.set({ prompt: "What is a cache?", response: "A memory.", attributes });
   const found = await cache.search({ prompt: "What is a cache?", attributes, similarityThreshold: 0.9 });
   assert.deepEqual([found.data[0].id, found.data[0].response], [entryId, "A memory."]);
-  await cache.deleteById({ entryId });
+  await cache.deleteById(entryId);
   assert.deepEqual((await cache.search({ prompt: "What is a cache?", attributes })).data, []);
 });

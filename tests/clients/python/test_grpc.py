@@ -55,7 +55,7 @@ def test_extra_fields_are_part_of_the_prompt(stub, metadata):
 
 
 def test_cache_aside(stub, metadata):
-    prompt = pb.Prompt(namespace="aside", messages=[pb.Message(role="user", content="grpc: aside")])
+    prompt = pb.Prompt(namespace="aside-grpc", messages=[pb.Message(role="user", content="grpc: aside")])
     lookup = pb.LookupRequest(prompt=prompt, cache=pb.CacheControl(max_age=Duration(seconds=60)))
     assert stub.Lookup(lookup, metadata=metadata).outcome == pb.OUTCOME_MISS
     completion = pb.Completion(content="kept", finish_reason="stop", model="mine")
@@ -65,7 +65,7 @@ def test_cache_aside(stub, metadata):
     assert stub.Feedback(feedback, metadata=metadata).recorded
     assert stub.Explain(lookup, metadata=metadata).cache_key.startswith(entry)
     assert stub.Invalidate(pb.InvalidateRequest(entry_id=entry), metadata=metadata).entries == 1
-    assert stub.GetStats(pb.GetStatsRequest(namespace="aside"), metadata=metadata).requests["exact"] == 1
+    assert stub.GetStats(pb.GetStatsRequest(namespace="aside-grpc"), metadata=metadata).requests["exact"] == 1
 
 
 def test_deadlines_and_keys(stub, metadata):
