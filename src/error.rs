@@ -1,14 +1,18 @@
-//! The one error of a request, and the one place that turns it into a gRPC status. What a caller may
+//! The one error of a request, and the one place that turns it into a gRPC or an HTTP status. What a caller may
 //! read (the message) is apart from what an operator needs (the cause, which is only logged).
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use prost::Message as _;
 use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
 use crate::{grpc::proto, upstream::Attempt};
+
+/// The field of the error that says that nothing bears the requested model's name.
+pub const MODEL_FIELD: &str = "prompt.model";
 
 /// Why a request failed. A fault of the cache is never among them, but for calls that promise
 /// durability: elsewhere it is a miss.
@@ -17,6 +21,9 @@ pub enum Error {
     /// The caller's fault. The field is a path such as `prompt.messages[2].role`.
     #[error("{field}: {message}")]
     InvalidArgument { field: String, message: String },
+    /// Larger than `server.max_request`.
+    #[error("the request has more than the {max} bytes of server.max_request")]
+    TooLarge { max: usize },
     #[error("missing or unknown API key")]
     Unauthenticated,
     /// Over a limit: of rate, money or load.
@@ -65,9 +72,17 @@ impl Error {
         }
     }
 
+    /// The field at fault, when the caller's request is.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::InvalidArgument { field, .. } => Some(field),
+            _ => None,
+        }
+    }
+
     fn code(&self) -> Code {
         match self {
-            Self::InvalidArgument { .. } => Code::InvalidArgument,
+            Self::InvalidArgument { .. } | Self::TooLarge { .. } => Code::InvalidArgument,
             Self::Unauthenticated => Code::Unauthenticated,
             Self::Exhausted { .. } => Code::ResourceExhausted,
             Self::NoUpstream => Code::FailedPrecondition,
@@ -76,6 +91,41 @@ impl Error {
             Self::Unavailable { .. } | Self::StoreUnavailable => Code::Unavailable,
             Self::Refused { status, .. } => refused_code(*status),
             Self::Internal { .. } => Code::Internal,
+        }
+    }
+
+    /// The status over HTTP.
+    pub fn http_status(&self) -> StatusCode {
+        match self {
+            Self::InvalidArgument { field, .. } if field == MODEL_FIELD => StatusCode::NOT_FOUND,
+            Self::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Exhausted { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoUpstream | Self::Unavailable { .. } | Self::StoreUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Refused { status, .. } => refused_status(*status),
+            Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What may be tried again, and when: told over HTTP with 429 and 503.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Exhausted { retry_after, .. } => Some(*retry_after),
+            // Breakers and rate limits of providers turn within seconds.
+            Self::Unavailable { .. } | Self::StoreUnavailable => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// Tells the log what a caller is not told.
+    pub fn log(&self) {
+        if let Self::Internal { cause } = self {
+            tracing::error!(cause, "internal error");
         }
     }
 
@@ -91,9 +141,7 @@ impl Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        if let Error::Internal { cause } = &error {
-            tracing::error!(cause, "internal error");
-        }
+        error.log();
         let (code, message) = (error.code(), error.to_string());
         let details = pb::Status { code: code.into(), message: message.clone(), details: error.details() };
         if details.details.is_empty() {
@@ -111,6 +159,14 @@ fn refused_code(status: u16) -> Code {
         404 => Code::NotFound,
         429 => Code::ResourceExhausted,
         _ => Code::InvalidArgument,
+    }
+}
+
+/// The same over HTTP.
+fn refused_status(status: u16) -> StatusCode {
+    match status {
+        401 | 403 => StatusCode::BAD_GATEWAY,
+        _ => StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST),
     }
 }
 

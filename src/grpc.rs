@@ -61,11 +61,20 @@ pub fn service(pipeline: Arc<Pipeline>, max_request: usize) -> Service {
 /// Lets clients such as grpcurl ask for the contract.
 pub fn reflection()
 -> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
+    described().build_v1().expect("the descriptors were made by our own build")
+}
+
+/// The same for those that only know the version before, such as grpcio's own client.
+pub fn reflection_v1alpha() -> tonic_reflection::server::v1alpha::ServerReflectionServer<
+    impl tonic_reflection::server::v1alpha::ServerReflection,
+> {
+    described().build_v1alpha().expect("the descriptors were made by our own build")
+}
+
+fn described() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the descriptors were made by our own build")
 }
 
 // === impl Door ===

@@ -1,45 +1,96 @@
-//! The HTTP door: `/metrics`, `/healthz`, `/readyz`.
+//! The HTTP door: the OpenAI dialect for those who have its client, a cache-aside pair, and the pages of
+//! operators. Like the gRPC door it decodes, checks, calls the pipeline and encodes; it holds no cache or
+//! upstream logic.
+
+mod caches;
+mod caller;
+mod chat;
+mod failure;
+mod forward;
+mod models;
+mod reply;
+mod responses;
+mod sse;
+mod status;
 
 use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::IntoResponse,
-    routing::get,
+    body::{Body, Bytes},
+    http::HeaderMap,
+    routing::{delete, get, post},
 };
+use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
 
-use crate::{cache::Cache, metrics::Metrics};
+use self::{caller::Caller, failure::Failure};
+use crate::{cache::Cache, error::Error, metrics::Metrics, pipeline::Pipeline, upstream::Upstreams};
 
-/// The media type of the text format that `/metrics` answers in.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
+/// What the routes call.
 #[derive(Clone)]
-struct Door {
-    cache: Arc<Cache>,
-    metrics: Arc<Metrics>,
+pub struct Door {
+    pub pipeline: Arc<Pipeline>,
+    /// For the list of models.
+    pub upstreams: Upstreams,
+    pub cache: Arc<Cache>,
+    pub metrics: Arc<Metrics>,
+    /// Largest request, in bytes.
+    pub max_request: usize,
 }
 
 /// Every route of the HTTP port.
-pub fn router(cache: Arc<Cache>, metrics: Arc<Metrics>) -> Router {
+pub fn router(door: Door) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(scrape))
-        .with_state(Door { cache, metrics })
+        .route("/v1/chat/completions", post(chat::completions))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/embeddings", post(forward::embeddings))
+        .route("/v1/models", get(models::list))
+        // Ids may have slashes in them.
+        .route("/v1/models/{*id}", get(models::one))
+        .route("/v1/caches/{cache}/entries/search", post(caches::search))
+        .route("/v1/caches/{cache}/entries", post(caches::store).delete(caches::remove_by_attributes))
+        .route("/v1/caches/{cache}/entries/{entry}", delete(caches::remove))
+        .route("/v1/caches/{cache}/flush", post(caches::flush))
+        .route("/healthz", get(status::alive))
+        .route("/readyz", get(status::ready))
+        .route("/metrics", get(status::metrics))
+        .fallback(async || Failure::from(Error::NotFound("this path")))
+        .method_not_allowed_fallback(async || Failure::wrong_method())
+        .with_state(door)
 }
 
-/// 503 until the index is loaded: exact hits are served before, semantic ones only in part.
-async fn ready(State(door): State<Door>) -> impl IntoResponse {
-    let (entries, vectors) = door.cache.sizes();
-    if door.cache.loaded() {
-        return (StatusCode::OK, format!("ready: {entries} entries, {vectors} vectors\n"));
+// === impl Door ===
+
+impl Door {
+    /// Who is calling, and what its headers ask for.
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Error> {
+        Caller::read(&self.pipeline.settings().tenants, headers)
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("loading the index: {vectors} vectors of {entries} entries\n"))
-}
 
-async fn scrape(State(door): State<Door>) -> impl IntoResponse {
-    door.cache.report_sizes();
-    ([(CONTENT_TYPE, OPENMETRICS)], door.metrics.encode())
+    /// The body as JSON, in no more time than an answer may take.
+    async fn json<T: DeserializeOwned>(&self, body: Body) -> Result<T, Error> {
+        let timeout = self.pipeline.settings().timeout;
+        let read = tokio::time::timeout(timeout, self.bytes(body)).await;
+        let bytes = read.map_err(|_| Error::DeadlineExceeded { attempts: Vec::new() })??;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            // serde's own message about a wrong type quotes the value, which may be a prompt.
+            let problem = if error.is_data() { "does not have the expected fields" } else { "is not JSON" };
+            Error::invalid("body", format!("{problem}, at line {line} column {column}"))
+        })
+    }
+
+    async fn bytes(&self, body: Body) -> Result<Bytes, Error> {
+        let mut read = Vec::new();
+        let mut parts = body.into_data_stream();
+        while let Some(part) = parts.next().await {
+            let part = part.map_err(|_| Error::invalid("body", "ended early"))?;
+            if read.len() + part.len() > self.max_request {
+                return Err(Error::TooLarge { max: self.max_request });
+            }
+            read.extend_from_slice(&part);
+        }
+        Ok(read.into())
+    }
 }

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     prompt::{Message, Prompt},
@@ -45,6 +45,7 @@ enum Field {
     Tools = 11,
     ToolChoice = 12,
     Vary = 13,
+    Extra = 14,
 }
 
 /// The kinds of JSON value and of optional value. Never renumber.
@@ -141,6 +142,7 @@ fn encode(owner: &Owner, prompt: &Prompt, to: &mut Encoder, mut done: impl FnMut
         tools,
         tool_choice,
         vary,
+        extra,
     } = prompt;
     let mut field = |field: Field, write: &mut dyn FnMut(&mut Encoder)| {
         to.byte(field as u8);
@@ -166,6 +168,11 @@ fn encode(owner: &Owner, prompt: &Prompt, to: &mut Encoder, mut done: impl FnMut
             e.string(value);
         }
     });
+    // The last field, so that its absence may be written as nothing: prompts without it keep the keys
+    // they had before there was one.
+    if !extra.is_empty() {
+        field(Field::Extra, &mut |e| e.object(extra));
+    }
 }
 
 // === impl Field ===
@@ -186,6 +193,7 @@ impl Field {
             Self::Tools => "tools",
             Self::ToolChoice => "tool_choice",
             Self::Vary => "vary",
+            Self::Extra => "extra",
         }
     }
 }
@@ -281,16 +289,20 @@ impl Encoder {
             }
             Value::Object(map) => {
                 self.byte(kind::OBJECT);
-                self.length(map.len());
-                // Sorted here, because serde_json keeps the written order when any crate in the
-                // build turns on its `preserve_order` feature.
-                let mut fields: Vec<_> = map.iter().collect();
-                fields.sort_unstable_by_key(|(name, _)| name.as_str());
-                for (name, value) in fields {
-                    self.string(name);
-                    self.json(value);
-                }
+                self.object(map);
             }
+        }
+    }
+
+    fn object(&mut self, map: &Map<String, Value>) {
+        self.length(map.len());
+        // Sorted here, because serde_json keeps the written order when any crate in the build turns on
+        // its `preserve_order` feature.
+        let mut fields: Vec<_> = map.iter().collect();
+        fields.sort_unstable_by_key(|(name, _)| name.as_str());
+        for (name, value) in fields {
+            self.string(name);
+            self.json(value);
         }
     }
 

@@ -36,6 +36,8 @@ pub enum Rpc {
     Complete,
     CompleteStream,
     Store,
+    /// Passed on to a provider as it was.
+    Forward,
 }
 
 /// Why a request was turned away.
@@ -299,7 +301,7 @@ fn gauge(to: &mut Registry, name: &str, help: &str) -> Gauge {
 // === impl Rpc ===
 
 impl Rpc {
-    const ALL: [Self; 4] = [Self::Lookup, Self::Complete, Self::CompleteStream, Self::Store];
+    const ALL: [Self; 5] = [Self::Lookup, Self::Complete, Self::CompleteStream, Self::Store, Self::Forward];
 
     /// The label used on every surface.
     pub const fn as_str(self) -> &'static str {
@@ -308,6 +310,7 @@ impl Rpc {
             Self::Complete => "Complete",
             Self::CompleteStream => "CompleteStream",
             Self::Store => "Store",
+            Self::Forward => "Forward",
         }
     }
 }

@@ -4,6 +4,7 @@
 mod answering;
 mod asked;
 mod explain;
+mod forward;
 mod record;
 mod reply;
 
@@ -37,9 +38,10 @@ use crate::{
 };
 
 pub use self::{
-    answering::Answering,
+    answering::{Answering, deltas},
     asked::{Asked, Request},
     explain::Explanation,
+    forward::{Forward, Forwarding},
     reply::{Bought, Chunk, Hit, Match, Missed, Reply, Source, Started},
 };
 
@@ -369,8 +371,9 @@ impl Pipeline {
     /// Calls the models until one begins to answer.
     async fn open(&self, asked: &Asked, embedding: Option<&Embedding>) -> Result<Answer, Error> {
         self.check_budget(asked)?;
-        let ask =
-            Ask::new(&asked.prompt, asked.deadline).embedding(embedding).on_attempt(self.bookkeeper(asked));
+        let ask = Ask::new(&asked.prompt, asked.deadline)
+            .embedding(embedding)
+            .on_attempt(self.bookkeeper(&asked.tenant, &asked.prompt.namespace));
         self.upstreams.open(ask).await
     }
 

@@ -3,9 +3,26 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::Error;
+
+/// Fields of the OpenAI dialect's request that [`Prompt`] has a place of its own for, or that this server
+/// sets itself: never among [`Prompt::extra`].
+pub const OWN_FIELDS: [&str; 12] = [
+    "max_tokens",
+    "messages",
+    "model",
+    "response_format",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_p",
+];
 
 /// A validated prompt. Everything but the last user text must be equal for a semantic hit.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +51,9 @@ pub struct Prompt {
     pub tool_choice: Option<Value>,
     /// Whatever else the answer depends on. Part of the key, never sent to a model.
     pub vary: BTreeMap<String, String>,
+    /// Further fields of the OpenAI dialect's request, such as `reasoning_effort`: sent as they are, and
+    /// part of the key. None of [`OWN_FIELDS`].
+    pub extra: Map<String, Value>,
 }
 
 /// One turn of a conversation.
@@ -127,6 +147,25 @@ pub struct Usage {
 // === impl Prompt ===
 
 impl Prompt {
+    /// A prompt that only says which model is asked, for requests that are passed on as they are.
+    pub fn routed_as(model: String) -> Self {
+        Self {
+            namespace: String::new(),
+            model,
+            messages: Vec::new(),
+            temperature: None,
+            top_p: None,
+            max_tokens: None,
+            stop: Vec::new(),
+            seed: None,
+            response_format: None,
+            tools: None,
+            tool_choice: None,
+            vary: BTreeMap::new(),
+            extra: Map::new(),
+        }
+    }
+
     /// The text that a semantic hit may differ in: the last turn, when it is a user's and not blank.
     pub fn fuzzy_text(&self) -> Option<&str> {
         let last = self.messages.last()?;
@@ -154,6 +193,9 @@ impl Prompt {
         check_range("prompt.top_p", self.top_p, |p| p > 0.0 && p <= 1.0, "must be above 0 and at most 1")?;
         if self.max_tokens == Some(0) {
             return Err(Error::invalid("prompt.max_tokens", "must be at least 1"));
+        }
+        if let Some(field) = OWN_FIELDS.into_iter().find(|field| self.extra.contains_key(*field)) {
+            return Err(Error::invalid("prompt.extra", format!("{field} has a field of its own")));
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use std::{future::IntoFuture as _, io, sync::Arc, time::Duration};
 
+use axum::serve::ListenerExt as _;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Server as GrpcServer;
@@ -115,8 +116,11 @@ impl Server {
             .add_service(grpc::service(Arc::clone(&self.pipeline), max_request))
             .add_service(health_service)
             .add_service(grpc::reflection())
+            .add_service(grpc::reflection_v1alpha())
             .serve_with_incoming_shutdown(transport::incoming(grpc), self.stop.clone().cancelled_owned());
-        let router = http::router(Arc::clone(&self.cache), Arc::clone(&self.metrics));
+        let router = http::router(self.http_door(max_request));
+        // Without it the kernel delays a token until the one before is acknowledged.
+        let http = http.tap_io(|socket| drop(socket.set_nodelay(true)));
         let http = axum::serve(http, router).with_graceful_shutdown(self.stop.clone().cancelled_owned());
         let (grpc, http) = tokio::join!(grpc, http.into_future());
         grpc.map_err(io::Error::other).and(http)
@@ -162,6 +166,16 @@ impl Server {
     /// Whether the index holds everything that the store does.
     pub fn is_ready(&self) -> bool {
         self.cache.loaded()
+    }
+
+    fn http_door(&self, max_request: usize) -> http::Door {
+        http::Door {
+            pipeline: Arc::clone(&self.pipeline),
+            upstreams: self.upstreams.clone(),
+            cache: Arc::clone(&self.cache),
+            metrics: Arc::clone(&self.metrics),
+            max_request,
+        }
     }
 
     fn config(&self) -> Config {

@@ -9,6 +9,7 @@ mod call;
 mod catalog;
 mod chain;
 mod classify;
+mod forward;
 mod health;
 mod latency;
 mod openai;
@@ -26,6 +27,7 @@ pub use self::{
     answer::Answer,
     attempt::{Attempt, AttemptReason, AttemptResult, OnAttempt},
     breaker::BreakerState,
+    forward::{Endpoint, Forwarded, Passed},
     route::{Difficulty, Route, RouteReason},
 };
 use self::{
@@ -38,7 +40,7 @@ use self::{
 use crate::{
     config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
     embed::Embedding,
-    error::Error,
+    error::{Error, MODEL_FIELD},
     prompt::{Prompt, Usage},
 };
 
@@ -193,14 +195,7 @@ impl Upstreams {
     /// Where the prompt would go first; `None` when nothing bears the name it asks for. Asks no model:
     /// without a remembered verdict the local judgement counts.
     pub fn route(&self, prompt: &Prompt, embedding: Option<&Embedding>) -> Option<Route> {
-        let catalog = self.catalog.load();
-        let plan = match Wanted::of(&catalog, prompt) {
-            Wanted::Name { name, reason } => route::plan_for_name(&catalog, prompt, name, reason)?,
-            Wanted::Judgement => {
-                let verdict = self.verdict_if_asked(&catalog, prompt);
-                plan_for_verdict(&catalog, prompt, embedding, verdict)
-            }
-        };
+        let plan = self.plan_without_asking(&self.catalog.load(), prompt, embedding)?;
         let first = plan.models.first()?;
         Some(Route { model: first.config.id.clone(), tier: first.tier(), reason: plan.reason })
     }
@@ -214,13 +209,28 @@ impl Upstreams {
         let prompt = ask.prompt;
         match Wanted::of(catalog, prompt) {
             Wanted::Name { name, reason } => route::plan_for_name(catalog, prompt, name, reason)
-                .ok_or_else(|| Error::invalid("prompt.model", "is no model, no tier and not auto")),
+                .ok_or_else(|| Error::invalid(MODEL_FIELD, "is no model, no tier and not auto")),
             Wanted::Judgement => {
                 let verdict = match catalog.routing.classifier.as_str() {
                     LOCAL => None,
                     _ => Box::pin(self.verdicts.ask(catalog, prompt, ask.deadline, log)).await,
                 };
                 Ok(plan_for_verdict(catalog, prompt, ask.embedding, verdict))
+            }
+        }
+    }
+
+    fn plan_without_asking(
+        &self,
+        catalog: &Catalog,
+        prompt: &Prompt,
+        embedding: Option<&Embedding>,
+    ) -> Option<Plan> {
+        match Wanted::of(catalog, prompt) {
+            Wanted::Name { name, reason } => route::plan_for_name(catalog, prompt, name, reason),
+            Wanted::Judgement => {
+                let verdict = self.verdict_if_asked(catalog, prompt);
+                Some(plan_for_verdict(catalog, prompt, embedding, verdict))
             }
         }
     }

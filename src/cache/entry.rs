@@ -50,7 +50,8 @@ pub struct Selector {
     pub namespace: Option<String>,
     /// Matches the model that answered and the name that was asked for.
     pub model: Option<String>,
-    pub tag: Option<String>,
+    /// An entry must bear all of them.
+    pub tags: Vec<String>,
 }
 
 // === impl EntryId ===
@@ -140,7 +141,7 @@ impl Selector {
     }
 
     pub fn matches(&self, entry: &Entry) -> bool {
-        let Self { owners, id, key, namespace, model, tag } = self;
+        let Self { owners, id, key, namespace, model, tags } = self;
         let asked_or_answered =
             |model: &String| *model == entry.requested_model || *model == entry.completion.model;
         (owners.is_empty() || owners.contains(&entry.owner))
@@ -148,6 +149,6 @@ impl Selector {
             && key.is_none_or(|key| key == entry.key)
             && namespace.as_ref().is_none_or(|namespace| *namespace == entry.namespace)
             && model.as_ref().is_none_or(asked_or_answered)
-            && tag.as_ref().is_none_or(|tag| entry.tags.contains(tag))
+            && tags.iter().all(|tag| entry.tags.contains(tag))
     }
 }

@@ -147,6 +147,7 @@ fn entry(text: &str) -> Arc<Entry> {
         tools: None,
         tool_choice: None,
         vary: Default::default(),
+        extra: Default::default(),
     };
     let owner = Owner::Tenant("default".to_owned());
     let (key, scope) = key::of(&owner, &prompt);

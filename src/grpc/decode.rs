@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::proto;
 use crate::{
@@ -43,6 +43,11 @@ pub(super) fn prompt(field: &str, prompt: Option<proto::Prompt>) -> Result<Promp
             "a string or an object",
         )?,
         vary: prompt.vary.into_iter().collect::<BTreeMap<_, _>>(),
+        extra: match json(&format!("{field}.extra_json"), &prompt.extra_json, Value::is_object, "an object")?
+        {
+            Some(Value::Object(extra)) => extra,
+            _ => Map::new(),
+        },
     })
 }
 
@@ -145,7 +150,7 @@ pub(super) fn selector(request: proto::InvalidateRequest) -> Result<(Selector, O
         id,
         namespace: present(namespace),
         model: present(model),
-        tag: present(tag),
+        tags: present(tag).into_iter().collect(),
         ..Selector::default()
     };
     if selector == Selector::default() && asked.is_none() {

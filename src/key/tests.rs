@@ -33,6 +33,7 @@ fn ask(text: &str) -> Prompt {
         tools: None,
         tool_choice: None,
         vary: BTreeMap::new(),
+        extra: Default::default(),
     }
 }
 
@@ -104,6 +105,9 @@ fn every_part_but_the_last_user_text_is_in_the_scope() {
         changed(|p| drop(p.vary.insert("locale".into(), "en".into()))),
         changed(|p| drop(p.vary.insert("plan".into(), "de".into()))),
         changed(|p| p.vary.clear()),
+        changed(|p| drop(p.extra.insert("reasoning_effort".into(), json!("low")))),
+        changed(|p| drop(p.extra.insert("reasoning_effort".into(), json!("high")))),
+        changed(|p| drop(p.extra.insert("verbosity".into(), json!("low")))),
         changed(|p| p.messages[0].content.push('!')),
         changed(|p| p.messages[0].role = Role::Developer),
         changed(|p| p.messages[1].content.push('!')),
@@ -315,6 +319,8 @@ fn parts_name_every_field_once_and_add_up() {
         "vary",
     ];
     assert_eq!(names, fields);
+    let extra = changed(|p| drop(p.extra.insert("verbosity".into(), json!("low"))));
+    assert_eq!(Scope::parts(&tenant(), &extra).last().map(|(name, _)| *name), Some("extra"));
     // Tag, kind of owner, length, and the four letters of the name.
     assert_eq!(parts[0].1, 1 + 1 + 8 + 4);
     // Tag, length, "support".

@@ -225,7 +225,7 @@ impl Answering {
 }
 
 /// A kept answer as a stream gives it.
-fn deltas(completion: &Completion) -> impl Iterator<Item = Delta> {
+pub fn deltas(completion: &Completion) -> impl Iterator<Item = Delta> {
     let text = (!completion.content.is_empty()).then(|| Delta::Text(completion.content.clone()));
     let calls = completion.tool_calls.clone().map(|calls| Delta::ToolCalls(indexed(calls)));
     text.into_iter().chain(calls)

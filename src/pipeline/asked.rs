@@ -69,7 +69,7 @@ pub(super) struct Admission {
 
 /// One request's place among those under way, given back when it is dropped.
 #[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
+pub(super) struct Place(Arc<AtomicUsize>);
 
 // === impl Pipeline ===
 
@@ -78,11 +78,7 @@ impl Pipeline {
     pub(super) fn admit(&self, request: Request) -> Result<Asked, Error> {
         let Request { tenant, mut prompt, cache, deadline } = request;
         let settings = self.settings();
-        let place = self
-            .admission
-            .enter(settings.max_in_flight)
-            .inspect_err(|_| self.metrics.shed(Shed::InFlight))?;
-        tenant.check_rate(std::time::Instant::now()).inspect_err(|_| self.metrics.shed(Shed::Rate))?;
+        let place = self.enter(&tenant, &settings)?;
         prompt.validate()?;
         cache.validate()?;
         fill_defaults(&settings, &mut prompt);
@@ -91,6 +87,14 @@ impl Pipeline {
         let deadline = deadline.unwrap_or_else(|| Instant::now() + settings.timeout);
         let (id, epoch) = (RequestId::random(), self.cache.epoch());
         Ok(Asked { id, tenant, owner, prompt, cache, deadline, key, scope, epoch, settings, _place: place })
+    }
+
+    /// A place among the requests under way, within the tenant's rate.
+    pub(super) fn enter(&self, tenant: &Tenant, settings: &Settings) -> Result<Place, Error> {
+        let place = self.admission.enter(settings.max_in_flight);
+        let place = place.inspect_err(|_| self.metrics.shed(Shed::InFlight))?;
+        tenant.check_rate(std::time::Instant::now()).inspect_err(|_| self.metrics.shed(Shed::Rate))?;
+        Ok(place)
     }
 
     /// The key of `prompt` when `tenant` asks it.
@@ -109,7 +113,7 @@ impl Pipeline {
     }
 }
 
-fn fill_defaults(settings: &Settings, prompt: &mut Prompt) {
+pub(super) fn fill_defaults(settings: &Settings, prompt: &mut Prompt) {
     if prompt.namespace.is_empty() {
         DEFAULT_NAMESPACE.clone_into(&mut prompt.namespace);
     }

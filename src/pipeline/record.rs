@@ -11,6 +11,7 @@ use crate::{
     outcome::{MissReason, Outcome},
     prompt::Completion,
     stats::{Ledger, Observation},
+    tenant::Tenant,
     upstream::Attempt,
 };
 
@@ -96,10 +97,14 @@ impl Drop for Recorder {
 // === impl Pipeline ===
 
 impl Pipeline {
-    /// Counts every model call made for `asked`, however it ends and whoever reads its answer.
-    pub(super) fn bookkeeper(&self, asked: &Asked) -> impl Fn(&Attempt) + Send + Sync + 'static {
+    /// Counts every model call made for one request, however it ends and whoever reads its answer.
+    pub(super) fn bookkeeper(
+        &self,
+        tenant: &Arc<Tenant>,
+        namespace: &str,
+    ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
         let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
-        let (tenant, namespace) = (Arc::clone(&asked.tenant), asked.prompt.namespace.clone());
+        let (tenant, namespace) = (Arc::clone(tenant), namespace.to_owned());
         move |attempt| {
             metrics.attempt(attempt);
             ledger.attempt(&namespace, attempt);

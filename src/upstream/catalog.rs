@@ -6,8 +6,8 @@ use std::{env, fmt, sync::Arc};
 use reqwest::{Client, Url, header::HeaderValue, redirect};
 
 use super::{
-    StartError, Tier, UpstreamSettings, breaker::Breaker, budget::Budget, health::Health, latency::Latency,
-    route,
+    Endpoint, StartError, Tier, UpstreamSettings, breaker::Breaker, budget::Budget, health::Health,
+    latency::Latency, route,
 };
 use crate::{
     config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
@@ -50,6 +50,8 @@ pub(super) struct Provider {
     pub name: String,
     pub region: String,
     pub chat_url: Url,
+    pub responses_url: Url,
+    pub embeddings_url: Url,
     pub models_url: Url,
     /// The `authorization` header.
     pub authorization: Option<HeaderValue>,
@@ -212,9 +214,25 @@ impl Provider {
         let is_same = |other: &&Arc<Self>| other.name == *name && other.chat_url == chat_url;
         let same = before.and_then(|before| before.providers.iter().find(is_same));
         let health = same.map(|same| Arc::clone(&same.health)).unwrap_or_default();
-        let models_url = endpoint(config, "models")?;
-        let (name, region, is_near) = (name.clone(), region.clone(), region == here);
-        Ok(Self { name, region, chat_url, models_url, authorization, is_near, health })
+        Ok(Self {
+            name: name.clone(),
+            region: region.clone(),
+            chat_url,
+            responses_url: endpoint(config, "responses")?,
+            embeddings_url: endpoint(config, "embeddings")?,
+            models_url: endpoint(config, "models")?,
+            authorization,
+            is_near: region == here,
+            health,
+        })
+    }
+
+    pub fn url(&self, endpoint: Endpoint) -> Url {
+        match endpoint {
+            Endpoint::Chat => self.chat_url.clone(),
+            Endpoint::Responses => self.responses_url.clone(),
+            Endpoint::Embeddings => self.embeddings_url.clone(),
+        }
     }
 }
 

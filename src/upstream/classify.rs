@@ -135,6 +135,7 @@ fn question(prompt: &Prompt) -> Prompt {
         tools: None,
         tool_choice: None,
         vary: Default::default(),
+        extra: Default::default(),
     }
 }
 

@@ -12,6 +12,7 @@ mod index;
 mod invalidate;
 mod isolation;
 mod rpcs;
+mod http;
 mod store;
 mod store_rpc;
 mod upstream;

@@ -105,6 +105,7 @@ pub fn prompt(text: &str) -> Prompt {
         tools: None,
         tool_choice: None,
         vary: BTreeMap::new(),
+        extra: Default::default(),
     }
 }
 

@@ -49,11 +49,12 @@ fn any_prompt() -> impl Strategy<Value = Prompt> {
     );
     let numbers =
         (half(), half(), prop::option::weighted(0.3, 0..2_u32), prop::option::weighted(0.3, 0..2_i64));
-    let trees = (json(), json(), json(), prop::collection::btree_map(letters(), letters(), 0..3));
+    let extra = prop::collection::btree_map(letters(), json_value(), 0..2);
+    let trees = (json(), json(), json(), prop::collection::btree_map(letters(), letters(), 0..3), extra);
     (texts, numbers, trees).prop_map(|(texts, numbers, trees)| {
         let (namespace, model, messages, stop) = texts;
         let (temperature, top_p, max_tokens, seed) = numbers;
-        let (response_format, tools, tool_choice, vary) = trees;
+        let (response_format, tools, tool_choice, vary, extra) = trees;
         Prompt {
             namespace,
             model,
@@ -67,6 +68,7 @@ fn any_prompt() -> impl Strategy<Value = Prompt> {
             tools,
             tool_choice,
             vary,
+            extra: extra.into_iter().collect(),
         }
     })
 }

@@ -2,7 +2,7 @@
 //! path.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::prompt::{Message, Prompt, Role};
 
@@ -28,6 +28,8 @@ struct Request<'a> {
     tool_choice: Option<&'a Value>,
     stream: bool,
     stream_options: StreamOptions,
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -64,6 +66,7 @@ pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
         tools,
         tool_choice,
         vary: _,
+        extra,
     } = prompt;
     let request = Request {
         model,
@@ -78,6 +81,7 @@ pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
         tool_choice: tool_choice.as_ref(),
         stream: true,
         stream_options: StreamOptions { include_usage: true },
+        extra,
     };
     serde_json::to_vec(&request).expect("strings, numbers and JSON values always serialise")
 }

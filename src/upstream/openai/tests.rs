@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::*;
 use crate::prompt::{Message, Prompt, Role};
@@ -34,6 +34,7 @@ fn full_prompt() -> Prompt {
         tools: Some(json!([{ "type": "function", "function": { "name": "f" } }])),
         tool_choice: Some(json!("auto")),
         vary: BTreeMap::from([("never-sent".into(), "never-sent".into())]),
+        extra: Map::from_iter([("reasoning_effort".into(), json!("low"))]),
     }
 }
 
@@ -54,6 +55,7 @@ fn every_field_is_sent_but_namespace_and_vary() {
     );
     assert_eq!(body["temperature"], json!(0.7));
     assert_eq!(body["tool_choice"], json!("auto"));
+    assert_eq!(body["reasoning_effort"], json!("low"));
     assert_eq!(body["stream_options"], json!({ "include_usage": true }));
 }
 
@@ -68,6 +70,7 @@ fn unset_fields_are_not_sent() {
         response_format: None,
         tools: None,
         tool_choice: None,
+        extra: Map::new(),
         ..full_prompt()
     };
     let body = body_of(&prompt);

@@ -50,7 +50,7 @@ impl Run {
 
     async fn remove(&mut self) {
         let selector = match self.random.u8(..3) {
-            0 => Selector { tag: Some(format!("tag-{}", self.random.u8(..5))), ..Selector::default() },
+            0 => Selector { tags: vec![format!("tag-{}", self.random.u8(..5))], ..Selector::default() },
             1 => Selector { key: Some(entry(self.random.u64(..KEYS)).key), ..Selector::default() },
             _ => Selector { id: Some(entry(self.random.u64(..KEYS)).id()), ..Selector::default() },
         };

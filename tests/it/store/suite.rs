@@ -115,7 +115,7 @@ async fn removes_by_every_criterion(store: &dyn Store) {
         (Selector { key: Some(key(9)), ..Selector::default() }, &[]),
         (Selector { namespace: Some("docs".to_owned()), ..Selector::default() }, &[1]),
         (Selector { model: Some("qwen".to_owned()), ..Selector::default() }, &[2, 4]),
-        (Selector { tag: Some("b".to_owned()), ..Selector::default() }, &[3]),
+        (Selector { tags: vec!["b".to_owned()], ..Selector::default() }, &[3]),
         (Selector { owners: vec![Owner::Shared], ..Selector::default() }, &[4]),
         (Selector { owners: vec![Owner::Shared], key: Some(key(0)), ..Selector::default() }, &[]),
     ];

@@ -1,0 +1,122 @@
+//! What the headers of a request say: who is calling, and how the cache may be used.
+
+use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
+
+use axum::http::{
+    HeaderMap,
+    header::{AUTHORIZATION, CACHE_CONTROL},
+};
+use tokio::time::Instant;
+
+use crate::{
+    error::Error,
+    pipeline::Request,
+    prompt::{CacheControl, Prompt},
+    tenant::{Tenant, Tenants},
+};
+
+/// Everything beside the body.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub tenant: Arc<Tenant>,
+    /// `x-promptkeep-namespace`; empty: the default.
+    pub namespace: String,
+    /// `x-promptkeep-vary: name=value, …`
+    pub vary: BTreeMap<String, String>,
+    pub cache: CacheControl,
+    /// `cache-control: only-if-cached`
+    pub only_if_cached: bool,
+    /// From `x-promptkeep-timeout`, in seconds.
+    pub deadline: Option<Instant>,
+}
+
+// === impl Caller ===
+
+impl Caller {
+    pub fn read(tenants: &Tenants, headers: &HeaderMap) -> Result<Self, Error> {
+        let tenant = tenants.authenticate(text(headers, AUTHORIZATION.as_str())?.and_then(bearer))?;
+        let mut caller = Self {
+            tenant,
+            namespace: text(headers, "x-promptkeep-namespace")?.unwrap_or_default().to_owned(),
+            vary: pairs(headers, "x-promptkeep-vary")?,
+            cache: cache(headers)?,
+            only_if_cached: false,
+            deadline: seconds(headers, "x-promptkeep-timeout")?.map(|left| Instant::now() + left),
+        };
+        for value in headers.get_all(CACHE_CONTROL) {
+            for directive in value.to_str().unwrap_or_default().split(',') {
+                caller.directive(directive.trim())?;
+            }
+        }
+        Ok(caller)
+    }
+
+    /// One directive of HTTP's own header. Those that mean nothing here are ignored, as HTTP wants it.
+    fn directive(&mut self, directive: &str) -> Result<(), Error> {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "no-cache" => self.cache.no_cache = true,
+            "no-store" => self.cache.no_store = true,
+            "only-if-cached" => self.only_if_cached = true,
+            "max-age" => {
+                let seconds = value.trim_matches('"').parse();
+                let seconds =
+                    seconds.map_err(|_| Error::invalid("cache-control", "max-age must be whole seconds"))?;
+                self.cache.max_age = Some(Duration::from_secs(seconds));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The request of this caller for `prompt`.
+    pub fn request(self, mut prompt: Prompt) -> Request {
+        let Self { tenant, namespace, vary, cache, only_if_cached: _, deadline } = self;
+        prompt.namespace = namespace;
+        prompt.vary = vary;
+        Request { tenant, prompt, cache, deadline }
+    }
+}
+
+fn cache(headers: &HeaderMap) -> Result<CacheControl, Error> {
+    let tags = text(headers, "x-promptkeep-tags")?.unwrap_or_default();
+    Ok(CacheControl {
+        exact_only: parsed(headers, "x-promptkeep-exact-only")?.unwrap_or_default(),
+        min_similarity: parsed(headers, "x-promptkeep-min-similarity")?,
+        max_error_rate: parsed(headers, "x-promptkeep-max-error-rate")?,
+        ttl: seconds(headers, "x-promptkeep-ttl")?,
+        tags: tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
+        ..CacheControl::default()
+    })
+}
+
+/// The key of `Bearer <key>`; the scheme is case-insensitive.
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, key) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Error> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    std::str::from_utf8(value.as_bytes()).map(Some).map_err(|_| Error::invalid(name, "must be UTF-8"))
+}
+
+fn parsed<T: FromStr>(headers: &HeaderMap, name: &str) -> Result<Option<T>, Error> {
+    let Some(text) = text(headers, name)? else { return Ok(None) };
+    text.trim().parse().map(Some).map_err(|_| Error::invalid(name, "cannot be read"))
+}
+
+fn seconds(headers: &HeaderMap, name: &str) -> Result<Option<Duration>, Error> {
+    let Some(seconds) = parsed::<f64>(headers, name)? else { return Ok(None) };
+    Duration::try_from_secs_f64(seconds).map(Some).map_err(|_| Error::invalid(name, "must be seconds"))
+}
+
+fn pairs(headers: &HeaderMap, name: &str) -> Result<BTreeMap<String, String>, Error> {
+    let mut pairs = BTreeMap::new();
+    for pair in text(headers, name)?.unwrap_or_default().split(',').filter(|pair| !pair.trim().is_empty()) {
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| Error::invalid(name, "must be name=value, …"))?;
+        pairs.insert(key.trim().to_owned(), value.trim().to_owned());
+    }
+    Ok(pairs)
+}

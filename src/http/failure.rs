@@ -1,0 +1,124 @@
+//! Errors in the OpenAI dialect's shape.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use crate::{error::Error, upstream::Attempt};
+
+/// A failed request as the caller is told of it.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub status: StatusCode,
+    pub message: String,
+    /// The dialect's machine-readable reason.
+    code: &'static str,
+    /// The field at fault.
+    pub param: Option<String>,
+    retry_after: Option<Duration>,
+    /// The official clients retry every 5xx; this tells them that it is no use.
+    is_final: bool,
+    attempts: Vec<Attempt>,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { status, message, code, param: None, retry_after: None, is_final: false, attempts: Vec::new() }
+    }
+
+    /// `cache-control: only-if-cached`, and it is not. The status is the one that HTTP gives to that.
+    pub fn not_cached() -> Self {
+        let message = "not cached, and the request allows no model call (cache-control: only-if-cached)";
+        Self { is_final: true, ..Self::new(StatusCode::GATEWAY_TIMEOUT, "not_cached", message) }
+    }
+
+    pub fn wrong_method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has another method")
+    }
+
+    /// The `error` object and what surrounds it.
+    pub fn body(&self) -> Value {
+        let kind = match self.status.as_u16() {
+            429 => "rate_limit_error",
+            400..=499 => "invalid_request_error",
+            _ => "server_error",
+        };
+        let mut body = json!({ "error": {
+            "message": self.message, "type": kind, "param": self.param, "code": self.code } });
+        if !self.attempts.is_empty() {
+            body["error"]["attempts"] = self.attempts.iter().map(attempt).collect();
+        }
+        body
+    }
+}
+
+fn attempt(attempt: &Attempt) -> Value {
+    json!({
+        "model": attempt.model,
+        "tier": attempt.tier,
+        "provider": attempt.provider,
+        "result": attempt.result.as_str(),
+        "elapsed_ms": attempt.elapsed.as_secs_f64() * 1e3,
+    })
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        error.log();
+        let (code, is_final) = match &error {
+            _ if error.http_status() == StatusCode::NOT_FOUND && error.field().is_some() => {
+                ("model_not_found", true)
+            }
+            Error::InvalidArgument { .. } => ("invalid_value", true),
+            Error::TooLarge { .. } => ("request_too_large", true),
+            Error::Unauthenticated => ("invalid_api_key", true),
+            Error::Exhausted { limit: "budget", .. } => ("insufficient_quota", true),
+            Error::Exhausted { .. } => ("rate_limit_exceeded", false),
+            Error::NoUpstream => ("no_upstream", true),
+            Error::NotFound(_) => ("not_found", true),
+            Error::DeadlineExceeded { .. } => ("timeout", false),
+            Error::Unavailable { .. } => ("upstream_unavailable", false),
+            Error::StoreUnavailable => ("store_unavailable", false),
+            Error::Refused { .. } => ("refused_by_upstream", true),
+            Error::Internal { .. } => ("internal_error", false),
+        };
+        Self {
+            param: error.field().map(|field| field.strip_prefix("prompt.").unwrap_or(field).to_owned()),
+            retry_after: error.retry_after(),
+            is_final,
+            attempts: error.attempts().to_vec(),
+            ..Self::new(error.http_status(), code, error.to_string())
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = self.body();
+        self.respond_with(&body)
+    }
+}
+
+impl Failure {
+    /// Status and headers with another body.
+    pub fn respond_with(self, body: &Value) -> Response {
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        if let Some(after) = self.retry_after {
+            // Whole seconds, never too early.
+            headers.insert(RETRY_AFTER, (after.as_millis().div_ceil(1000) as u64).into());
+        }
+        if self.is_final {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        response
+    }
+}

@@ -1,0 +1,71 @@
+//! Requests that go to a provider as they are, and come back as they are.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::State,
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
+    response::{IntoResponse as _, Response},
+};
+use futures_util::Stream;
+use serde_json::{Map, Value};
+
+use super::{Door, caller::Caller, failure::Failure, reply::Facts};
+use crate::{
+    error::Error,
+    pipeline::{Forward, Forwarding},
+    prompt::Prompt,
+    upstream::Endpoint,
+};
+
+/// `POST /v1/embeddings`
+pub(super) async fn embeddings(
+    State(door): State<Door>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let caller = door.caller(&headers)?;
+    let body: Map<String, Value> = door.json(body).await?;
+    if caller.only_if_cached {
+        return Err(Failure::not_cached());
+    }
+    let Some(model) = body.get("model").and_then(Value::as_str) else {
+        return Err(Error::invalid("model", "is required").into());
+    };
+    let route = Prompt::routed_as(model.to_owned());
+    pass_on(&door, caller, Endpoint::Embeddings, route, body).await
+}
+
+/// Sends `body` to the model that `route` asks for.
+pub(super) async fn pass_on(
+    door: &Door,
+    caller: Caller,
+    endpoint: Endpoint,
+    route: Prompt,
+    body: Map<String, Value>,
+) -> Result<Response, Failure> {
+    let request = caller.request(route);
+    let mut forwarding = door.pipeline.forward(Forward { request, endpoint, body }).await?;
+    let mut response = (Facts::of_bypass(forwarding.id()).headers(), ()).into_response();
+    *response.status_mut() = StatusCode::from_u16(forwarding.status()).unwrap_or(StatusCode::BAD_GATEWAY);
+    copy(forwarding.take_content_type(), CONTENT_TYPE.as_str(), &mut response);
+    copy(forwarding.take_retry_after(), RETRY_AFTER.as_str(), &mut response);
+    *response.body_mut() = Body::from_stream(bytes(forwarding));
+    Ok(response)
+}
+
+fn copy(value: Option<HeaderValue>, name: &'static str, response: &mut Response) {
+    if let Some(value) = value {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// An error here cuts the connection, which is how a broken body is told.
+fn bytes(forwarding: Forwarding) -> impl Stream<Item = Result<Bytes, Error>> {
+    futures_util::stream::unfold(forwarding, |mut forwarding| async move {
+        let bytes = forwarding.next().await.transpose()?;
+        Some((bytes, forwarding))
+    })
+}

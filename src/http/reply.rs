@@ -1,0 +1,114 @@
+//! What every reply tells in its headers.
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE},
+    response::Response,
+};
+use serde_json::Value;
+
+use crate::{
+    feedback::RequestId,
+    outcome::{MissReason, Outcome},
+    pipeline::{Hit, Match, Reply, Started},
+};
+
+/// How a request was answered, as far as it is known when the reply begins.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub outcome: Outcome,
+    pub id: Option<RequestId>,
+    /// The entry that answered.
+    pub hit: Option<Match>,
+    pub saved_usd: Option<f64>,
+    /// Why the cache did not answer.
+    pub reason: Option<MissReason>,
+}
+
+// === impl Facts ===
+
+impl Facts {
+    pub fn of_reply(reply: &Reply) -> Self {
+        let hit = reply.matched.clone().filter(|_| is_from_entry(reply.outcome));
+        Self {
+            outcome: reply.outcome,
+            id: Some(reply.id),
+            hit,
+            saved_usd: Some(reply.saved_usd),
+            reason: reply.reason,
+        }
+    }
+
+    pub fn of_started(started: &Started) -> Self {
+        let Started { id, outcome, matched, .. } = started;
+        Self { outcome: *outcome, id: Some(*id), hit: matched.clone(), saved_usd: None, reason: None }
+    }
+
+    pub fn of_hit(hit: &Hit) -> Self {
+        Self { outcome: hit.outcome, id: None, hit: Some(hit.matched()), saved_usd: None, reason: None }
+    }
+
+    /// A request that the cache cannot hold.
+    pub fn of_bypass(id: RequestId) -> Self {
+        Self {
+            outcome: Outcome::Bypass,
+            id: Some(id),
+            hit: None,
+            saved_usd: None,
+            reason: Some(MissReason::NotKept),
+        }
+    }
+
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let mut set = |name: &'static str, value: &dyn std::fmt::Display| {
+            let value = HeaderValue::try_from(value.to_string()).expect("numbers, hex and labels are ASCII");
+            headers.insert(HeaderName::from_static(name), value);
+        };
+        set("x-promptkeep-outcome", &self.outcome.as_str());
+        if let Some(id) = self.id {
+            set("x-promptkeep-request-id", &id);
+        }
+        if let Some(hit) = &self.hit {
+            set("x-promptkeep-entry", &hit.entry.id());
+            set("x-promptkeep-similarity", &format_args!("{:.4}", hit.similarity));
+            set("age", &hit.age().as_secs());
+        }
+        if let Some(saved) = self.saved_usd {
+            set("x-promptkeep-saved-usd", &format_args!("{saved:.8}"));
+        }
+        if let Some(reason) = self.reason {
+            set("x-promptkeep-reason", &reason.as_str());
+        }
+        headers
+    }
+}
+
+/// Whether an entry answered, as opposed to a model.
+pub(super) const fn is_from_entry(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Exact | Outcome::Semantic)
+}
+
+/// A hit as the beginning of a stream.
+pub(super) fn started(hit: &Hit) -> Started {
+    let completion = &hit.entry.completion;
+    Started {
+        id: id(),
+        outcome: hit.outcome,
+        matched: Some(hit.matched()),
+        model: completion.model.clone(),
+        tier: completion.tier.clone(),
+    }
+}
+
+/// For an answer that feedback cannot name.
+pub(super) fn id() -> RequestId {
+    RequestId::random()
+}
+
+/// A body of JSON.
+pub(super) fn json(body: Value) -> Response {
+    let mut response = Response::new(Body::from(body.to_string()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

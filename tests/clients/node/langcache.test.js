@@ -1,0 +1,16 @@
+// The LangCache client with another base URL.
+
+const assert = require("node:assert/strict");
+const { test } = require("node:test");
+const { LangCache } = require("@redis-ai/langcache");
+
+test("set, search, delete", async () => {
+  const serverURL = `http://${process.env.PROMPTKEEP_HTTP}`;
+  const cache = new LangCache({ serverURL, cacheId: "node", apiKey: process.env.PROMPTKEEP_API_KEY });
+  const attributes = { language: "en" };
+  const { entryId } = await cache.set({ prompt: "What is a cache?", response: "A memory.", attributes });
+  const found = await cache.search({ prompt: "What is a cache?", attributes, similarityThreshold: 0.9 });
+  assert.deepEqual([found.data[0].id, found.data[0].response], [entryId, "A memory."]);
+  await cache.deleteById(entryId);
+  assert.deepEqual((await cache.search({ prompt: "What is a cache?", attributes })).data, []);
+});

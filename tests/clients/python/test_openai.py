@@ -1,0 +1,197 @@
+"""The official OpenAI client with nothing changed but its base URL and key."""
+
+import asyncio
+import os
+
+import httpx
+import openai
+import pytest
+from pydantic import BaseModel
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+    }
+]
+
+
+@pytest.fixture
+def client(base_url, api_key):
+    return openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0)
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+def test_a_repeat_is_served_from_the_cache(client, asked):
+    text = "sync: what is a cache?"
+    outcomes = []
+    for _ in range(2):
+        raw = client.chat.completions.with_raw_response.create(model="auto", messages=user(text))
+        outcomes.append(raw.headers["x-promptkeep-outcome"])
+        completion = raw.parse()
+        assert completion.choices[0].message.content == f"you said: {text}"
+        assert completion.choices[0].finish_reason == "stop"
+        assert completion.usage.total_tokens == 15
+    assert outcomes == ["upstream", "exact"]
+    assert float(raw.headers["x-promptkeep-saved-usd"]) > 0
+    assert asked(text) == 1
+
+
+def test_a_stream_is_replayed_as_a_stream(client, asked):
+    text = "stream: one two three"
+    for _ in range(2):
+        options = {"include_usage": True}
+        stream = client.chat.completions.create(model="cold", messages=user(text), stream=True, stream_options=options)
+        chunks = list(stream)
+        assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == f"you said: {text}"
+        assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+        assert chunks[-1].usage.total_tokens == 15
+        assert {c.id for c in chunks} == {chunks[0].id}
+    assert asked(text) == 1
+
+
+def test_the_stream_helper_gathers_the_answer(client):
+    with client.chat.completions.stream(model="auto", messages=user("helper: hello")) as stream:
+        for _ in stream:
+            pass
+        assert stream.get_final_completion().choices[0].message.content == "you said: helper: hello"
+
+
+def test_the_asynchronous_client(base_url, api_key, asked):
+    text = "async: many at once"
+
+    async def ask():
+        async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key) as client:
+            create = client.chat.completions.create
+            answers = await asyncio.gather(*(create(model="auto", messages=user(text)) for _ in range(20)))
+            stream = await create(model="auto", messages=user(text), stream=True)
+            streamed = [chunk.choices[0].delta.content or "" async for chunk in stream]
+            return [a.choices[0].message.content for a in answers] + ["".join(streamed)]
+
+    assert set(asyncio.run(ask())) == {f"you said: {text}"}
+    assert asked(text) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_round_of_tool_calls(client, streamed):
+    messages = user(f"call the weather of Bonn, streamed {streamed}")
+    for _ in range(2):
+        if streamed:
+            with client.chat.completions.stream(model="auto", messages=messages, tools=TOOLS) as stream:
+                message = stream.get_final_completion().choices[0].message
+        else:
+            message = client.chat.completions.create(model="auto", messages=messages, tools=TOOLS).choices[0].message
+        call = message.tool_calls[0]
+        assert (call.id, call.function.name, call.function.arguments) == ("call_1", "weather", '{"city":"Bonn"}')
+    # The message goes back as the client has it, with every null field it adds.
+    turns = [*messages, message.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": "rain"}]
+    for outcome in ["upstream", "exact"]:
+        raw = client.chat.completions.with_raw_response.create(model="auto", messages=turns, tools=TOOLS)
+        assert raw.headers["x-promptkeep-outcome"] == outcome
+        assert raw.parse().choices[0].message.content == "the tool said rain"
+
+
+def test_structured_answers_are_parsed(client):
+    class Answer(BaseModel):
+        answer: int
+
+    for _ in range(2):
+        parsed = client.chat.completions.parse(model="auto", messages=user("what is it?"), response_format=Answer)
+        assert parsed.choices[0].message.parsed.answer == 42
+
+
+def test_several_choices_pass_through(client, asked):
+    text = "two choices"
+    for _ in range(2):
+        raw = client.chat.completions.with_raw_response.create(model="small", messages=user(text), n=2)
+        assert raw.headers["x-promptkeep-outcome"] == "bypass"
+        assert [choice.message.content[-2:] for choice in raw.parse().choices] == ["#0", "#1"]
+    assert asked(text) == 2
+
+
+def test_parts_and_extra_fields(client):
+    parts = [{"type": "text", "text": "part one"}, {"type": "text", "text": "part two"}]
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": parts}]
+    for outcome in ["upstream", "exact"]:
+        raw = client.chat.completions.with_raw_response.create(
+            model="auto", messages=messages, reasoning_effort="low", extra_body={"x_new": {"deep": 1}}
+        )
+        assert raw.headers["x-promptkeep-outcome"] == outcome
+    picture = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}, *parts]
+    raw = client.chat.completions.with_raw_response.create(model="auto", messages=[{"role": "user", "content": picture}])
+    assert raw.headers["x-promptkeep-outcome"] == "bypass"
+
+
+def test_headers_steer_the_cache(client):
+    create = client.chat.completions.with_raw_response.create
+    messages = user("steered?")
+    with pytest.raises(openai.InternalServerError) as not_cached:
+        create(model="auto", messages=messages, extra_headers={"cache-control": "only-if-cached"})
+    assert (not_cached.value.status_code, not_cached.value.code) == (504, "not_cached")
+    create(model="auto", messages=messages)
+    for header, outcome in [("only-if-cached", "exact"), ("no-cache", "bypass"), ("max-age=60", "exact")]:
+        assert create(model="auto", messages=messages, extra_headers={"cache-control": header}).headers["x-promptkeep-outcome"] == outcome
+    other = create(model="auto", messages=messages, extra_headers={"x-promptkeep-namespace": "other"})
+    assert other.headers["x-promptkeep-outcome"] == "upstream"
+
+
+def test_the_responses_api(client, asked):
+    text = "responses: hello"
+    for _ in range(2):
+        response = client.responses.create(model="auto", input=text, instructions="be brief")
+        assert (response.output_text, response.status, response.usage.total_tokens) == (f"you said: {text}", "completed", 15)
+    with client.responses.stream(model="auto", input=text, instructions="be brief") as stream:
+        deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
+        assert stream.get_final_response().output_text == "".join(deltas) == f"you said: {text}"
+    assert asked(text) == 1
+    kept = client.responses.create(model="auto", input=text, store=True)
+    assert (kept.id, kept.output_text) == ("resp_provider", "from the provider")
+    with pytest.raises(openai.BadRequestError, match="store: true"):
+        client.responses.create(model="auto", input="and then?", previous_response_id=response.id)
+
+
+def test_models_and_embeddings(client):
+    assert [model.id for model in client.models.list()] == ["small", "large", "hot", "cold", "auto"]
+    assert client.models.retrieve("small").owned_by == "stand-in"
+    vectors = client.embeddings.create(model="some-embedding", input=["a", "bb"], encoding_format="float")
+    assert [vector.embedding for vector in vectors.data] == [[1.0, 1.0], [2.0, 1.0]]
+
+
+def test_errors_are_the_client_s_own(base_url, client):
+    def failing(text="x", **options):
+        return client.chat.completions.create(**{"model": "auto", "messages": user(text), **options})
+
+    with pytest.raises(openai.BadRequestError) as wrong:
+        failing(temperature=7)
+    assert (wrong.value.param, wrong.value.code) == ("temperature", "invalid_value")
+    with pytest.raises(openai.NotFoundError) as unknown:
+        failing(model="no-such-model")
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError, match="scripted 400"):
+        failing("please fail-400")
+    with pytest.raises(openai.InternalServerError) as down:
+        failing("please fail-500")
+    assert (down.value.status_code, down.value.response.headers["retry-after"]) == (503, "1")
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=base_url, api_key="wrong", max_retries=0).models.list()
+    with pytest.raises(openai.APIError, match="broke off"):
+        list(failing("break in the middle please", stream=True))
+
+
+def test_a_rate_limit_is_a_rate_limit_error(base_url):
+    client = openai.OpenAI(base_url=base_url, api_key=os.environ["LIMITED_API_KEY"], max_retries=0)
+    with pytest.raises(openai.RateLimitError) as limited:
+        for _ in range(2):
+            client.chat.completions.create(model="auto", messages=user("limited"))
+    assert int(limited.value.response.headers["retry-after"]) >= 1
+
+
+def test_timeouts_of_the_client_and_of_the_server(client):
+    with pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=httpx.Timeout(0.3)).chat.completions.create(model="auto", messages=user("slow one"))
+    with pytest.raises(openai.InternalServerError) as late:
+        client.chat.completions.create(model="auto", messages=user("slow two"), extra_headers={"x-promptkeep-timeout": "0.2"})
+    assert (late.value.status_code, late.value.code) == (504, "timeout")

@@ -1,0 +1,72 @@
+//! The HTTP door over real sockets.
+
+mod caches;
+mod chat;
+mod errors;
+mod forward;
+mod responses;
+mod stream;
+
+use promptkeep::{config::TenantConfig, tenant::ApiKeyHash};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::common::test_server::TestServer;
+
+/// One reply, read whole.
+struct Answer {
+    status: u16,
+    headers: reqwest::header::HeaderMap,
+    text: String,
+}
+
+// === impl Answer ===
+
+impl Answer {
+    async fn of(request: RequestBuilder) -> Self {
+        let reply = request.send().await.unwrap();
+        let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
+        Self { status, headers, text: reply.text().await.unwrap() }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+
+    /// Empty when there is none.
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn outcome(&self) -> &str {
+        self.header("x-promptkeep-outcome")
+    }
+
+    /// The data of each event, `[DONE]` as a string.
+    fn events(&self) -> Vec<Value> {
+        let data = self.text.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.map(|data| serde_json::from_str(data).unwrap_or_else(|_| data.into())).collect()
+    }
+}
+
+fn request(server: &TestServer, method: Method, path: &str) -> RequestBuilder {
+    reqwest::Client::new().request(method, format!("http://{}{path}", server.http))
+}
+
+fn post(server: &TestServer, path: &str, body: &Value) -> RequestBuilder {
+    request(server, Method::POST, path).json(body)
+}
+
+/// A chat of one user turn.
+fn body(text: &str) -> Value {
+    json!({ "model": "auto", "messages": [{ "role": "user", "content": text }] })
+}
+
+fn chat(server: &TestServer, body: &Value) -> RequestBuilder {
+    post(server, "/v1/chat/completions", body)
+}
+
+/// A tenant whose API key is `key`.
+fn tenant(name: &str, key: &str) -> TenantConfig {
+    TenantConfig { name: name.into(), api_key_sha256: Some(ApiKeyHash::of(key)), ..TenantConfig::default() }
+}

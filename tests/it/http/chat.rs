@@ -1,0 +1,205 @@
+//! `POST /v1/chat/completions` as JSON, and what its headers say and ask.
+
+use serde_json::json;
+
+use super::{Answer, body, chat, post, tenant};
+use crate::common::{
+    fake_upstream::{FakeUpstream, Reply},
+    test_server::{TestServer, complete, exact_config, semantic_config},
+};
+
+#[tokio::test]
+async fn a_repeat_comes_from_the_cache_and_says_so() {
+    let upstream = FakeUpstream::start().await;
+    upstream.script([Reply::text("Open Settings.")]);
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    let first = Answer::of(chat(&server, &body("How do I reset my password?"))).await;
+    assert_eq!((first.status, first.outcome()), (200, "upstream"), "{}", first.text);
+    let reply = first.json();
+    assert_eq!(reply["object"], "chat.completion");
+    assert_eq!(reply["model"], "model-cold");
+    assert_eq!(reply["choices"][0]["message"]["content"], "Open Settings.");
+    assert_eq!(reply["choices"][0]["finish_reason"], "stop");
+    assert_eq!(reply["usage"], json!({ "prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12 }));
+    assert_eq!((first.header("x-promptkeep-entry"), first.header("age")), ("", ""));
+    assert_eq!(first.header("x-promptkeep-reason"), "disabled");
+    let again = Answer::of(chat(&server, &body("How do I reset my password?"))).await;
+    assert_eq!(again.outcome(), "exact");
+    assert_eq!(again.json()["choices"], reply["choices"]);
+    assert_eq!(again.header("x-promptkeep-similarity"), "1.0000");
+    assert_eq!(again.header("x-promptkeep-entry").len(), 32);
+    assert_eq!(again.header("age"), "0");
+    assert!(again.header("x-promptkeep-saved-usd").parse::<f64>().unwrap() > 0.0);
+    assert_ne!(again.header("x-promptkeep-request-id"), first.header("x-promptkeep-request-id"));
+    assert_eq!(upstream.calls(), 1);
+}
+
+#[tokio::test]
+async fn both_doors_share_an_entry() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    Answer::of(chat(&server, &body("One question?"))).await;
+    let mut client = server.client().await;
+    let reply = complete(&mut client, "One question?").await;
+    assert_eq!(reply.outcome(), promptkeep::grpc::proto::Outcome::Exact);
+}
+
+#[tokio::test]
+async fn a_paraphrase_is_a_semantic_hit_with_its_similarity() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::start(semantic_config(&[&upstream])).await;
+    Answer::of(chat(&server, &body("How do I reset my password?"))).await;
+    let near = Answer::of(chat(&server, &body("How can I reset my password?"))).await;
+    assert_eq!(near.outcome(), "semantic");
+    let similarity: f32 = near.header("x-promptkeep-similarity").parse().unwrap();
+    assert!((0.9..1.0).contains(&similarity));
+    let strict =
+        chat(&server, &body("How can I reset my password?")).header("x-promptkeep-exact-only", "true");
+    assert_eq!(Answer::of(strict).await.outcome(), "upstream");
+}
+
+/// A field that nobody here has heard of changes the answer as likely as any other.
+#[tokio::test]
+async fn unknown_fields_reach_the_model_and_the_key() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    let with = |effort: &str| {
+        let mut body = body("Think.");
+        body["reasoning_effort"] = effort.into();
+        body["x_new_thing"] = json!({ "deep": [1, 2] });
+        body
+    };
+    for (effort, outcome) in [("low", "upstream"), ("high", "upstream"), ("low", "exact")] {
+        assert_eq!(Answer::of(chat(&server, &with(effort))).await.outcome(), outcome);
+    }
+    let sent = &upstream.requests()[0].body;
+    assert_eq!(
+        (&sent["reasoning_effort"], &sent["x_new_thing"]),
+        (&json!("low"), &json!({ "deep": [1, 2] }))
+    );
+}
+
+#[tokio::test]
+async fn tool_calls_and_schemas_go_both_ways() {
+    let upstream = FakeUpstream::start().await;
+    let call = |arguments: &str| {
+        json!([{ "index": 0, "id": "call_1", "type": "function",
+            "function": { "name": "weather", "arguments": arguments } }])
+    };
+    upstream.script([Reply::tool_calls([call("{\"city\":"), call("\"Bonn\"}")])]);
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    let mut body = body("Weather in Bonn?");
+    body["tools"] = json!([{ "type": "function", "function": { "name": "weather", "parameters": {} } }]);
+    body["response_format"] = json!({ "type": "json_object" });
+    for outcome in ["upstream", "exact"] {
+        let answer = Answer::of(chat(&server, &body)).await;
+        assert_eq!(answer.outcome(), outcome);
+        let choice = answer.json()["choices"][0].clone();
+        assert_eq!(
+            (&choice["finish_reason"], &choice["message"]["content"]),
+            (&json!("tool_calls"), &json!(null))
+        );
+        assert_eq!(choice["message"]["tool_calls"][0]["function"]["arguments"], "{\"city\":\"Bonn\"}");
+    }
+    let sent = &upstream.requests()[0].body;
+    assert_eq!((&sent["tools"], &sent["response_format"]), (&body["tools"], &body["response_format"]));
+}
+
+#[tokio::test]
+async fn cache_control_is_http_s_own() {
+    let upstream = FakeUpstream::start().await;
+    upstream.script([Reply::text("old"), Reply::text("new"), Reply::text("unkept")]);
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    let asked = |control: &'static str| chat(&server, &body("News?")).header("cache-control", control);
+    let text = |answer: &Answer| answer.json()["choices"][0]["message"]["content"].clone();
+
+    let absent = Answer::of(asked("only-if-cached")).await;
+    assert_eq!((absent.status, &absent.json()["error"]["code"]), (504, &json!("not_cached")));
+    assert_eq!(absent.header("x-should-retry"), "false");
+    assert_eq!(Answer::of(asked("")).await.outcome(), "upstream");
+    let fresh = Answer::of(asked("no-cache")).await;
+    assert_eq!((fresh.outcome(), text(&fresh)), ("bypass", json!("new")));
+    let kept = Answer::of(asked("only-if-cached, max-age=60")).await;
+    assert_eq!((kept.outcome(), text(&kept)), ("exact", json!("new")));
+    let stale = Answer::of(asked("max-age=0, no-store")).await;
+    assert_eq!((stale.outcome(), text(&stale)), ("upstream", json!("unkept")));
+    assert_eq!(text(&Answer::of(asked("")).await), json!("new"));
+    let wrong = Answer::of(asked("max-age=soon")).await;
+    assert_eq!((wrong.status, &wrong.json()["error"]["param"]), (400, &json!("cache-control")));
+    assert_eq!(upstream.calls(), 3);
+}
+
+#[tokio::test]
+async fn namespaces_and_vary_tell_prompts_apart() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    let asked = |name: &'static str, value: &'static str| chat(&server, &body("Hours?")).header(name, value);
+    for outcome in ["upstream", "exact"] {
+        for (name, value) in [
+            ("x-promptkeep-namespace", "shop"),
+            ("x-promptkeep-namespace", "bank"),
+            ("x-promptkeep-vary", "locale=de"),
+            ("x-promptkeep-vary", "locale=en, plan=pro"),
+        ] {
+            assert_eq!(Answer::of(asked(name, value)).await.outcome(), outcome, "{name}: {value}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_bearer_token_is_the_tenant_s_key() {
+    let upstream = FakeUpstream::start().await;
+    let mut config = exact_config(&[&upstream]);
+    config.tenants = vec![tenant("a", "key-a"), tenant("b", "key-b")];
+    let server = TestServer::start(config).await;
+    let asked = |key: &str| chat(&server, &body("Mine?")).bearer_auth(key);
+    for (key, outcome) in [("key-a", "upstream"), ("key-a", "exact"), ("key-b", "upstream")] {
+        assert_eq!(Answer::of(asked(key)).await.outcome(), outcome);
+    }
+    for unknown in [asked("key-c"), chat(&server, &body("Mine?"))] {
+        let refused = Answer::of(unknown).await;
+        assert_eq!((refused.status, &refused.json()["error"]["code"]), (401, &json!("invalid_api_key")));
+    }
+    assert!(upstream.requests().iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[tokio::test]
+async fn models_are_the_catalog_the_tiers_and_auto() {
+    let (cold, warm) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    let server = TestServer::start(exact_config(&[&cold, &warm])).await;
+    let (_, list) = server.get("/v1/models").await;
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let ids: Vec<_> =
+        list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["model-cold", "model-warm", "warm", "cold", "auto"]);
+    assert_eq!(server.get("/v1/models/model-warm").await.0, 200);
+    assert_eq!(server.get("/v1/models/org/other").await.0, 404);
+}
+
+/// Tags given over HTTP are those that gRPC invalidates by.
+#[tokio::test]
+async fn tags_are_for_invalidation() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    Answer::of(chat(&server, &body("Price?")).header("x-promptkeep-tags", "prices, eu")).await;
+    let request = promptkeep::grpc::proto::InvalidateRequest { tag: "eu".into(), ..Default::default() };
+    let removed = server.client().await.invalidate(request).await.unwrap().into_inner().entries;
+    assert_eq!(removed, 1);
+}
+
+/// A client that leaves before the answer began stops the model call that nobody else waits for.
+#[tokio::test]
+async fn a_caller_that_leaves_takes_the_model_call_along() {
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::stall());
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    for stream in [false, true] {
+        let calls = upstream.calls();
+        let mut body = body("Anyone?");
+        body["stream"] = stream.into();
+        let asking = tokio::spawn(Answer::of(post(&server, "/v1/chat/completions", &body)));
+        upstream.wait_for_calls(calls + 1).await;
+        asking.abort();
+        upstream.wait_for_leavers(calls + 1).await;
+    }
+}

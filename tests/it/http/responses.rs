@@ -1,0 +1,94 @@
+//! `POST /v1/responses`: plain text is cached, the rest passed on.
+
+use serde_json::{Value, json};
+
+use super::{Answer, body, chat, post};
+use crate::common::{
+    fake_upstream::{FakeUpstream, Reply},
+    test_server::{TestServer, exact_config},
+};
+
+fn create(server: &TestServer, body: &Value) -> reqwest::RequestBuilder {
+    post(server, "/v1/responses", body)
+}
+
+#[tokio::test]
+async fn plain_text_is_the_same_entry_as_a_chat() {
+    let upstream = FakeUpstream::start().await;
+    upstream.script([Reply::text("Open Settings.")]);
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    Answer::of(chat(&server, &body("How do I reset my password?"))).await;
+    let asked = json!({ "model": "auto", "input": "How do I reset my password?" });
+    let answer = Answer::of(create(&server, &asked)).await;
+    assert_eq!((answer.status, answer.outcome()), (200, "exact"), "{}", answer.text);
+    let reply = answer.json();
+    assert_eq!(
+        (&reply["object"], &reply["status"], &reply["store"]),
+        (&json!("response"), &json!("completed"), &json!(false))
+    );
+    assert_eq!(reply["output"][0]["content"][0]["text"], "Open Settings.");
+    assert_eq!(reply["usage"]["input_tokens"], 10);
+    assert_eq!(upstream.requests()[0].path, "/v1/chat/completions");
+}
+
+#[tokio::test]
+async fn its_events_come_in_order_and_number() {
+    let upstream = FakeUpstream::start().await;
+    upstream.script([Reply::text("One two.")]);
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    let asked = json!({ "model": "auto", "input": "Count.", "stream": true });
+    for outcome in ["upstream", "exact"] {
+        let answer = Answer::of(create(&server, &asked)).await;
+        assert_eq!(answer.outcome(), outcome);
+        let events = answer.events();
+        assert!(events.iter().enumerate().all(|(n, event)| event["sequence_number"] == n));
+        let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+        let (first, rest) = kinds.split_at(4);
+        assert_eq!(
+            first,
+            [
+                "response.created",
+                "response.in_progress",
+                "response.output_item.added",
+                "response.content_part.added"
+            ]
+        );
+        let deltas = rest.iter().take_while(|kind| **kind == "response.output_text.delta").count();
+        assert!(deltas > 0);
+        assert_eq!(
+            rest[deltas..],
+            [
+                "response.output_text.done",
+                "response.content_part.done",
+                "response.output_item.done",
+                "response.completed"
+            ]
+        );
+        assert_eq!(events.last().unwrap()["response"]["output"][0]["content"][0]["text"], "One two.");
+    }
+}
+
+#[tokio::test]
+async fn tools_and_stored_conversations_are_passed_on() {
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::json(&json!({ "object": "response", "id": "resp_theirs" })));
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    for more in [json!({ "store": true }), json!({ "tools": [{ "type": "web_search" }] })] {
+        let mut asked = json!({ "model": "auto", "input": "Search." });
+        asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = Answer::of(create(&server, &asked)).await;
+        assert_eq!((answer.outcome(), &answer.json()["id"]), ("bypass", &json!("resp_theirs")));
+    }
+    assert_eq!(upstream.requests()[0].path, "/v1/responses");
+}
+
+#[tokio::test]
+async fn a_failure_after_the_first_token_is_an_event() {
+    let upstream = FakeUpstream::start().await;
+    upstream.script([Reply::text("one two three").close_after(2)]);
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    let asked = json!({ "model": "auto", "input": "Break.", "stream": true });
+    let events = Answer::of(create(&server, &asked)).await.events();
+    let kinds: Vec<_> = events.iter().rev().take(2).map(|event| event["type"].clone()).collect();
+    assert_eq!(kinds, ["response.failed", "error"]);
+}
