@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(["promptkeep/v1/promptkeep.proto"], ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("promptkeep.binpb"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    let codec = "crate::grpc::codec::ProtoCodec";
+    tonic_prost_build::configure().codec_path(codec).compile_fds(descriptors)?;
     Ok(())
 }

@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use quick_cache::{Weighter, sync::Cache as MemoryTier};
+use quick_cache::{
+    Weighter,
+    sync::{Cache as MemoryTier, GuardResult},
+};
 
 use self::{
     directory::Directory,
@@ -96,7 +99,7 @@ impl Cache {
 
     /// The live entry under `key`. A store that fails, or takes longer than `store.timeout`, is a miss.
     pub async fn get(&self, key: CacheKey) -> Option<Arc<Entry>> {
-        self.get_until(key, Instant::now() + self.store_timeout).await
+        self.get_until(key, self.patience()).await
     }
 
     async fn get_until(&self, key: CacheKey, until: Instant) -> Option<Arc<Entry>> {
@@ -105,8 +108,8 @@ impl Cache {
             return entry.is_live(now).then_some(entry);
         }
         let epoch = self.epoch();
-        let entry = self.timed(Op::Get, in_time(until, self.store.get(key))).await.ok().flatten()?;
-        let entry = self.remember(entry);
+        let entry = self.timed(Op::Get, in_time(Op::Get, until, self.store.get(key)));
+        let entry = self.remember_read(entry.await.ok().flatten()?);
         if self.invalidations.since(epoch, &entry) {
             self.memory.remove(&key);
             return None;
@@ -126,7 +129,7 @@ impl Cache {
         self.metrics.search(started);
         let mut candidates = Vec::with_capacity(neighbours.len());
         // One wait for all of them.
-        let until = Instant::now() + self.store_timeout;
+        let until = self.patience();
         for near in neighbours {
             match self.get_until(near.key, until).await {
                 Some(entry) => candidates.push(Candidate { entry, similarity: near.similarity }),
@@ -139,8 +142,10 @@ impl Cache {
     /// The live entry with this id.
     pub async fn find(&self, id: EntryId) -> Option<Arc<Entry>> {
         let selector = Selector { id: Some(id), ..Selector::default() };
-        let keys = self.timed(Op::Remove, self.store.remove(&selector, true)).await.ok()?;
-        self.get(*keys.first()?).await
+        let until = self.patience();
+        let find = in_time(Op::Remove, until, self.store.remove(&selector, true));
+        let keys = self.timed(Op::Remove, find).await.ok()?;
+        self.get_until(*keys.first()?, until).await
     }
 
     /// Whether anything is indexed under `scope`.
@@ -166,7 +171,12 @@ impl Cache {
             self.index(&entry, embedding);
         }
         self.remember(Arc::clone(&entry));
-        let put = self.timed(Op::Put, self.store.put(Arc::clone(&entry), durability)).await;
+        let put = self.store.put(Arc::clone(&entry), durability);
+        let put = match durability {
+            // Callers wait for the end of the answer, not for the store.
+            Durability::Queued => self.timed(Op::Put, in_time(Op::Put, self.patience(), put)).await,
+            Durability::Durable => self.timed(Op::Put, put).await,
+        };
         // An invalidation that came between the check above and the put did not see the entry; one that
         // comes from here on does.
         if self.invalidations.since(epoch, &entry) {
@@ -239,7 +249,7 @@ impl Cache {
     /// # Errors
     /// When the store failed.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        self.timed(Op::Put, self.store.flush()).await
+        self.timed(Op::Flush, self.store.flush()).await
     }
 
     /// Entries in the store, and vectors in the index.
@@ -253,13 +263,33 @@ impl Cache {
         self.metrics.sizes(entries, vectors, self.memory.weight(), self.index.memory_bytes());
     }
 
-    /// Puts an entry into the memory tier, without its vector: that is in the index.
-    fn remember(&self, entry: Arc<Entry>) -> Arc<Entry> {
-        let mut entry = Arc::unwrap_or_clone(entry);
-        entry.embedding = None;
-        let entry = Arc::new(entry);
-        self.memory.insert(entry.key, Arc::clone(&entry));
-        entry
+    /// When a request that reads the store from now on goes on without.
+    fn patience(&self) -> Instant {
+        Instant::now() + self.store_timeout
+    }
+
+    /// Puts an entry into the memory tier.
+    fn remember(&self, entry: Arc<Entry>) {
+        let entry = without_vector(entry);
+        self.memory.insert(entry.key, entry);
+    }
+
+    /// The same for an entry that was read from the store: a newer one may have come to memory meanwhile,
+    /// and one past its expiry would hide what another replica puts into the store.
+    fn remember_read(&self, entry: Arc<Entry>) -> Arc<Entry> {
+        let entry = without_vector(entry);
+        if !entry.is_live(SystemTime::now()) {
+            return entry;
+        }
+        match self.memory.get_value_or_guard(&entry.key, Some(Duration::ZERO)) {
+            GuardResult::Value(newer) => newer,
+            GuardResult::Guard(place) => {
+                // Refused when a newer one was put there since.
+                let _ = place.insert(Arc::clone(&entry));
+                entry
+            }
+            GuardResult::Timeout => entry,
+        }
     }
 
     /// Whether the entry was put into the index: live, of this embedder, not invalidated meanwhile.
@@ -293,7 +323,7 @@ impl Cache {
 
     /// A vector without an entry repairs itself; one whose store is down, or only expired, stays.
     async fn repair(&self, key: CacheKey, until: Instant) {
-        if let Ok(None) = in_time(until, self.store.get(key)).await {
+        if let Ok(None) = in_time(Op::Get, until, self.store.get(key)).await {
             self.forget(&[key]);
         }
     }
@@ -320,15 +350,21 @@ impl Cache {
     }
 }
 
-/// A read that a request waits for.
+/// The vector is in the index, and takes more memory than most answers.
+fn without_vector(entry: Arc<Entry>) -> Arc<Entry> {
+    let mut entry = Arc::unwrap_or_clone(entry);
+    entry.embedding = None;
+    Arc::new(entry)
+}
+
+/// What a request waits for.
 async fn in_time<T>(
+    op: Op,
     until: Instant,
-    read: impl Future<Output = Result<T, StoreError>>,
+    call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    let read = tokio::time::timeout_at(until.into(), read).await;
-    read.unwrap_or_else(|_| {
-        Err(StoreError { op: Op::Get, cause: "no reply within store.timeout".to_owned() })
-    })
+    let done = tokio::time::timeout_at(until.into(), call).await;
+    done.unwrap_or_else(|_| Err(StoreError { op, cause: "no reply within store.timeout".to_owned() }))
 }
 
 impl Weighter<CacheKey, Arc<Entry>> for BySize {

@@ -45,8 +45,8 @@ pub struct Served {
 /// Recent replies and the feedback they got.
 pub struct Replies {
     served: Cache<RequestId, Served>,
-    /// Feedback given, so that repeating it changes nothing. Cleared when it reaches its bound.
-    given: Mutex<HashSet<(Subject, Verdict)>>,
+    /// Feedback given, by the tenant's name, so that repeating it changes nothing. Cleared when it reaches its bound.
+    given: Mutex<HashSet<(String, Subject, Verdict)>>,
 }
 
 /// What feedback is about.
@@ -70,12 +70,12 @@ impl Replies {
     }
 
     /// Whether this feedback is new.
-    pub fn record(&self, subject: Subject, verdict: Verdict) -> bool {
+    pub fn record(&self, tenant: &str, subject: Subject, verdict: Verdict) -> bool {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if given.len() >= REPLIES_MAX {
             given.clear();
         }
-        given.insert((subject, verdict))
+        given.insert((tenant.to_owned(), subject, verdict))
     }
 }
 

@@ -12,7 +12,6 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use self::proto::prompt_cache_server::{PromptCache, PromptCacheServer};
 use crate::{
-    cache::entry::Selector,
     error::Error,
     metrics::Rpc,
     pipeline::{self, Answering, Pipeline},
@@ -30,7 +29,7 @@ pub mod proto {
 
 /// How much of the caller's time is kept for the reply: tonic cancels the call when the time is over,
 /// and its status would not say what we were waiting for.
-const REPLY_MARGIN: Duration = Duration::from_millis(2);
+const REPLY_MARGIN: Duration = Duration::from_millis(5);
 
 /// The service as tonic knows it.
 pub type Service = PromptCacheServer<Door>;
@@ -93,7 +92,7 @@ impl Door {
         cache: Option<proto::CacheControl>,
     ) -> Result<pipeline::Request, Error> {
         let Caller { tenant, deadline } = self.caller(metadata)?;
-        decode::check_size(prompt.as_ref(), self.max_request)?;
+        decode::check_size("prompt", prompt.as_ref(), self.max_request)?;
         let prompt = decode::prompt("prompt", prompt)?;
         Ok(pipeline::Request { tenant, prompt, cache: decode::cache_control(cache)?, deadline })
     }
@@ -140,6 +139,7 @@ impl PromptCache for Door {
     ) -> Result<Response<proto::StoreResponse>, Status> {
         let (metadata, _, proto::StoreRequest { prompt, completion, cache }) = request.into_parts();
         let request = self.request(&metadata, prompt, cache)?;
+        decode::check_size("completion", completion.as_ref(), self.max_request)?;
         let entry_id = self.pipeline.store(request, decode::completion(completion)?).await?.to_string();
         Ok(Response::new(proto::StoreResponse { entry_id }))
     }
@@ -149,12 +149,14 @@ impl PromptCache for Door {
         request: Request<proto::InvalidateRequest>,
     ) -> Result<Response<proto::InvalidateResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let Caller { tenant, .. } = self.caller(&metadata)?;
+        let Caller { tenant, deadline } = self.caller(&metadata)?;
+        decode::check_size("prompt", request.prompt.as_ref(), self.max_request)?;
         let dry_run = request.dry_run;
-        let (selector, prompt) = decode::selector(request)?;
-        let key = prompt.map(|prompt| self.pipeline.key_of(&tenant, prompt)).transpose()?;
-        let selector = Selector { key, ..selector };
-        let entries = self.pipeline.invalidate(&tenant, selector, dry_run).await?;
+        let selector = match decode::selector(request)? {
+            (selector, Some(prompt)) => self.pipeline.select_prompt(&tenant, prompt, selector)?,
+            (selector, None) => selector,
+        };
+        let entries = self.pipeline.invalidate(&tenant, selector, dry_run, deadline).await?;
         Ok(Response::new(proto::InvalidateResponse { entries }))
     }
 
@@ -163,9 +165,9 @@ impl PromptCache for Door {
         request: Request<proto::FeedbackRequest>,
     ) -> Result<Response<proto::FeedbackResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let Caller { tenant, .. } = self.caller(&metadata)?;
-        let (subject, verdict) = decode::feedback(&request)?;
-        let recorded = self.pipeline.feedback(&tenant, subject, verdict).await?;
+        let Caller { tenant, deadline } = self.caller(&metadata)?;
+        let (subjects, verdict) = decode::feedback(&request)?;
+        let recorded = self.pipeline.feedback(&tenant, &subjects, verdict, deadline).await?;
         Ok(Response::new(proto::FeedbackResponse { recorded }))
     }
 

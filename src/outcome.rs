@@ -16,6 +16,8 @@ pub enum Outcome {
     Upstream,
     /// The caller asked not to use the cache, and a model was called.
     Bypass,
+    /// `Store` kept what the caller bought by itself.
+    Stored,
     /// `Lookup` found nothing.
     Miss,
     /// The request failed.
@@ -53,8 +55,16 @@ pub enum MissReason {
 
 impl Outcome {
     /// Every outcome, in the order in which reports list them.
-    pub const ALL: [Self; 7] =
-        [Self::Exact, Self::Semantic, Self::Coalesced, Self::Upstream, Self::Bypass, Self::Miss, Self::Error];
+    pub const ALL: [Self; 8] = [
+        Self::Exact,
+        Self::Semantic,
+        Self::Coalesced,
+        Self::Upstream,
+        Self::Bypass,
+        Self::Stored,
+        Self::Miss,
+        Self::Error,
+    ];
 
     /// The label used on every surface.
     pub const fn as_str(self) -> &'static str {
@@ -64,9 +74,15 @@ impl Outcome {
             Self::Coalesced => "coalesced",
             Self::Upstream => "upstream",
             Self::Bypass => "bypass",
+            Self::Stored => "stored",
             Self::Miss => "miss",
             Self::Error => "error",
         }
+    }
+
+    /// Whether an answer was asked for and there was one: those that a hit ratio is a share of.
+    pub const fn counts_for_hit_ratio(self) -> bool {
+        !matches!(self, Self::Stored | Self::Error)
     }
 
     /// Whether the request was answered without a model call of its own.

@@ -3,29 +3,26 @@
 
 mod answering;
 mod asked;
+mod entries;
 mod explain;
 mod forward;
 mod record;
 mod reply;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
-use self::{asked::Admission, record::Recorder};
+use self::{asked::Admission, entries::within, record::Recorder};
 use crate::{
-    cache::{
-        Cache,
-        entry::{EntryId, Selector},
-    },
+    cache::Cache,
     config::{CacheConfig, Mode},
     decide::{self, Candidate, Decision},
     embed::{Embedded, Embedder, Embedding},
     error::Error,
-    feedback::{Replies, Served, Subject, Verdict},
+    feedback::Replies,
     flight::{self, Flights, Leader},
     key::CacheKey,
     metrics::{Metrics, Rpc},
@@ -33,7 +30,7 @@ use crate::{
     prompt::{Completion, Delta},
     stats::{Ledger, Sizes, Stats},
     store::{Durability, StoreError},
-    tenant::{Tenant, Tenants},
+    tenant::Tenants,
     upstream::{Answer, Ask, Upstreams},
 };
 
@@ -59,6 +56,8 @@ pub struct Pipeline {
     flights: Arc<Flights<FlightKey, Piece, Landing>>,
     replies: Replies,
     admission: Admission,
+    /// Flights, and changes of entries: what goes on when its caller leaves.
+    tasks: TaskTracker,
 }
 
 /// The parts a pipeline is made of.
@@ -129,6 +128,7 @@ impl Pipeline {
             flights: Arc::default(),
             replies: Replies::default(),
             admission: Admission::default(),
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -139,11 +139,13 @@ impl Pipeline {
     pub async fn lookup(&self, request: Request) -> Result<Result<Hit, Missed>, Error> {
         let mut record = Recorder::start(self, Rpc::Lookup, request.namespace());
         let asked = self.admit(request)?;
-        let judged = match self.exact(&asked).await {
-            Some(hit) => Judged::Hit(hit),
-            None => self.judge(&asked).await,
+        let judging = async {
+            match self.exact(&asked).await {
+                Some(hit) => Judged::Hit(hit),
+                None => self.judge(&asked).await,
+            }
         };
-        Ok(match judged {
+        Ok(match within(asked.deadline, judging).await? {
             Judged::Hit(hit) => {
                 record.finish(hit.outcome, None, self.saved(&asked, &hit.entry.completion));
                 Ok(hit)
@@ -164,66 +166,11 @@ impl Pipeline {
     pub async fn complete(self: &Arc<Self>, rpc: Rpc, request: Request) -> Result<Answering, Error> {
         let record = Recorder::start(self, rpc, request.namespace());
         let asked = Arc::new(self.admit(request)?);
-        if let Some(hit) = self.exact(&asked).await {
+        if let Some(hit) = within(asked.deadline, self.exact(&asked)).await? {
             return Ok(Answering::of_hit(Arc::clone(self), asked, record, hit));
         }
         let joined = self.join(&asked);
         Ok(Answering::of_flight(Arc::clone(self), asked, record, joined))
-    }
-
-    /// Keeps a completion that the caller got by itself. It is durable when this returns.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for an incomplete answer, [`Error::StoreUnavailable`] when it could not
-    /// be made durable.
-    pub async fn store(&self, request: Request, completion: Completion) -> Result<EntryId, Error> {
-        let mut record = Recorder::start(self, Rpc::Store, request.namespace());
-        let asked = self.admit(request)?;
-        if !completion.is_complete() {
-            return Err(Error::invalid(
-                "completion",
-                "only complete answers are kept: not empty, finish_reason stop or tool_calls",
-            ));
-        }
-        let embedding = self.embed(&asked).await.ok();
-        self.keep(&asked, completion, embedding, Durability::Durable)
-            .await
-            .map_err(|_| Error::StoreUnavailable)?;
-        record.finish(Outcome::Bypass, None, 0.0);
-        Ok(asked.key.into())
-    }
-
-    /// Removes entries that the tenant may see; with `dry_run` only counts them.
-    ///
-    /// # Errors
-    /// [`Error::StoreUnavailable`] when the removal is not durable.
-    pub async fn invalidate(
-        &self,
-        tenant: &Tenant,
-        mut selector: Selector,
-        dry_run: bool,
-    ) -> Result<u64, Error> {
-        selector.owners = tenant.owners_visible(selector.namespace.as_deref());
-        self.cache.invalidate(&selector, dry_run).await.map_err(|_| Error::StoreUnavailable)
-    }
-
-    /// Records what a caller says of an answer; whether it is news.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] when the tenant was served no such answer.
-    pub async fn feedback(&self, tenant: &Tenant, subject: Subject, verdict: Verdict) -> Result<bool, Error> {
-        let served = match subject {
-            Subject::Reply(id) => self.replies.get(id),
-            Subject::Entry(id) => self.cache.find(id).await.map(|entry| Served::entry(&entry)),
-        };
-        let served = served.filter(|served| tenant.sees(&served.owner, &served.namespace));
-        let served = served.ok_or(Error::NotFound("request_id or entry_id"))?;
-        let news = self.replies.record(subject, verdict);
-        if news {
-            self.metrics.feedback(verdict, served.outcome);
-            self.ledger.feedback(verdict);
-        }
-        Ok(news)
     }
 
     /// The server's numbers, since the start or of the last `window`, of one namespace or all.
@@ -240,6 +187,12 @@ impl Pipeline {
     /// Requests that were admitted and are not done.
     pub fn requests_under_way(&self) -> usize {
         self.admission.under_way()
+    }
+
+    /// Waits until everything that goes on without a caller is done. New requests must have ended before.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// The configuration in force.
@@ -265,7 +218,7 @@ impl Pipeline {
         match self.flights.join(FlightKey(asked.key, asked.flight_salt())) {
             flight::Joined::Follow(follower) => answering::Joined { follower, led: false },
             flight::Joined::Lead(leader, follower) => {
-                tokio::spawn(Arc::clone(self).lead(Arc::clone(asked), leader));
+                self.tasks.spawn(Arc::clone(self).lead(Arc::clone(asked), leader));
                 answering::Joined { follower, led: true }
             }
         }
@@ -297,7 +250,7 @@ impl Pipeline {
             Judged::Miss(missed, embedding) => (missed, embedding),
         };
         let answer = self.open(asked, embedding.as_ref()).await?;
-        let bought = self.relay(answer, missed, leader).await?;
+        let bought = Self::relay(asked, answer, missed, leader).await?;
         if !asked.cache.no_store && bought.completion.is_complete() {
             // A store that does not take it costs the next caller time, not this one its answer.
             let _ = self.keep(asked, bought.completion.clone(), embedding, Durability::Queued).await;
@@ -325,7 +278,7 @@ impl Pipeline {
         let enabled = self.embedder.as_ref().filter(|_| asked.settings.cache.mode != Mode::Exact);
         let embedder = enabled.ok_or(MissReason::Disabled)?;
         let text = asked.prompt.fuzzy_text().ok_or(MissReason::NotText)?;
-        let started = Instant::now();
+        let started = std::time::Instant::now();
         let embedded = embedder.embed(text).await;
         self.metrics.embed(started);
         match embedded {
@@ -379,11 +332,14 @@ impl Pipeline {
 
     /// Hands the answer on as it comes. The first token is on its way before anything else is done.
     async fn relay(
-        &self,
+        asked: &Asked,
         mut answer: Answer,
         missed: Missed,
         leader: &Leader<FlightKey, Piece, Landing>,
     ) -> Result<Bought, Error> {
+        // Those who follow by now may have more time than the one who asked first. Each minds its own
+        // deadline, and when all have left the call is cancelled.
+        answer.extend_deadline(Instant::now() + asked.settings.timeout);
         leader.push(Piece::Started { model: answer.model().to_owned(), tier: answer.tier().as_str() });
         while let Some(delta) = answer.next().await? {
             leader.push(Piece::Delta(delta));

@@ -24,6 +24,13 @@ pub const OWN_FIELDS: [&str; 12] = [
     "top_p",
 ];
 
+/// Longest namespace. Statistics keep one for each, so they must stay short.
+pub const NAMESPACE_BYTES_MAX: usize = 256;
+
+/// Most tags of an entry, and the longest.
+const TAGS_MAX: usize = 64;
+const TAG_BYTES_MAX: usize = 1024;
+
 /// A validated prompt. Everything but the last user text must be equal for a semantic hit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
@@ -184,6 +191,10 @@ impl Prompt {
         if !self.messages.iter().any(|m| m.role == Role::User) {
             return Err(Error::invalid("prompt.messages", "needs at least one message of role user"));
         }
+        if self.namespace.len() > NAMESPACE_BYTES_MAX {
+            let message = format!("must not be longer than {NAMESPACE_BYTES_MAX} bytes");
+            return Err(Error::invalid("prompt.namespace", message));
+        }
         check_range(
             "prompt.temperature",
             self.temperature,
@@ -253,6 +264,10 @@ impl CacheControl {
         if self.tags.iter().any(String::is_empty) {
             return Err(Error::invalid("cache.tags", "must not be empty"));
         }
+        if self.tags.len() > TAGS_MAX || self.tags.iter().any(|tag| tag.len() > TAG_BYTES_MAX) {
+            let message = format!("must be at most {TAGS_MAX}, none longer than {TAG_BYTES_MAX} bytes");
+            return Err(Error::invalid("cache.tags", message));
+        }
         Ok(())
     }
 }
@@ -262,7 +277,9 @@ impl CacheControl {
 impl Completion {
     /// Whether the answer may be kept: whole, not filtered, not empty.
     pub fn is_complete(&self) -> bool {
-        let said_something = !self.content.is_empty() || self.tool_calls.is_some();
+        let called_something =
+            self.tool_calls.as_ref().and_then(Value::as_array).is_some_and(|calls| !calls.is_empty());
+        let said_something = !self.content.is_empty() || called_something;
         said_something && matches!(self.finish_reason, FinishReason::Stop | FinishReason::ToolCalls)
     }
 }

@@ -6,8 +6,8 @@ use std::{future::IntoFuture as _, io, sync::Arc, time::Duration};
 use axum::serve::ListenerExt as _;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::Server as GrpcServer;
-use tonic_health::server::HealthReporter;
+use tonic::{server::NamedService, transport::Server as GrpcServer};
+use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     cache::Cache,
@@ -110,7 +110,7 @@ impl Server {
         self.background(watch_health(self.upstreams.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<grpc::Service>().await;
-        self.background(Self::report_stop(self.stop.clone(), health));
+        self.tasks.spawn(report_stop(self.stop.clone(), health));
         let max_request = self.config().server.max_request;
         let grpc = GrpcServer::builder()
             .add_service(grpc::service(Arc::clone(&self.pipeline), max_request))
@@ -131,7 +131,12 @@ impl Server {
     pub async fn shutdown(&self, listening: impl Future<Output = io::Result<()>>) -> io::Result<()> {
         let grace = self.config().server.shutdown_grace;
         self.stop.cancel();
-        let drained = timeout(grace, listening).await;
+        let drained = timeout(grace, async {
+            let ended = listening.await;
+            self.pipeline.drained().await;
+            ended
+        });
+        let drained = drained.await;
         if drained.is_err() {
             tracing::warn!(?grace, "requests still under way were cut off");
         }
@@ -144,16 +149,28 @@ impl Server {
     }
 
     /// Takes what a reload can change from `new`: catalog, routing, tenants, thresholds. Returns the
-    /// sections that changed but need a restart.
+    /// sections and keys that changed but need a restart; those stay as they were.
     ///
     /// # Errors
     /// When the catalog is wrong; then nothing has changed.
     pub fn reload(&self, new: Config) -> Result<Vec<&'static str>, StartError> {
         let mut config = self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut need_restart = changed_needs_restart(&config, &new);
+        let mut new = Config {
+            server: config.server.clone(),
+            store: config.store.clone(),
+            embedding: config.embedding.clone(),
+            ..new
+        };
+        (new.cache.max_memory, new.cache.max_entries) = (config.cache.max_memory, config.cache.max_entries);
+        new.cache.index = config.cache.index.clone();
+        if self.embedder.is_empty() && new.cache.mode != Mode::Exact {
+            new.cache.mode = Mode::Exact;
+            need_restart.push("cache.mode");
+        }
         self.upstreams.reload(upstream_settings(&new, &self.embedder))?;
         let tenants = self.pipeline.settings().tenants.reconfigured(&new.tenants);
         self.pipeline.reload(settings(&new, tenants));
-        let need_restart = changed_needs_restart(&config, &new);
         *config = new;
         Ok(need_restart)
     }
@@ -192,11 +209,6 @@ impl Server {
             }
         });
     }
-
-    async fn report_stop(stop: CancellationToken, health: HealthReporter) {
-        stop.cancelled().await;
-        health.set_not_serving::<grpc::Service>().await;
-    }
 }
 
 /// A cache of exact repeats needs no model.
@@ -217,6 +229,15 @@ async fn load_index(cache: Arc<Cache>) {
             Err(error) => tracing::error!(%error, "index not loaded"),
         }
         tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+/// Tells those who watch that the server stops, and ends their watching, which would hold it up.
+async fn report_stop(stop: CancellationToken, mut health: HealthReporter) {
+    stop.cancelled().await;
+    for service in ["", <grpc::Service as NamedService>::NAME] {
+        health.set_service_status(service, ServingStatus::NotServing).await;
+        health.clear_service_status(service).await;
     }
 }
 

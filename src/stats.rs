@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use crate::{
     feedback::Verdict,
     outcome::{MissReason, Outcome},
-    prompt::Usage,
+    prompt::{NAMESPACE_BYTES_MAX, Usage},
     upstream::{Attempt, AttemptResult},
 };
 
@@ -219,7 +219,8 @@ impl Books {
 
     fn namespace(&mut self, name: &str) -> Option<&mut Tally> {
         if !self.namespaces.contains_key(name) {
-            if self.namespaces.len() >= NAMESPACES_MAX {
+            // A longer one is that of a request that was refused.
+            if self.namespaces.len() >= NAMESPACES_MAX || name.len() > NAMESPACE_BYTES_MAX {
                 return None;
             }
             self.namespaces.insert(name.to_owned(), Tally::default());
@@ -243,7 +244,7 @@ impl Tally {
         let counted = |wanted: fn(Outcome) -> bool| -> u64 {
             Outcome::ALL.iter().filter(|o| wanted(**o)).map(|o| self.requests[*o as usize]).sum()
         };
-        let all = counted(|outcome| outcome != Outcome::Error);
+        let all = counted(Outcome::counts_for_hit_ratio);
         if all == 0 { 0.0 } else { counted(Outcome::is_hit) as f64 / all as f64 }
     }
 

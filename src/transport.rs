@@ -9,7 +9,8 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{self, Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -21,6 +22,10 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// Gathered bytes above which a write waits for the socket: bounds the memory of a slow reader.
 const GATHER_MAX: usize = 256 * 1024;
+
+/// Pause after a failed accept. Without free file descriptors every accept fails at once, until a
+/// connection ends.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection whose writes are gathered; see the module.
 pub struct Gathered<S> {
@@ -34,12 +39,22 @@ pub struct Gathered<S> {
 
 /// Connections accepted by `listener`, ready for tonic. A failed accept is skipped: it concerns one client.
 pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Gathered<TcpStream>>> {
-    TcpListenerStream::new(listener).filter_map(|accepted| {
-        let socket = accepted.inspect_err(|error| tracing::warn!(%error, "accept failed")).ok()?;
-        // Without it the kernel delays a small reply until the one before is acknowledged.
-        socket.set_nodelay(true).ok()?;
-        Some(Ok(Gathered::new(socket)))
-    })
+    TcpListenerStream::new(listener).then(ready).filter_map(|ready| ready)
+}
+
+async fn ready(accepted: io::Result<TcpStream>) -> Option<io::Result<Gathered<TcpStream>>> {
+    match accepted {
+        Ok(socket) => {
+            // Without it the kernel delays a small reply until the one before is acknowledged.
+            socket.set_nodelay(true).ok()?;
+            Some(Ok(Gathered::new(socket)))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "accept failed");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
 }
 
 /// Binds `address`.
@@ -63,7 +78,7 @@ impl<S> Gathered<S> {
 impl<S: AsyncWrite + Unpin> Gathered<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.gathered.len() {
-            let n = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.gathered[self.sent..]))?;
+            let n = task::ready!(Pin::new(&mut self.socket).poll_write(cx, &self.gathered[self.sent..]))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -98,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_room(cx))?;
+        task::ready!(self.poll_room(cx))?;
         self.gathered.extend_from_slice(data);
         Poll::Ready(Ok(data.len()))
     }
@@ -108,7 +123,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_room(cx))?;
+        task::ready!(self.poll_room(cx))?;
         for part in parts {
             self.gathered.extend_from_slice(part);
         }
@@ -128,7 +143,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(cx))?;
+        task::ready!(self.poll_send(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

@@ -1,6 +1,6 @@
 //! `promptkeep model`
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use crate::{
     config::{Config, process_env},
@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub(super) async fn pull() -> anyhow::Result<ExitCode> {
-    let folder = model_files::folder(None)?;
+    let folder = folder()?;
     if !model_files::present(&folder) {
         model_files::pull(&folder).await?;
     }
@@ -17,7 +17,12 @@ pub(super) async fn pull() -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn path() -> anyhow::Result<ExitCode> {
-    let config = Config::load(None, process_env())?;
-    println!("{}", model_files::folder(config.embedding.model_dir.as_deref())?.display());
+    println!("{}", folder()?.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The folder that a server with the same environment would use.
+fn folder() -> anyhow::Result<PathBuf> {
+    let config = Config::load(None, process_env())?;
+    Ok(model_files::folder(config.embedding.model_dir.as_deref())?)
 }

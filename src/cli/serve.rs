@@ -18,14 +18,16 @@ pub(super) async fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let http = transport::bind(config.server.http_listen).await?;
     warn_if_open(&config);
     tracing::info!(grpc = %grpc.local_addr()?, http = %http.local_addr()?, "starting");
+    // Before the start, which may take long: without a handler a hangup would end the process.
+    let mut hangup = signal(SignalKind::hangup())?;
     let server = Server::new(config).await?;
     let mut listening = Box::pin(server.listen(grpc, http));
-    let mut hangup = signal(SignalKind::hangup())?;
     let mut stop = std::pin::pin!(stop_signal());
     loop {
         tokio::select! {
             ended = &mut listening => {
-                ended?;
+                // What was kept must become durable all the same.
+                server.shutdown(std::future::ready(ended)).await?;
                 return Ok(ExitCode::SUCCESS);
             }
             () = &mut stop => break,

@@ -1,15 +1,16 @@
 //! What a running server can change.
 
-use super::Config;
+use super::{CacheConfig, Config};
 
-/// Names of the sections that differ and need a restart; all others may be swapped under a running
-/// server. Listeners, the store and vectors of another model cannot be changed beneath requests under way.
+/// Names of the sections and keys that differ and need a restart; all others may be swapped under a running
+/// server. Listeners, the store and vectors of another model cannot be changed beneath requests under way,
+/// and memory tier and index keep the sizes that they were made with.
 pub fn changed_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let Config {
         server,
         store,
         embedding,
-        cache: _,
+        cache: CacheConfig { mode: _, min_similarity: _, ttl: _, max_memory, max_entries, index },
         routing: _,
         upstream: _,
         tenants: _,
@@ -21,6 +22,9 @@ pub fn changed_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server", *server == new.server),
         ("store", *store == new.store),
         ("embedding", *embedding == new.embedding),
+        ("cache.max_memory", *max_memory == new.cache.max_memory),
+        ("cache.max_entries", *max_entries == new.cache.max_entries),
+        ("cache.index", *index == new.cache.index),
     ] {
         if !same {
             changed.push(section);

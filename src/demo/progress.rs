@@ -87,7 +87,7 @@ impl Tally {
             Outcome::Semantic => self.semantic += 1,
             Outcome::Coalesced => self.coalesced += 1,
             Outcome::Upstream | Outcome::Bypass | Outcome::Miss => self.model += 1,
-            Outcome::Error => self.failed += 1,
+            Outcome::Stored | Outcome::Error => self.failed += 1,
         }
         if record.is_miss() {
             self.spent_usd += record.usage.cost_usd;

@@ -46,8 +46,52 @@ impl<U: Message + Default> Decoder for ProtoDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        // prost's message is the path of the field and what is wrong with it, never its value.
-        let decoded = U::decode(from).map_err(|error| Error::invalid("request", error.to_string()));
+        let decoded = U::decode(from).map_err(|error| {
+            let (field, problem) = field_and_problem(&error.to_string());
+            Error::invalid(field, problem)
+        });
         Ok(Some(decoded?))
+    }
+}
+
+/// What prost's message says, which never quotes a value: a preamble, the fields as `Type.field` from the
+/// innermost out, and the problem.
+fn field_and_problem(message: &str) -> (String, String) {
+    let mut parts = message.split(": ").skip(1).peekable();
+    let mut path = Vec::new();
+    while let Some((_, field)) = parts.peek().and_then(|part| part.split_once('.')) {
+        path.insert(0, field.to_owned());
+        parts.next();
+    }
+    let problem = parts.collect::<Vec<_>>().join(": ");
+    (if path.is_empty() { "request".to_owned() } else { path.join(".") }, problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::field_and_problem;
+    use crate::grpc::proto::LookupRequest;
+
+    #[test]
+    fn the_field_is_named_as_callers_know_it() {
+        for (bytes, field, problem) in [
+            (
+                &b"\x0a\x03\x0a\x01\xff"[..],
+                "prompt.namespace",
+                "invalid string value: data is not UTF-8 encoded",
+            ),
+            (
+                b"\x0a\x05\x1a\x03\x0a\x01\xff",
+                "prompt.messages.role",
+                "invalid string value: data is not UTF-8 encoded",
+            ),
+            (b"\x0a\xff", "request", "invalid varint"),
+            (b"\x07", "request", "invalid wire type value: 7"),
+        ] {
+            let message = LookupRequest::decode(bytes).unwrap_err().to_string();
+            assert_eq!(field_and_problem(&message), (field.to_owned(), problem.to_owned()), "{message}");
+        }
     }
 }

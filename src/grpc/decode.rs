@@ -52,15 +52,16 @@ pub(super) fn prompt(field: &str, prompt: Option<proto::Prompt>) -> Result<Promp
 }
 
 /// Refuses what is larger than the server wants to hash, keep and send on.
-pub(super) fn check_size(prompt: Option<&proto::Prompt>, max_request: usize) -> Result<(), Error> {
-    let size = prompt.map_or(0, prost::Message::encoded_len);
+pub(super) fn check_size(
+    field: &str,
+    message: Option<&impl prost::Message>,
+    max_request: usize,
+) -> Result<(), Error> {
+    let size = message.map_or(0, prost::Message::encoded_len);
     if size <= max_request {
         return Ok(());
     }
-    Err(Error::invalid(
-        "prompt",
-        format!("has {size} bytes, more than the {max_request} of server.max_request"),
-    ))
+    Err(Error::invalid(field, format!("has {size} bytes, more than the {max_request} of server.max_request")))
 }
 
 fn decode_message(field: &str, message: proto::Message) -> Result<Message, Error> {
@@ -166,7 +167,8 @@ fn entry(field: &str, text: &str) -> Result<EntryId, Error> {
     EntryId::parse(text).ok_or_else(|| Error::invalid(field, "must be 32 hex digits"))
 }
 
-pub(super) fn feedback(request: &proto::FeedbackRequest) -> Result<(Subject, Verdict), Error> {
+/// What the feedback is about, the more exact name first.
+pub(super) fn feedback(request: &proto::FeedbackRequest) -> Result<(Vec<Subject>, Verdict), Error> {
     let verdict = match request.verdict() {
         proto::Verdict::Unspecified => return Err(Error::invalid("verdict", "is required")),
         proto::Verdict::Up => Verdict::Up,
@@ -174,15 +176,19 @@ pub(super) fn feedback(request: &proto::FeedbackRequest) -> Result<(Subject, Ver
         proto::Verdict::Escalated => Verdict::Escalated,
         proto::Verdict::WrongHit => Verdict::WrongHit,
     };
-    let subject = if !request.request_id.is_empty() {
+    let mut subjects = Vec::new();
+    if !request.request_id.is_empty() {
         let id = RequestId::parse(&request.request_id);
-        Subject::Reply(id.ok_or_else(|| Error::invalid("request_id", "must be 32 hex digits"))?)
-    } else if !request.entry_id.is_empty() {
-        Subject::Entry(entry("entry_id", &request.entry_id)?)
-    } else {
+        subjects
+            .push(Subject::Reply(id.ok_or_else(|| Error::invalid("request_id", "must be 32 hex digits"))?));
+    }
+    if !request.entry_id.is_empty() {
+        subjects.push(Subject::Entry(entry("entry_id", &request.entry_id)?));
+    }
+    if subjects.is_empty() {
         return Err(Error::invalid("request_id", "request_id or entry_id is required"));
-    };
-    Ok((subject, verdict))
+    }
+    Ok((subjects, verdict))
 }
 
 pub(super) fn stats_request(

@@ -86,7 +86,8 @@ fn outcome(outcome: Outcome) -> proto::Outcome {
         Outcome::Upstream => proto::Outcome::Upstream,
         Outcome::Bypass => proto::Outcome::Bypass,
         Outcome::Miss => proto::Outcome::Miss,
-        Outcome::Error => proto::Outcome::Unspecified,
+        // Never in a reply.
+        Outcome::Stored | Outcome::Error => proto::Outcome::Unspecified,
     }
 }
 

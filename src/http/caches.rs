@@ -144,7 +144,7 @@ pub(super) async fn flush(
 }
 
 async fn invalidate(door: &Door, caller: &Caller, selector: Selector) -> Result<u64, Error> {
-    door.pipeline.invalidate(&caller.tenant, selector, false).await
+    door.pipeline.invalidate(&caller.tenant, selector, false, caller.deadline).await
 }
 
 fn in_cache(namespace: String) -> Selector {

@@ -1,6 +1,6 @@
 //! One caller's answer, as it comes: replayed from an entry, or followed from a flight.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::timeout_at;
 
@@ -20,6 +20,14 @@ use crate::{
 /// How often a caller waits for another leader after the models failed one. More would let one bad
 /// minute of a provider keep a crowd trying in turn.
 const REJOINS_MAX: u8 = 1;
+
+/// How much longer than its deadline a caller waits for the flight, which has the same deadline when this
+/// caller opened it: it knows which models were tried.
+const LAST_WORD: Duration = Duration::from_millis(2);
+
+/// Bytes of text in one piece of a replayed stream. gRPC clients refuse messages above 4 MiB unless told
+/// otherwise, and most answers fit one piece.
+const REPLAY_PIECE_MAX: usize = 256 * 1024;
 
 /// An answer on its way to one caller.
 pub struct Answering {
@@ -91,13 +99,16 @@ impl Answering {
                 Event::End(Ok(landed)) => self.land(landed),
                 Event::End(Err(error)) => {
                     self.source = AnswerSource::Exhausted;
+                    self.record.close();
                     return Err(error);
                 }
             }
         }
         let chunk = self.ready.pop_front();
-        if matches!(chunk, Some(Chunk::Delta(_))) {
-            self.record.first_token();
+        match &chunk {
+            Some(Chunk::Delta(_)) => self.record.first_token(),
+            Some(Chunk::Finished(_)) => self.record.close(),
+            Some(Chunk::Started(_)) | None => {}
         }
         self.spoke = true;
         Ok(chunk)
@@ -113,7 +124,7 @@ impl Answering {
                 AnswerSource::Exhausted => return Event::End(Err(Error::internal(&"read past the end"))),
             };
             let led = joined.led;
-            let Ok(event) = timeout_at(self.asked.deadline, joined.follower.next()).await else {
+            let Ok(event) = timeout_at(self.asked.deadline + LAST_WORD, joined.follower.next()).await else {
                 self.source = AnswerSource::Exhausted;
                 return Event::End(Err(Error::DeadlineExceeded { attempts: Vec::new() }));
             };
@@ -226,9 +237,22 @@ impl Answering {
 
 /// A kept answer as a stream gives it.
 pub fn deltas(completion: &Completion) -> impl Iterator<Item = Delta> {
-    let text = (!completion.content.is_empty()).then(|| Delta::Text(completion.content.clone()));
+    let text = pieces(&completion.content, REPLAY_PIECE_MAX).map(|piece| Delta::Text(piece.to_owned()));
     let calls = completion.tool_calls.clone().map(|calls| Delta::ToolCalls(indexed(calls)));
-    text.into_iter().chain(calls)
+    text.chain(calls)
+}
+
+/// `text` in pieces of at most `bytes_max` bytes (at least 4, the longest character), none of them empty.
+fn pieces(mut text: &str, bytes_max: usize) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let mut end = text.len().min(bytes_max);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let (piece, rest) = text.split_at(end);
+        text = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// In a stream each tool call carries its position.
@@ -239,4 +263,22 @@ fn indexed(mut calls: serde_json::Value) -> serde_json::Value {
         }
     }
     calls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pieces;
+
+    #[test]
+    fn a_replayed_text_is_cut_between_characters_and_lost_nowhere() {
+        for (text, cut) in [
+            ("", vec![]),
+            ("abcd", vec!["abcd"]),
+            ("abcde", vec!["abcd", "e"]),
+            ("aéíóú", vec!["aé", "íó", "ú"]),
+            ("a😀b", vec!["a", "😀", "b"]),
+        ] {
+            assert_eq!(pieces(text, 4).collect::<Vec<_>>(), cut);
+        }
+    }
 }

@@ -97,16 +97,6 @@ impl Pipeline {
         Ok(place)
     }
 
-    /// The key of `prompt` when `tenant` asks it.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] as for a request.
-    pub fn key_of(&self, tenant: &Tenant, mut prompt: Prompt) -> Result<CacheKey, Error> {
-        prompt.validate()?;
-        fill_defaults(&self.settings(), &mut prompt);
-        Ok(key::of(&tenant.owner(&prompt.namespace), &prompt).0)
-    }
-
     /// Stops a tenant that has spent its day's money before the next model call.
     pub(super) fn check_budget(&self, asked: &Asked) -> Result<(), Error> {
         asked.tenant.check_budget(SystemTime::now()).inspect_err(|_| self.metrics.shed(Shed::Budget))

@@ -1,6 +1,6 @@
 //! How a lookup would be decided, step by step, without changing or counting anything.
 
-use super::{Asked, CANDIDATES, Match, Pipeline, Request};
+use super::{Asked, CANDIDATES, Match, Pipeline, Request, entries::within};
 use crate::{
     config::Mode,
     decide::{self, Candidate, Decision, Explained, Policy},
@@ -42,28 +42,33 @@ impl Pipeline {
     /// As a lookup.
     pub async fn explain(&self, request: Request) -> Result<Explanation, Error> {
         let asked = self.admit(request)?;
+        within(asked.deadline, self.explain_asked(&asked)).await
+    }
+
+    async fn explain_asked(&self, asked: &Asked) -> Explanation {
         let policy = asked.policy();
-        let mut explanation = Explanation::of(&asked, &policy);
-        if self.exact(&asked).await.is_some() {
+        let mut explanation = Explanation::of(asked, &policy);
+        if self.exact(asked).await.is_some() {
             explanation.outcome = Outcome::Exact;
             explanation.reason = None;
         }
-        match self.vector(&asked).await {
+        match self.vector(asked).await {
             Ok((embedding, tokens)) => {
                 explanation.tokens = tokens;
-                self.explain_candidates(&asked, &policy, &embedding, &mut explanation).await;
+                self.explain_candidates(asked, &policy, &embedding, &mut explanation).await;
             }
             Err((reason, tokens)) => {
                 explanation.tokens = tokens;
                 explanation.miss(reason);
             }
         }
-        Ok(explanation)
+        explanation
     }
 
     async fn vector(&self, asked: &Asked) -> Result<(Embedding, u32), (MissReason, u32)> {
+        let enabled = self.embedder.as_ref().filter(|_| asked.settings.cache.mode != Mode::Exact);
+        let embedder = enabled.ok_or((MissReason::Disabled, 0))?;
         let text = asked.prompt.fuzzy_text().ok_or((MissReason::NotText, 0))?;
-        let embedder = self.embedder.as_ref().ok_or((MissReason::Disabled, 0))?;
         match embedder.embed(text).await {
             Ok(Embedded::Vector { embedding, tokens }) => Ok((embedding, tokens)),
             Ok(Embedded::OverWindow { tokens }) => Err((MissReason::OverWindow, tokens)),
@@ -78,6 +83,9 @@ impl Pipeline {
         embedding: &Embedding,
         explanation: &mut Explanation,
     ) {
+        if asked.cache.no_cache || asked.cache.exact_only {
+            return explanation.miss(MissReason::Disabled);
+        }
         if !self.cache.knows(asked.scope) {
             return explanation.miss(MissReason::ScopeEmpty);
         }

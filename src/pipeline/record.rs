@@ -15,7 +15,7 @@ use crate::{
     upstream::Attempt,
 };
 
-/// Counts one request. A request that ends without [`Recorder::finish`], by failing or because its
+/// Counts one request, when it is closed or dropped. A request that ends without [`Recorder::finish`], by failing or because its
 /// caller left, counts as an error.
 pub(super) struct Recorder {
     metrics: Arc<Metrics>,
@@ -29,6 +29,8 @@ pub(super) struct Recorder {
     saved_usd: f64,
     /// When the answer was complete; handing it over is the caller's time.
     elapsed: Option<Duration>,
+    /// It has been counted.
+    is_closed: bool,
 }
 
 // === impl Recorder ===
@@ -46,6 +48,7 @@ impl Recorder {
             reason: None,
             saved_usd: 0.0,
             elapsed: None,
+            is_closed: false,
         }
     }
 
@@ -60,10 +63,13 @@ impl Recorder {
         self.reason = reason;
         self.saved_usd = saved_usd;
     }
-}
 
-impl Drop for Recorder {
-    fn drop(&mut self) {
+    /// Counts it now. A stream's caller that has seen the end must find it counted, and a server drops a
+    /// stream only some time after.
+    pub(super) fn close(&mut self) {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
         let Self { rpc, namespace, started, first_token, outcome, reason, saved_usd, elapsed, .. } = self;
         let elapsed = elapsed.unwrap_or_else(|| started.elapsed());
         self.metrics.request(*rpc, *outcome, elapsed);
@@ -91,6 +97,12 @@ impl Drop for Recorder {
             elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

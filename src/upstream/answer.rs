@@ -64,6 +64,11 @@ impl Answer {
         self.meter.model.tier()
     }
 
+    /// Gives the answer more time than whoever asked for it had; a deadline that is sooner changes nothing.
+    pub fn extend_deadline(&mut self, deadline: Instant) {
+        self.begun.reply.extend_deadline(deadline);
+    }
+
     /// Calls of this request that have ended: the failed ones, and the one that lost a race.
     pub fn attempts(&self) -> Vec<Attempt> {
         self.meter.attempts()

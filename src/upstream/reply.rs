@@ -48,6 +48,11 @@ impl Reply {
         Self { body, limits, finished: false }
     }
 
+    /// Moves the end of the whole request; never to an earlier time.
+    pub fn extend_deadline(&mut self, deadline: Instant) {
+        self.limits.deadline = self.limits.deadline.max(deadline);
+    }
+
     /// The next chunk before `until`; `None` when the provider has said that the answer is whole. Being
     /// late is reported as `late`.
     pub async fn next_until(&mut self, until: Instant, late: AttemptResult) -> Result<Option<Chunk>, Fault> {

@@ -100,7 +100,7 @@ async fn bad_directives_are_named() {
         (CacheControl { ttl: negative, ..good() }, "cache.ttl"),
         (CacheControl { max_age: negative, ..good() }, "cache.max_age"),
         (CacheControl { tags: vec![String::new()], ..good() }, "cache.tags"),
-        (CacheControl { tags: vec!["t".repeat(257)], ..good() }, "cache.tags"),
+        (CacheControl { tags: vec!["t".repeat(1025)], ..good() }, "cache.tags"),
         (CacheControl { tags: vec!["t".to_owned(); 65], ..good() }, "cache.tags"),
     ] {
         assert_eq!(field(&client.complete(ask_with("A?", cache)).await.unwrap_err()), expected);

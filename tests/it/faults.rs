@@ -190,6 +190,7 @@ async fn an_index_that_cannot_be_read_says_so_and_is_not_waited_for() {
     assert_eq!(server.get("/readyz").await.0, 503);
     assert_eq!(complete(&mut client, "A?").await.outcome(), Outcome::Upstream);
     assert_eq!(complete(&mut client, "A?").await.outcome(), Outcome::Exact);
+    store.heal();
     store.release(1);
     crate::common::test_server::until(async || server.get("/readyz").await.0 == 200).await;
 }
