@@ -136,6 +136,10 @@ fn beside_inserts(_: &mut Criterion) {
                 for n in new.take_while(|_| !is_done.load(Ordering::Relaxed)) {
                     index.insert(SCOPE, key(n), &data.vectors[n % data.vectors.len()]);
                     // About a thousand a second, more than models answer.
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "a thread of the bench that only keeps a pace"
+                    )]
                     thread::sleep(Duration::from_millis(1));
                 }
             });

@@ -191,6 +191,7 @@ fn prompt() -> Prompt {
         tools: None,
         tool_choice: None,
         vary: BTreeMap::new(),
+        extra: Default::default(),
     }
 }
 

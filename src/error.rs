@@ -140,6 +140,7 @@ impl Error {
 }
 
 impl From<Error> for Status {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that makes a status")]
     fn from(error: Error) -> Self {
         error.log();
         let (code, message) = (error.code(), error.to_string());

@@ -1,6 +1,9 @@
 //! `promptkeep serve`
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,7 +34,7 @@ pub(super) async fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             () = &mut stop => break,
-            _ = hangup.recv() => reload(&server, file.clone()),
+            _ = hangup.recv() => reload(&server, file.as_deref()),
         }
     }
     tracing::info!("stopping");
@@ -52,8 +55,8 @@ pub(super) async fn stop_signal() {
 }
 
 /// A bad file keeps the old configuration.
-fn reload(server: &Server, file: Option<PathBuf>) {
-    let config = match Config::load(file.as_deref(), process_env()) {
+fn reload(server: &Server, file: Option<&Path>) {
+    let config = match Config::load(file, process_env()) {
         Ok(config) => config,
         Err(problems) => return tracing::error!(%problems, "configuration not reloaded"),
     };

@@ -8,7 +8,7 @@ const LEAVES_MAX: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub struct Growth {
     pub trees: usize,
-    /// At most [`LEAVES_MAX`].
+    /// At most `LEAVES_MAX`.
     pub leaves: usize,
     /// Share of each tree's step that is taken.
     pub rate: f32,
@@ -46,7 +46,7 @@ pub struct Forest {
     roots: Vec<u32>,
 }
 
-/// A split, or a leaf when `feature` is [`LEAF`].
+/// A split, or a leaf when `feature` is `LEAF`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Node {
     feature: u8,

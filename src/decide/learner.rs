@@ -6,7 +6,7 @@
 //! [`Learner::decide`]; then, once an answer was bought anyway, [`Learner::observe`] with what
 //! [`answer`](super::answer) says of it and each candidate's; then, when [`Learner::is_due`], a snapshot's fit.
 //!
-//! Scoring and deciding are cheap and happen on the request path. Fitting is not: [`Learner::fit`] takes
+//! Scoring and deciding are cheap and happen on the request path. Fitting is not: `Learner::fit` takes
 //! a snapshot and its result is installed later. Nothing here waits, knows time or holds a lock;
 //! everything random comes from a seed, so that a replay repeats itself.
 
@@ -259,7 +259,7 @@ impl Learner {
         }
     }
 
-    /// Whether enough is new for another [`Learner::fit`].
+    /// Whether enough is new for another `Learner::fit`.
     pub fn is_due(&self) -> bool {
         self.requests - self.fitted_at >= FIT_EVERY && self.labelled >= FIT_EVERY
     }

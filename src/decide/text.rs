@@ -1,7 +1,7 @@
 //! What a text says, made once per text: words, numbers with units, dates, quoted strings, code and
 //! directions. Everything that compares two prompts works on this and never on the text again.
 //!
-//! Words are named by [`lexicon::hash`]; nothing here knows a second text.
+//! Words are named by `lexicon::hash`; nothing here knows a second text.
 
 pub(super) mod tokens;
 
@@ -31,7 +31,7 @@ pub struct Analysis {
     pub question: Question,
     /// Stem of the thing that is asked for: the first noun behind the question word.
     pub focus: Option<u64>,
-    /// Whether numbers and dates are bounds, see [`quantity::bounds`].
+    /// Whether numbers and dates are bounds, see `quantity::bounds`.
     pub bounds: u8,
     /// Whether the English tables apply.
     pub english: bool,

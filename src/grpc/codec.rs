@@ -87,7 +87,7 @@ mod tests {
                 "prompt.messages.role",
                 "invalid string value: data is not UTF-8 encoded",
             ),
-            (b"\x0a\xff", "request", "invalid varint"),
+            (b"\x0a\xff", "prompt", "invalid varint"),
             (b"\x07", "request", "invalid wire type value: 7"),
         ] {
             let message = LookupRequest::decode(bytes).unwrap_err().to_string();

@@ -59,7 +59,7 @@ pub(super) async fn completions(
 async fn whole(door: &Door, request: Request) -> Result<Response, Failure> {
     let reply = door.pipeline.complete(Rpc::Complete, request).await?.whole().await?;
     let body = encode::completion(&encode::Head::new(reply.id, reply.completion()), reply.completion());
-    Ok((Facts::of_reply(&reply).headers(), reply::json(body)).into_response())
+    Ok((Facts::of_reply(&reply).headers(), reply::json(&body)).into_response())
 }
 
 async fn streamed(door: &Door, request: Request, shape: Shape) -> Result<Response, Failure> {
@@ -73,10 +73,10 @@ async fn from_cache(door: &Door, request: Request, shape: Shape) -> Result<Respo
     let facts = Facts::of_hit(&hit);
     if shape.stream {
         let events = ChatEvents::new(&reply::started(&hit), shape.include_usage);
-        return Ok(sse::replay(facts, Dialect::Chat(events), completion));
+        return Ok(sse::replay(&facts, Dialect::Chat(events), completion));
     }
     let body = encode::completion(&encode::Head::new(reply::id(), completion), completion);
-    Ok((facts.headers(), reply::json(body)).into_response())
+    Ok((facts.headers(), reply::json(&body)).into_response())
 }
 
 async fn beyond(

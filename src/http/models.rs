@@ -16,7 +16,7 @@ use crate::{
 /// The catalog, then the tiers that have a model, then `auto`.
 pub(super) async fn list(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Failure> {
     door.caller(&headers)?;
-    Ok(reply::json(json!({ "object": "list", "data": all(&door) })))
+    Ok(reply::json(&json!({ "object": "list", "data": all(&door) })))
 }
 
 pub(super) async fn one(
@@ -27,7 +27,7 @@ pub(super) async fn one(
     door.caller(&headers)?;
     let found = all(&door).into_iter().find(|model| model["id"] == id.as_str());
     found
-        .map(reply::json)
+        .map(|model| reply::json(&model))
         .ok_or_else(|| Error::invalid(MODEL_FIELD, "is no model, no tier and not auto").into())
 }
 

@@ -107,7 +107,7 @@ pub(super) fn id() -> RequestId {
 }
 
 /// A body of JSON.
-pub(super) fn json(body: Value) -> Response {
+pub(super) fn json(body: &Value) -> Response {
     let mut response = Response::new(Body::from(body.to_string()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

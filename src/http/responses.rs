@@ -49,7 +49,7 @@ pub(super) async fn create(
 async fn whole(door: &Door, request: Request, echo: &Echo) -> Result<Response, Failure> {
     let reply = door.pipeline.complete(Rpc::Complete, request).await?.whole().await?;
     let body = events::response(&events::Head::new(reply.id), echo, reply.completion());
-    Ok((Facts::of_reply(&reply).headers(), reply::json(body)).into_response())
+    Ok((Facts::of_reply(&reply).headers(), reply::json(&body)).into_response())
 }
 
 async fn streamed(door: &Door, request: Request, echo: Echo) -> Result<Response, Failure> {
@@ -62,8 +62,8 @@ async fn from_cache(door: &Door, request: Request, echo: Echo, stream: bool) -> 
     let (facts, completion) = (Facts::of_hit(&hit), &hit.entry.completion);
     if stream {
         let events = ResponseEvents::new(&reply::started(&hit), echo);
-        return Ok(sse::replay(facts, Dialect::Responses(Box::new(events)), completion));
+        return Ok(sse::replay(&facts, Dialect::Responses(Box::new(events)), completion));
     }
     let body = events::response(&events::Head::new(reply::id()), &echo, completion);
-    Ok((facts.headers(), reply::json(body)).into_response())
+    Ok((facts.headers(), reply::json(&body)).into_response())
 }

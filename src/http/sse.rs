@@ -68,14 +68,14 @@ pub(super) async fn reply(
 }
 
 /// A kept answer as a reply.
-pub(super) fn replay(facts: Facts, mut dialect: Dialect, completion: &Completion) -> Response {
+pub(super) fn replay(facts: &Facts, mut dialect: Dialect, completion: &Completion) -> Response {
     let mut out = Vec::new();
     dialect.started(&mut out);
     for delta in deltas(completion) {
         dialect.delta(&mut out, &delta);
     }
     dialect.finished(&mut out, completion);
-    event_stream(&facts, Body::from(out))
+    event_stream(facts, Body::from(out))
 }
 
 fn event_stream(facts: &Facts, body: Body) -> Response {

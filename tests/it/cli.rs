@@ -206,6 +206,17 @@ async fn no_text_of_a_caller_is_logged() {
             }),
         }
     };
+    let chat = |stream: bool| {
+        json!({ "model": "auto", "user": MARKER, "stream": stream,
+            "messages": [{ "role": "user", "content": format!("Again, what is {MARKER}?") }] })
+    };
+    for stream in [false, true] {
+        assert_eq!(raw::post(server.http, "/v1/chat/completions", &chat(stream)).await, 200);
+    }
+    let wrong = json!({ "model": "auto", "messages": MARKER });
+    assert_eq!(raw::post(server.http, "/v1/chat/completions", &wrong).await, 400);
+    let set = json!({ "prompt": MARKER, "response": MARKER });
+    assert_eq!(raw::post(server.http, &format!("/v1/caches/{MARKER}/entries"), &set).await, 201);
     let echo = json!({ "error": { "message": format!("I do not like {MARKER}") } });
     upstream.script([
         Reply::text(&format!("It means {MARKER}.")),

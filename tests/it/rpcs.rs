@@ -395,7 +395,7 @@ async fn the_callers_deadline_ends_a_call_with_deadline_exceeded() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_the_callers_deadline_and_the_attempts() {
+async fn a_stream_ends_with_the_callers_deadline() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("One two.").stall_after(2)]);
     let server = TestServer::start(exact_config(&[&upstream])).await;

@@ -116,6 +116,10 @@ impl Sealed {
             if graph.as_ref().is_none_or(|graph| Arc::strong_count(graph) == 1) {
                 break;
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "on a thread of its own, and nothing tells of the end"
+            )]
             thread::sleep(Duration::from_millis(1));
         }
     }

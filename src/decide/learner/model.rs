@@ -28,7 +28,7 @@ const AUDIT_WEIGHT_MAX: f32 = 10.0;
 const GROWTH: Growth =
     Growth { trees: 60, leaves: 7, rate: 0.08, hessian_min: 3.0, ridge: 3.0, features: 0.5, seed: 7 };
 
-/// See the [module](self).
+/// See the module.
 #[derive(Clone, Debug)]
 pub struct Model {
     weights: Weights,

@@ -22,14 +22,14 @@ const DIMENSIONS: usize = 3;
 /// A provider on a real socket, whose replies wait for permits of `gate`.
 struct Provider {
     url: String,
-    seen: mpsc::UnboundedReceiver<Vec<String>>,
+    seen: mpsc::Receiver<Vec<String>>,
     state: Arc<Shared>,
     _server: JoinSet<()>,
 }
 
 struct Shared {
     gate: Semaphore,
-    seen: mpsc::UnboundedSender<Vec<String>>,
+    seen: mpsc::Sender<Vec<String>>,
     authorization: Mutex<Option<String>>,
     reply: Script,
 }
@@ -42,7 +42,7 @@ impl Provider {
     async fn start(reply: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/", listener.local_addr().unwrap());
-        let (seen, receiver) = mpsc::unbounded_channel();
+        let (seen, receiver) = mpsc::channel(1000);
         let gate = Semaphore::new(Semaphore::MAX_PERMITS);
         let state = Arc::new(Shared { gate, seen, authorization: Mutex::default(), reply });
         let app = Router::new().route("/v1/embeddings", post(answer)).with_state(Arc::clone(&state));
@@ -83,7 +83,7 @@ async fn answer(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Stri
     let texts: Vec<String> = serde_json::from_value(body["input"].clone()).unwrap();
     let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
     *state.authorization.lock().unwrap() = authorization;
-    let _ = state.seen.send(texts.clone());
+    let _ = state.seen.send(texts.clone()).await;
     state.gate.acquire().await.unwrap().forget();
     (state.reply)(&texts)
 }

@@ -32,7 +32,9 @@ pub async fn call(server: SocketAddr, rpc: &str, message: &[u8], timeout: Option
     let reply = request.send().await.expect("a reply");
     let header = |name: &str| reply.headers().get(name).map(|value| value.to_str().expect("text").to_owned());
     let code: i32 = header("grpc-status").expect("it failed at once").parse().expect("a number");
-    Refusal { code: code.into(), message: header("grpc-message").unwrap_or_default() }
+    // gRPC escapes more than that, but our messages have only spaces.
+    let message = header("grpc-message").unwrap_or_default().replace("%20", " ");
+    Refusal { code: code.into(), message }
 }
 
 /// The same with a message.
@@ -50,6 +52,16 @@ pub async fn page(server: SocketAddr, path: &str) -> (u16, String) {
     let http = http().build().expect("a client");
     let reply = http.get(format!("http://{server}{path}")).send().await.expect("the server listens");
     (reply.status().as_u16(), reply.text().await.expect("a whole body"))
+}
+
+/// Sends JSON and returns the status of the reply, once its body has ended.
+pub async fn post(server: SocketAddr, path: &str, body: &serde_json::Value) -> u16 {
+    let http = http().build().expect("a client");
+    let reply = http.post(format!("http://{server}{path}")).json(body).send().await;
+    let reply = reply.expect("the server listens");
+    let status = reply.status().as_u16();
+    reply.bytes().await.expect("a whole body");
+    status
 }
 
 fn http() -> reqwest::ClientBuilder {

@@ -100,6 +100,8 @@ async fn the_caller_s_own_time_bounds_the_answer() {
     let server = TestServer::start(exact_config(&[&upstream])).await;
     let answer = Answer::of(chat(&server, &body("Soon?")).header("x-promptkeep-timeout", "0.05")).await;
     assert_eq!(kind(&answer), expected(504, "server_error", "timeout"));
+    let attempt = &answer.json()["error"]["attempts"][0];
+    assert_eq!(attempt["result"], json!("deadline"), "what the time was spent on");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ fn prompt_of(body: Value) -> Option<Prompt> {
     }
 }
 
-fn with(more: Value) -> Value {
+fn with(more: &Value) -> Value {
     let mut body = json!({ "model": "auto", "messages": [{ "role": "user", "content": "hello" }] });
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     body
@@ -23,7 +23,7 @@ fn with(more: Value) -> Value {
 
 #[test]
 fn every_field_has_its_place_and_the_rest_is_extra() {
-    let prompt = prompt_of(with(json!({
+    let prompt = prompt_of(with(&json!({
         "temperature": 0.5, "top_p": 0.9, "max_tokens": 5, "stop": "x", "seed": -1,
         "response_format": { "type": "json_object" }, "tools": [], "tool_choice": "auto",
         "n": 1, "logprobs": false, "stream": true, "stream_options": { "include_usage": true },
@@ -37,10 +37,10 @@ fn every_field_has_its_place_and_the_rest_is_extra() {
 
 #[test]
 fn the_shape_is_no_part_of_the_prompt() {
-    let body = with(json!({ "stream": true, "stream_options": { "include_usage": true } }));
+    let body = with(&json!({ "stream": true, "stream_options": { "include_usage": true } }));
     let Decoded::Prompt { prompt, shape } = decoded(body).unwrap() else { panic!("plain") };
     assert_eq!(shape, Shape { stream: true, include_usage: true });
-    assert_eq!(Some(*prompt), prompt_of(with(json!({ "stream": false }))));
+    assert_eq!(Some(*prompt), prompt_of(with(&json!({ "stream": false }))));
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn what_an_entry_cannot_hold_is_passed_on() {
         json!({ "messages": [{ "role": "function", "name": "f", "content": "1" }] }),
         json!({ "messages": [{ "role": "assistant", "content": "x", "reasoning_content": "y" }] }),
     ] {
-        assert_eq!(prompt_of(with(more.clone())), None, "{more}");
+        assert_eq!(prompt_of(with(&more)), None, "{more}");
     }
 }
 
@@ -73,7 +73,7 @@ fn what_an_entry_cannot_hold_is_passed_on() {
 fn a_request_to_pass_on_is_untouched_and_still_routed() {
     let image = json!({ "type": "image_url", "image_url": { "url": "u" } });
     let body = with(
-        json!({ "messages": [{ "role": "user", "content": [{ "type": "text", "text": "a" }, image] }] }),
+        &json!({ "messages": [{ "role": "user", "content": [{ "type": "text", "text": "a" }, image] }] }),
     );
     let Decoded::Beyond { route, body: kept } = decoded(body.clone()).unwrap() else { panic!("beyond") };
     assert_eq!(Value::Object(kept), body);
@@ -94,6 +94,6 @@ fn complaints_name_the_field() {
         (json!({ "tools": {} }), "tools"),
         (json!({ "model": 7 }), "model"),
     ] {
-        assert_eq!(decoded(with(more.clone())).unwrap_err().field(), Some(field), "{more}");
+        assert_eq!(decoded(with(&more)).unwrap_err().field(), Some(field), "{more}");
     }
 }
