@@ -15,7 +15,7 @@ const LINE_EVERY: u64 = 60;
 const EXCERPT: usize = 66;
 
 /// Two lines, at most 100 columns wide.
-const TEMPLATE: &str = "{bar:30.cyan/dim} {pos:>3}/{len}  {prefix}\n{msg:.dim}";
+const TEMPLATE: &str = "{bar:20.cyan/dim} {pos:>3}/{len}  {prefix}\n{msg:.dim}";
 
 /// Counts so far.
 pub struct Progress {

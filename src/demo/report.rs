@@ -19,7 +19,7 @@ use crate::{
     upstream::Tier,
 };
 
-pub use judge::{Pair, Verdicts};
+pub use judge::{Pair, SameWords, Verdicts};
 
 /// Ten minutes: beyond every deadline of the demo.
 const LATENCY_MAX_MICROS: u64 = 600_000_000;

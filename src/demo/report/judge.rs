@@ -26,13 +26,13 @@ pub struct Verdicts {
     /// Semantic hits with the right answer, least similar first.
     pub paraphrases_hit: Vec<Pair>,
     /// Requests that had an equivalent, finished request before them in other words, and yet cost a
-    /// model call.
+    /// model call; most similar first.
     pub paraphrases_missed: Vec<Pair>,
     /// Tempting candidates of another answer that were refused, most similar first.
     pub near_misses_refused: Vec<Pair>,
     /// Requests with the words of an earlier one but another context (application, conversation), so
     /// with another answer, that were refused.
-    pub same_words_refused: Vec<Pair>,
+    pub same_words_refused: Vec<SameWords>,
 }
 
 /// A request and the earlier one that it was, or might have been, answered from.
@@ -44,6 +44,17 @@ pub struct Pair {
     /// Cosine, when the server compared the two.
     pub similarity: Option<f32>,
     /// Why it was not served; empty when it was.
+    pub reason: String,
+}
+
+/// A request in the words of an earlier one, which meant something else there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SameWords {
+    pub asked: String,
+    pub namespace: String,
+    /// The same as `namespace` when the two belong to different conversations.
+    pub earlier_namespace: String,
+    /// Why it was not served.
     pub reason: String,
 }
 
@@ -68,6 +79,7 @@ impl Verdicts {
         }
         verdicts.paraphrases_hit.sort_by(by_similarity);
         verdicts.near_misses_refused.sort_by(|a, b| by_similarity(b, a));
+        verdicts.paraphrases_missed.sort_by(|a, b| by_similarity(b, a));
         verdicts
     }
 
@@ -84,7 +96,7 @@ impl Verdicts {
 
     fn add_miss(&mut self, case: &Case<'_>, all: &[Case<'_>]) {
         if let Some(earlier) = case.same_words_before(all) {
-            self.same_words_refused.push(case.with(&earlier.request.text, None));
+            self.same_words_refused.push(case.in_the_words_of(earlier));
         } else if case.refused_near_miss() {
             self.near_misses_refused.push(case.with_match());
         }
@@ -157,6 +169,15 @@ impl<'a> Case<'a> {
     fn with_match(&self) -> Pair {
         let matched = self.record.matched.as_ref();
         self.with(matched.map_or("", |m| &m.text), matched.map(|m| m.similarity))
+    }
+
+    fn in_the_words_of(&self, earlier: &Self) -> SameWords {
+        SameWords {
+            asked: self.request.text.clone(),
+            namespace: self.request.namespace.clone(),
+            earlier_namespace: earlier.request.namespace.clone(),
+            reason: self.record.reason.clone(),
+        }
     }
 
     fn with(&self, earlier: &str, similarity: Option<f32>) -> Pair {

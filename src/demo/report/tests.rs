@@ -138,6 +138,7 @@ fn same_words_in_another_conversation_are_told_apart() {
     let second = Record { reason: "scope_empty".to_owned(), ..miss(1, "b") };
     let truth = report(&traffic, &[miss(0, "a"), second]).truth;
     assert_eq!(truth.same_words_refused.len(), 1);
+    assert_eq!(truth.same_words_refused[0].reason, "scope_empty");
     assert!(truth.near_misses_refused.is_empty() && truth.paraphrases_missed.is_empty());
 }
 
@@ -161,13 +162,16 @@ fn failures_are_counted_by_code_and_cost_nothing() {
 #[test]
 fn text_fits_a_hundred_columns_and_json_keeps_every_pair() {
     let long = "why ".repeat(60);
-    let requests: Vec<(&str, &str)> = (0..20).map(|i| (["a", "b"][i % 2], long.as_str())).collect();
+    let texts: Vec<_> = (0..20).map(|i| format!("{i} {long}")).collect();
+    let requests: Vec<_> =
+        texts.iter().enumerate().map(|(i, text)| (["a", "b"][i % 2], text.as_str())).collect();
     let traffic = traffic(&requests);
     let reason = "guard_of_a_very_long_name";
     let records: Vec<_> =
         (0..20).map(|i| refused(i, ["a", "b"][i % 2], &format!("{reason}_{i}"), "other", 0.9)).collect();
     let report = report(&traffic, &records);
     let text = report.to_string();
+    assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     assert!(text.contains("(8 of 20)"), "{text}");
     let value = serde_json::to_value(&report).unwrap();
@@ -178,4 +182,16 @@ fn text_fits_a_hundred_columns_and_json_keeps_every_pair() {
 fn a_report_of_nothing_prints() {
     let report = report(&traffic(&[]), &[]);
     assert!(report.to_string().contains("0 requests"));
+}
+
+#[test]
+fn pairs_are_shown_once_and_of_every_kind() {
+    let traffic = traffic(&[("a", "A?"), ("b", "B?")].repeat(8));
+    let mut records: Vec<_> =
+        (0..15).map(|i| refused(i, ["a", "b"][i % 2], "guard_numbers", "C?", 0.99)).collect();
+    records.push(refused(15, "b", "guard_dates", "A?", 0.9));
+    let text = report(&traffic, &records).to_string();
+    let section = text.split("\n\n").find(|part| part.starts_with("Near misses")).unwrap();
+    assert_eq!(section.matches("guard_numbers").count(), 2, "{section}");
+    assert_eq!(section.matches("guard_dates").count(), 1, "{section}");
 }

@@ -2,16 +2,16 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Count, Pair, Percentiles, Report};
+use super::{Count, Pair, Percentiles, Report, SameWords};
 
 /// Characters of a prompt that fit beside the indentation.
-const EXCERPT: usize = 82;
+const EXCERPT: usize = 80;
 
 /// Pairs shown of each kind; the rest is counted.
 const PAIRS_SHOWN: usize = 8;
 
-/// Pairs with the same reason shown before others get their turn.
-const PAIRS_PER_REASON: usize = 2;
+/// Pairs of one reason, or without a reason of one application, shown before others get their turn.
+const PAIRS_PER_KIND: usize = 2;
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -86,7 +86,7 @@ impl Report {
         pairs(f, "Wrong hits", &truth.wrong_hits)?;
         pairs(f, "Paraphrases answered from the cache", &truth.paraphrases_hit)?;
         pairs(f, "Near misses rightly refused", &truth.near_misses_refused)?;
-        pairs(f, "Same words, another context, rightly refused", &truth.same_words_refused)?;
+        same_words_pairs(f, &truth.same_words_refused)?;
         pairs(f, "Paraphrases not recognised", &truth.paraphrases_missed)
     }
 }
@@ -109,15 +109,13 @@ fn wrapped(start: &str, items: &[String]) -> String {
     let mut text = start.to_owned();
     let mut column = text.len();
     for (i, item) in items.iter().enumerate() {
-        let last = i + 1 == items.len();
-        let length = item.len() + if last { 0 } else { 2 };
-        if column + length > 98 {
-            text.push_str("\n    ");
-            column = 4;
+        if i > 0 {
+            let fits = column + item.len() <= 96;
+            text.push_str(if fits { ", " } else { ",\n    " });
+            column = if fits { column + 2 } else { 4 };
         }
         text.push_str(item);
-        text.push_str(if last { "" } else { ", " });
-        column += length;
+        column += item.len();
     }
     text
 }
@@ -133,25 +131,41 @@ fn pairs(f: &mut Formatter<'_>, what: &str, all: &[Pair]) -> fmt::Result {
     };
     title(f, &format!("{what}{rest}"))?;
     for pair in shown {
-        let similarity = pair.similarity.map_or_else(|| "    ".to_owned(), |s| format!("{s:.2}"));
-        writeln!(f, "  {similarity}  asked    {}", excerpt(&pair.asked))?;
-        writeln!(f, "        earlier  {}", excerpt(&pair.earlier))?;
+        let similarity = pair.similarity.map_or_else(String::new, |s| format!("{s:.3}"));
+        writeln!(f, "  {similarity:>5}  asked    {}", excerpt(&pair.asked))?;
+        writeln!(f, "         earlier  {}", excerpt(&pair.earlier))?;
         if !pair.reason.is_empty() {
-            writeln!(f, "        {}", pair.reason)?;
+            writeln!(f, "         {}", pair.reason)?;
         }
     }
     Ok(())
 }
 
-/// The first few pairs, in order, but not more than a few of one reason and namespace while there are
-/// others.
+fn same_words_pairs(f: &mut Formatter<'_>, all: &[SameWords]) -> fmt::Result {
+    if all.is_empty() {
+        return Ok(());
+    }
+    title(f, "Same words, another context, rightly refused")?;
+    for SameWords { asked, namespace, earlier_namespace, .. } in all.iter().take(PAIRS_SHOWN) {
+        writeln!(f, "         asked    {}", excerpt(asked))?;
+        match namespace == earlier_namespace {
+            true => writeln!(f, "         earlier  in another conversation of {namespace}")?,
+            false => writeln!(f, "         earlier  in {earlier_namespace}, now in {namespace}")?,
+        }
+    }
+    Ok(())
+}
+
+/// The first few distinct pairs, in order, but only a few of one kind while there are others.
 fn selection(all: &[Pair]) -> Vec<&Pair> {
+    let kind =
+        |pair: &Pair| if pair.reason.is_empty() { pair.namespace.clone() } else { pair.reason.clone() };
     let mut chosen: Vec<usize> = Vec::new();
-    for limit in [PAIRS_PER_REASON, usize::MAX] {
+    for limit in [PAIRS_PER_KIND, usize::MAX] {
         for (i, pair) in all.iter().enumerate() {
-            let alike = |&&c: &&usize| all[c].reason == pair.reason && all[c].namespace == pair.namespace;
-            let room = chosen.len() < PAIRS_SHOWN && chosen.iter().filter(alike).count() < limit;
-            if room && !chosen.contains(&i) {
+            let seen = chosen.iter().any(|&c| all[c].asked == pair.asked && all[c].earlier == pair.earlier);
+            let alike = chosen.iter().filter(|&&c| kind(&all[c]) == kind(pair)).count();
+            if chosen.len() < PAIRS_SHOWN && alike < limit && !seen {
                 chosen.push(i);
             }
         }
