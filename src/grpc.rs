@@ -8,7 +8,11 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic::{
+    Extensions, Request, Response, Status,
+    metadata::MetadataMap,
+    service::{Interceptor, interceptor::InterceptedService},
+};
 
 use self::proto::prompt_cache_server::{PromptCache, PromptCacheServer};
 use crate::{
@@ -32,7 +36,14 @@ pub mod proto {
 const REPLY_MARGIN: Duration = Duration::from_millis(5);
 
 /// The service as tonic knows it.
-pub type Service = PromptCacheServer<Door>;
+pub type Service = InterceptedService<PromptCacheServer<Door>, Gate>;
+
+/// Stands before the service and reads the metadata. It does so before the message has come: a caller's
+/// deadline counts from there, and whoever has no key need not be listened to.
+#[derive(Clone)]
+pub struct Gate {
+    pipeline: Arc<Pipeline>,
+}
 
 /// What the service calls.
 #[derive(Clone)]
@@ -43,6 +54,7 @@ pub struct Door {
 }
 
 /// What the caller's metadata says.
+#[derive(Clone)]
 struct Caller {
     tenant: Arc<Tenant>,
     deadline: Option<Instant>,
@@ -52,9 +64,11 @@ struct Caller {
 pub fn service(pipeline: Arc<Pipeline>, max_request: usize) -> Service {
     // Somewhat larger ones are read, so that the refusal can say which key to change.
     let readable = max_request.saturating_mul(2);
-    PromptCacheServer::new(Door { pipeline, max_request })
+    let gate = Gate { pipeline: Arc::clone(&pipeline) };
+    let service = PromptCacheServer::new(Door { pipeline, max_request })
         .max_decoding_message_size(readable)
-        .max_encoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX);
+    InterceptedService::new(service, gate)
 }
 
 /// Lets clients such as grpcurl ask for the contract.
@@ -76,22 +90,36 @@ fn described() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
+// === impl Gate ===
+
+impl Interceptor for Gate {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata();
+        let deadline = timeout(metadata).map(|left| Instant::now() + left.saturating_sub(REPLY_MARGIN));
+        let tenant = self.pipeline.settings().tenants.authenticate(bearer(metadata))?;
+        request.extensions_mut().insert(Caller { tenant, deadline });
+        Ok(request)
+    }
+}
+
+// === impl Caller ===
+
+impl Caller {
+    fn of(extensions: &Extensions) -> Result<Self, Error> {
+        extensions.get().cloned().ok_or_else(|| Error::internal("the gate was passed by"))
+    }
+}
+
 // === impl Door ===
 
 impl Door {
-    fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Error> {
-        let tenant = self.pipeline.settings().tenants.authenticate(bearer(metadata))?;
-        let deadline = timeout(metadata).map(|left| Instant::now() + left.saturating_sub(REPLY_MARGIN));
-        Ok(Caller { tenant, deadline })
-    }
-
     fn request(
         &self,
-        metadata: &MetadataMap,
+        extensions: &Extensions,
         prompt: Option<proto::Prompt>,
         cache: Option<proto::CacheControl>,
     ) -> Result<pipeline::Request, Error> {
-        let Caller { tenant, deadline } = self.caller(metadata)?;
+        let Caller { tenant, deadline } = Caller::of(extensions)?;
         decode::check_size("prompt", prompt.as_ref(), self.max_request)?;
         let prompt = decode::prompt("prompt", prompt)?;
         Ok(pipeline::Request { tenant, prompt, cache: decode::cache_control(cache)?, deadline })
@@ -106,8 +134,8 @@ impl PromptCache for Door {
         &self,
         request: Request<proto::LookupRequest>,
     ) -> Result<Response<proto::LookupResponse>, Status> {
-        let (metadata, _, proto::LookupRequest { prompt, cache }) = request.into_parts();
-        let looked_up = self.pipeline.lookup(self.request(&metadata, prompt, cache)?).await?;
+        let (_, extensions, proto::LookupRequest { prompt, cache }) = request.into_parts();
+        let looked_up = self.pipeline.lookup(self.request(&extensions, prompt, cache)?).await?;
         Ok(Response::new(encode::lookup(&looked_up)))
     }
 
@@ -115,8 +143,8 @@ impl PromptCache for Door {
         &self,
         request: Request<proto::CompleteRequest>,
     ) -> Result<Response<proto::CompleteResponse>, Status> {
-        let (metadata, _, proto::CompleteRequest { prompt, cache }) = request.into_parts();
-        let request = self.request(&metadata, prompt, cache)?;
+        let (_, extensions, proto::CompleteRequest { prompt, cache }) = request.into_parts();
+        let request = self.request(&extensions, prompt, cache)?;
         let reply = self.pipeline.complete(Rpc::Complete, request).await?.whole().await?;
         Ok(Response::new(encode::reply(&reply)))
     }
@@ -127,8 +155,8 @@ impl PromptCache for Door {
         &self,
         request: Request<proto::CompleteRequest>,
     ) -> Result<Response<ChunkStream>, Status> {
-        let (metadata, _, proto::CompleteRequest { prompt, cache }) = request.into_parts();
-        let request = self.request(&metadata, prompt, cache)?;
+        let (_, extensions, proto::CompleteRequest { prompt, cache }) = request.into_parts();
+        let request = self.request(&extensions, prompt, cache)?;
         let answering = self.pipeline.complete(Rpc::CompleteStream, request).await?;
         Ok(Response::new(Box::pin(chunks(answering))))
     }
@@ -137,8 +165,8 @@ impl PromptCache for Door {
         &self,
         request: Request<proto::StoreRequest>,
     ) -> Result<Response<proto::StoreResponse>, Status> {
-        let (metadata, _, proto::StoreRequest { prompt, completion, cache }) = request.into_parts();
-        let request = self.request(&metadata, prompt, cache)?;
+        let (_, extensions, proto::StoreRequest { prompt, completion, cache }) = request.into_parts();
+        let request = self.request(&extensions, prompt, cache)?;
         decode::check_size("completion", completion.as_ref(), self.max_request)?;
         let entry_id = self.pipeline.store(request, decode::completion(completion)?).await?.to_string();
         Ok(Response::new(proto::StoreResponse { entry_id }))
@@ -148,8 +176,8 @@ impl PromptCache for Door {
         &self,
         request: Request<proto::InvalidateRequest>,
     ) -> Result<Response<proto::InvalidateResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let Caller { tenant, deadline } = self.caller(&metadata)?;
+        let (_, extensions, request) = request.into_parts();
+        let Caller { tenant, deadline } = Caller::of(&extensions)?;
         decode::check_size("prompt", request.prompt.as_ref(), self.max_request)?;
         let dry_run = request.dry_run;
         let selector = match decode::selector(request)? {
@@ -164,8 +192,8 @@ impl PromptCache for Door {
         &self,
         request: Request<proto::FeedbackRequest>,
     ) -> Result<Response<proto::FeedbackResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let Caller { tenant, deadline } = self.caller(&metadata)?;
+        let (_, extensions, request) = request.into_parts();
+        let Caller { tenant, deadline } = Caller::of(&extensions)?;
         let (subjects, verdict) = decode::feedback(&request)?;
         let recorded = self.pipeline.feedback(&tenant, &subjects, verdict, deadline).await?;
         Ok(Response::new(proto::FeedbackResponse { recorded }))
@@ -175,8 +203,8 @@ impl PromptCache for Door {
         &self,
         request: Request<proto::LookupRequest>,
     ) -> Result<Response<proto::ExplainResponse>, Status> {
-        let (metadata, _, proto::LookupRequest { prompt, cache }) = request.into_parts();
-        let explanation = self.pipeline.explain(self.request(&metadata, prompt, cache)?).await?;
+        let (_, extensions, proto::LookupRequest { prompt, cache }) = request.into_parts();
+        let explanation = self.pipeline.explain(self.request(&extensions, prompt, cache)?).await?;
         Ok(Response::new(encode::explanation(explanation)))
     }
 
@@ -184,9 +212,7 @@ impl PromptCache for Door {
         &self,
         request: Request<proto::GetStatsRequest>,
     ) -> Result<Response<proto::GetStatsResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.caller(&metadata)?;
-        let (window, namespace) = decode::stats_request(request)?;
+        let (window, namespace) = decode::stats_request(request.into_inner())?;
         Ok(Response::new(encode::stats(&self.pipeline.stats(window, namespace.as_deref()))))
     }
 }
