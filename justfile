@@ -6,14 +6,18 @@ run *args:
 
 # All tests, or those whose name contains ARGS.
 test *args:
-    cargo test {{ args }}
+    ./test {{ args }}
 
 # Formatting, lints, docs, dependencies: what CI refuses.
 lint:
     cargo fmt --check
     cargo clippy --all-targets -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
     cargo deny check
+
+# All that CI does.
+ci:
+    .ci/run
 
 # Criterion benches, or one of them: just bench --bench key
 bench *args:

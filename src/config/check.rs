@@ -95,25 +95,6 @@ fn check_fallback(key: &str, fallback: &[Tier], findings: &mut Findings) {
     if !fallback.iter().all(|tier| seen.insert(tier)) {
         findings.report_key(key, "names a tier twice");
     }
-    check_fallback("routing.fallback", fallback, findings);
-    let mut names = HashSet::new();
-    for (n, namespace) in routing.namespaces.iter().enumerate() {
-        let path = |key: &str| format!("routing.namespaces[{n}].{key}");
-        let NamespaceRouting { namespace, auto, fallback } = namespace;
-        if !names.insert(namespace) {
-            findings.report_key(&path("namespace"), format!("`{namespace}` is routed twice"));
-        }
-        if let Some(auto) = auto.as_ref().filter(|auto| !is_tier(auto) && !is_model(auto)) {
-            findings.report_key(&path("auto"), format!("`{auto}` is no model id or tier"));
-        }
-        if let Some(fallback) = fallback {
-            check_fallback(&path("fallback"), fallback, findings);
-        }
-    }
-}
-
-fn check_fallback(key: &str, fallback: &[Tier], findings: &mut Findings) {
-    let mut seen = HashSet::new();
     if fallback.is_empty() {
         findings.report_key(key, "must name at least one tier");
     }

@@ -7,10 +7,10 @@ use super::{
     check,
     problem::{ConfigErrors, Place},
     section::{Findings, Section, without_numbers},
-    tree::{self, Node, PREFIX, Table},
+    tree::{self, PREFIX, Table},
     value::{
-        address, choice, count, count_or_zero, duration, duration_or_zero, flag, hedge_after, key_hash, list,
-        money, name, optional, path, rate, ratio, share, size, text, url, variable,
+        address, choice, count, count_or_zero, count_to, duration, duration_or_zero, flag, hedge_after,
+        key_hash, list, money, name, optional, path, rate, ratio, share, size, text, tier, url, variable,
     },
     *,
 };
@@ -111,7 +111,7 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
 macro_rules! keys {
     ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($how:ident $nested:ident: $fill:ident)?) => {
         // Only for the compiler, which knows whether a field is missing here.
-        let $of { $($key: _,)* $($inner: _),* } = &*$target;
+        let $of { $($key: _,)* $($nested: _)? } = &*$target;
         $($section.take(stringify!($key), &mut $target.$key, $read);)*
         $($section.$how(stringify!($nested), &mut $target.$nested, $fill);)?
     };
@@ -156,7 +156,7 @@ fn read_embedding(section: &mut Section<'_>, embedding: &mut EmbeddingConfig) {
 fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
     keys!(section, cache: CacheConfig {
         mode: choice(MODES),
-        min_similarity: share_f32,
+        min_similarity: share,
         ttl: duration,
         max_memory: size,
         max_entries: count,
@@ -167,18 +167,18 @@ fn read_index(section: &mut Section<'_>, index: &mut IndexConfig) {
     keys!(section, index: IndexConfig {
         kind: choice(INDEXES),
         scan_max: count_or_zero,
-        rebuild_at: share_f32,
+        rebuild_at: share,
     });
 }
 
 fn read_routing(section: &mut Section<'_>, routing: &mut RoutingConfig) {
     keys!(section, routing: RoutingConfig {
         default: name,
-        fallback: list(choice(TIERS)),
+        fallback: list(tier),
         fallback_named: flag,
-        easy: choice(TIERS),
-        moderate: choice(TIERS),
-        hard: choice(TIERS),
+        easy: tier,
+        moderate: tier,
+        hard: tier,
         classifier: name,
         classifier_timeout: duration,
         classifier_ttl: duration,
@@ -191,7 +191,7 @@ fn read_namespace(section: &mut Section<'_>, routing: &mut NamespaceRouting) {
     keys!(section, routing: NamespaceRouting {
         namespace: name,
         auto: optional(name),
-        fallback: optional(list(choice(TIERS))),
+        fallback: optional(list(tier)),
     });
 }
 
@@ -207,7 +207,7 @@ fn read_upstream(section: &mut Section<'_>, upstream: &mut UpstreamConfig) {
         retry_budget: ratio,
         hedge_after: hedge_after,
         hedge_budget: ratio,
-        breaker_failures: count,
+        breaker_failures: count_to(BREAKER_CALLS),
         breaker_cooldown: duration,
         health_interval: duration_or_zero,
         health_timeout: duration,
@@ -251,19 +251,11 @@ fn read_model(section: &mut Section<'_>, model: &mut ModelConfig) {
         id: name,
         provider: name,
         served_as: optional(name),
-        tier: choice(TIERS),
+        tier: tier,
         input_usd_per_mtok: money,
         output_usd_per_mtok: money,
         context_window: count,
     });
-}
-
-fn hedge_after(node: &Node) -> Read<HedgeAfter> {
-    match text(node).as_deref() {
-        Ok("p95") => Ok(HedgeAfter::Learned),
-        Ok("off") => Ok(HedgeAfter::Never),
-        _ => duration(node).map(HedgeAfter::Fixed).map_err(|message| format!("{message}, or p95 or off")),
-    }
 }
 
 /// `PROMPTKEEP_SERVER_REGION` would be ignored in silence: where two underscores would make it a key, say so.

@@ -89,7 +89,6 @@ fn catalog_lines_become_models() {
         served_as: None,
         id: "m".into(),
         provider: "p".into(),
-        served_as: None,
         tier: Tier::Economy,
         input_usd_per_mtok: 1.0,
         output_usd_per_mtok: 0.5,

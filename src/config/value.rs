@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::tree::{Node, Value};
-use crate::{config::HedgeAfter, tenant::ApiKeyHash};
+use crate::{config::HedgeAfter, tenant::ApiKeyHash, upstream::Tier};
 
 /// What a reader returns; the error completes the sentence "the value …".
 pub(super) type Read<T> = Result<T, String>;
@@ -95,12 +95,10 @@ pub(super) fn ratio(node: &Node) -> Read<f64> {
 
 /// When to hedge: `"p95"`, `"off"` or a duration.
 pub(super) fn hedge_after(node: &Node) -> Read<HedgeAfter> {
-    match text(node)?.as_str() {
-        "p95" => Ok(HedgeAfter::Learned),
-        "off" => Ok(HedgeAfter::Never),
-        _ => duration(node)
-            .map(HedgeAfter::Fixed)
-            .map_err(|problem| format!("must be p95, off or a duration: {problem}")),
+    match text(node).as_deref() {
+        Ok("p95") => Ok(HedgeAfter::Learned),
+        Ok("off") => Ok(HedgeAfter::Never),
+        _ => duration(node).map(HedgeAfter::Fixed).map_err(|message| format!("{message}, or p95 or off")),
     }
 }
 

@@ -115,11 +115,11 @@ retry_budget = 1.5
     assert_eq!(
         problems(text),
         [
-            "c.toml:3: routing.classifier: `gpt-5` is no model id and not local",
+            "c.toml:3: routing.classifier: `gpt-5` is no model id, and not local",
             "c.toml:4: routing.hard: `extreme` is not one of hot, warm, cold, economy",
-            "c.toml:7: routing.namespaces[0].auto: `gpt-5` is no model id or tier",
+            "c.toml:7: routing.namespaces[0].auto: `gpt-5` is no model id, tier or auto",
             "c.toml:8: routing.namespaces[0].fallback: names a tier twice",
-            "c.toml:10: routing.namespaces[1].namespace: `a` is routed twice",
+            "c.toml:10: routing.namespaces[1].namespace: `a` is listed twice",
             "c.toml:12: routing.namespaces[1].fallback: must name at least one tier",
             "c.toml:13: routing.namespaces[2].namespace: is missing",
             "c.toml:16: upstream.breaker_failures: must be a whole number from 1 to 10",
