@@ -92,7 +92,9 @@ async fn bench() {
         let [p50, p99] = [0.5, 0.99].map(|q| alone.value_at_quantile(q) as f64 / 1000.0);
         println!("{name:<26}{per_second:>12.0}{:>12.2}{p50:>12.0}{p99:>12.0}", per_second / empty_rate);
     }
-    println!("calls/s: {CONNECTIONS} connections, {IN_FLIGHT} calls in flight on each; p50 and p99: one call at a time");
+    println!(
+        "calls/s: {CONNECTIONS} connections, {IN_FLIGHT} calls in flight on each; p50 and p99: one call at a time"
+    );
 }
 
 /// The best of some rounds: others on the machine only make it slower.
@@ -244,7 +246,8 @@ async fn serve() {
     config.cache.min_similarity = 0.9;
     let server = Server::new(config).await.expect("the embedding model");
     let any = "127.0.0.1:0".parse().expect("an address");
-    let (grpc, http) = (transport::bind(any).await.expect("a port"), transport::bind(any).await.expect("a port"));
+    let (grpc, http) =
+        (transport::bind(any).await.expect("a port"), transport::bind(any).await.expect("a port"));
     announce(&grpc);
     server.listen(grpc, http).await.expect("a listener");
 }

@@ -1,6 +1,7 @@
 //! Memory tier, store and index as one cache. The store is the truth; the other two are copies of it
 //! that this module keeps in step.
 
+mod directory;
 pub mod entry;
 pub mod index;
 mod invalidations;
@@ -16,6 +17,7 @@ use std::{
 use quick_cache::{Weighter, sync::Cache as MemoryTier};
 
 use self::{
+    directory::Directory,
     entry::{Entry, EntryId, Selector},
     index::Index,
     invalidations::Invalidations,
@@ -45,7 +47,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 pub struct Cache {
     memory: MemoryTier<CacheKey, Arc<Entry>, BySize>,
     store: Arc<dyn Store>,
+    /// How long a request waits for the store before it goes on without.
+    store_timeout: Duration,
     index: Index,
+    directory: Directory,
     invalidations: Invalidations,
     /// Whether the index holds everything that the store does.
     loaded: AtomicBool,
@@ -66,7 +71,7 @@ impl Cache {
     /// vectors will be searched, and their length; `None` when none will.
     pub fn new(
         config: &CacheConfig,
-        store: Arc<dyn Store>,
+        (store, store_timeout): (Arc<dyn Store>, Duration),
         vectors: Option<(&str, usize)>,
         metrics: Arc<Metrics>,
         ledger: Arc<Ledger>,
@@ -77,7 +82,9 @@ impl Cache {
         Self {
             memory: MemoryTier::with_weighter(expected_entries, config.max_memory, BySize),
             store,
+            store_timeout,
             index: Index::new(&config.index, dimensions),
+            directory: Directory::default(),
             invalidations: Invalidations::default(),
             loaded: AtomicBool::new(false),
             embedder: embedder.to_owned(),
@@ -87,14 +94,18 @@ impl Cache {
         }
     }
 
-    /// The live entry under `key`. A store that fails is a miss.
+    /// The live entry under `key`. A store that fails, or takes longer than `store.timeout`, is a miss.
     pub async fn get(&self, key: CacheKey) -> Option<Arc<Entry>> {
+        self.get_until(key, Instant::now() + self.store_timeout).await
+    }
+
+    async fn get_until(&self, key: CacheKey, until: Instant) -> Option<Arc<Entry>> {
         let now = SystemTime::now();
         if let Some(entry) = self.memory.get(&key) {
             return entry.is_live(now).then_some(entry);
         }
         let epoch = self.epoch();
-        let entry = self.timed(Op::Get, self.store.get(key)).await.ok().flatten()?;
+        let entry = self.timed(Op::Get, in_time(until, self.store.get(key))).await.ok().flatten()?;
         let entry = self.remember(entry);
         if self.invalidations.since(epoch, &entry) {
             self.memory.remove(&key);
@@ -114,12 +125,12 @@ impl Cache {
         let neighbours = self.index.search(scope, embedding, k);
         self.metrics.search(started);
         let mut candidates = Vec::with_capacity(neighbours.len());
+        // One wait for all of them.
+        let until = Instant::now() + self.store_timeout;
         for near in neighbours {
-            match self.get(near.key).await {
+            match self.get_until(near.key, until).await {
                 Some(entry) => candidates.push(Candidate { entry, similarity: near.similarity }),
-                // A vector without an entry repairs itself; one whose store is down stays.
-                None if self.loaded() => self.forget_vector(scope, near.key).await,
-                None => {}
+                None => self.repair(near.key, until).await,
             }
         }
         candidates
@@ -152,7 +163,7 @@ impl Cache {
         }
         let entry = Arc::new(entry);
         if let Some(embedding) = &entry.embedding {
-            self.index.insert(entry.scope, entry.key, embedding);
+            self.index(&entry, embedding);
         }
         self.remember(Arc::clone(&entry));
         let put = self.timed(Op::Put, self.store.put(Arc::clone(&entry), durability)).await;
@@ -257,25 +268,33 @@ impl Cache {
         if entry.embedder != self.embedder || !entry.is_live(SystemTime::now()) {
             return false;
         }
-        self.index.insert(entry.scope, entry.key, embedding);
+        self.index(entry, embedding);
         let gone = self.invalidations.since(epoch, entry);
         if gone {
-            self.index.remove(entry.scope, entry.key);
+            self.forget(&[entry.key]);
         }
         !gone
     }
 
-    async fn forget_vector(&self, scope: Scope, key: CacheKey) {
-        if let Ok(None) = self.store.get(key).await {
-            self.index.remove(scope, key);
-        }
+    /// The directory first: a vector that is found is always one that can be removed.
+    fn index(&self, entry: &Entry, embedding: &Embedding) {
+        self.directory.insert(entry.key, entry.scope);
+        self.index.insert(entry.scope, entry.key, embedding);
     }
 
     fn forget(&self, removed: &[CacheKey]) {
         for key in removed {
-            if let Some((_, entry)) = self.memory.remove(key) {
-                self.index.remove(entry.scope, *key);
+            self.memory.remove(key);
+            if let Some(scope) = self.directory.remove(*key) {
+                self.index.remove(scope, *key);
             }
+        }
+    }
+
+    /// A vector without an entry repairs itself; one whose store is down, or only expired, stays.
+    async fn repair(&self, key: CacheKey, until: Instant) {
+        if let Ok(None) = in_time(until, self.store.get(key)).await {
+            self.forget(&[key]);
         }
     }
 
@@ -299,6 +318,17 @@ impl Cache {
             tracing::warn!(op = op.as_str(), %error, "store failed");
         })
     }
+}
+
+/// A read that a request waits for.
+async fn in_time<T>(
+    until: Instant,
+    read: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let read = tokio::time::timeout_at(until.into(), read).await;
+    read.unwrap_or_else(|_| {
+        Err(StoreError { op: Op::Get, cause: "no reply within store.timeout".to_owned() })
+    })
 }
 
 impl Weighter<CacheKey, Arc<Entry>> for BySize {

@@ -67,6 +67,9 @@ pub struct StoreConfig {
     pub path: PathBuf,
     /// Writes queued before the store; more are dropped and counted.
     pub write_queue: usize,
+    /// How long a request waits for a read of the store, or for a write that need not be durable; then it
+    /// goes on as if the store had failed.
+    pub timeout: Duration,
 }
 
 /// Which [`Store`](crate::store::Store) is used.
@@ -80,7 +83,7 @@ pub enum StoreKind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingConfig {
     pub kind: EmbeddingKind,
-    /// Folder with `model.safetensors` and `tokenizer.json`; `None`: the user's cache folder, filled
+    /// Folder with `model.safetensors` and `vocab.txt`; `None`: the user's cache folder, filled
     /// at the first start.
     pub model_dir: Option<PathBuf>,
     pub precision: Precision,
@@ -207,7 +210,8 @@ pub struct UpstreamConfig {
     pub idle_timeout: Duration,
     /// Most retries of one model in one request.
     pub retries: u32,
-    /// Mean wait before the first retry; each further one waits twice as long.
+    /// Longest wait before the first retry, at least half of which is waited; doubles with each further
+    /// one.
     pub retry_backoff: Duration,
     /// Longest wait between retries, also of a `Retry-After` while another model is left.
     pub retry_backoff_max: Duration,

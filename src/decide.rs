@@ -5,11 +5,20 @@
 //! [`guard`] objects. The guards' tables are English; texts of other languages are compared in what
 //! is written alike everywhere, which makes the guards weaker there but never stricter.
 
+pub mod answer;
+pub mod boost;
+pub mod features;
 pub mod guard;
+pub mod keep;
+pub mod learner;
 mod lexicon;
+pub mod logistic;
 mod quantity;
+pub mod rarity;
 mod roles;
 mod similar;
+pub mod simulate;
+pub mod table;
 pub mod text;
 
 use std::sync::Arc;

@@ -153,3 +153,6 @@ impl fmt::Debug for Embedding {
         write!(f, "Embedding({} dimensions)", self.0.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

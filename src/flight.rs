@@ -118,6 +118,9 @@ impl<K: Eq + Hash, P, E> Leader<K, P, E> {
             // Under the lock nobody joins; somebody may have between `closed` and here.
             if self.progress.receiver_count() == 0 {
                 under_way.remove(&self.key);
+                // Marks it as closed, so that dropping this leader leaves the key alone: from here on it
+                // may be another flight's.
+                self.progress.send_modify(|progress| progress.end = Some(Err(Error::internal("abandoned"))));
                 return;
             }
         }
@@ -242,6 +245,19 @@ mod tests {
         abandoned.await;
         assert!(flights.is_empty());
         assert!(matches!(flights.join(1), Joined::Lead(..)));
+    }
+
+    /// A leader that was abandoned removed its key from the map, and once more when it was dropped. By then
+    /// the key could belong to the next caller's flight, which nobody could join any more.
+    #[tokio::test]
+    async fn an_abandoned_leader_leaves_the_next_flight_alone() {
+        let flights = Arc::new(Texts::default());
+        let (abandoned, follower) = lead(&flights);
+        drop(follower);
+        abandoned.abandoned().await;
+        let (_next, _follower) = lead(&flights);
+        drop(abandoned);
+        assert!(matches!(flights.join(1), Joined::Follow(_)));
     }
 
     /// The future's value when it is ready at once.

@@ -235,6 +235,11 @@ impl Pipeline {
         self.settings.store(Arc::new(settings));
     }
 
+    /// Requests that were admitted and are not done.
+    pub fn requests_under_way(&self) -> usize {
+        self.admission.under_way()
+    }
+
     /// The configuration in force.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()

@@ -28,6 +28,8 @@ pub struct Server {
     cache: Arc<Cache>,
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
+    /// Name of the embedder; empty when there is none.
+    embedder: String,
     /// The configuration that the parts were made of or last reloaded with.
     config: std::sync::Mutex<Config>,
     /// Every task of the server, joined at shutdown.
@@ -64,11 +66,17 @@ impl Server {
     /// When a part cannot start.
     pub async fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new()));
-        let upstreams = Upstreams::new(upstream_settings(&config))?;
         let embedder = start_embedder(&config).await?;
+        let embedder_name = embedder.as_ref().map_or_else(String::new, |embedder| embedder.name().to_owned());
+        let upstreams = Upstreams::new(upstream_settings(&config, &embedder_name))?;
         let vectors = embedder.as_ref().map(|embedder| (embedder.name(), embedder.dimensions()));
-        let cache =
-            Arc::new(Cache::new(&config.cache, store, vectors, Arc::clone(&metrics), Arc::clone(&ledger)));
+        let cache = Arc::new(Cache::new(
+            &config.cache,
+            (store, config.store.timeout),
+            vectors,
+            Arc::clone(&metrics),
+            Arc::clone(&ledger),
+        ));
         let pipeline = Arc::new(Pipeline::new(Parts {
             settings: settings(&config, Tenants::new(&config.tenants)),
             cache: Arc::clone(&cache),
@@ -78,7 +86,16 @@ impl Server {
             ledger,
         }));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        Ok(Self { pipeline, cache, upstreams, metrics, config: config.into(), tasks, stop })
+        Ok(Self {
+            pipeline,
+            cache,
+            upstreams,
+            metrics,
+            embedder: embedder_name,
+            config: config.into(),
+            tasks,
+            stop,
+        })
     }
 
     /// Serves until [`Server::shutdown`] is called, then drains. The index is built in the background;
@@ -129,12 +146,17 @@ impl Server {
     /// When the catalog is wrong; then nothing has changed.
     pub fn reload(&self, new: Config) -> Result<Vec<&'static str>, StartError> {
         let mut config = self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.upstreams.reload(upstream_settings(&new))?;
+        self.upstreams.reload(upstream_settings(&new, &self.embedder))?;
         let tenants = self.pipeline.settings().tenants.reconfigured(&new.tenants);
         self.pipeline.reload(settings(&new, tenants));
         let need_restart = changed_needs_restart(&config, &new);
         *config = new;
         Ok(need_restart)
+    }
+
+    /// Requests that are being answered.
+    pub fn requests_under_way(&self) -> usize {
+        self.pipeline.requests_under_way()
     }
 
     /// Whether the index holds everything that the store does.
@@ -192,13 +214,14 @@ async fn watch_health(upstreams: Upstreams) {
     upstreams.watch_health().await;
 }
 
-fn upstream_settings(config: &Config) -> UpstreamSettings<'_> {
+fn upstream_settings<'a>(config: &'a Config, embedder: &'a str) -> UpstreamSettings<'a> {
     UpstreamSettings {
         providers: &config.providers,
         models: &config.models,
         routing: &config.routing,
         upstream: &config.upstream,
         region: &config.server.region,
+        embedder,
     }
 }
 

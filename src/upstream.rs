@@ -63,6 +63,8 @@ pub struct UpstreamSettings<'a> {
     pub upstream: &'a UpstreamConfig,
     /// Name of this deployment's region.
     pub region: &'a str,
+    /// [`Embedder::name`](crate::embed::Embedder::name) of the embeddings in [`Ask`]; empty: none come.
+    pub embedder: &'a str,
 }
 
 /// One request to the models.
@@ -237,7 +239,7 @@ fn plan_for_verdict(
     let (difficulty, reason) = match verdict {
         Some(difficulty) => (difficulty, RouteReason::Classifier(difficulty)),
         None => {
-            let difficulty = route::judge(prompt, embedding);
+            let difficulty = route::judge(catalog, prompt, embedding);
             (difficulty, RouteReason::Local(difficulty))
         }
     };
@@ -262,7 +264,8 @@ impl<'a> Ask<'a> {
         self
     }
 
-    /// `told` hears of every call of a model exactly once, when it ends, also when its answer is dropped.
+    /// `told` hears of every call of a model exactly once, when it ends, also when its answer is dropped;
+    /// and of every model that was passed over. It runs where the call ends, so it must be short.
     pub fn on_attempt(mut self, told: impl Fn(&Attempt) + Send + Sync + 'static) -> Self {
         self.on_attempt = Some(Arc::new(told));
         self

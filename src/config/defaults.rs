@@ -27,7 +27,12 @@ impl Default for ServerConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { kind: StoreKind::Embedded, path: "promptkeep-data".into(), write_queue: 10_000 }
+        Self {
+            kind: StoreKind::Embedded,
+            path: "promptkeep-data".into(),
+            write_queue: 10_000,
+            timeout: Duration::from_millis(250),
+        }
     }
 }
 
@@ -64,7 +69,7 @@ impl Default for CacheConfig {
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        Self { kind: IndexKind::Auto, scan_max: 100_000, rebuild_at: 0.2 }
+        Self { kind: IndexKind::Auto, scan_max: 250_000, rebuild_at: 0.2 }
     }
 }
 

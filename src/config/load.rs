@@ -134,6 +134,7 @@ fn read_store(section: &mut Section<'_>, store: &mut StoreConfig) {
         kind: choice(STORES),
         path: path,
         write_queue: count,
+        timeout: duration,
     });
 }
 

@@ -52,6 +52,11 @@ pub fn objection(guard: Guard, a: &Analysis, b: &Analysis) -> Option<String> {
     }
 }
 
+/// Whether [`objection`] has one.
+pub fn objects(guard: Guard, a: &Analysis, b: &Analysis) -> bool {
+    objection(guard, a, b).is_some()
+}
+
 /// Equal numbers, however they are written. Where number words are not understood, digits on one side
 /// alone may be spelled out on the other.
 fn numbers(a: &Analysis, b: &Analysis) -> Option<String> {
@@ -76,7 +81,7 @@ fn shown(quantity: Option<&Quantity>) -> String {
 }
 
 /// One number with two units.
-fn units(a: &Analysis, b: &Analysis) -> Option<String> {
+pub(super) fn units(a: &Analysis, b: &Analysis) -> Option<String> {
     for q in a.quantities.iter().filter(|q| q.unit > 0) {
         let mut same = b.quantities.iter().filter(|r| r.value == q.value && r.unit > 0).peekable();
         if same.peek().is_some() && same.all(|r| r.unit != q.unit) {
@@ -95,7 +100,7 @@ fn dates(a: &Analysis, b: &Analysis) -> Option<String> {
 }
 
 /// A quotation must occur in the other text, quoted or not.
-fn quoted(a: &Analysis, b: &Analysis) -> Option<String> {
+pub(super) fn quoted(a: &Analysis, b: &Analysis) -> Option<String> {
     let known = |q: &&String| b.quoted.contains(q) || b.lower.contains(q.as_str()) || same_words(q, b);
     a.quoted.iter().find(|q| !known(q)).map(|q| format!("\"{q}\" is in one only"))
 }
@@ -109,7 +114,7 @@ fn same_words(quotation: &str, text: &Analysis) -> bool {
 }
 
 /// Identifiers, paths, versions and codes such as `np.argmax`, `E0308` or `3.8.1`.
-fn code(a: &Analysis, b: &Analysis) -> Option<String> {
+pub(super) fn code(a: &Analysis, b: &Analysis) -> Option<String> {
     let is_code = |w: &&Word| w.is(CODE | MIXED) && !w.info.has(lexicon::PROGRAMMING);
     let known = |w: &Word| b.words.iter().any(|v| v.hash == w.hash) || joined(a.str(w), &b.lower);
     a.words.iter().filter(is_code).find(|w| !known(w)).map(|w| format!("`{}` is in one only", a.str(w)))
@@ -130,7 +135,7 @@ fn negation(a: &Analysis, b: &Analysis) -> Option<String> {
 }
 
 /// "able" there and "unable" here.
-fn prefixed(a: &Analysis, b: &Analysis) -> Option<String> {
+pub(super) fn prefixed(a: &Analysis, b: &Analysis) -> Option<String> {
     for word in a.content().filter(|w| w.len() > 5) {
         let text = a.str(word);
         for prefix in ["un", "dis", "non", "in", "im", "ir", "mis"] {
@@ -146,7 +151,7 @@ fn prefixed(a: &Analysis, b: &Analysis) -> Option<String> {
 }
 
 /// Each text has a word of one side of a pair of opposites, and not of the same side.
-fn antonyms(a: &Analysis, b: &Analysis) -> Option<String> {
+pub(super) fn antonyms(a: &Analysis, b: &Analysis) -> Option<String> {
     for word in &a.words {
         for (group, _) in word.info.opposites.iter().filter(|o| o.0 > 0) {
             let (sides_a, sides_b) = (sides(a, *group), sides(b, *group));
@@ -189,7 +194,7 @@ fn heads(text: &Analysis, group: u8) -> Vec<(&Word, u8)> {
 }
 
 /// Which sides of a group of opposites a text takes, as bits.
-pub fn sides(text: &Analysis, group: u8) -> u8 {
+pub(super) fn sides(text: &Analysis, group: u8) -> u8 {
     let opposites = text.words.iter().flat_map(|w| w.info.opposites);
     opposites.filter(|o| o.0 == group).fold(0, |bits, o| bits | 1 << o.1)
 }
@@ -201,7 +206,7 @@ fn direction(a: &Analysis, b: &Analysis) -> Option<String> {
 }
 
 /// The same languages or formats are named.
-fn topics(a: &Analysis, b: &Analysis, flag: u32) -> Option<String> {
+pub(super) fn topics(a: &Analysis, b: &Analysis, flag: u32) -> Option<String> {
     missing_topic(a, b, flag).or_else(|| missing_topic(b, a, flag))
 }
 
@@ -270,7 +275,7 @@ fn is_name(word: &Word) -> bool {
 }
 
 /// Whether `b` names what `word` of `a` does.
-fn names(a: &Analysis, word: &Word, b: &Analysis) -> bool {
+pub(super) fn names(a: &Analysis, word: &Word, b: &Analysis) -> bool {
     let same_topic = |w: &Word| word.info.topic > 0 && w.info.topic == word.info.topic;
     if b.words.iter().any(|w| w.hash == word.hash || w.stem == word.stem || same_topic(w)) {
         return true;

@@ -63,6 +63,8 @@ pub const MERIDIEM: u32 = 1 << 16;
 pub const PREPOSITION: u32 = 1 << 17;
 /// With a number behind it: more, later. Value 1 for a lower bound, 2 for an upper one.
 pub const BOUND: u32 = 1 << 19;
+/// Says whose: my, your, their.
+pub const PRONOUN: u32 = 1 << 20;
 /// Narrows what is asked for: all, only, first.
 pub const QUANTIFIER: u32 = 1 << 18;
 
@@ -145,6 +147,7 @@ fn add_flags(table: &mut Table) {
         (PREPOSITION_WORDS, PREPOSITION),
         (QUANTIFIER_WORDS, QUANTIFIER),
         (ACTION_WORDS, ACTION),
+        (PRONOUN_WORDS, PRONOUN),
         ("may march mar", AMBIGUOUS),
         (LOWER_BOUNDS, BOUND),
         (UPPER_BOUNDS, BOUND),

@@ -3,7 +3,7 @@
 //!
 //! Words are named by [`lexicon::hash`]; nothing here knows a second text.
 
-mod tokens;
+pub(super) mod tokens;
 
 use super::{
     lexicon::{self, Info},
@@ -17,6 +17,8 @@ pub struct Analysis {
     /// Lower-case words, single spaces between them: for containment.
     pub lower: String,
     pub words: Vec<Word>,
+    /// Stems of all words, sorted.
+    pub stems: Vec<u64>,
     pub quantities: Vec<Quantity>,
     pub dates: Vec<Date>,
     /// Contents of quotation marks, lower case.
@@ -104,7 +106,10 @@ impl Analysis {
         let english = is_english(&words);
         let quantities = quantity::extract(&mut words, &mut dates, english);
         let roles = if english { roles::extract(&words, &quantities) } else { Roles::default() };
+        let mut stems: Vec<u64> = words.iter().map(|w| w.stem).collect();
+        stems.sort_unstable();
         Self {
+            stems,
             negations: if english { negations(&words) } else { 0 },
             question: Question::of(&words),
             focus: focus(&words),

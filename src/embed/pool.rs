@@ -48,7 +48,7 @@ impl Pool {
             let pool =
                 ThreadPoolBuilder::new().num_threads(1).thread_name(move |_| format!("embed-{i}")).build()?;
             let (model, jobs) = (Arc::clone(model), Arc::clone(&receiver));
-            pool.spawn(move || work(model, &jobs));
+            pool.spawn(move || work(&model, &jobs));
             pools.push(pool);
         }
         Ok(Self { name: model.name(), queue: sender, _threads: pools })
@@ -79,8 +79,8 @@ impl Embedder for Pool {
 }
 
 /// Takes jobs until the queue is closed. A panic costs its own job only.
-fn work(model: Arc<MiniLm>, jobs: &Mutex<Receiver<Job>>) {
-    let mut session = Session::new(Arc::clone(&model));
+fn work(model: &Arc<MiniLm>, jobs: &Mutex<Receiver<Job>>) {
+    let mut session = Session::new(Arc::clone(model));
     while let Some(job) = next(jobs) {
         if job.reply.is_closed() {
             continue;
@@ -88,7 +88,7 @@ fn work(model: Arc<MiniLm>, jobs: &Mutex<Receiver<Job>>) {
         match catch_unwind(AssertUnwindSafe(|| session.embed(&job.text))) {
             // Fails when the caller left in the meantime, which is its right.
             Ok(result) => drop(job.reply.send(result)),
-            Err(_) => session = Session::new(Arc::clone(&model)),
+            Err(_) => session = Session::new(Arc::clone(model)),
         }
     }
 }

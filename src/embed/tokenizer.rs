@@ -1,5 +1,7 @@
-//! Text to the ids of BERT's uncased WordPiece vocabulary. Gives what the reference tokenizer gives,
-//! except that `[SEP]` and its like in a text are plain characters: a caller cannot forge them.
+//! Text to the ids of BERT's uncased WordPiece vocabulary. Gives what the reference tokenizer gives, but
+//! for two things: `[SEP]` and its like in a text are plain characters, so that a caller cannot forge them;
+//! and characters that Unicode 8, whose tables the reference has, did not know or put elsewhere are taken
+//! for what they are now. On 442,771 texts, one for each character among them, nothing else differed.
 
 use std::{
     collections::HashMap,

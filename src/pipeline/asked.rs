@@ -196,6 +196,10 @@ impl Asked {
 // === impl Admission ===
 
 impl Admission {
+    pub fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
     fn enter(&self, max: usize) -> Result<Place, Error> {
         let place = Place(Arc::clone(&self.under_way));
         if self.under_way.fetch_add(1, Ordering::Relaxed) < max {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     Tier,
     attempt::{Attempt, AttemptResult, Meter},
-    call::Fault,
+    call::{Fault, Limits},
     openai::{Chunk, ReportedUsage, ToolCalls},
     reply::Reply,
     tokens,
@@ -69,7 +69,7 @@ impl Answer {
         self.meter.attempts()
     }
 
-    /// The next piece; `None` when the model has said that the answer is whole.
+    /// The next piece; `None` when the model has said that the answer is whole. Cancel-safe.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::DeadlineExceeded`] when the answer broke off. What came until
@@ -81,7 +81,9 @@ impl Answer {
             }
             let step = self.begun.reply.next().await;
             if let Err(fault) = step.and_then(|chunk| self.begun.take(chunk)) {
-                self.meter.model.state.breaker.record_failure();
+                if fault.blames_the_model() {
+                    self.meter.model.state.breaker.record_failure();
+                }
                 self.meter.end(fault.result, self.usage());
                 return Err(self.broken_off(fault.result));
             }
@@ -156,13 +158,15 @@ impl fmt::Debug for Answer {
 
 impl Begun {
     /// Reads until the first token, or the end of an empty answer.
-    pub async fn read(mut reply: Reply, until: Instant, bytes_max: usize) -> Result<Self, Fault> {
-        let gathered = Gathered { bytes_max, ..Gathered::default() };
-        let first = reply.next_until(until, AttemptResult::FirstTokenTimeout).await?;
+    pub async fn read(reply: Reply, mut until: Instant, limits: Limits) -> Result<Self, Fault> {
+        let gathered = Gathered { bytes_max: limits.answer_max, ..Gathered::default() };
         let mut begun = Self { reply, gathered, ready: VecDeque::new(), ended: false };
-        begun.take(first)?;
         while begun.ready.is_empty() && !begun.ended {
             let chunk = begun.reply.next_until(until, AttemptResult::FirstTokenTimeout).await?;
+            if chunk.as_ref().is_some_and(|chunk| chunk.is_thinking) {
+                // A model that thinks aloud before its first token is slow, not dead.
+                until = until.max(Instant::now() + limits.idle_timeout);
+            }
             begun.take(chunk)?;
         }
         Ok(begun)
@@ -183,7 +187,7 @@ impl Begun {
 
 impl Gathered {
     fn add(&mut self, chunk: Chunk, ready: &mut VecDeque<Delta>) -> Result<(), Fault> {
-        let Chunk { text, tool_calls, finish, usage } = chunk;
+        let Chunk { text, tool_calls, finish, usage, is_thinking: _ } = chunk;
         if let Some(text) = text {
             self.check_room(text.len())?;
             self.text.push_str(&text);

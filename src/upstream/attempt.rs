@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{catalog::Model, route::RouteReason};
 use crate::prompt::Usage;
@@ -159,6 +159,8 @@ impl Attempt {
         match self.result {
             AttemptResult::Ok => event!(info, "inference_ok"),
             AttemptResult::Cancelled => event!(info, "inference_cancelled"),
+            // One for each request while a model is set aside: not worth a line by default.
+            AttemptResult::BreakerOpen | AttemptResult::OverWindow => event!(debug, "inference_skipped"),
             // The caller's own request, or its own deadline: no other model is tried.
             _ if self.first_token.is_some() || self.result.ends_the_chain() => {
                 event!(warn, "inference_failed")
@@ -185,10 +187,15 @@ impl Meter {
         *self.first_token.insert(self.started.elapsed())
     }
 
-    /// Ends a call that had no first token. A provider that refused, or was not reached, did no work.
+    /// Ends a call that had no first token. A provider that refused, or was not reached, did no work; one
+    /// that was given up may bill what it has read.
     pub fn fail(mut self, result: AttemptResult) {
-        let gave_up = matches!(result, AttemptResult::FirstTokenTimeout | AttemptResult::Deadline);
-        let usage = if self.accepted || gave_up { self.prompt_only() } else { Usage::default() };
+        let worked = match result {
+            AttemptResult::FirstTokenTimeout | AttemptResult::Deadline => true,
+            AttemptResult::Malformed => false,
+            _ => self.accepted,
+        };
+        let usage = if worked { self.prompt_only() } else { Usage::default() };
         self.end(result, usage);
     }
 

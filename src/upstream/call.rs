@@ -50,8 +50,11 @@ pub(super) enum Then {
 
 /// An event or a whole reply carries JSON around the text.
 const ENVELOPE_BYTES: usize = 64 * 1024;
-/// Of a refusal only the message is read.
+/// Of a refusal only the message is read, if it comes at once.
 const ERROR_BODY_MAX: usize = 64 * 1024;
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longer than any deadline, and short enough to reckon with.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Sends the request and reads the head of the reply.
 pub(super) async fn send(
@@ -132,7 +135,8 @@ async fn refusal(mut response: Response) -> Fault {
 
 async fn read_some(response: &mut Response) -> Vec<u8> {
     let mut body = Vec::new();
-    while let Ok(Some(part)) = response.chunk().await {
+    let end = Instant::now() + ERROR_BODY_TIMEOUT;
+    while let Ok(Ok(Some(part))) = timeout_at(end, response.chunk()).await {
         body.extend_from_slice(&part);
         if body.len() > ERROR_BODY_MAX {
             break;
@@ -144,7 +148,7 @@ async fn read_some(response: &mut Response) -> Vec<u8> {
 /// Seconds only: the date form is rare and needs a clock in step with the provider's.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: f64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
+    Some(Duration::try_from_secs_f64(seconds).ok()?.min(RETRY_AFTER_MAX))
 }
 
 // === impl Fault ===
@@ -168,11 +172,16 @@ impl Fault {
     /// Tells the breaker what this says about the model: nothing, when only time or rate ran out; that
     /// it is alive, when it refused the request; else that it failed.
     pub fn judge(&self, permit: Permit) {
-        match self.result {
-            AttemptResult::Deadline | AttemptResult::TooLarge | AttemptResult::Http(429) => drop(permit),
-            _ if self.then == Then::Refuse => permit.succeeded(),
-            _ => permit.failed(),
+        match self.then {
+            Then::Refuse => permit.succeeded(),
+            _ if self.blames_the_model() => permit.failed(),
+            _ => drop(permit),
         }
+    }
+
+    /// Not when only the caller's time, the caller's bound or the provider's rate ran out.
+    pub fn blames_the_model(&self) -> bool {
+        !matches!(self.result, AttemptResult::Deadline | AttemptResult::TooLarge | AttemptResult::Http(429))
     }
 
     /// Time ran out: that of the whole request, or else the one that `result` names.

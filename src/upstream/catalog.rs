@@ -7,6 +7,7 @@ use reqwest::{Client, Url, header::HeaderValue, redirect};
 
 use super::{
     StartError, Tier, UpstreamSettings, breaker::Breaker, budget::Budget, health::Health, latency::Latency,
+    route,
 };
 use crate::{
     config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
@@ -19,11 +20,16 @@ pub(super) struct Catalog {
     pub models: Vec<Arc<Model>>,
     pub providers: Vec<Arc<Provider>>,
     pub routing: RoutingConfig,
+    /// The router was fitted to the embeddings that requests bring.
+    pub understands_embeddings: bool,
     pub limits: UpstreamConfig,
     pub client: Client,
     pub retries: Arc<Budget>,
     pub hedges: Arc<Budget>,
 }
+
+/// Connections kept open to one host for the next calls; HTTP/2 needs one.
+const IDLE_CONNECTIONS_MAX: usize = 128;
 
 /// One model at one provider.
 #[derive(Debug)]
@@ -59,7 +65,7 @@ impl Catalog {
     /// Reports every problem at once. What `before` has learned about unchanged models and providers is
     /// kept.
     pub fn new(settings: UpstreamSettings<'_>, before: Option<&Self>) -> Result<Self, StartError> {
-        let UpstreamSettings { providers, models, routing, upstream, region } = settings;
+        let UpstreamSettings { providers, models, routing, upstream, region, embedder } = settings;
         let mut problems = Vec::new();
         let mut found: Vec<Arc<Provider>> = Vec::new();
         for config in providers {
@@ -72,6 +78,7 @@ impl Catalog {
             models: Vec::new(),
             providers: found,
             routing: routing.clone(),
+            understands_embeddings: route::understands(embedder),
             limits: upstream.clone(),
             client: client(upstream, before)?,
             retries: budget(upstream.retry_budget, before.map(|b| (&b.retries, b.limits.retry_budget))),
@@ -121,6 +128,7 @@ fn client(config: &UpstreamConfig, before: Option<&Catalog>) -> Result<Client, S
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .connect_timeout(config.connect_timeout)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
         // A redirected POST would lose its body, and its key could go elsewhere.
         .redirect(redirect::Policy::none())
         // Retries are the chain's, which counts them.

@@ -36,8 +36,8 @@ struct Context<'a> {
 /// Models yet to be tried, best first.
 struct Queue {
     models: VecDeque<Arc<Model>>,
-    /// A model was passed over because the prompt does not fit.
-    over_window: bool,
+    /// The prompt fits one of the models that were looked at.
+    fits_one: bool,
 }
 
 /// A model that its breaker lets us call.
@@ -67,7 +67,7 @@ impl<'a> Chain<'a> {
             prompt_tokens: tokens::estimate_prompt(ask.prompt),
             log,
         };
-        Self { context, queue: Queue { models: models.into(), over_window: false } }
+        Self { context, queue: Queue { models: models.into(), fits_one: false } }
     }
 
     /// Tries one model after the other.
@@ -124,7 +124,12 @@ impl<'a> Chain<'a> {
         if retry >= limits.retries || same_elsewhere || another_is_sooner {
             return Ok(None);
         }
-        let wait = after.max(backoff(limits.retry_backoff, retry).min(limits.retry_backoff_max));
+        // Callers who were told the same do not come back together either.
+        let wait = after.mul_f64(1.0 + 0.1 * fastrand::f64()).max(backoff(
+            limits.retry_backoff,
+            limits.retry_backoff_max,
+            retry,
+        ));
         let in_time = Instant::now() + wait < self.context.limits.deadline;
         Ok((in_time && self.context.catalog.retries.spend()).then_some(wait))
     }
@@ -163,19 +168,17 @@ impl<'a> Chain<'a> {
     }
 
     fn nothing_left(&self) -> Error {
-        let attempts = self.context.log.attempts();
-        let none_was_tried = attempts.iter().all(|attempt| attempt.result == AttemptResult::OverWindow);
-        if self.queue.over_window && none_was_tried {
+        if !self.queue.fits_one {
             return Error::invalid("prompt.messages", "do not fit the context window of any model");
         }
-        Error::Unavailable { message: "every upstream model failed", attempts }
+        Error::Unavailable { message: "every upstream model failed", attempts: self.context.log.attempts() }
     }
 }
 
-/// Doubles with each retry; between half and one and a half of that, so that callers who failed
+/// Doubles with each retry; at random between half of that and all of it, so that callers who failed
 /// together do not come back together.
-fn backoff(mean: Duration, retry: u32) -> Duration {
-    mean.saturating_mul(1 << retry.min(16)).mul_f64(0.5 + fastrand::f64())
+fn backoff(first: Duration, max: Duration, retry: u32) -> Duration {
+    first.saturating_mul(1 << retry.min(16)).min(max).mul_f64(0.5 + 0.5 * fastrand::f64())
 }
 
 fn hedge_after(setting: HedgeAfter, model: &Model) -> Option<Duration> {
@@ -214,7 +217,7 @@ impl Context<'_> {
         let body = openai::encode(self.prompt, model.name_at_provider());
         let reply = call::send(&self.catalog.client, model, body, self.limits).await?;
         meter.accepted = true;
-        Begun::read(reply, until, self.limits.answer_max).await
+        Begun::read(reply, until, self.limits).await
     }
 
     fn fits(&self, model: &Model) -> bool {
@@ -230,13 +233,14 @@ impl Queue {
     fn next(&mut self, context: &Context<'_>, reason: AttemptReason) -> Option<Admitted> {
         while let Some(model) = self.models.pop_front() {
             if !context.fits(&model) {
-                self.over_window = true;
                 context.log.skip(&model, reason, AttemptResult::OverWindow);
-            } else if let Some(permit) = model.state.breaker.admit() {
-                return Some(Admitted { model, permit });
-            } else {
-                context.log.skip(&model, reason, AttemptResult::BreakerOpen);
+                continue;
             }
+            self.fits_one = true;
+            if let Some(permit) = model.state.breaker.admit() {
+                return Some(Admitted { model, permit });
+            }
+            context.log.skip(&model, reason, AttemptResult::BreakerOpen);
         }
         None
     }

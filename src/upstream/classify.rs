@@ -101,7 +101,7 @@ async fn ask_model(
 async fn call(catalog: &Catalog, model: &Model, question: &Prompt, limits: Limits) -> Result<Begun, Fault> {
     let body = openai::encode(question, model.name_at_provider());
     let reply = call::send(&catalog.client, model, body, limits).await?;
-    Begun::read(reply, limits.deadline, limits.answer_max).await
+    Begun::read(reply, limits.deadline, limits).await
 }
 
 async fn read(mut answer: Answer) -> Option<Difficulty> {

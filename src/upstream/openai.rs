@@ -19,6 +19,8 @@ pub struct Chunk {
     pub tool_calls: Option<Vec<Value>>,
     pub finish: Option<FinishReason>,
     pub usage: Option<ReportedUsage>,
+    /// The model reasons where callers do not see it.
+    pub is_thinking: bool,
 }
 
 /// Token counts as the provider sent them. Not yet believed.
@@ -51,7 +53,7 @@ struct Reply {
     usage: Option<Value>,
     error: Option<Value>,
     /// Tells a chunk without choices from any other object.
-    object: Option<IgnoredAny>,
+    object: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -70,6 +72,9 @@ struct Part {
     content: Option<String>,
     refusal: Option<String>,
     tool_calls: Option<Vec<Value>>,
+    /// Two names for the same thing; some send both.
+    reasoning: Option<IgnoredAny>,
+    reasoning_content: Option<IgnoredAny>,
 }
 
 /// Reads the data of one event of a stream.
@@ -89,10 +94,11 @@ pub fn decode_event(data: &[u8]) -> Result<Event, Malformed> {
 /// [`Malformed`].
 pub fn decode_reply(data: &[u8]) -> Result<Chunk, Malformed> {
     let reply: Reply = serde_json::from_slice(data).map_err(|_| Malformed::Syntax)?;
-    if reply.error.is_some() {
+    let object = reply.object.as_deref().unwrap_or_default();
+    if reply.error.is_some() || object == "error" {
         return Err(Malformed::ErrorObject);
     }
-    if reply.choices.is_none() && reply.usage.is_none() && reply.object.is_none() {
+    if reply.choices.is_none() && reply.usage.is_none() && !object.starts_with("chat.completion") {
         return Err(Malformed::Syntax);
     }
     let mut chunk = Chunk { usage: reply.usage.as_ref().and_then(read_usage), ..Chunk::default() };
@@ -114,7 +120,9 @@ pub fn error_message(body: &[u8]) -> String {
 }
 
 fn read_choice(choice: Choice, chunk: &mut Chunk) {
-    let Part { content, refusal, tool_calls } = choice.delta.or(choice.message).unwrap_or_default();
+    let Part { content, refusal, tool_calls, reasoning, reasoning_content } =
+        choice.delta.or(choice.message).unwrap_or_default();
+    chunk.is_thinking = reasoning.is_some() || reasoning_content.is_some();
     let non_empty = |text: &String| !text.is_empty();
     chunk.finish = choice.finish_reason.as_deref().map(FinishReason::parse);
     chunk.text = content.filter(non_empty);

@@ -48,24 +48,25 @@ impl Reply {
         Self { body, limits, finished: false }
     }
 
-    /// The next chunk before `until`; `None` when the provider has said that the answer is whole.
+    /// The next chunk before `until`; `None` when the provider has said that the answer is whole. Being
+    /// late is reported as `late`.
     pub async fn next_until(&mut self, until: Instant, late: AttemptResult) -> Result<Option<Chunk>, Fault> {
-        match timeout_at(until.min(self.limits.deadline), self.read()).await {
+        let deadline = self.limits.deadline;
+        if self.finished {
+            // The answer is whole already: whatever goes wrong now only costs the usage block.
+            let until = deadline.min(Instant::now() + TRAILER_TIMEOUT);
+            return Ok(timeout_at(until, self.read()).await.unwrap_or(Ok(None)).unwrap_or(None));
+        }
+        match timeout_at(until.min(deadline), self.read()).await {
             Ok(result) => result,
-            Err(_) => Err(Fault::late(self.limits.deadline, late)),
+            Err(_) => Err(Fault::late(deadline, late)),
         }
     }
 
     /// The next chunk after the first token.
     pub async fn next(&mut self) -> Result<Option<Chunk>, Fault> {
-        if !self.finished {
-            return self
-                .next_until(Instant::now() + self.limits.idle_timeout, AttemptResult::IdleTimeout)
-                .await;
-        }
-        // The answer is whole already: whatever goes wrong now only costs the usage block.
-        let trailer = self.next_until(Instant::now() + TRAILER_TIMEOUT, AttemptResult::IdleTimeout).await;
-        Ok(trailer.unwrap_or_default())
+        let until = Instant::now() + self.limits.idle_timeout;
+        self.next_until(until, AttemptResult::IdleTimeout).await
     }
 
     async fn read(&mut self) -> Result<Option<Chunk>, Fault> {

@@ -116,9 +116,14 @@ pub(super) fn plan_for_difficulty(
     Plan { models, reason }
 }
 
-/// Judges from the prompt alone; takes no time to speak of.
-pub(super) fn judge(prompt: &Prompt, embedding: Option<&Embedding>) -> Difficulty {
-    local::judge(prompt, embedding)
+/// Judges without asking anybody; takes no time to speak of.
+pub(super) fn judge(catalog: &Catalog, prompt: &Prompt, embedding: Option<&Embedding>) -> Difficulty {
+    local::judge(prompt, embedding.filter(|_| catalog.understands_embeddings))
+}
+
+/// Whether the vectors of this embedder help to judge.
+pub(super) fn understands(embedder: &str) -> bool {
+    local::understands(embedder)
 }
 
 /// Adds the models of `tier` and of the tiers it falls back to. Models of providers that are down come

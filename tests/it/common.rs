@@ -1,4 +1,7 @@
 //! What several topics share: the servers that tests talk to.
 
+pub mod events;
 pub mod fake_upstream;
+pub mod process;
+pub mod raw;
 pub mod test_server;

@@ -30,8 +30,8 @@ pub struct Fixture {
 
 /// Long enough for any test that is not about time, short enough for a hang to be noticed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A timeout that a test wants to see pass.
-const SOON: Duration = Duration::from_millis(60);
+/// A timeout that a test wants to see pass; long enough that a healthy stub on a busy machine keeps it.
+const SOON: Duration = Duration::from_millis(400);
 
 impl Fixture {
     /// One model for each fake, named `hot`, `warm` … by tier.
@@ -81,6 +81,7 @@ impl Fixture {
             routing: &self.routing,
             upstream: &self.upstream,
             region: "local",
+            embedder: "",
         }
     }
 

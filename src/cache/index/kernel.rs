@@ -2,9 +2,10 @@
 //! Rust is compiled for several instruction sets, and the best one is chosen at run time; this is the
 //! only unsafe code of the index.
 
-/// Codes are interleaved in groups of this many, word by word, so that one instruction counts the
-/// bits of a whole group: one 512-bit register of 64-bit words.
-pub const GROUP: usize = 8;
+/// Codes are interleaved in groups of this many, word by word, so that one instruction counts bits of
+/// several codes. Long enough for the compiler to keep the loop over a group one; with 8, a register's
+/// worth, it unrolled that loop, gathered words instead of loading them, and was four times slower.
+pub const GROUP: usize = 64;
 
 /// Sums kept apart in a product, so that they fit the widest registers and hide their latency.
 const LANES: usize = 64;
@@ -109,10 +110,11 @@ fn hamming(groups: &[u64], query: &[u64], distances: &mut [u16]) {
     let (distances, _) = distances.as_chunks_mut::<GROUP>();
     for (group, distances) in groups.chunks_exact(query.len() * GROUP).zip(distances) {
         let (words, _) = group.as_chunks::<GROUP>();
-        let mut counts = [0; GROUP];
+        let mut counts = [0_u64; GROUP];
         for (word, query) in words.iter().zip(query) {
             for code in 0..GROUP {
-                counts[code] += u64::from((word[code] ^ query).count_ones());
+                // Not `+=`: its overflow check would keep a build with checks from using wide registers.
+                counts[code] = counts[code].wrapping_add(u64::from((word[code] ^ query).count_ones()));
             }
         }
         *distances = counts.map(|count| count as u16);
@@ -138,7 +140,7 @@ fn hamming_avx2(groups: &[u64], query: &[u64], distances: &mut [u16]) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512vpopcntdq")]
+#[target_feature(enable = "popcnt,avx512f,avx512vl,avx512bw,avx512vpopcntdq")]
 fn hamming_avx512(groups: &[u64], query: &[u64], distances: &mut [u16]) {
     hamming(groups, query, distances);
 }

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Neighbours asked of the graph at first; the more, the surer the nearest is among them.
-const EF_SEARCH: usize = 48;
+const EF_SEARCH: usize = 32;
 /// The most, when many of them turn out to be dead.
 const EF_SEARCH_MAX: usize = 1024;
 

@@ -33,6 +33,9 @@ pub const PREPOSITION_WORDS: &str = "to from into in on at by with without for o
 pub const QUANTIFIER_WORDS: &str = "all every each any only first last most least more less both either none top bottom \
     another other same different exactly least entire whole some many much few several next previous";
 
+pub const PRONOUN_WORDS: &str =
+    "i my me mine you your yours he his him she her it its we our us they their them one someone";
+
 pub const ACTION_WORDS: &str = "cause causes caused causing lead leads led leading trigger triggers triggered cure cures \
     cured curing treat treats treated treating beat beats beaten defeat defeats defeated kill kills killed affect \
     affects affected influence influences replace replaces replaced prevent prevents prevented create creates \

@@ -148,3 +148,6 @@ fn exponentiate<const FMA: bool>(row: &mut [f32], tokens: usize) -> f32 {
     }
     sum_of(row, |x| x)
 }
+
+#[cfg(test)]
+mod tests;

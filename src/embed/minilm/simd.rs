@@ -73,8 +73,8 @@ dispatch! {
 }
 
 dispatch! {
-    /// Maps the range of `row`, zero included, to `0..=levels`.
-    pub fn quantize(row: &[f32], levels: u8, out: &mut [u8]) -> RowQuant = quantize_body
+    /// Maps the range of `row`, zero included, to `0..=255`.
+    pub fn quantize(row: &[f32], out: &mut [u8]) -> RowQuant = quantize_body
 }
 
 dispatch! {
@@ -169,18 +169,18 @@ fn range_of(values: &[f32]) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn quantize_body<const FMA: bool>(row: &[f32], levels: u8, out: &mut [u8]) -> RowQuant {
+fn quantize_body<const FMA: bool>(row: &[f32], out: &mut [u8]) -> RowQuant {
     /// Adding it rounds to the nearest integer, which is then the low byte.
     const ROUND: f32 = 8_388_608.0;
+    const TOP: f32 = 255.0;
     let (low, high) = range_of(row);
-    let top = f32::from(levels);
-    let scale = ((high - low) / top).max(f32::MIN_POSITIVE);
+    let scale = ((high - low) / TOP).max(f32::MIN_POSITIVE);
     let inverse = 1.0 / scale;
-    let zero_point = (-low * inverse).round().min(top);
+    let zero_point = (-low * inverse).round().min(TOP);
     for (q, x) in out.iter_mut().zip(row) {
         let v = fma::<FMA>(*x, inverse, zero_point);
         let v = if v > 0.0 { v } else { 0.0 };
-        let v = if v < top { v } else { top };
+        let v = if v < TOP { v } else { TOP };
         *q = (v + ROUND).to_bits() as u8;
     }
     RowQuant { scale, zero_point: zero_point as i32 }
@@ -199,3 +199,6 @@ fn dequantize_body<const FMA: bool>(
         *o = fma::<FMA>((sum - row.zero_point * weights) as f32, row.scale * scale, *b);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
 use super::{
-    super::testing::{model, samples, vectors},
+    super::testing::{files, model, samples, vectors},
     *,
 };
 
@@ -11,14 +11,13 @@ fn embed(session: &mut Session, text: &str) -> Embedding {
 }
 
 /// Cosine to the reference, for each of its texts.
-fn cosines(precision: Precision) -> Vec<f32> {
-    let mut session = Session::new(model(precision));
-    let pairs = samples().into_iter().zip(vectors());
-    let cosine = |(sample, vector): (crate::embed::testing::Sample, _)| {
+fn cosines(session: &mut Session) -> Vec<f32> {
+    let mut cosines = Vec::new();
+    for (sample, vector) in samples().into_iter().zip(vectors()) {
         let reference = Embedding::normalized(vector).unwrap();
-        embed(&mut session, &sample.text).similarity(&reference)
-    };
-    pairs.map(cosine).collect()
+        cosines.push(embed(session, &sample.text).similarity(&reference));
+    }
+    cosines
 }
 
 fn lowest(cosines: &[f32]) -> f32 {
@@ -31,15 +30,41 @@ fn mean(cosines: &[f32]) -> f32 {
 
 #[test]
 fn f32_gives_the_reference_vectors() {
-    let cosines = cosines(Precision::F32);
+    let cosines = cosines(&mut Session::new(model(Precision::F32)));
     assert!(cosines.len() >= 48);
     assert!(lowest(&cosines) >= 0.999, "{cosines:?}");
 }
 
+fn assert_close(cosines: &[f32]) {
+    println!("int8: lowest {}, mean {}", lowest(cosines), mean(cosines));
+    assert!(lowest(cosines) >= 0.98, "{cosines:?}");
+    assert!(mean(cosines) >= 0.994, "{}", mean(cosines));
+}
+
 #[test]
 fn int8_stays_close_to_the_reference_vectors() {
-    let cosines = cosines(Precision::Int8);
-    println!("int8: lowest {}, mean {}", lowest(&cosines), mean(&cosines));
-    assert!(lowest(&cosines) >= 0.98, "{cosines:?}");
-    assert!(mean(&cosines) >= 0.994, "{}", mean(&cosines));
+    assert_close(&cosines(&mut Session::new(model(Precision::Int8))));
+}
+
+/// With the weights of a machine without VNNI, on any machine.
+#[test]
+fn int8_stays_close_without_vnni() {
+    let files = files();
+    let products = Products::without_vnni();
+    let model = MiniLm::packed_for(&products, &files.weights, &files.vocabulary, Precision::Int8).unwrap();
+    assert_close(&cosines(&mut Session::new(Arc::new(model))));
+}
+
+#[test]
+fn a_session_keeps_nothing_of_the_text_before() {
+    let mut session = Session::new(model(Precision::Int8));
+    let before = embed(&mut session, "short");
+    embed(&mut session, &"a much longer text ".repeat(40));
+    assert_eq!(embed(&mut session, "short"), before);
+}
+
+#[test]
+fn another_models_weights_are_refused() {
+    let Err(error) = MiniLm::new(b"not safetensors", "", Precision::F32) else { panic!("accepted") };
+    assert!(matches!(error, WeightsError::Format(_)), "{error}");
 }

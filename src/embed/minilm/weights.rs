@@ -42,12 +42,12 @@ pub enum WeightsError {
 // === impl Weights ===
 
 impl Weights {
-    /// Parses the bytes of `model.safetensors`.
+    /// Parses the bytes of `model.safetensors` and packs them for `products`.
     ///
     /// # Errors
     /// When a tensor is missing or not of this model's shape.
-    pub fn parse(bytes: &[u8], precision: Precision) -> Result<Self, WeightsError> {
-        let file = File { tensors: SafeTensors::deserialize(bytes)?, precision, products: Products::new() };
+    pub fn parse(bytes: &[u8], precision: Precision, products: &Products) -> Result<Self, WeightsError> {
+        let file = File { tensors: SafeTensors::deserialize(bytes)?, precision, products };
         let mut positions = file.tensor("embeddings.position_embeddings.weight", &[512, HIDDEN])?;
         positions.truncate(WINDOW * HIDDEN);
         let kinds = file.tensor("embeddings.token_type_embeddings.weight", &[2, HIDDEN])?;
@@ -67,7 +67,7 @@ impl Weights {
 struct File<'a> {
     tensors: SafeTensors<'a>,
     precision: Precision,
-    products: Products,
+    products: &'a Products,
 }
 
 impl File<'_> {
@@ -96,7 +96,7 @@ impl File<'_> {
 
     fn linear(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear, WeightsError> {
         let (weight, bias) = self.dense(name, outputs, inputs)?;
-        Ok(Linear::new(&weight, bias, self.precision, &self.products))
+        Ok(Linear::new(&weight, bias, self.precision, self.products))
     }
 
     /// Query, key and value stacked. The query carries the attention's `1 / sqrt(HEAD)`.
@@ -109,7 +109,7 @@ impl File<'_> {
             weight.extend(more);
             bias.extend(more_bias);
         }
-        Ok(Linear::new(&weight, bias, self.precision, &self.products))
+        Ok(Linear::new(&weight, bias, self.precision, self.products))
     }
 
     fn layer(&self, index: usize) -> Result<Layer, WeightsError> {

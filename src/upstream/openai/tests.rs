@@ -88,7 +88,7 @@ fn a_chunk_may_say_nothing() {
         json!({ "choices": [{ "delta": { "role": "assistant", "content": null } }] }),
         json!({ "object": "chat.completion.chunk" }),
         json!({ "choices": [{ "index": 1, "delta": { "content": "another choice" } }] }),
-        json!({ "choices": null, "usage": null, "object": "x" }),
+        json!({ "choices": null, "usage": null, "object": "chat.completion.chunk" }),
     ] {
         assert_eq!(chunk_of(&value), Ok(Chunk::default()), "{value}");
     }
@@ -106,6 +106,8 @@ fn errors_and_other_objects_are_no_chunks() {
     let cases = [
         (json!({ "error": { "message": "m" } }), Malformed::ErrorObject),
         (json!({ "error": "m", "choices": [] }), Malformed::ErrorObject),
+        (json!({ "object": "error", "message": "m", "code": 400 }), Malformed::ErrorObject),
+        (json!({ "object": "list", "data": [] }), Malformed::Syntax),
         (json!({}), Malformed::Syntax),
         (json!([]), Malformed::Syntax),
         (json!("text"), Malformed::Syntax),

@@ -1,12 +1,12 @@
 //! A server on free loopback ports, in this process, stopped when it is dropped.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use promptkeep::{
-    config::{Config, Mode, ModelConfig, ProviderConfig, StoreKind},
+    config::{Config, HedgeAfter, Mode, ModelConfig, ProviderConfig, StoreKind},
     grpc::proto::{
-        CompleteRequest, CompleteResponse, LookupRequest, Message, Prompt,
-        prompt_cache_client::PromptCacheClient,
+        CacheControl, CompleteRequest, CompleteResponse, GetStatsRequest, GetStatsResponse, LookupRequest,
+        LookupResponse, Message, Prompt, prompt_cache_client::PromptCacheClient,
     },
     server::Server,
     store::Store,
@@ -15,7 +15,7 @@ use promptkeep::{
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
-use super::fake_upstream::FakeUpstream;
+use super::{fake_upstream::FakeUpstream, raw};
 
 pub type Client = PromptCacheClient<Channel>;
 
@@ -54,10 +54,20 @@ impl TestServer {
         PromptCacheClient::connect(format!("http://{}", self.grpc)).await.expect("the server listens")
     }
 
+    /// Waits until this many requests are under way.
+    pub async fn wait_for_requests(&self, count: usize) {
+        until(async || self.server.requests_under_way() == count).await;
+    }
+
+    /// Waits until this many requests have ended in an error, or with their caller gone.
+    pub async fn wait_for_errors(&self, count: u64) {
+        let client = self.client().await;
+        until(async || stats(&mut client.clone()).await.requests["error"] == count).await;
+    }
+
     /// The body of an HTTP page, with its status.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let reply = reqwest::get(format!("http://{}{path}", self.http)).await.expect("the server listens");
-        (reply.status().as_u16(), reply.text().await.expect("a whole body"))
+        raw::page(self.http, path).await
     }
 
     /// Stops it as an operator would, so that everything kept is durable.
@@ -71,6 +81,19 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         self.listening.abort();
     }
+}
+
+/// Longest wait for what must come, so that a hang is a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until `is_so`.
+pub async fn until(is_so: impl AsyncFn() -> bool) {
+    let asking = async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("it never became so");
 }
 
 async fn free_port() -> tokio::net::TcpListener {
@@ -89,6 +112,11 @@ pub fn exact_config(upstreams: &[&FakeUpstream]) -> Config {
 pub fn semantic_config(upstreams: &[&FakeUpstream]) -> Config {
     let mut config = Config::default();
     config.store.kind = StoreKind::Memory;
+    // A test that wants a retry or a hedge says so.
+    config.upstream.retries = 0;
+    // Only tests of faults give up on the store.
+    config.store.timeout = PATIENCE;
+    config.upstream.hedge_after = HedgeAfter::Never;
     for (upstream, tier) in upstreams.iter().zip([Tier::Cold, Tier::Warm, Tier::Hot]) {
         let name = format!("provider-{}", tier.as_str());
         config.models.push(ModelConfig {
@@ -129,4 +157,24 @@ pub fn look(text: &str) -> LookupRequest {
 /// Asks and expects an answer.
 pub async fn complete(client: &mut Client, text: &str) -> CompleteResponse {
     client.complete(ask(text)).await.expect("an answer").into_inner()
+}
+
+/// With these directives.
+pub fn ask_with(text: &str, cache: CacheControl) -> CompleteRequest {
+    CompleteRequest { cache: Some(cache), ..ask(text) }
+}
+
+/// Asks the cache alone.
+pub async fn lookup(client: &mut Client, text: &str) -> LookupResponse {
+    client.lookup(look(text)).await.expect("a lookup").into_inner()
+}
+
+/// The numbers since the start, of all namespaces.
+pub async fn stats(client: &mut Client) -> GetStatsResponse {
+    client.get_stats(GetStatsRequest::default()).await.expect("statistics").into_inner()
+}
+
+/// The text of an answer.
+pub fn text(reply: CompleteResponse) -> String {
+    reply.completion.expect("an answer has a completion").content
 }

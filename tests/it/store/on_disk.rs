@@ -54,6 +54,18 @@ fn creates_missing_folders() {
     assert!(path.join("promptkeep.redb").is_file());
 }
 
+/// A power cut at the very first start leaves a file that is not a database yet.
+#[test]
+fn starts_over_where_a_first_start_was_cut_off() {
+    for left in [Vec::new(), vec![0; 100_000]] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("promptkeep.redb.new"), left).unwrap();
+        open(folder.path());
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+        assert_eq!(names, ["promptkeep.redb"]);
+    }
+}
+
 #[test]
 fn refuses_a_folder_it_cannot_write() {
     let folder = tempfile::tempdir().unwrap();

@@ -62,10 +62,13 @@ async fn a_retry_waits_as_long_as_it_was_asked_to() {
 #[tokio::test]
 async fn a_retry_beyond_the_deadline_is_not_waited_for() {
     let fake = FakeUpstream::start().await;
-    fake.script([Reply::status(429).retry_after("3600")]);
-    let error = open(&retrying(&[(Tier::Cold, &fake)]).build(), &prompt("Hi")).await.unwrap_err();
-    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
-    assert_eq!(results(&attempts), [Http(429)]);
+    let upstreams = retrying(&[(Tier::Cold, &fake)]).build();
+    for seconds in ["3600", "1e18"] {
+        fake.script([Reply::status(429).retry_after(seconds)]);
+        let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
+        let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+        assert_eq!(results(&attempts), [Http(429)]);
+    }
 }
 
 #[tokio::test]
@@ -219,7 +222,8 @@ async fn a_window_too_small_rules_a_model_out_before_the_call() {
     let mut fixture = Fixture::new(&[(Tier::Cold, &small), (Tier::Warm, &large)]);
     fixture.models[0].context_window = 100;
     let upstreams = fixture.build();
-    let long = prompt(&"word ".repeat(200));
+    let mut long = prompt(&"word ".repeat(200));
+    long.model = "cold".to_owned();
     let (completion, attempts) = complete(&upstreams, &long).await.unwrap();
     assert_eq!((completion.model.as_str(), results(&attempts)), ("model-warm", vec![OverWindow, Good]));
     let mut wordy = prompt("Hi");

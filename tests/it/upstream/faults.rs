@@ -1,7 +1,5 @@
 //! Each fault of a provider, before and after the first token.
 
-use std::time::Duration;
-
 use promptkeep::{
     error::Error,
     prompt::Delta,
@@ -169,10 +167,9 @@ async fn the_deadline_bounds_the_chain_and_the_answer() {
     let error = upstreams.open(Ask::new(&prompt, Instant::now() + SOON)).await.unwrap_err();
     let Error::DeadlineExceeded { attempts } = error else { panic!("{error:?}") };
     assert_eq!(results(&attempts), [AttemptResult::Deadline]);
-    assert!(attempts[0].elapsed >= SOON - Duration::from_millis(5));
 
     fake.script([Reply::text("one two").stall_after(2)]);
-    let mut answer = upstreams.open(Ask::new(&prompt, Instant::now() + 4 * SOON)).await.unwrap();
+    let mut answer = upstreams.open(Ask::new(&prompt, Instant::now() + 3 * SOON)).await.unwrap();
     answer.next().await.unwrap();
     let error = answer.next().await.unwrap_err();
     assert!(matches!(error, Error::DeadlineExceeded { .. }), "{error:?}");

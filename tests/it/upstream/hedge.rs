@@ -68,8 +68,10 @@ async fn when_both_fail_the_chain_goes_on() {
     let gate = Gate::new();
     fakes[0].script([Reply::status(500).hold(&gate)]);
     fakes[1].script([Reply::status(503).hold(&gate)]);
-    let upstreams =
-        hedging(&[(Tier::Cold, &fakes[0]), (Tier::Warm, &fakes[1]), (Tier::Hot, &fakes[2])]).build();
+    let mut fixture = hedging(&[(Tier::Cold, &fakes[0]), (Tier::Warm, &fakes[1]), (Tier::Hot, &fakes[2])]);
+    // Enough for one hedge, so that the last model is asked once however slow the machine is.
+    fixture.upstream.hedge_budget = 0.1;
+    let upstreams = fixture.build();
     let call = tokio::spawn(async move { complete(&upstreams, &prompt("Hi")).await });
     fakes[1].wait_for_calls(1).await;
     gate.open();
@@ -117,7 +119,8 @@ async fn the_time_to_wait_is_learned_from_the_model_itself() {
     let mut fixture = hedging(&[(Tier::Cold, &first), (Tier::Warm, &second)]);
     fixture.upstream.hedge_after = HedgeAfter::Learned;
     let upstreams = fixture.build();
-    for _ in 0..30 {
+    // As many as it takes to learn, so that none of them can be hedged itself.
+    for _ in 0..20 {
         assert_eq!(complete(&upstreams, &prompt("Hi")).await.unwrap().0.model, "model-cold");
     }
     first.script([Reply::stall()]);

@@ -159,6 +159,15 @@ async fn without_a_verdict_the_local_judgement_stands() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_fits_no_model_is_told_so_after_a_judgement_too() {
+    let mut tiers = judged().await;
+    tiers.fixture.models.iter_mut().for_each(|model| model.context_window = 200);
+    tiers.cold.script([Reply::text("hard")]);
+    let error = open(&tiers.fixture.build(), &prompt(&"word ".repeat(1000))).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn the_judge_is_not_asked_where_there_is_nothing_to_judge() {
     let tiers = judged().await;
     let upstreams = tiers.fixture.build();

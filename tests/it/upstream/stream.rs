@@ -6,8 +6,8 @@ use promptkeep::{
 };
 use serde_json::json;
 
-use super::{Fixture, Told, complete, message, open, patience, prompt, read, results};
-use crate::common::fake_upstream::{FakeUpstream, Gate, Reply};
+use super::{Fixture, SOON, Told, complete, message, open, patience, prompt, read, results};
+use crate::common::fake_upstream::{FakeUpstream, Gate, Reply, delta};
 
 #[tokio::test]
 async fn an_answer_comes_whole_with_usage_and_cost() {
@@ -92,6 +92,29 @@ async fn a_provider_that_does_not_stream_is_understood() {
 }
 
 #[tokio::test]
+async fn a_model_that_thinks_aloud_is_waited_for() {
+    let fake = FakeUpstream::start().await;
+    let thought = delta(&json!({ "content": null, "reasoning_content": "hm" }));
+    let gate = Gate::new();
+    fake.script([Reply::events([thought, delta(&json!({ "content": "thought" }))])
+        .finish("stop")
+        .done()
+        .hold_before(1, &gate)]);
+    let mut fixture = Fixture::new(&[(Tier::Cold, &fake)]);
+    fixture.upstream.first_token_timeout = SOON;
+    let upstreams = fixture.build();
+    let call = tokio::spawn(async move { complete(&upstreams, &prompt("Hi")).await });
+    fake.wait_for_calls(1).await;
+    // As long as the timeout, by a model that says nothing.
+    let silent = FakeUpstream::start().await;
+    silent.script([Reply::stall()]);
+    fixture.providers[0].base_url = silent.base_url();
+    open(&fixture.build(), &prompt("Hi")).await.unwrap_err();
+    gate.open();
+    assert_eq!(call.await.unwrap().unwrap().0.content, "thought");
+}
+
+#[tokio::test]
 async fn an_end_without_done_is_an_end() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::text("all of it").without("[DONE]")]);
@@ -108,6 +131,17 @@ async fn done_without_a_finish_reason_is_an_end() {
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
     let (completion, _) = complete(&upstreams, &prompt("Hi")).await.unwrap();
     assert_eq!(completion.finish_reason, FinishReason::Stop);
+}
+
+#[tokio::test]
+async fn a_provider_that_never_hangs_up_does_not_hold_the_answer_back() {
+    let fake = FakeUpstream::start().await;
+    fake.script([Reply::text("all of it").stall_after(5), Reply::events([]).finish("stop").stall_after(1)]);
+    let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
+    let (completion, _) = complete(&upstreams, &prompt("Hi")).await.unwrap();
+    assert!(completion.is_complete() && completion.usage.estimated);
+    let (completion, _) = complete(&upstreams, &prompt("Hi")).await.unwrap();
+    assert_eq!((completion.content.as_str(), completion.finish_reason), ("", FinishReason::Stop));
 }
 
 #[tokio::test]

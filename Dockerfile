@@ -1,0 +1,24 @@
+# Builds promptkeep and fetches the embedding model, verified by checksum, so that the container starts
+# without network.
+FROM rust:1-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release
+RUN XDG_CACHE_HOME=/cache target/release/promptkeep model pull
+
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install --no-install-recommends --yes ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --create-home promptkeep && install -d -o promptkeep /data
+COPY --from=build /src/target/release/promptkeep /usr/local/bin/promptkeep
+COPY --from=build /cache/promptkeep/models/all-MiniLM-L6-v2 /models/all-MiniLM-L6-v2
+USER promptkeep
+# Beyond loopback, because the container's own is nobody else's; publish the ports with care.
+ENV PROMPTKEEP_SERVER__GRPC_LISTEN=0.0.0.0:50051 \
+    PROMPTKEEP_SERVER__HTTP_LISTEN=0.0.0.0:8080 \
+    PROMPTKEEP_STORE__PATH=/data \
+    PROMPTKEEP_EMBEDDING__MODEL_DIR=/models/all-MiniLM-L6-v2
+EXPOSE 50051 8080
+VOLUME /data
+ENTRYPOINT ["promptkeep"]
+CMD ["serve"]

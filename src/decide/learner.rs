@@ -1,0 +1,336 @@
+//! The learned decision of one namespace: how probable it is that an entry's answer is right, learned
+//! online from the answers that are bought anyway, and how probable it must be to stay inside the error
+//! budgets.
+//!
+//! The path of a request: [`features::of`](super::features::of) for each candidate, [`Learner::score`],
+//! [`Learner::decide`]; then, once an answer was bought anyway, [`Learner::observe`] with what
+//! [`answer`](super::answer) says of it and each candidate's; then, when [`Learner::is_due`], a snapshot's fit.
+//!
+//! Scoring and deciding are cheap and happen on the request path. Fitting is not: [`Learner::fit`] takes
+//! a snapshot and its result is installed later. Nothing here waits, knows time or holds a lock;
+//! everything random comes from a seed, so that a replay repeats itself.
+
+mod audit;
+mod budget;
+mod model;
+mod state;
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    features::Features,
+    table::{Bins, Table},
+};
+pub use audit::{Audits, WrongHits};
+pub use budget::{Budget, Threshold};
+pub use model::Model;
+
+/// Below this logit a label "different" is no news; of such labels one in so many is kept, and counts
+/// for all of them.
+const PLAIN_LOGIT: f32 = -3.0;
+const PLAIN_KEPT: u64 = 4;
+/// Labels kept; the oldest go.
+const EXAMPLES_MAX: usize = 8000;
+/// Requests whose best candidate is kept to set the threshold by.
+const RECENT_MAX: usize = 2000;
+/// Labelled requests before the model may decide.
+const TRUST_AFTER: u64 = 150;
+/// Labelled requests at which expected errors count twice; more before, fewer after.
+const YOUTH: f32 = 400.0;
+/// Requests with new labels between two fits.
+const FIT_EVERY: u64 = 100;
+/// Requests after which a label counts half.
+const HALF_LIFE: f32 = 12_000.0;
+/// Weights of labels by where they come from; a comparison counts one.
+const FEEDBACK_WEIGHT: f32 = 8.0;
+const JUDGE_WEIGHT: f32 = 2.0;
+
+/// How a namespace decides and learns.
+#[derive(Debug)]
+pub struct Learner {
+    table: Arc<Table>,
+    model: Model,
+    examples: VecDeque<Example>,
+    recent: VecDeque<Option<Recent>>,
+    threshold: Threshold,
+    audits: Audits,
+    /// Requests seen, and those of them that gave labels.
+    requests: u64,
+    labelled: u64,
+    fitted_at: u64,
+    /// Labels that were no news.
+    plain: u64,
+}
+
+/// A candidate as the model sees it.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    pub bins: Bins,
+    /// Logit of the pooled forest.
+    forest: f32,
+    /// Logit of the answer being right, before calibration and uncertainty.
+    pub logit: f32,
+    /// Differs on the surface only.
+    pub surface: bool,
+}
+
+/// What to do with a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verdict {
+    Serve {
+        /// Index among the scored candidates.
+        candidate: usize,
+        probability: f32,
+        /// Buy an answer too, and tell [`Learner::observe`] how it compares: with this probability it
+        /// was chosen to be checked.
+        audit: Option<f32>,
+    },
+    /// The best candidate is not good enough.
+    Below { probability: f32 },
+    /// Checked hits were wrong far too often: exact hits only for now. Worth an alarm.
+    Blown,
+    /// Nothing but surface variants is served yet.
+    Learning,
+    /// No candidate.
+    Nothing,
+}
+
+/// Where a label comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Origin {
+    /// The answers of a miss and a near entry were compared. `best`: the entry that would have been
+    /// served.
+    Miss { best: bool },
+    /// A served answer was compared with a bought one, chosen with this probability.
+    Audit { propensity: f32 },
+    /// A model was asked.
+    Judge,
+    /// A user said so.
+    Feedback,
+}
+
+/// One label, kept.
+#[derive(Clone, Copy, Debug)]
+struct Example {
+    bins: Bins,
+    forest: f32,
+    same: f32,
+    weight: f32,
+    /// Number of the request.
+    at: u64,
+    /// For the best candidates: the logit before the label was known, and one over the probability
+    /// that it became known.
+    foreseen: Option<(f32, f32)>,
+}
+
+/// The best candidate of a recent request.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    bins: Bins,
+    forest: f32,
+}
+
+/// All that a fit needs, apart from the learner, so that it can run elsewhere.
+#[derive(Debug)]
+pub struct Snapshot {
+    table: Arc<Table>,
+    model: Model,
+    examples: Vec<Example>,
+    recent: Vec<Option<Recent>>,
+    audits: Audits,
+    requests: u64,
+    labelled: u64,
+}
+
+/// A finished fit.
+#[derive(Debug)]
+pub struct Fitted {
+    model: Model,
+    threshold: Threshold,
+    requests: u64,
+}
+
+// === impl Learner ===
+
+impl Learner {
+    /// A namespace that has seen nothing.
+    pub fn new(table: Arc<Table>, seed: u64) -> Self {
+        Self {
+            model: Model::of_prior(&table),
+            table,
+            examples: VecDeque::new(),
+            recent: VecDeque::new(),
+            threshold: Threshold::default(),
+            audits: Audits::new(seed),
+            requests: 0,
+            labelled: 0,
+            fitted_at: 0,
+            plain: 0,
+        }
+    }
+
+    /// How probable it is that the pair's answer is right.
+    pub fn score(&self, features: &Features) -> Scored {
+        let bins = self.table.bin(features);
+        let forest = self.table.forest.logit(&bins);
+        self.scored(bins, forest, features[super::features::SURFACE] > 0.5)
+    }
+
+    fn scored(&self, bins: Bins, forest: f32, surface: bool) -> Scored {
+        let inputs = self.table.inputs_with(&bins, forest);
+        Scored { bins, forest, logit: self.model.logit(&inputs, &bins), surface }
+    }
+
+    /// Probability that the pair's answer is right, uncertainty included, and the standard deviation of
+    /// its logit. Costs more than the score, so only the best candidate is asked for it.
+    pub fn estimate(&self, scored: &Scored) -> (f32, f32) {
+        let deviation = self.model.deviation(&self.table.inputs_with(&scored.bins, scored.forest));
+        (self.model.probability(scored.logit, deviation), deviation)
+    }
+
+    /// Counts the request and decides it. `budget` is the namespace's, or a caller's stricter one.
+    pub fn decide(&mut self, candidates: &[Scored], budget: &Budget) -> Verdict {
+        self.requests += 1;
+        let best = Scored::best(candidates);
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent
+            .push_back(best.map(|b| Recent { bins: candidates[b].bins, forest: candidates[b].forest }));
+        let Some(candidate) = best else { return Verdict::Nothing };
+        let scored = &candidates[candidate];
+        let (probability, _) = self.estimate(scored);
+        if self.audits.is_blown(budget) {
+            self.audits.rest();
+            return Verdict::Blown;
+        }
+        if !self.allows(scored, probability, budget) {
+            let learning = self.labelled < TRUST_AFTER;
+            return if learning { Verdict::Learning } else { Verdict::Below { probability } };
+        }
+        let audit = self.audits.draw(self.requests);
+        Verdict::Serve { candidate, probability, audit }
+    }
+
+    fn allows(&self, scored: &Scored, probability: f32, budget: &Budget) -> bool {
+        if self.labelled < TRUST_AFTER {
+            return scored.surface && scored.logit > 0.0;
+        }
+        probability >= self.threshold.at(budget)
+    }
+
+    /// Learns that the pair's answers are the same (1) or not (0), or something between.
+    pub fn observe(&mut self, scored: &Scored, same: f32, origin: Origin) {
+        let (weight, foreseen) = match origin {
+            Origin::Miss { best } => (1.0, best.then_some((scored.logit, 1.0))),
+            Origin::Audit { propensity } => {
+                let (probability, _) = self.estimate(scored);
+                self.audits.observe(probability, same, propensity);
+                (1.0, Some((scored.logit, 1.0 / propensity.max(0.02))))
+            }
+            Origin::Judge => (JUDGE_WEIGHT, None),
+            Origin::Feedback => (FEEDBACK_WEIGHT, None),
+        };
+        let weight = if self.is_plain(scored, same) {
+            self.plain += 1;
+            if !self.plain.is_multiple_of(PLAIN_KEPT) {
+                return self.count(origin);
+            }
+            weight * PLAIN_KEPT as f32
+        } else {
+            weight
+        };
+        if self.examples.len() == EXAMPLES_MAX {
+            self.examples.pop_front();
+        }
+        let (bins, forest, at) = (scored.bins, scored.forest, self.requests);
+        self.examples.push_back(Example { bins, forest, same, weight, at, foreseen });
+        self.count(origin);
+    }
+
+    /// A difference that nobody doubted teaches little.
+    fn is_plain(&self, scored: &Scored, same: f32) -> bool {
+        same < 0.5 && scored.logit < PLAIN_LOGIT
+    }
+
+    fn count(&mut self, origin: Origin) {
+        if matches!(origin, Origin::Miss { best: true } | Origin::Audit { .. }) {
+            self.labelled += 1;
+        }
+    }
+
+    /// Whether enough is new for another [`Learner::fit`].
+    pub fn is_due(&self) -> bool {
+        self.requests - self.fitted_at >= FIT_EVERY && self.labelled >= FIT_EVERY
+    }
+
+    /// What a fit needs. Cheap; the fit itself takes tens of milliseconds and belongs on another thread.
+    pub fn snapshot(&mut self) -> Snapshot {
+        self.fitted_at = self.requests;
+        Snapshot {
+            table: Arc::clone(&self.table),
+            model: self.model.clone(),
+            examples: self.examples.iter().copied().collect(),
+            recent: self.recent.iter().copied().collect(),
+            audits: self.audits.clone(),
+            requests: self.requests,
+            labelled: self.labelled.max(1),
+        }
+    }
+
+    /// Decides by `fitted` from now on; an older one than the last is ignored.
+    pub fn install(&mut self, fitted: Fitted) {
+        if fitted.requests >= self.fitted_at {
+            self.model = fitted.model;
+            self.threshold = fitted.threshold;
+        }
+    }
+
+    /// The live estimate of the share of wrong answers among semantic hits.
+    pub fn wrong_hits(&self) -> WrongHits {
+        self.audits.estimate(self.model.noise.missed as f32)
+    }
+
+    pub const fn threshold(&self) -> &Threshold {
+        &self.threshold
+    }
+
+    pub const fn model(&self) -> &Model {
+        &self.model
+    }
+}
+
+// === impl Scored ===
+
+impl Scored {
+    /// Index of the surest candidate.
+    pub fn best(candidates: &[Self]) -> Option<usize> {
+        (0..candidates.len()).max_by(|a, b| candidates[*a].logit.total_cmp(&candidates[*b].logit))
+    }
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Fits the model to the labels and sets the threshold by the recent requests.
+    pub fn fit(&self) -> Fitted {
+        let model = self.model.fit(&self.table, &self.examples, self.requests);
+        let estimates: Vec<f32> = self
+            .recent
+            .iter()
+            .flatten()
+            .map(|r| {
+                let inputs = self.table.inputs_with(&r.bins, r.forest);
+                model.probability(model.logit(&inputs, &r.bins), model.deviation(&inputs))
+            })
+            .collect();
+        // What few labels promise is not yet believed.
+        let young = 1.0 + YOUTH / self.labelled as f32;
+        let surplus = young * self.audits.surplus(model.noise.missed as f32);
+        let threshold = Threshold::new(estimates, self.recent.len(), surplus);
+        Fitted { model, threshold, requests: self.requests }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! A learner as bytes, so that a restart or another replica goes on where it was. The labels are the
+//! truth; model and threshold are fitted again from them.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{Audits, EXAMPLES_MAX, Example, Learner, RECENT_MAX, Recent};
+use crate::decide::{
+    features,
+    table::{Bins, Reader, Table},
+};
+
+const MAGIC: &[u8; 8] = b"pklearn\0";
+/// Changes with the encoding and with the features.
+const VERSION: u32 = 1;
+
+// === impl Learner ===
+
+impl Learner {
+    /// Little-endian; see [`Learner::decode`].
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend(self.table.fingerprint().to_le_bytes());
+        bytes.extend(self.requests.to_le_bytes());
+        bytes.extend(self.labelled.to_le_bytes());
+        bytes.extend(self.plain.to_le_bytes());
+        bytes.extend((self.examples.len() as u32).to_le_bytes());
+        self.examples.iter().for_each(|e| e.encode(&mut bytes));
+        bytes.extend((self.recent.len() as u32).to_le_bytes());
+        for recent in &self.recent {
+            bytes.push(u8::from(recent.is_some()));
+            bytes.extend(recent.map_or([0; features::COUNT], |r| r.bins));
+        }
+        self.audits.encode(&mut bytes);
+        bytes
+    }
+
+    /// Reads what [`Learner::encode`] wrote with the same table, and fits the model. `None` for anything
+    /// else: the namespace then learns anew.
+    pub fn decode(bytes: &[u8], table: Arc<Table>, seed: u64) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        if reader.take(MAGIC.len())? != MAGIC || reader.u32()? != VERSION {
+            return None;
+        }
+        if reader.u64()? != table.fingerprint() {
+            return None;
+        }
+        let mut learner = Self::new(table, seed);
+        learner.requests = reader.u64()?;
+        learner.labelled = reader.u64()?;
+        learner.plain = reader.u64()?;
+        let count = bounded(&mut reader, EXAMPLES_MAX)?;
+        learner.examples = (0..count)
+            .map(|_| Example::decode(&mut reader, &learner.table))
+            .collect::<Option<VecDeque<_>>>()?;
+        let count = bounded(&mut reader, RECENT_MAX)?;
+        for _ in 0..count {
+            let known = reader.take(1)?[0] == 1;
+            let bins = bins(&mut reader, &learner.table)?;
+            let forest = learner.table.forest.logit(&bins);
+            learner.recent.push_back(known.then_some(Recent { bins, forest }));
+        }
+        learner.audits = Audits::decode(&mut reader, seed)?;
+        if !reader.is_empty() || learner.examples.iter().any(|e| e.at > learner.requests) {
+            return None;
+        }
+        let fitted = learner.snapshot().fit();
+        learner.install(fitted);
+        Some(learner)
+    }
+}
+
+// === impl Example ===
+
+impl Example {
+    fn encode(&self, to: &mut Vec<u8>) {
+        to.extend(self.bins);
+        to.extend(self.same.to_le_bytes());
+        to.extend(self.weight.to_le_bytes());
+        to.extend(self.at.to_le_bytes());
+        let (logit, weight) = self.foreseen.unwrap_or((0.0, 0.0));
+        to.extend(logit.to_le_bytes());
+        to.extend(weight.to_le_bytes());
+    }
+
+    fn decode(from: &mut Reader<'_>, table: &Table) -> Option<Self> {
+        let bins = bins(from, table)?;
+        let (same, weight, at) = (from.f32()?, from.f32()?, from.u64()?);
+        let foreseen = (from.f32()?, from.f32()?);
+        let valid = (0.0..=1.0).contains(&same) && weight >= 0.0 && foreseen.1 >= 0.0;
+        valid.then(|| Self {
+            bins,
+            forest: table.forest.logit(&bins),
+            same,
+            weight,
+            at,
+            foreseen: (foreseen.1 > 0.0).then_some(foreseen),
+        })
+    }
+}
+
+/// A count of at most `max`.
+fn bounded(from: &mut Reader<'_>, max: usize) -> Option<usize> {
+    Some(from.u32()? as usize).filter(|n| *n <= max)
+}
+
+/// Bins that the table has.
+fn bins(from: &mut Reader<'_>, table: &Table) -> Option<Bins> {
+    let bins: Bins = from.take(features::COUNT)?.try_into().ok()?;
+    let known = bins.iter().zip(&table.means).all(|(bin, means)| (*bin as usize) < means.len());
+    known.then_some(bins)
+}

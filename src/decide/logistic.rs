@@ -1,0 +1,224 @@
+//! Bayesian logistic regression: the most probable weights under a Gaussian prior, with the curvature
+//! there as their uncertainty. Knows that labels are sometimes wrong.
+
+use super::table::{INPUTS, Inputs};
+
+/// Most Newton steps of one fit; each fit starts from the last one's weights.
+const STEPS_MAX: usize = 12;
+/// A fit ends when no weight moves more.
+const MOVE_MIN: f64 = 1e-3;
+/// Most times a step is halved before the fit ends.
+const HALVINGS_MAX: usize = 8;
+
+/// How often labels lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Noise {
+    /// Share of pairs with the same answer that are labelled different.
+    pub missed: f64,
+    /// Share of pairs with different answers that are labelled the same.
+    pub invented: f64,
+}
+
+/// One label.
+#[derive(Clone, Copy, Debug)]
+pub struct Labelled<'a> {
+    pub inputs: &'a Inputs,
+    /// Added to the linear logit.
+    pub offset: f32,
+    /// Whether the answers were found to be the same, 0 to 1.
+    pub same: f32,
+    pub weight: f32,
+}
+
+/// Where the weights come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Prior<'a> {
+    pub mean: &'a [f32],
+    /// Inverse variance of each weight.
+    pub precision: &'a [f32],
+}
+
+/// Fitted weights and their uncertainty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    pub mean: Vec<f64>,
+    /// Lower triangle of the Cholesky factor of the precision, row by row.
+    factor: Vec<f64>,
+}
+
+// === impl Noise ===
+
+impl Noise {
+    /// Probability of the label "same" where the pair is the same with probability `p`.
+    pub fn label(&self, p: f64) -> f64 {
+        p * (1.0 - self.missed) + (1.0 - p) * self.invented
+    }
+
+    /// Probability that a pair is the same, given its label `same`, where `p` was believed before.
+    pub fn posterior(&self, p: f64, same: f64) -> f64 {
+        let yes = p * (1.0 - self.missed) / self.label(p).max(1e-12);
+        let no = p * self.missed / (1.0 - self.label(p)).max(1e-12);
+        same * yes + (1.0 - same) * no
+    }
+}
+
+// === impl Weights ===
+
+impl Weights {
+    /// The prior itself.
+    pub fn of_prior(prior: &Prior<'_>) -> Self {
+        let mean = prior.mean.iter().map(|m| f64::from(*m)).collect();
+        let mut factor = vec![0.0; INPUTS * INPUTS];
+        for (i, precision) in prior.precision.iter().enumerate() {
+            factor[i * INPUTS + i] = f64::from(*precision).sqrt();
+        }
+        Self { mean, factor }
+    }
+
+    /// The linear logit.
+    pub fn logit(&self, inputs: &Inputs) -> f64 {
+        self.mean.iter().zip(inputs).map(|(w, x)| w * f64::from(*x)).sum()
+    }
+
+    /// Standard deviation of the logit.
+    pub fn deviation(&self, inputs: &Inputs) -> f64 {
+        let mut solved = [0.0; INPUTS];
+        for i in 0..INPUTS {
+            let row = &self.factor[i * INPUTS..i * INPUTS + i];
+            let known: f64 = row.iter().zip(&solved).map(|(l, z)| l * z).sum();
+            solved[i] = (f64::from(inputs[i]) - known) / self.factor[i * INPUTS + i];
+        }
+        solved.iter().map(|z| z * z).sum::<f64>().sqrt()
+    }
+
+    /// Fits to `labels`, starting from `self`. Every step lowers the loss or is not taken, so the fit
+    /// cannot diverge.
+    pub fn fit(&self, labels: &[Labelled<'_>], prior: &Prior<'_>, noise: &Noise) -> Self {
+        let mut mean = self.mean.clone();
+        let mut loss = loss(&mean, labels, prior, noise);
+        let mut factor = Vec::new();
+        for _ in 0..STEPS_MAX {
+            let (gradient, mut hessian) = derivatives(&mean, labels, prior, noise);
+            if !cholesky(&mut hessian) {
+                break;
+            }
+            let step = solve(&hessian, &gradient);
+            factor = hessian;
+            let Some((next, lower)) = shorten(&mean, &step, loss, |m| self::loss(m, labels, prior, noise))
+            else {
+                break;
+            };
+            let moved = mean.iter().zip(&next).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            (mean, loss) = (next, lower);
+            if moved < MOVE_MIN {
+                break;
+            }
+        }
+        if factor.is_empty() {
+            factor.clone_from(&self.factor);
+        }
+        Self { mean, factor }
+    }
+}
+
+/// Halves the step until it lowers the loss.
+fn shorten(mean: &[f64], step: &[f64], loss: f64, of: impl Fn(&[f64]) -> f64) -> Option<(Vec<f64>, f64)> {
+    let mut share = 1.0;
+    for _ in 0..HALVINGS_MAX {
+        let next: Vec<f64> = mean.iter().zip(step).map(|(m, s)| m + share * s).collect();
+        let lower = of(&next);
+        if lower < loss {
+            return Some((next, lower));
+        }
+        share *= 0.5;
+    }
+    None
+}
+
+pub fn sigmoid(z: f64) -> f64 {
+    1.0 / (1.0 + (-z).exp())
+}
+
+fn dot(mean: &[f64], label: &Labelled<'_>) -> f64 {
+    let linear: f64 = mean.iter().zip(label.inputs).map(|(w, x)| w * f64::from(*x)).sum();
+    linear + f64::from(label.offset)
+}
+
+/// Negative log posterior.
+fn loss(mean: &[f64], labels: &[Labelled<'_>], prior: &Prior<'_>, noise: &Noise) -> f64 {
+    let mut loss = 0.0;
+    for (i, m) in mean.iter().enumerate() {
+        let off = m - f64::from(prior.mean[i]);
+        loss += 0.5 * off * off * f64::from(prior.precision[i]);
+    }
+    for label in labels {
+        let yes = noise.label(sigmoid(dot(mean, label))).clamp(1e-9, 1.0 - 1e-9);
+        let same = f64::from(label.same);
+        loss -= f64::from(label.weight) * (same * yes.ln() + (1.0 - same) * (1.0 - yes).ln());
+    }
+    loss
+}
+
+/// Gradient of the log posterior and a positive definite curvature: that of the expected complete
+/// likelihood, in which each label's truth is as probable as the current weights make it.
+fn derivatives(
+    mean: &[f64],
+    labels: &[Labelled<'_>],
+    prior: &Prior<'_>,
+    noise: &Noise,
+) -> (Vec<f64>, Vec<f64>) {
+    let mut gradient = vec![0.0; INPUTS];
+    let mut hessian = vec![0.0; INPUTS * INPUTS];
+    for i in 0..INPUTS {
+        gradient[i] = -(mean[i] - f64::from(prior.mean[i])) * f64::from(prior.precision[i]);
+        hessian[i * INPUTS + i] = f64::from(prior.precision[i]);
+    }
+    for label in labels {
+        let p = sigmoid(dot(mean, label));
+        let truth = noise.posterior(p, f64::from(label.same));
+        let weight = f64::from(label.weight);
+        let (slope, curve) = (weight * (truth - p), weight * (p * (1.0 - p)).max(1e-6));
+        for i in 0..INPUTS {
+            let x = f64::from(label.inputs[i]);
+            gradient[i] += slope * x;
+            let row = &mut hessian[i * INPUTS..i * INPUTS + i + 1];
+            let scaled = curve * x;
+            row.iter_mut().zip(label.inputs).for_each(|(h, y)| *h += scaled * f64::from(*y));
+        }
+    }
+    (gradient, hessian)
+}
+
+/// Replaces the lower triangle by its Cholesky factor. False when it is not positive definite.
+fn cholesky(matrix: &mut [f64]) -> bool {
+    for i in 0..INPUTS {
+        for j in 0..=i {
+            let (a, b) = (&matrix[i * INPUTS..i * INPUTS + j], &matrix[j * INPUTS..j * INPUTS + j]);
+            let sum: f64 = a.iter().zip(b).map(|(x, y)| x * y).sum();
+            let rest = matrix[i * INPUTS + j] - sum;
+            if i == j {
+                if rest.is_nan() || rest <= 0.0 {
+                    return false;
+                }
+                matrix[i * INPUTS + i] = rest.sqrt();
+            } else {
+                matrix[i * INPUTS + j] = rest / matrix[j * INPUTS + j];
+            }
+        }
+    }
+    true
+}
+
+/// Solves L Lᵀ x = b.
+fn solve(factor: &[f64], b: &[f64]) -> Vec<f64> {
+    let mut x = b.to_vec();
+    for i in 0..INPUTS {
+        let known: f64 = (0..i).map(|j| factor[i * INPUTS + j] * x[j]).sum();
+        x[i] = (x[i] - known) / factor[i * INPUTS + i];
+    }
+    for i in (0..INPUTS).rev() {
+        let known: f64 = (i + 1..INPUTS).map(|j| factor[j * INPUTS + i] * x[j]).sum();
+        x[i] = (x[i] - known) / factor[i * INPUTS + i];
+    }
+    x
+}

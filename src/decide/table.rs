@@ -1,0 +1,250 @@
+//! What training made offline and every namespace starts from: bins of the features, the pooled weights
+//! and forest, and what is known of words. Committed as one small file and embedded in the binary.
+
+use std::sync::{Arc, LazyLock};
+
+use super::{
+    boost::Forest,
+    features::{self, Features},
+    rarity::Rarity,
+};
+
+/// Bins per feature.
+pub const BINS: usize = 64;
+/// Numbers that the linear model sees of a pair: one, the features, the forest's logit.
+pub const INPUTS: usize = features::COUNT + 2;
+
+/// First bytes of the file.
+const MAGIC: &[u8; 8] = b"pkdecide";
+/// Changes with the features, their order, the encoding and the meaning of any number in it.
+const VERSION: u32 = 1;
+
+/// What the linear model sees.
+pub type Inputs = [f32; INPUTS];
+
+/// A pair, as far as the model can tell it from others.
+pub type Bins = [u8; features::COUNT];
+
+/// See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Upper bounds of all bins but the last, ascending, per feature.
+    pub edges: Vec<Vec<f32>>,
+    /// Standardised mean of each bin, per feature.
+    pub means: Vec<Vec<f32>>,
+    /// The pooled forest.
+    pub forest: Forest,
+    /// Divides the forest's logit to make an input of standard deviation one.
+    pub forest_scale: f32,
+    /// Pooled weights of the [`Inputs`].
+    pub weights: Vec<f32>,
+    pub rarity: Rarity,
+    /// Of the encoded bytes.
+    pub fingerprint: u64,
+}
+
+/// A table that this build cannot use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    #[error("not a decision table")]
+    Foreign,
+    #[error("decision table of version {found}, this build needs {VERSION}")]
+    Version { found: u32 },
+    #[error("decision table is damaged")]
+    Damaged,
+}
+
+/// Walks through encoded bytes.
+pub struct Reader<'a>(&'a [u8]);
+
+// === impl Table ===
+
+impl Table {
+    /// The table embedded in this binary, decoded once.
+    ///
+    /// # Errors
+    /// [`TableError`] when the build embedded a file of another version.
+    pub fn embedded() -> Result<Arc<Self>, TableError> {
+        static TABLE: LazyLock<Result<Arc<Table>, TableError>> =
+            LazyLock::new(|| Table::decode(include_bytes!("table.bin")).map(Arc::new));
+        TABLE.clone()
+    }
+
+    /// Tells tables apart: what was learned with one means nothing with another.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// The bin of every feature.
+    pub fn bin(&self, features: &Features) -> Bins {
+        let mut bins = [0; features::COUNT];
+        for ((bin, edges), value) in bins.iter_mut().zip(&self.edges).zip(features) {
+            *bin = edges.partition_point(|edge| edge < value) as u8;
+        }
+        bins
+    }
+
+    /// What the linear model sees of a binned pair.
+    pub fn inputs(&self, bins: &Bins) -> Inputs {
+        self.inputs_with(bins, self.forest.logit(bins))
+    }
+
+    /// The same where the forest's logit is known.
+    pub fn inputs_with(&self, bins: &Bins, forest: f32) -> Inputs {
+        let mut inputs = [1.0; INPUTS];
+        for (f, bin) in bins.iter().enumerate() {
+            inputs[f + 1] = self.means[f][*bin as usize];
+        }
+        inputs[INPUTS - 1] = forest / self.forest_scale;
+        inputs
+    }
+
+    /// Little-endian; see [`Table::decode`].
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend((features::COUNT as u32).to_le_bytes());
+        for (edges, means) in self.edges.iter().zip(&self.means) {
+            bytes.push(edges.len() as u8);
+            edges.iter().chain(means).for_each(|x| bytes.extend(x.to_le_bytes()));
+        }
+        bytes.extend(self.forest_scale.to_le_bytes());
+        self.weights.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
+        self.forest.encode(&mut bytes);
+        self.rarity.encode(&mut bytes);
+        bytes
+    }
+
+    /// Reads a table.
+    ///
+    /// # Errors
+    /// [`TableError`]: another kind of file, another version, or not what [`Table::encode`] writes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, TableError> {
+        let mut reader = Reader(bytes);
+        if reader.take(MAGIC.len()) != Some(MAGIC) {
+            return Err(TableError::Foreign);
+        }
+        let found = reader.u32().ok_or(TableError::Damaged)?;
+        if found != VERSION {
+            return Err(TableError::Version { found });
+        }
+        let hash = blake3::hash(bytes);
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash.as_bytes()[..8]);
+        let table = Self::read(&mut reader).ok_or(TableError::Damaged)?;
+        Ok(Self { fingerprint: u64::from_le_bytes(first), ..table })
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        if reader.u32()? as usize != features::COUNT {
+            return None;
+        }
+        let (mut edges, mut means) = (Vec::new(), Vec::new());
+        for _ in 0..features::COUNT {
+            let count = reader.take(1)?[0] as usize;
+            if count >= BINS {
+                return None;
+            }
+            edges.push(reader.floats(count)?);
+            means.push(reader.floats(count + 1)?);
+        }
+        let forest_scale = reader.f32()?;
+        let weights = reader.floats(INPUTS)?;
+        let forest = Forest::decode(reader, features::COUNT)?;
+        let rarity = Rarity::decode(reader)?;
+        (reader.0.is_empty() && forest_scale > 0.0).then_some(Self {
+            edges,
+            means,
+            forest,
+            forest_scale,
+            weights,
+            rarity,
+            fingerprint: 0,
+        })
+    }
+}
+
+// === impl Reader ===
+
+impl<'a> Reader<'a> {
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The next `n` bytes, if there are as many.
+    pub fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        self.take(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    }
+
+    pub fn u64(&mut self) -> Option<u64> {
+        Some(u64::from(self.u32()?) | u64::from(self.u32()?) << 32)
+    }
+
+    /// A finite number.
+    pub fn f32(&mut self) -> Option<f32> {
+        let bits = self.u32()?;
+        Some(f32::from_bits(bits)).filter(|x| x.is_finite())
+    }
+
+    pub fn floats(&mut self, n: usize) -> Option<Vec<f32>> {
+        (0..n).map(|_| self.f32()).collect()
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Equally filled bins of weighted values: the edges and, standardised, the means.
+pub fn bins_of(values: &[(f32, f32)]) -> (Vec<f32>, Vec<f32>) {
+    let mut sorted: Vec<(f64, f64)> = values.iter().map(|(v, w)| (f64::from(*v), f64::from(*w))).collect();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let total: f64 = sorted.iter().map(|x| x.1).sum();
+    let mean = sorted.iter().map(|(v, w)| v * w).sum::<f64>() / total;
+    let variance = sorted.iter().map(|(v, w)| w * (v - mean) * (v - mean)).sum::<f64>() / total;
+    let scale = variance.sqrt().max(1e-3);
+    let (mut edges, mut means) = (Vec::new(), Vec::new());
+    let (mut sum, mut weight, mut since) = (0.0, 0.0, 0.0);
+    for (i, (v, w)) in sorted.iter().enumerate() {
+        sum += v * w;
+        weight += w;
+        since += w;
+        let next = sorted.get(i + 1).map(|x| x.0);
+        let distinct = next.is_some_and(|n| n > *v);
+        if distinct && since >= total / (BINS as f64 + 1.0) && edges.len() < BINS - 1 {
+            edges.push(((v + next.unwrap_or(*v)) / 2.0) as f32);
+            means.push(((sum / weight - mean) / scale) as f32);
+            (sum, weight, since) = (0.0, 0.0, 0.0);
+        }
+    }
+    let last = if weight > 0.0 { sum / weight } else { mean };
+    means.push(((last - mean) / scale) as f32);
+    (edges, means)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_table_is_of_this_version() {
+        let table = Table::embedded().unwrap();
+        assert_eq!(table.encode(), include_bytes!("table.bin"));
+    }
+
+    #[test]
+    fn other_files_and_versions_are_refused() {
+        let bytes = include_bytes!("table.bin").to_vec();
+        assert_eq!(Table::decode(b"something else").err(), Some(TableError::Foreign));
+        let mut newer = bytes.clone();
+        newer[MAGIC.len()] = 99;
+        assert_eq!(Table::decode(&newer).err(), Some(TableError::Version { found: 99 }));
+        assert_eq!(Table::decode(&bytes[..bytes.len() - 1]).err(), Some(TableError::Damaged));
+    }
+}

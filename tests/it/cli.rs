@@ -1,0 +1,279 @@
+//! The commands, through the real binary.
+
+use std::{fs, process::Output};
+
+use promptkeep::grpc::proto::{CompleteRequest, Outcome, Prompt};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::common::{
+    fake_upstream::{FakeUpstream, Reply},
+    process::{Process, promptkeep, run},
+    raw,
+    test_server::{TestServer, complete, exact_config, prompt, until},
+};
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn parse(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+#[tokio::test]
+async fn check_config_tells_every_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("promptkeep.toml");
+    let path = file.to_str().unwrap();
+    fs::write(&file, "[cache]\nttl = \"1h\"\n").unwrap();
+    let good = run(promptkeep(&["check-config", path])).await;
+    assert!(good.status.success(), "{good:?}");
+    fs::write(&file, "[cache]\nttl = \"soon\"\n[sever]\n").unwrap();
+    let bad = run(promptkeep(&["check-config", path])).await;
+    assert_eq!(bad.status.code(), Some(1));
+    for expected in ["promptkeep.toml:2: cache.ttl", "promptkeep.toml:3: sever"] {
+        assert!(stdout(&bad).contains(expected), "{bad:?}");
+    }
+    let bad = run(promptkeep(&["check-config", "--json", path])).await;
+    assert_eq!((bad.status.code(), &parse(&bad)["ok"]), (Some(1), &json!(false)));
+}
+
+#[tokio::test]
+async fn a_mistaken_command_line_is_a_usage_error() {
+    for arguments in [&["sreve"][..], &["serve", "--prot", "1"], &[], &["check-config"]] {
+        let output = run(promptkeep(arguments)).await;
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains("Usage"), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn model_path_and_pull_name_the_configured_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    for file in ["model.safetensors", "vocab.txt"] {
+        fs::write(folder.path().join(file), b"here already").unwrap();
+    }
+    for command in ["path", "pull"] {
+        let mut command = promptkeep(&["model", command]);
+        command.env("PROMPTKEEP_EMBEDDING__MODEL_DIR", path);
+        let output = run(command).await;
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(stdout(&output).trim_end(), path);
+    }
+    let mut command = promptkeep(&["model", "path"]);
+    command.env("XDG_CACHE_HOME", path);
+    let output = run(command).await;
+    assert!(stdout(&output).starts_with(path), "{output:?}");
+}
+
+#[tokio::test]
+async fn stats_prints_the_numbers_of_a_running_server() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    let mut client = server.client().await;
+    for _ in 0..3 {
+        complete(&mut client, "A?").await;
+    }
+    let address = format!("http://{}", server.grpc);
+    let output = run(promptkeep(&["stats", "--json", "--server", &address])).await;
+    assert!(output.status.success(), "{output:?}");
+    let stats = parse(&output);
+    assert_eq!((&stats["requests"]["exact"], &stats["requests"]["upstream"]), (&json!(2), &json!(1)));
+    assert_eq!((&stats["entries"], &stats["store_errors"]), (&json!(1), &json!(0)));
+    assert!(stats["saved_usd"].as_f64().unwrap() > stats["cost_usd"].as_f64().unwrap());
+    let output = run(promptkeep(&["stats", "--server", &address])).await;
+    assert!(stdout(&output).contains("requests 3") && stdout(&output).contains("model-cold"), "{output:?}");
+    let nobody = run(promptkeep(&["stats", "--server", "http://127.0.0.1:1"])).await;
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(stderr(&nobody).contains("no server answers at http://127.0.0.1:1"), "{nobody:?}");
+}
+
+#[tokio::test]
+async fn demo_replays_and_reports() {
+    let output = run(promptkeep(&["demo", "--requests", "30", "--exit", "--json"])).await;
+    assert!(output.status.success(), "{output:?}");
+    let report = parse(&output);
+    assert_eq!((&report["requests"], &report["failures"]), (&json!(30), &json!([])));
+    let outcomes = report["outcomes"].as_array().unwrap();
+    let counted: u64 = outcomes.iter().map(|line| line["requests"].as_u64().unwrap()).sum();
+    assert_eq!(counted, 30);
+    assert!(stderr(&output).is_empty(), "no bar where there is no terminal: {}", stderr(&output));
+}
+
+fn with_models(upstream: &FakeUpstream, models: &[&str]) -> String {
+    let line = |id: &&str| {
+        format!(
+            "{{ id = \"{id}\", provider = \"p\", tier = \"cold\", input_usd_per_mtok = 1.0, \
+             output_usd_per_mtok = 1.0, context_window = 8000 }},\n"
+        )
+    };
+    let models: String = models.iter().map(line).collect();
+    let url = upstream.base_url();
+    format!("providers = [{{ name = \"p\", base_url = \"{url}\" }}]\nmodels = [\n{models}]\n")
+}
+
+fn ask_model(model: &str, text: &str) -> CompleteRequest {
+    CompleteRequest { prompt: Some(Prompt { model: model.to_owned(), ..prompt(text) }), cache: None }
+}
+
+#[tokio::test]
+async fn a_hangup_reloads_the_catalog_and_a_bad_file_keeps_the_old() {
+    let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    let file = folder.path().join("promptkeep.toml");
+    let exact = "[cache]\nmode = \"exact\"\n[store]\nkind = \"memory\"\n";
+    fs::write(&file, with_models(&upstream, &["one"]) + exact).unwrap();
+    let server = Process::serve(promptkeep(&["serve", "--config", file.to_str().unwrap()])).await;
+    let mut client = server.client().await;
+    client.complete(ask_model("one", "A?")).await.unwrap();
+    let unknown = client.complete(ask_model("two", "A?")).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::InvalidArgument);
+
+    fs::write(&file, with_models(&upstream, &["one", "two"]) + exact).unwrap();
+    server.signal("HUP");
+    let (server, _) = server.wait_for_log("configuration reloaded").await;
+    client.complete(ask_model("two", "A?")).await.expect("the new model is known");
+    let kept = client.complete(ask_model("one", "A?")).await.unwrap().into_inner();
+    assert_eq!(kept.outcome(), Outcome::Exact, "the cache goes on");
+
+    fs::write(&file, "models = [ nonsense\n").unwrap();
+    server.signal("HUP");
+    let (server, line) = server.wait_for_log("configuration not reloaded").await;
+    assert!(line.contains("promptkeep.toml:1"), "{line}");
+    client.complete(ask_model("two", "B?")).await.expect("the old configuration holds");
+
+    // What cannot change beneath a running server is named, every time, and stays as it was.
+    let other = "[cache]\nmode = \"static\"\nmax_entries = 7\n[store]\nkind = \"embedded\"\n";
+    fs::write(&file, with_models(&upstream, &["one"]) + other).unwrap();
+    let mut server = server;
+    for _ in 0..2 {
+        server.signal("HUP");
+        let (again, line) = server.wait_for_log("need a restart").await;
+        server = again;
+        for key in ["store", "cache.mode", "cache.max_entries"] {
+            assert!(line.contains(&format!("\"{key}\"")), "{line}");
+        }
+    }
+    let (ended_well, log) = server.stop().await;
+    assert!(ended_well, "{log}");
+}
+
+#[tokio::test]
+async fn a_termination_ends_it_well_and_keeps_what_was_bought() {
+    let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    let file = folder.path().join("promptkeep.toml");
+    fs::write(&file, with_models(&upstream, &["one"]) + "[cache]\nmode = \"exact\"\n").unwrap();
+    let serve = || {
+        let mut command = promptkeep(&["serve", "--config", file.to_str().unwrap()]);
+        command.env("PROMPTKEEP_STORE__PATH", folder.path().join("data"));
+        Process::serve(command)
+    };
+    let server = serve().await;
+    complete(&mut server.client().await, "A?").await;
+    let (ended_well, log) = server.stop().await;
+    assert!(ended_well, "{log}");
+    assert!(!log.contains('\u{1b}'), "no colours where there is no terminal: {log:?}");
+    let server = serve().await;
+    let mut client = server.client().await;
+    assert_eq!(complete(&mut client, "A?").await.outcome(), Outcome::Exact);
+}
+
+/// Prompts and answers never reach logs or labels, at any level of the log.
+#[tokio::test]
+async fn no_text_of_a_caller_is_logged() {
+    const MARKER: &str = "xyzzyplugh";
+    let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    let file = folder.path().join("promptkeep.toml");
+    fs::write(&file, with_models(&upstream, &["one"])).unwrap();
+    let mut command = promptkeep(&["serve", "--config", file.to_str().unwrap()]);
+    command.env("PROMPTKEEP_STORE__PATH", folder.path().join("data")).env("RUST_LOG", "promptkeep=trace");
+    let server = Process::serve(command).await;
+    let mut client = server.client().await;
+    let marked = |n: &str| {
+        let mut prompt = prompt(&format!("{n}: what does {MARKER} mean?"));
+        prompt.namespace = format!("space-{MARKER}");
+        prompt.vary.insert("who".to_owned(), MARKER.to_owned());
+        CompleteRequest {
+            prompt: Some(prompt),
+            cache: Some(promptkeep::grpc::proto::CacheControl {
+                tags: vec![MARKER.to_owned()],
+                ..Default::default()
+            }),
+        }
+    };
+    let echo = json!({ "error": { "message": format!("I do not like {MARKER}") } });
+    upstream.script([
+        Reply::text(&format!("It means {MARKER}.")),
+        Reply::status(500),
+        Reply::status(500),
+        Reply::status(500),
+        Reply::text(&format!("{MARKER} is {MARKER}")).close_after(3),
+        Reply::json(&echo),
+        Reply::raw("text/event-stream", format!("data: {{\"{MARKER}\n\n")),
+    ]);
+    client.complete(marked("one")).await.unwrap();
+    client.complete(marked("one")).await.unwrap();
+    for n in ["two", "three", "four", "five", "six"] {
+        let _ = client.complete(marked(n)).await;
+        if let Ok(stream) = client.complete_stream(marked(n)).await {
+            let mut stream = stream.into_inner();
+            while let Ok(Some(_)) = stream.message().await {}
+        }
+    }
+    let bad = Prompt { tools_json: MARKER.to_owned(), ..prompt(MARKER) };
+    let refused = client.complete(CompleteRequest { prompt: Some(bad), cache: None }).await.unwrap_err();
+    assert!(!format!("{refused:?}").contains(MARKER));
+    client.complete(ask_model(MARKER, MARKER)).await.unwrap_err();
+    let look = promptkeep::grpc::proto::LookupRequest { prompt: marked("one").prompt, cache: None };
+    client.explain(look).await.unwrap();
+    let removal = promptkeep::grpc::proto::InvalidateRequest { tag: MARKER.to_owned(), ..Default::default() };
+    client.invalidate(removal).await.unwrap();
+    let (_, page) = raw::page(server.http, "/metrics").await;
+    assert!(page.contains("promptkeep_requests_total") && !page.contains(MARKER), "{page}");
+    let (ended_well, log) = server.stop().await;
+    assert!(ended_well);
+    assert!(log.contains("inference_ok") && log.contains("DEBUG"), "the log is on: {log}");
+    for line in log.lines() {
+        assert!(!line.contains(MARKER), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_out_of_files_says_so_and_recovers() {
+    let mut shell = std::process::Command::new("sh");
+    let binary = env!("CARGO_BIN_EXE_promptkeep");
+    shell.args(["-c", &format!("ulimit -n 40; exec {binary} serve")]);
+    for (name, value) in promptkeep(&[]).get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.env("PROMPTKEEP_CACHE__MODE", "exact").env("PROMPTKEEP_STORE__KIND", "memory");
+    let server = Process::serve(shell).await;
+    let mut crowd = Vec::new();
+    for _ in 0..80 {
+        crowd.extend(tokio::net::TcpStream::connect(server.grpc).await);
+    }
+    let (server, _) = server.wait_for_log("accept failed").await;
+    drop(crowd);
+    let address = server.grpc;
+    until(async || {
+        let client = promptkeep::grpc::proto::prompt_cache_client::PromptCacheClient::connect(format!(
+            "http://{address}"
+        ));
+        match client.await {
+            Ok(mut client) => client.lookup(crate::common::test_server::look("A?")).await.is_ok(),
+            Err(_) => false,
+        }
+    })
+    .await;
+    let (_, log) = server.stop().await;
+    let complaints = log.lines().filter(|line| line.contains("accept failed")).count();
+    assert!(complaints < 1000, "it must not spin: {complaints} complaints");
+}

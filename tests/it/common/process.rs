@@ -1,0 +1,141 @@
+//! The real binary, as an operator runs it.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    net::SocketAddr,
+    process::{Child, ChildStderr, Command, Output, Stdio},
+};
+
+use promptkeep::grpc::proto::prompt_cache_client::PromptCacheClient;
+
+use super::test_server::Client;
+
+/// `promptkeep serve`, killed when it is dropped.
+pub struct Process {
+    child: Child,
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    log: Log,
+}
+
+/// What a process writes to standard error.
+struct Log {
+    lines: std::sync::mpsc::Receiver<String>,
+    seen: Vec<String>,
+}
+
+/// The binary with these arguments, free ports, no start of a user's own settings.
+pub fn promptkeep(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_promptkeep"));
+    command
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .env("PROMPTKEEP_SERVER__GRPC_LISTEN", "127.0.0.1:0")
+        .env("PROMPTKEEP_SERVER__HTTP_LISTEN", "127.0.0.1:0")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end without blocking the servers of the test.
+pub async fn run(mut command: Command) -> Output {
+    let run = move || command.output().expect("the binary starts");
+    tokio::task::spawn_blocking(run).await.expect("no panic")
+}
+
+// === impl Process ===
+
+impl Process {
+    /// Starts `serve` and returns once it listens.
+    pub async fn serve(mut command: Command) -> Self {
+        let start = move || {
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+            let mut log = Log::read(child.stderr.take().expect("piped"));
+            let started = log.wait_for("starting");
+            let address = |name: &str| {
+                let from = started.split(&format!("{name}=")).nth(1).expect("named in the log");
+                from.split_whitespace().next().expect("a value").parse().expect("an address")
+            };
+            let (grpc, http) = (address("grpc"), address("http"));
+            Self { child, grpc, http, log }
+        };
+        tokio::task::spawn_blocking(start).await.expect("no panic")
+    }
+
+    /// A client, once the server answers.
+    pub async fn client(&self) -> Client {
+        PromptCacheClient::connect(format!("http://{}", self.grpc)).await.expect("the server listens")
+    }
+
+    /// Waits for a line of the log that contains `text`, and returns it.
+    pub async fn wait_for_log(mut self, text: &'static str) -> (Self, String) {
+        let wait = move || {
+            let line = self.log.wait_for(text);
+            (self, line)
+        };
+        tokio::task::spawn_blocking(wait).await.expect("no panic")
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+    }
+
+    /// Ends it with SIGTERM and returns whether it ended well, and its whole log.
+    pub async fn stop(mut self) -> (bool, String) {
+        self.signal("TERM");
+        let wait = move || {
+            let status = self.child.wait().expect("it was ours");
+            (status.success(), self.log.rest())
+        };
+        tokio::task::spawn_blocking(wait).await.expect("no panic")
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it was ours");
+        self.child.wait().expect("it was ours");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended already, or ends now.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+// === impl Log ===
+
+impl Log {
+    fn read(stderr: ChildStderr) -> Self {
+        let (send, lines) = std::sync::mpsc::sync_channel(1_000_000);
+        std::thread::spawn(move || {
+            let mut stderr = BufReader::new(stderr);
+            let mut line = String::new();
+            while stderr.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                if send.send(std::mem::take(&mut line)).is_err() {
+                    // Nobody reads on, but the process must not block.
+                    let _ = stderr.read_to_string(&mut line);
+                }
+            }
+        });
+        Self { lines, seen: Vec::new() }
+    }
+
+    fn wait_for(&mut self, text: &str) -> String {
+        loop {
+            let Ok(line) = self.lines.recv() else { panic!("no {text:?} in {:#?}", self.seen) };
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn rest(&mut self) -> String {
+        self.seen.extend(self.lines.iter());
+        self.seen.concat()
+    }
+}
