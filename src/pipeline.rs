@@ -147,7 +147,7 @@ impl Pipeline {
         };
         Ok(match within(asked.deadline, judging).await? {
             Judged::Hit(hit) => {
-                record.finish(hit.outcome, None, self.saved(&asked, &hit.entry.completion));
+                record.finish(hit.outcome, None, self.saved(&asked, &hit));
                 Ok(hit)
             }
             Judged::Miss(missed, _) => {

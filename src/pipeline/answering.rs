@@ -216,7 +216,7 @@ impl Answering {
             outcome: hit.outcome,
             matched: Some(hit.matched()),
             reason: None,
-            saved_usd: self.pipeline.saved(&self.asked, &hit.entry.completion),
+            saved_usd: self.pipeline.saved(&self.asked, hit),
             answer: Source::Entry(Arc::clone(&hit.entry)),
         }
     }
