@@ -46,6 +46,9 @@ const OF: u64 = hash("of");
 const TIME: u64 = hash("time");
 const DUE: u64 = hash("due");
 const COMPARING: [u64; 3] = [hash("than"), hash("over"), hash("instead")];
+/// Verbs whose object goes somewhere: "to convert A to B" has one "to" that takes it there, the second.
+const MOVING: [u64; 6] =
+    [hash("convert"), hash("change"), hash("switch"), hash("translate"), hash("transform"), hash("turn")];
 /// Words that make "from A to B" the same as "from B to A".
 const SYMMETRIC: [u64; 4] = [hash("far"), hash("distance"), hash("between"), hash("different")];
 const EFFECTS: [u64; 5] =
@@ -61,6 +64,7 @@ pub fn extract(words: &[Word], quantities: &[Quantity]) -> Roles {
     for (i, word) in words.iter().enumerate() {
         match word.hash {
             FROM => reader.right(i, Role::Source),
+            TO if words.get(i + 1).is_some_and(|next| MOVING.contains(&next.hash)) => {}
             TO if i > 0 && words[i - 1].hash == DUE => {
                 reader.left(i - 1, Role::Patient);
                 reader.right(i, Role::Agent);

@@ -44,6 +44,17 @@ const DIFFERENT: &[(Guard, &str, &str)] = &[
     (Guard::Direction, "Does stress cause headaches?", "Do headaches cause stress?"),
     (Guard::Direction, "Can caffeine cause acne", "Is it possible that caffeine is caused by acne"),
     (Guard::Direction, "convert JSON into YAML", "convert YAML into JSON"),
+    // The infinitive's "to" once hid the one that points: both units seemed to be on both sides.
+    (
+        Guard::Direction,
+        "Write a function to convert miles to kilometers",
+        "Write a function to convert kilometers to miles",
+    ),
+    (
+        Guard::Antonyms,
+        "undo the last commit but keep the changes",
+        "undo the last commit and discard the changes",
+    ),
     (Guard::Direction, "migrate MySQL to Postgres", "migrate Postgres to MySQL"),
     (
         Guard::Direction,
@@ -85,6 +96,7 @@ const SAME: &[(&str, &str)] = &[
     ("a loan of $2M", "a loan of 2 million dollars"),
     ("twenty-five percent of 80", "25% of 80"),
     ("the third chapter", "the 3rd chapter"),
+    ("Write a function to convert miles to kilometers", "Write a function that converts miles to kilometers"),
     ("how long to run 5 km", "how long to run five kilometers"),
     ("weather in Oslo on Jan 5 2024", "weather in Oslo on 2024-01-05"),
     ("weather in Oslo on January 5th, 2024", "weather in Oslo on 5 January 2024"),

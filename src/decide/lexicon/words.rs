@@ -339,4 +339,5 @@ pub const OPPOSITES: &[&[&str]] = &[
     &["introvert introverts", "extrovert extroverts"],
     &["optimist", "pessimist"],
     &["undergraduate undergrad", "graduate grad postgraduate"],
+    &["keep keeps keeping kept preserve preserving", "discard discards discarding discarded"],
 ];
