@@ -158,6 +158,6 @@ proptest! {
         let parts = Scope::parts(&tenant(), &prompt);
         let mut encoder = Encoder::new(SCOPE_CONTEXT);
         encode(&tenant(), &prompt, &mut encoder, |_, _| ());
-        prop_assert_eq!(parts.iter().map(|(_, bytes)| bytes).sum::<u64>(), encoder.hasher.count());
+        prop_assert_eq!(parts.iter().map(|(_, bytes)| bytes).sum::<u64>(), encoder.count());
     }
 }
