@@ -39,7 +39,7 @@ mode = "exact"
 [upstream]
 retries = 0
 hedge_after = "off"
-breaker_failures = 1000000
+breaker_failures = 10
 """
 
 
