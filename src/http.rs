@@ -5,6 +5,7 @@
 mod caches;
 mod caller;
 mod chat;
+mod dashboard;
 mod failure;
 mod forward;
 mod models;
@@ -42,6 +43,7 @@ pub struct Door {
 /// Every route of the HTTP port.
 pub fn router(door: Door) -> Router {
     Router::new()
+        .route("/", get(dashboard::page))
         .route("/v1/chat/completions", post(chat::completions))
         .route("/v1/responses", post(responses::create))
         .route("/v1/embeddings", post(forward::embeddings))
