@@ -17,7 +17,7 @@ use crate::{
     outcome::{MissReason, Outcome},
     prompt::Usage,
     store::Op,
-    upstream::Attempt,
+    upstream::{Attempt, ModelState, ProviderState},
 };
 
 /// Upper bounds in seconds: three a decade from 10 µs, where a memory hit is, to 60 s.
@@ -71,6 +71,8 @@ pub struct Metrics {
     entries: Gauge,
     index_vectors: Gauge,
     memory_bytes: Family<PartLabel, Gauge>,
+    breaker_state: Family<BreakerLabels, Gauge>,
+    provider_up: Family<ProviderLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,6 +101,18 @@ struct AttemptLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ModelLabel {
     model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BreakerLabels {
+    model: String,
+    provider: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderLabels {
+    provider: String,
+    region: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -162,6 +176,8 @@ impl Metrics {
             entries: gauge(&mut to, "entries", "Entries in the store"),
             index_vectors: gauge(&mut to, "index_vectors", "Vectors in the index"),
             memory_bytes: family(&mut to, "memory_bytes", "Memory held, by part"),
+            breaker_state: family(&mut to, "breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open"),
+            provider_up: family(&mut to, "provider_up", "1 while health checks pass"),
             registry: to,
         }
     }
@@ -243,6 +259,21 @@ impl Metrics {
         self.index_vectors.set(index_vectors as i64);
         for (part, bytes) in [("memory_tier", memory_tier.cast_signed()), ("index", index as i64)] {
             self.memory_bytes.get_or_create(&PartLabel { part }).set(bytes);
+        }
+    }
+
+    /// Sets the states of models and providers, read when the metrics are. Those that a reload removed
+    /// are gone.
+    pub fn states(&self, models: &[ModelState], providers: &[ProviderState]) {
+        self.breaker_state.clear();
+        self.provider_up.clear();
+        for ModelState { model, provider, breaker } in models {
+            let labels = BreakerLabels { model: model.clone(), provider: provider.clone() };
+            self.breaker_state.get_or_create(&labels).set(*breaker as i64);
+        }
+        for ProviderState { name, region, is_up } in providers {
+            let labels = ProviderLabels { provider: name.clone(), region: region.clone() };
+            self.provider_up.get_or_create(&labels).set((*is_up).into());
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     pipeline::{Chunk, Explanation, Hit, Match, Missed, Reply, Started},
     prompt::{Completion, Delta, Usage},
     stats::{Latencies, ModelTally, Stats},
-    upstream::Attempt,
+    upstream::{Attempt, Route},
 };
 
 pub(super) fn lookup(looked_up: &Result<Hit, Missed>) -> proto::LookupResponse {
@@ -138,7 +138,12 @@ impl From<&Attempt> for proto::Attempt {
 }
 
 pub(super) fn explanation(explanation: Explanation) -> proto::ExplainResponse {
+    let route = explanation.route.as_ref();
+    let routed = |show: fn(&Route) -> &str| route.map_or_else(String::new, |route| show(route).to_owned());
     proto::ExplainResponse {
+        route_model: routed(|route| &route.model),
+        route_tier: routed(|route| route.tier.as_str()),
+        route_reason: routed(|route| route.reason.as_str()),
         outcome: outcome(explanation.outcome).into(),
         reason: explanation.reason.map_or_else(String::new, |reason| reason.as_str().to_owned()),
         cache_key: explanation.cache_key,

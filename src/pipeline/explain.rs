@@ -8,6 +8,7 @@ use crate::{
     error::Error,
     key::Scope,
     outcome::{MissReason, Outcome},
+    upstream::Route,
 };
 
 /// Everything that decides a lookup.
@@ -29,6 +30,8 @@ pub struct Explanation {
     pub threshold_reason: &'static str,
     /// Tokens of the last user text; 0 when they were not counted.
     pub tokens: u32,
+    /// Where a miss would be sent first.
+    pub route: Option<Route>,
     /// Nearest first.
     pub candidates: Vec<(Match, Explained)>,
 }
@@ -55,10 +58,12 @@ impl Pipeline {
         match self.vector(asked).await {
             Ok((embedding, tokens)) => {
                 explanation.tokens = tokens;
+                explanation.route = self.upstreams.route(&asked.prompt, Some(&embedding));
                 self.explain_candidates(asked, &policy, &embedding, &mut explanation).await;
             }
             Err((reason, tokens)) => {
                 explanation.tokens = tokens;
+                explanation.route = self.upstreams.route(&asked.prompt, None);
                 explanation.miss(reason);
             }
         }
@@ -130,6 +135,7 @@ impl Explanation {
                 "cache.min_similarity"
             },
             tokens: 0,
+            route: None,
             candidates: Vec::new(),
         }
     }

@@ -93,6 +93,8 @@ async fn explain_shows_the_parts_of_the_decision_and_counts_nothing() {
     assert_eq!((explained.mode.as_str(), explained.threshold), ("static", 0.95));
     assert_eq!((explained.cache_key.len(), explained.scope.len()), (64, 64));
     assert!(explained.tokens > 5 && explained.scope_parts.contains_key("model"), "{explained:?}");
+    assert_eq!((explained.route_model.as_str(), explained.route_tier.as_str()), ("model-cold", "cold"));
+    assert!(explained.route_reason.starts_with("local_"), "{}", explained.route_reason);
     let candidate = &explained.candidates[0];
     assert_eq!(candidate.r#match.as_ref().unwrap().matched_text, QUESTION);
     assert!(candidate.checks.iter().any(|check| check.name == "similarity" && check.passed));
@@ -300,6 +302,20 @@ async fn health_tells_watchers_of_the_shutdown_and_does_not_delay_it() {
         assert!(watch.message().await.unwrap().is_none(), "it ends, so that the server can");
     }
     stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_page_and_the_metrics_show_models_and_providers() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    complete(&mut server.client().await, "A?").await;
+    let (status, page) = server.get("/").await;
+    assert_eq!(status, 200);
+    assert!(page.contains("<td>upstream</td><td>1</td>") && page.contains("model-cold"), "{page}");
+    let (_, metrics) = server.get("/metrics").await;
+    let breaker = "promptkeep_breaker_state{model=\"model-cold\",provider=\"provider-cold\"} 0";
+    let provider = "promptkeep_provider_up{provider=\"provider-cold\",region=";
+    assert!(metrics.contains(breaker) && metrics.contains(provider), "{metrics}");
 }
 
 #[tokio::test]
