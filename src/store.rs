@@ -71,6 +71,13 @@ pub trait Store: Send + Sync + 'static {
     /// Adds the entry, or replaces the one under the same key.
     async fn put(&self, entry: Arc<Entry>, durability: Durability) -> Result<(), StoreError>;
 
+    /// Keeps a few facts by name, beside the entries: what was learned of a namespace. Queued like an entry,
+    /// and replaces what had the name.
+    async fn put_note(&self, name: &str, note: Vec<u8>) -> Result<(), StoreError>;
+
+    /// The facts kept under `name`.
+    async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
     /// Removes what `selector` matches, durably, and returns the keys. With `dry_run` only finds them.
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError>;
 

@@ -20,7 +20,7 @@ use std::{
 use async_trait::async_trait;
 use redb::{
     Database, DatabaseError, ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _, StorageError,
-    TableDefinition,
+    TableDefinition, TableError,
 };
 use tokio::task;
 
@@ -37,6 +37,8 @@ use crate::{
 const ENTRIES: TableDefinition<&[u8; 32], (u64, &[u8])> = TableDefinition::new("entries");
 /// One element for each entry, so that expiring looks at no entry that stays.
 const BY_EXPIRY: TableDefinition<(u64, &[u8; 32]), ()> = TableDefinition::new("by_expiry");
+/// What was learned of namespaces, by name. Files of the first versions have no such table.
+const NOTES: TableDefinition<&str, &[u8]> = TableDefinition::new("notes");
 /// Facts about the file, by name.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
@@ -136,6 +138,15 @@ impl Store for EmbeddedStore {
             Durability::Queued => self.writer.queue(put),
             Durability::Durable => self.writer.write(put).await.map(drop),
         }
+    }
+
+    async fn put_note(&self, name: &str, note: Vec<u8>) -> Result<(), StoreError> {
+        self.writer.queue(Change::Note(name.to_owned(), note))
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let name = name.to_owned();
+        self.read(Op::Get, move |shared| shared.note(&name)).await
     }
 
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {
@@ -245,6 +256,7 @@ fn initialise(database: &Database) -> Result<(), Cause> {
     write.open_table(META)?.insert(LAYOUT_NAME, LAYOUT)?;
     write.open_table(ENTRIES)?;
     write.open_table(BY_EXPIRY)?;
+    write.open_table(NOTES)?;
     Ok(write.commit()?)
 }
 
@@ -261,6 +273,14 @@ impl Shared {
         let entries = self.database.begin_read()?.open_table(ENTRIES)?;
         let found = entries.get(key.as_bytes())?;
         Ok(found.and_then(|value| self.decode(value.value().1)).map(Arc::new))
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Cause> {
+        match self.database.begin_read()?.open_table(NOTES) {
+            Ok(notes) => Ok(notes.get(name)?.map(|note| note.value().to_vec())),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn scan(&self, after: Option<CacheKey>, limit: usize) -> Result<Vec<Arc<Entry>>, Cause> {

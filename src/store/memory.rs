@@ -1,7 +1,7 @@
 //! The store that forgets at exit: for tests, and for those who want no file.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -27,6 +27,7 @@ struct State {
     entries: BTreeMap<CacheKey, Arc<Entry>>,
     /// One element for each entry, so that `expire` looks at no entry that stays.
     by_expiry: BTreeSet<(SystemTime, CacheKey)>,
+    notes: HashMap<String, Vec<u8>>,
 }
 
 // === impl MemoryStore ===
@@ -52,6 +53,15 @@ impl Store for MemoryStore {
     async fn put(&self, entry: Arc<Entry>, _: Durability) -> Result<(), StoreError> {
         self.state().put(entry);
         Ok(())
+    }
+
+    async fn put_note(&self, name: &str, note: Vec<u8>) -> Result<(), StoreError> {
+        self.state().notes.insert(name.to_owned(), note);
+        Ok(())
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state().notes.get(name).cloned())
     }
 
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {

@@ -115,6 +115,14 @@ impl Store for FaultStore {
         self.meet(Op::Put, self.inner.put(entry, durability)).await
     }
 
+    async fn put_note(&self, name: &str, note: Vec<u8>) -> Result<(), StoreError> {
+        self.meet(Op::Put, self.inner.put_note(name, note)).await
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.meet(Op::Get, self.inner.note(name)).await
+    }
+
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {
         self.meet(Op::Remove, self.inner.remove(selector, dry_run)).await
     }

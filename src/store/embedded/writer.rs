@@ -13,7 +13,7 @@ use tokio::sync::{
     oneshot,
 };
 
-use super::{BY_EXPIRY, Cause, ENTRIES, Shared, codec};
+use super::{BY_EXPIRY, Cause, ENTRIES, NOTES, Shared, codec};
 use crate::{
     cache::entry::{Entry, Selector},
     key::CacheKey,
@@ -26,6 +26,7 @@ pub const BATCH_MAX: usize = 1024;
 /// One change of the store.
 pub enum Change {
     Put(Arc<Entry>),
+    Note(String, Vec<u8>),
     Remove(Selector),
     Expire {
         max_entries: u64,
@@ -60,6 +61,7 @@ struct Tables<'t> {
     shared: &'t Shared,
     entries: Table<'t, &'static [u8; 32], (u64, &'static [u8])>,
     by_expiry: Table<'t, (u64, &'static [u8; 32]), ()>,
+    notes: Table<'t, &'static str, &'static [u8]>,
 }
 
 // === impl Change ===
@@ -67,7 +69,7 @@ struct Tables<'t> {
 impl Change {
     const fn op(&self) -> Op {
         match self {
-            Self::Put(_) => Op::Put,
+            Self::Put(_) | Self::Note(..) => Op::Put,
             Self::Remove(_) => Op::Remove,
             Self::Expire { .. } => Op::Expire,
             Self::Flush => Op::Flush,
@@ -192,12 +194,17 @@ impl<'t> Tables<'t> {
     fn open(shared: &'t Shared, transaction: &'t WriteTransaction) -> Result<Self, Cause> {
         let entries = transaction.open_table(ENTRIES)?;
         let by_expiry = transaction.open_table(BY_EXPIRY)?;
-        Ok(Self { shared, entries, by_expiry })
+        let notes = transaction.open_table(NOTES)?;
+        Ok(Self { shared, entries, by_expiry, notes })
     }
 
     fn apply(&mut self, change: &Change, now: SystemTime) -> Result<Removed, Cause> {
         match change {
             Change::Put(entry) => self.put(entry).map(|()| Removed::new()),
+            Change::Note(name, note) => {
+                self.notes.insert(name.as_str(), note.as_slice())?;
+                Ok(Removed::new())
+            }
             Change::Remove(selector) => self.remove(selector),
             Change::Expire { max_entries, limit } => self.expire(nanos(now), *max_entries, *limit),
             Change::Flush => Ok(Removed::new()),

@@ -46,6 +46,20 @@ async fn keeps_entries_over_a_restart() {
     assert_eq!(found.embedding, entry(3).embedding);
 }
 
+/// The first versions wrote no notes; their files are read as if none had been left.
+#[tokio::test]
+async fn reads_a_file_without_notes() {
+    let folder = filled().await;
+    tamper(&folder, |transaction| {
+        transaction.delete_table(TableDefinition::<&str, &[u8]>::new("notes")).unwrap();
+    });
+    let store = open(folder.path());
+    assert_eq!(store.note("learned").await.unwrap(), None);
+    store.put_note("learned", vec![1]).await.unwrap();
+    store.flush().await.unwrap();
+    assert_eq!(store.note("learned").await.unwrap(), Some(vec![1]));
+}
+
 #[test]
 fn creates_missing_folders() {
     let folder = tempfile::tempdir().unwrap();

@@ -37,6 +37,7 @@ for_every_store! {
     expires_what_is_past
     expires_the_nearest_when_full
     moves_the_expiry_of_a_replaced_entry
+    keeps_notes_beside_the_entries
 }
 
 pub fn memory() -> Arc<dyn Store> {
@@ -57,6 +58,19 @@ async fn gives_back_what_was_put(store: &dyn Store) {
     assert_eq!(store.get(key(1)).await.unwrap(), Some(kept));
     assert_eq!(store.get(key(2)).await.unwrap(), None);
     assert_eq!((store.entries(), store.unreadable()), (1, 0));
+}
+
+async fn keeps_notes_beside_the_entries(store: &dyn Store) {
+    assert_eq!(store.note("learned").await.unwrap(), None);
+    for note in [vec![1, 2], vec![3; 100_000], Vec::new(), vec![4]] {
+        store.put_note("learned", note).await.unwrap();
+    }
+    store.put_note("other", vec![5]).await.unwrap();
+    store.flush().await.unwrap();
+    assert_eq!(store.note("learned").await.unwrap(), Some(vec![4]));
+    store.remove(&Selector::default(), false).await.unwrap();
+    assert_eq!(store.note("other").await.unwrap(), Some(vec![5]));
+    assert_eq!((store.entries(), keys(store).await.len()), (0, 0));
 }
 
 async fn replaces_the_entry_under_a_key(store: &dyn Store) {
