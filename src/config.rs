@@ -127,11 +127,26 @@ pub struct CacheConfig {
     pub min_similarity: f32,
     /// Default and longest life of an entry.
     pub ttl: Duration,
+    /// Most of that life, as a share, that an entry is short of, so that those kept together do not expire
+    /// together.
+    pub ttl_jitter: f64,
+    /// How long past its expiry an answer is served once more, while it is bought anew; zero: not at all.
+    pub stale_while_revalidate: Duration,
+    /// An answer may be served where the router would now ask a higher tier than the one that gave it.
+    pub serve_lower_tier: bool,
     /// Bytes of the memory tier.
     pub max_memory: u64,
     /// Entries in the store; beyond, those nearest their expiry go.
     pub max_entries: u64,
     pub index: IndexConfig,
+    pub namespaces: Vec<NamespaceCache>,
+}
+
+/// One `[[cache.namespaces]]`: what differs for one namespace. `None`: as in `[cache]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NamespaceCache {
+    pub namespace: String,
+    pub stale_while_revalidate: Option<Duration>,
 }
 
 /// How a near-duplicate is judged.
@@ -287,6 +302,21 @@ pub struct ModelConfig {
     pub output_usd_per_mtok: f64,
     /// Tokens of prompt and completion together.
     pub context_window: u64,
+}
+
+// === impl CacheConfig ===
+
+impl CacheConfig {
+    /// `cache.stale_while_revalidate` where this namespace says nothing else.
+    pub fn stale_while_revalidate(&self, namespace: &str) -> Duration {
+        let own = self.own(namespace).and_then(|own| own.stale_while_revalidate);
+        own.unwrap_or(self.stale_while_revalidate)
+    }
+
+    /// What differs for this namespace.
+    fn own(&self, namespace: &str) -> Option<&NamespaceCache> {
+        self.namespaces.iter().find(|own| own.namespace == namespace)
+    }
 }
 
 // === impl Mode ===

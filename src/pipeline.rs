@@ -8,6 +8,8 @@ mod explain;
 mod forward;
 mod record;
 mod reply;
+mod revalidate;
+mod servable;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +21,7 @@ use self::{
     asked::{Admission, ToKeep},
     entries::within,
     record::Recorder,
+    revalidate::ServedStale,
 };
 use crate::{
     cache::Cache,
@@ -34,7 +37,7 @@ use crate::{
     prompt::Delta,
     stats::{Ledger, Sizes, Stats},
     store::{Durability, StoreError},
-    tenant::Tenants,
+    tenant::{Tenant, Tenants},
     upstream::{Answer, Ask, Upstreams},
 };
 
@@ -59,6 +62,7 @@ pub struct Pipeline {
     ledger: Arc<Ledger>,
     flights: Arc<Flights<FlightKey, Piece, Landing>>,
     replies: Replies,
+    served_stale: ServedStale,
     admission: Admission,
     /// Flights, and changes of entries: what goes on when its caller leaves.
     tasks: TaskTracker,
@@ -131,6 +135,7 @@ impl Pipeline {
             ledger,
             flights: Arc::default(),
             replies: Replies::default(),
+            served_stale: ServedStale::default(),
             admission: Admission::default(),
             tasks: TaskTracker::new(),
         }
@@ -141,7 +146,7 @@ impl Pipeline {
     /// # Errors
     /// Only for what is wrong with the request or over a limit; a miss is a reply.
     pub async fn lookup(&self, request: Request) -> Result<Result<Hit, Missed>, Error> {
-        let mut record = Recorder::start(self, Rpc::Lookup, request.namespace());
+        let mut record = Recorder::start(self, Rpc::Lookup, &request.tenant, request.namespace());
         let asked = self.admit(request)?;
         let judging = async {
             match self.exact(&asked).await {
@@ -168,9 +173,9 @@ impl Pipeline {
     /// For what is wrong with the request or over a limit; what goes wrong later comes from
     /// [`Answering`].
     pub async fn complete(self: &Arc<Self>, rpc: Rpc, request: Request) -> Result<Answering, Error> {
-        let record = Recorder::start(self, rpc, request.namespace());
+        let record = Recorder::start(self, rpc, &request.tenant, request.namespace());
         let asked = Arc::new(self.admit(request)?);
-        if let Some(hit) = within(asked.deadline, self.exact(&asked)).await? {
+        if let Some(hit) = within(asked.deadline, self.exact_or_stale(&asked)).await? {
             return Ok(Answering::of_hit(Arc::clone(self), asked, record, hit));
         }
         let joined = self.join(&asked);
@@ -181,6 +186,14 @@ impl Pipeline {
     pub fn stats(&self, window: Option<Duration>, namespace: Option<&str>) -> Stats {
         let (entries, index_vectors) = self.cache.sizes();
         self.ledger.stats(window, namespace, Sizes { entries, index_vectors: index_vectors as u64 })
+    }
+
+    /// What this tenant may see of them: everything where no tenants are told apart, else its own.
+    pub fn stats_for(&self, tenant: &Tenant, window: Option<Duration>, namespace: Option<&str>) -> Stats {
+        match self.settings().tenants.anyone() {
+            Some(_) => self.stats(window, namespace),
+            None => self.ledger.stats_of(tenant.name(), window, namespace),
+        }
     }
 
     /// Takes a reloaded configuration for the requests that come from here on.
@@ -214,7 +227,7 @@ impl Pipeline {
             return None;
         }
         let entry = self.cache.get(asked.key).await?;
-        asked.accepts(&entry).then(|| Hit::exact(entry))
+        self.serves(asked, &entry).then(|| Hit::exact(entry))
     }
 
     /// Follows the identical prompt that is being answered, or starts answering this one.
@@ -245,7 +258,7 @@ impl Pipeline {
     ) -> Result<Landing, Error> {
         // The flight before this one may have landed between our exact check and our joining.
         if let Some(entry) =
-            self.cache.peek(asked.key).filter(|entry| !asked.cache.no_cache && asked.accepts(entry))
+            self.cache.peek(asked.key).filter(|entry| !asked.cache.no_cache && self.serves(asked, entry))
         {
             return Ok(Landing::Hit(Hit::exact(entry)));
         }
@@ -300,9 +313,8 @@ impl Pipeline {
         if !self.cache.knows(asked.scope) {
             return Err(MissReason::ScopeEmpty);
         }
-        let mut candidates = self.cache.nearest(asked.scope, embedding, CANDIDATES).await;
-        candidates.retain(|candidate| asked.accepts(&candidate.entry));
-        if candidates.is_empty() { Err(MissReason::NoCandidate) } else { Ok(candidates) }
+        let nearest = self.cache.nearest(asked.scope, embedding, CANDIDATES).await;
+        self.servable(asked, embedding, nearest)
     }
 
     /// Whether one of them may answer.

@@ -60,9 +60,13 @@ impl Default for CacheConfig {
             mode: Mode::Static,
             min_similarity: 0.95,
             ttl: Duration::from_secs(24 * 60 * 60),
+            ttl_jitter: 0.1,
+            stale_while_revalidate: Duration::ZERO,
+            serve_lower_tier: false,
             max_memory: 1024 * MIB as u64,
             max_entries: 1_000_000,
             index: IndexConfig::default(),
+            namespaces: Vec::new(),
         }
     }
 }

@@ -107,13 +107,13 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
 }
 
 /// Reads every field of a struct by its own name: `keys!(section, target: Struct { field: reader, … })`,
-/// with a table (`nested`) or a list of tables (`each`) after the braces. Fields without a line do not compile.
+/// with tables (`nested`) and lists of tables (`each`) after the braces. Fields without a line do not compile.
 macro_rules! keys {
-    ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($how:ident $nested:ident: $fill:ident)?) => {
+    ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($how:ident $nested:ident: $fill:ident),*) => {
         // Only for the compiler, which knows whether a field is missing here.
-        let $of { $($key: _,)* $($nested: _)? } = &*$target;
+        let $of { $($key: _,)* $($nested: _,)* } = &*$target;
         $($section.take(stringify!($key), &mut $target.$key, $read);)*
-        $($section.$how(stringify!($nested), &mut $target.$nested, $fill);)?
+        $($section.$how(stringify!($nested), &mut $target.$nested, $fill);)*
     };
 }
 
@@ -159,9 +159,20 @@ fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
         mode: choice(MODES),
         min_similarity: share,
         ttl: duration,
+        ttl_jitter: ratio,
+        stale_while_revalidate: duration_or_zero,
+        serve_lower_tier: flag,
         max_memory: size,
         max_entries: count,
-    } nested index: read_index);
+    } nested index: read_index, each namespaces: read_namespace_cache);
+}
+
+fn read_namespace_cache(section: &mut Section<'_>, cache: &mut NamespaceCache) {
+    section.require(&["namespace"]);
+    keys!(section, cache: NamespaceCache {
+        namespace: name,
+        stale_while_revalidate: optional(duration_or_zero),
+    });
 }
 
 fn read_index(section: &mut Section<'_>, index: &mut IndexConfig) {

@@ -31,7 +31,7 @@ impl Pipeline {
     /// [`Error::InvalidArgument`] for an incomplete answer, [`Error::StoreUnavailable`] when it could not
     /// be made durable.
     pub async fn store(self: &Arc<Self>, request: Request, completion: Completion) -> Result<EntryId, Error> {
-        let mut record = Recorder::start(self, Rpc::Store, request.namespace());
+        let mut record = Recorder::start(self, Rpc::Store, &request.tenant, request.namespace());
         let asked = self.admit(request)?;
         if !completion.is_complete() {
             return Err(Error::invalid(
@@ -114,7 +114,7 @@ impl Pipeline {
             let news = self.replies.record(tenant.name(), *subject, verdict);
             if news {
                 self.metrics.feedback(verdict, served.outcome);
-                self.ledger.feedback(verdict);
+                self.ledger.feedback(tenant.name(), verdict);
             }
             return Ok(news);
         }

@@ -1,6 +1,6 @@
 //! How a lookup would be decided, step by step, without changing or counting anything.
 
-use super::{Asked, CANDIDATES, Match, Pipeline, Request, entries::within};
+use super::{Asked, Match, Pipeline, Request, entries::within};
 use crate::{
     config::Mode,
     decide::{self, Candidate, Decision, Explained, Policy},
@@ -17,6 +17,8 @@ pub struct Explanation {
     pub outcome: Outcome,
     /// Why it is no semantic hit.
     pub reason: Option<MissReason>,
+    /// [`Pipeline::complete`] would serve an answer past its TTL, and buy it again.
+    pub would_serve_stale: bool,
     /// Hex.
     pub cache_key: String,
     /// Hex.
@@ -55,6 +57,7 @@ impl Pipeline {
             explanation.outcome = Outcome::Exact;
             explanation.reason = None;
         }
+        explanation.would_serve_stale = self.would_serve_stale(asked).await;
         match self.vector(asked).await {
             Ok((embedding, tokens)) => {
                 explanation.tokens = tokens;
@@ -91,14 +94,10 @@ impl Pipeline {
         if asked.cache.no_cache || asked.cache.exact_only {
             return explanation.miss(MissReason::Disabled);
         }
-        if !self.cache.knows(asked.scope) {
-            return explanation.miss(MissReason::ScopeEmpty);
-        }
-        let mut candidates = self.cache.nearest(asked.scope, embedding, CANDIDATES).await;
-        candidates.retain(|candidate| asked.accepts(&candidate.entry));
-        if candidates.is_empty() {
-            return explanation.miss(MissReason::NoCandidate);
-        }
+        let candidates = match self.search(asked, embedding).await {
+            Ok(candidates) => candidates,
+            Err(reason) => return explanation.miss(reason),
+        };
         let text = asked.prompt.fuzzy_text().unwrap_or_default();
         match decide::decide(policy, text, &candidates) {
             Decision::Serve { .. } if asked.settings.cache.mode == Mode::Shadow => {
@@ -113,7 +112,7 @@ impl Pipeline {
 }
 
 fn near(Candidate { entry, similarity }: Candidate) -> Match {
-    Match { entry, similarity, confidence: 0.0 }
+    Match { entry, similarity, confidence: 0.0, is_stale: false }
 }
 
 // === impl Explanation ===
@@ -124,6 +123,7 @@ impl Explanation {
         Self {
             outcome: Outcome::Miss,
             reason: Some(MissReason::Disabled),
+            would_serve_stale: false,
             cache_key: asked.key.to_string(),
             scope: asked.scope.to_string(),
             scope_parts: Scope::parts(&asked.owner, &asked.prompt),

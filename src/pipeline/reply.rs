@@ -22,6 +22,8 @@ pub struct Hit {
     pub similarity: f32,
     /// Probability that the answer is right; 1 for an exact hit, 0 where none is estimated.
     pub confidence: f32,
+    /// It is past its TTL, and being bought again.
+    pub is_stale: bool,
 }
 
 /// Why the cache did not answer.
@@ -38,6 +40,8 @@ pub struct Match {
     pub entry: Arc<Entry>,
     pub similarity: f32,
     pub confidence: f32,
+    /// It is past its TTL, and being bought again.
+    pub is_stale: bool,
 }
 
 /// A whole answer.
@@ -89,18 +93,27 @@ pub struct Started {
 
 impl Hit {
     pub(super) fn exact(entry: Arc<Entry>) -> Self {
-        Self { outcome: Outcome::Exact, entry, similarity: 1.0, confidence: 1.0 }
+        Self { outcome: Outcome::Exact, entry, similarity: 1.0, confidence: 1.0, is_stale: false }
+    }
+
+    pub(super) fn stale(entry: Arc<Entry>) -> Self {
+        Self { is_stale: true, ..Self::exact(entry) }
     }
 
     pub(super) fn semantic(candidate: Candidate, confidence: f32) -> Self {
         let Candidate { entry, similarity } = candidate;
-        Self { outcome: Outcome::Semantic, entry, similarity, confidence }
+        Self { outcome: Outcome::Semantic, entry, similarity, confidence, is_stale: false }
     }
 
     /// As callers see it.
     pub fn matched(&self) -> Match {
-        let Self { entry, similarity, confidence, .. } = self;
-        Match { entry: Arc::clone(entry), similarity: *similarity, confidence: *confidence }
+        let Self { entry, similarity, confidence, is_stale, .. } = self;
+        Match {
+            entry: Arc::clone(entry),
+            similarity: *similarity,
+            confidence: *confidence,
+            is_stale: *is_stale,
+        }
     }
 }
 
@@ -115,7 +128,12 @@ impl Missed {
         let Candidate { entry, similarity } = candidate;
         Self {
             reason,
-            nearest: Some(Match { entry: Arc::clone(entry), similarity: *similarity, confidence: 0.0 }),
+            nearest: Some(Match {
+                entry: Arc::clone(entry),
+                similarity: *similarity,
+                confidence: 0.0,
+                is_stale: false,
+            }),
         }
     }
 }
