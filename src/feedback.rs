@@ -1,5 +1,7 @@
 //! What callers say of served answers, and the memory of recent replies that makes it meaningful.
 
+mod recent;
+
 use std::{
     collections::HashSet,
     sync::{Mutex, PoisonError},
@@ -7,6 +9,8 @@ use std::{
 
 use quick_cache::sync::Cache;
 
+use self::recent::RecentHits;
+pub use self::recent::{RecentHit, Texts};
 use crate::{
     cache::entry::{Entry, EntryId},
     outcome::Outcome,
@@ -45,6 +49,7 @@ pub struct Served {
 /// Recent replies and the feedback they got.
 pub struct Replies {
     served: Cache<RequestId, Served>,
+    semantic: RecentHits,
     /// Feedback given, by the tenant's name, so that repeating it changes nothing. Cleared when it reaches its bound.
     given: Mutex<HashSet<(String, Subject, Verdict)>>,
 }
@@ -69,8 +74,19 @@ impl Replies {
         self.served.get(&id)
     }
 
+    /// Remembers a semantic hit for those who look over them.
+    pub fn remember_semantic(&self, hit: RecentHit) {
+        self.semantic.push(hit);
+    }
+
+    /// The last semantic hits, newest first.
+    pub fn semantic(&self) -> Vec<RecentHit> {
+        self.semantic.newest()
+    }
+
     /// Whether this feedback is new.
     pub fn record(&self, tenant: &str, subject: Subject, verdict: Verdict) -> bool {
+        self.semantic.judged(subject, verdict);
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if given.len() >= REPLIES_MAX {
             given.clear();
@@ -81,7 +97,7 @@ impl Replies {
 
 impl Default for Replies {
     fn default() -> Self {
-        Self { served: Cache::new(REPLIES_MAX), given: Mutex::default() }
+        Self { served: Cache::new(REPLIES_MAX), semantic: RecentHits::default(), given: Mutex::default() }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     feedback::Verdict,
     outcome::{MissReason, Outcome},
     prompt::Usage,
+    stats::Observation,
     store::Op,
     upstream::{Attempt, ModelState, ProviderState},
 };
@@ -56,6 +57,9 @@ pub struct Metrics {
     request_seconds: [[Histogram; Outcome::ALL.len()]; Rpc::ALL.len()],
     first_token_seconds: [Histogram; Outcome::ALL.len()],
     saved_usd: [Dollars; Outcome::ALL.len()],
+    hot_tier_usd: Dollars,
+    late_answers: Counter,
+    slo_seconds: Gauge<f64, AtomicU64>,
     semantic_misses: Family<ReasonLabel, Counter>,
     upstream_requests: Family<AttemptLabels, Counter>,
     upstream_seconds: Seconds<ModelLabel>,
@@ -148,6 +152,11 @@ impl Metrics {
         let first_token_seconds =
             seconds_by(&mut to, "first_token_seconds", "Time to the first token of a streamed answer");
         let saved_usd = family(&mut to, "saved_usd", "US dollars not spent, by the kind of hit");
+        let (hot_tier_usd, late_answers, slo_seconds) =
+            (Dollars::default(), Counter::default(), Gauge::default());
+        to.register("hot_tier_usd", "US dollars that the hot tier would have cost", hot_tier_usd.clone());
+        to.register("late_answers", "Answers that began later than slo_seconds", late_answers.clone());
+        to.register("slo_seconds", "Time in which 99 of 100 answers are to begin", slo_seconds.clone());
         let label = |outcome: Outcome| OutcomeLabel { outcome: outcome.as_str() };
         let labels =
             |rpc: Rpc, outcome: Outcome| RequestLabels { rpc: rpc.as_str(), outcome: outcome.as_str() };
@@ -157,6 +166,9 @@ impl Metrics {
                 .map(|rpc| Outcome::ALL.map(|o| request_seconds.get_or_create_owned(&labels(rpc, o)))),
             first_token_seconds: Outcome::ALL.map(|o| first_token_seconds.get_or_create_owned(&label(o))),
             saved_usd: Outcome::ALL.map(|o| saved_usd.get_or_create_owned(&label(o))),
+            hot_tier_usd,
+            late_answers,
+            slo_seconds,
             semantic_misses: family(&mut to, "semantic_misses", "Why a request was not a semantic hit"),
             upstream_requests: family(&mut to, "upstream_requests", "Model calls by result"),
             upstream_seconds: seconds_by(&mut to, "upstream_seconds", "Time of a whole model call"),
@@ -196,6 +208,23 @@ impl Metrics {
     /// Counts what a hit did not spend.
     pub fn saved(&self, outcome: Outcome, usd: f64) {
         self.saved_usd[outcome as usize].inc_by(usd);
+    }
+
+    /// Counts what an answer would have cost at the hot tier.
+    pub fn at_hot_tier(&self, usd: f64) {
+        self.hot_tier_usd.inc_by(usd);
+    }
+
+    /// Counts an answer that began later than `objective` allows.
+    pub fn began(&self, seen: &Observation<'_>, objective: Duration) {
+        if seen.outcome.counts_for_hit_ratio() && seen.wait() > objective {
+            self.late_answers.inc();
+        }
+    }
+
+    /// Says what late is.
+    pub fn objective(&self, objective: Duration) {
+        self.slo_seconds.set(objective.as_secs_f64());
     }
 
     /// Counts why the cache did not answer semantically.

@@ -22,7 +22,7 @@ use crate::{
     decide::{self, Candidate, Decision},
     embed::{Embedded, Embedder, Embedding},
     error::Error,
-    feedback::Replies,
+    feedback::{RecentHit, Replies, Subject},
     flight::{self, Flights, Leader},
     key::CacheKey,
     metrics::{Metrics, Rpc},
@@ -84,6 +84,8 @@ pub struct Settings {
     pub finish_abandoned: bool,
     /// `server.max_in_flight`
     pub max_in_flight: usize,
+    /// `dashboard.show_prompts`
+    pub show_prompts: bool,
 }
 
 /// What makes two misses one: the prompt, and what the callers allow the cache to do.
@@ -147,7 +149,10 @@ impl Pipeline {
         };
         Ok(match within(asked.deadline, judging).await? {
             Judged::Hit(hit) => {
-                record.finish(hit.outcome, None, self.saved(&asked, &hit));
+                let saved_usd = self.saved(&asked, &hit);
+                self.note_semantic(&asked, &hit, Subject::Entry(hit.entry.id()), saved_usd);
+                record.at_hot_tier(self.upstreams.at_hot_tier(hit.entry.completion.usage));
+                record.finish(hit.outcome, None, saved_usd);
                 Ok(hit)
             }
             Judged::Miss(missed, _) => {
@@ -177,6 +182,16 @@ impl Pipeline {
     pub fn stats(&self, window: Option<Duration>, namespace: Option<&str>) -> Stats {
         let (entries, index_vectors) = self.cache.sizes();
         self.ledger.stats(window, namespace, Sizes { entries, index_vectors: index_vectors as u64 })
+    }
+
+    /// The ledger behind [`Pipeline::stats`], for what changes with time.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The last semantic hits, newest first.
+    pub fn recent_semantic(&self) -> Vec<RecentHit> {
+        self.replies.semantic()
     }
 
     /// Takes a reloaded configuration for the requests that come from here on.

@@ -66,7 +66,7 @@ impl Server {
     /// # Errors
     /// When a part cannot start.
     pub async fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
-        let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new()));
+        let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(config.dashboard.slo_p99)));
         let embedder = start_embedder(&config).await?;
         let embedder_name = embedder.as_ref().map_or_else(String::new, |embedder| embedder.name().to_owned());
         let upstreams = Upstreams::new(upstream_settings(&config, &embedder_name))?;
@@ -111,14 +111,15 @@ impl Server {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<grpc::Service>().await;
         self.tasks.spawn(report_stop(self.stop.clone(), health));
-        let max_request = self.config().server.max_request;
+        let config = self.config();
+        let max_request = config.server.max_request;
         let grpc = GrpcServer::builder()
             .add_service(grpc::service(Arc::clone(&self.pipeline), max_request))
             .add_service(health_service)
             .add_service(grpc::reflection())
             .add_service(grpc::reflection_v1alpha())
             .serve_with_incoming_shutdown(transport::incoming(grpc), self.stop.clone().cancelled_owned());
-        let router = http::router(self.http_door(max_request));
+        let router = http::router(self.http_door(&config));
         // Without it the kernel delays a token until the one before is acknowledged.
         let http = http.tap_io(|socket| drop(socket.set_nodelay(true)));
         let http = axum::serve(http, router).with_graceful_shutdown(self.stop.clone().cancelled_owned());
@@ -160,6 +161,7 @@ impl Server {
             server: config.server.clone(),
             store: config.store.clone(),
             embedding: config.embedding.clone(),
+            dashboard: config.dashboard.clone(),
             ..new
         };
         (new.cache.max_memory, new.cache.max_entries) = (config.cache.max_memory, config.cache.max_entries);
@@ -185,13 +187,14 @@ impl Server {
         self.cache.loaded()
     }
 
-    fn http_door(&self, max_request: usize) -> http::Door {
+    fn http_door(&self, config: &Config) -> http::Door {
         http::Door {
             pipeline: Arc::clone(&self.pipeline),
             upstreams: self.upstreams.clone(),
             cache: Arc::clone(&self.cache),
             metrics: Arc::clone(&self.metrics),
-            max_request,
+            max_request: config.server.max_request,
+            dashboard: Arc::new(http::Dashboard::new(config, self.stop.clone())),
         }
     }
 
@@ -268,5 +271,6 @@ fn settings(config: &Config, tenants: Tenants) -> Settings {
         timeout: config.upstream.timeout,
         finish_abandoned: config.upstream.finish_abandoned,
         max_in_flight: config.server.max_in_flight,
+        show_prompts: config.dashboard.show_prompts,
     }
 }

@@ -1,14 +1,20 @@
-//! The ledger behind `GetStats`: counts, money and percentiles since the start, for the last 24 hours by
-//! the minute, and by namespace.
+//! The ledger behind `GetStats` and the dashboard: counts, money and percentiles since the start, for the
+//! last 24 hours by the minute, for the last quarter of an hour in finer steps, and by namespace.
+
+mod history;
+mod tally;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use hdrhistogram::Histogram;
-
+use self::history::History;
+pub use self::{
+    history::Stretch,
+    tally::{Latencies, Tally},
+};
 use crate::{
     feedback::Verdict,
     outcome::{MissReason, Outcome},
@@ -19,11 +25,14 @@ use crate::{
 /// Minutes remembered, so the longest window.
 const MINUTES_MAX: u64 = 24 * 60;
 
+/// Seconds of a fine step: a chart of the last minutes moves while one looks.
+const FINE_STEP: u64 = 10;
+
+/// Fine steps remembered: a quarter of an hour.
+const FINE_MAX: u64 = 90;
+
 /// Namespaces counted apart; requests of further ones are in the total only.
 const NAMESPACES_MAX: usize = 256;
-
-/// Longest latency told apart, in microseconds.
-const LATENCY_MAX_US: u64 = 600_000_000;
 
 /// One finished request.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +44,9 @@ pub struct Observation<'a> {
     /// Of a streamed answer.
     pub first_token: Option<Duration>,
     pub saved_usd: f64,
+    /// What a cached answer would have cost, had the hot tier written it; a bought one is counted with its
+    /// call.
+    pub hot_tier_usd: f64,
 }
 
 /// What `GetStats` tells.
@@ -43,6 +55,8 @@ pub struct Stats {
     pub uptime: Duration,
     /// The time that `tally` covers.
     pub window: Duration,
+    /// How long an answer may take to begin.
+    pub objective: Duration,
     pub tally: Tally,
     /// Since the start.
     pub models: BTreeMap<String, ModelTally>,
@@ -62,34 +76,20 @@ pub struct Sizes {
 /// Counts everything, in memory.
 pub struct Ledger {
     started: Instant,
+    /// How long an answer may take to begin before it counts as late.
+    objective: Duration,
     /// A std mutex: held for a few additions, never across an await.
     books: Mutex<Books>,
 }
 
-#[derive(Default)]
 struct Books {
     total: Tally,
-    /// Oldest first, by minutes since the start.
-    minutes: VecDeque<(u64, Tally)>,
+    minutes: History,
+    fine: History,
     namespaces: HashMap<String, Tally>,
     models: BTreeMap<String, ModelTally>,
     feedback: BTreeMap<&'static str, u64>,
     store_errors: u64,
-}
-
-/// Sums over some requests.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// By [`Outcome`].
-    pub requests: [u64; Outcome::ALL.len()],
-    /// By the reason's label.
-    pub misses: BTreeMap<&'static str, u64>,
-    pub cost_usd: f64,
-    pub saved_usd: f64,
-    /// Microseconds by [`Outcome`].
-    pub latency: [Latencies; Outcome::ALL.len()],
-    /// Microseconds by [`Outcome`].
-    pub first_token: [Latencies; Outcome::ALL.len()],
 }
 
 /// Sums over the calls of one model.
@@ -103,34 +103,30 @@ pub struct ModelTally {
     pub cost_usd: f64,
 }
 
-/// A distribution of latencies; takes memory (1.5 KB a significant digit of 1, 12 KB of 2) with its
-/// first value.
-#[derive(Clone, Debug)]
-pub struct Latencies {
-    digits: u8,
-    histogram: Option<Box<Histogram<u32>>>,
-}
-
 // === impl Ledger ===
 
 impl Ledger {
-    /// Starts counting.
-    pub fn new() -> Self {
-        Self { started: Instant::now(), books: Mutex::default() }
+    /// Starts counting. Answers that take longer than `objective` to begin are late.
+    pub fn new(objective: Duration) -> Self {
+        Self { started: Instant::now(), objective, books: Mutex::default() }
     }
 
     /// Counts a finished request.
     pub fn request(&self, seen: &Observation<'_>) {
-        let minute = self.minute();
-        self.books().each(minute, Some(seen.namespace), |tally| tally.request(seen));
+        let now = self.seconds();
+        self.books().each(now, seen.namespace, |tally| tally.request(seen, self.objective));
     }
 
-    /// Counts one call of one model, made for `namespace`.
-    pub fn attempt(&self, namespace: &str, attempt: &Attempt) {
+    /// Counts one call of one model, made for `namespace`, whose answer would have cost `hot_tier_usd` at the
+    /// hot tier.
+    pub fn attempt(&self, namespace: &str, attempt: &Attempt, hot_tier_usd: f64) {
         let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
-        let minute = self.minute();
+        let now = self.seconds();
         let mut books = self.books();
-        books.each(minute, Some(namespace), |tally| tally.cost_usd += cost_usd);
+        books.each(now, namespace, |tally| {
+            tally.cost_usd += cost_usd;
+            tally.hot_tier_usd += hot_tier_usd;
+        });
         let model = books.model(&attempt.model, &attempt.tier);
         model.calls += 1;
         model.errors += u64::from(attempt.result != AttemptResult::Ok);
@@ -162,6 +158,7 @@ impl Ledger {
         let books = self.books();
         Stats {
             uptime,
+            objective: self.objective,
             window: covered.map_or(uptime, |window| window.min(uptime)),
             tally,
             models: books.models.clone(),
@@ -171,15 +168,40 @@ impl Ledger {
         }
     }
 
-    fn window(&self, window: Duration) -> Tally {
-        let first = self.minute().saturating_sub(window.as_secs().div_ceil(60));
+    /// The stretches of time with requests in the last `window`, oldest first: of ten seconds while they
+    /// are remembered, which is a quarter of an hour, of a minute for longer windows.
+    pub fn stretches(&self, window: Duration) -> Vec<Stretch> {
+        let (seconds, now) = (window.as_secs(), self.seconds());
         let books = self.books();
-        let recent = books.minutes.iter().filter(|(minute, _)| *minute >= first);
-        recent.fold(Tally::default(), |sum, (_, tally)| sum.plus(tally))
+        let history = if seconds <= FINE_STEP * FINE_MAX { &books.fine } else { &books.minutes };
+        history.last(seconds, now)
     }
 
-    fn minute(&self) -> u64 {
-        self.started.elapsed().as_secs() / 60
+    /// The namespaces with most requests since the start, first the largest.
+    pub fn largest_namespaces(&self, max: usize) -> Vec<(String, Tally)> {
+        let books = self.books();
+        let mut all: Vec<_> = books.namespaces.iter().collect();
+        all.sort_by(|(a, x), (b, y)| y.answered().cmp(&x.answered()).then(a.cmp(b)));
+        all.into_iter().take(max).map(|(name, tally)| (name.clone(), tally.clone())).collect()
+    }
+
+    /// How long the ledger has counted.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How long an answer may take to begin.
+    pub fn objective(&self) -> Duration {
+        self.objective
+    }
+
+    fn window(&self, window: Duration) -> Tally {
+        let recent = self.books().minutes.last(window.as_secs(), self.seconds());
+        recent.iter().fold(Tally::default(), |sum, stretch| sum.plus(&stretch.tally))
+    }
+
+    fn seconds(&self) -> u64 {
+        self.started.elapsed().as_secs()
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -188,33 +210,26 @@ impl Ledger {
     }
 }
 
-impl Default for Ledger {
-    fn default() -> Self {
-        Self::new()
+// === impl Observation ===
+
+impl Observation<'_> {
+    /// Until the caller had something to read: the first token of a streamed answer, any other as a whole.
+    pub fn wait(&self) -> Duration {
+        self.first_token.unwrap_or(self.elapsed)
     }
 }
 
 // === impl Books ===
 
 impl Books {
-    /// Applies `add` to every tally that a request of now counts in.
-    fn each(&mut self, minute: u64, namespace: Option<&str>, add: impl Fn(&mut Tally)) {
+    /// Applies `add` to every tally that a request counts in, which ends in second `now`.
+    fn each(&mut self, now: u64, namespace: &str, add: impl Fn(&mut Tally)) {
         add(&mut self.total);
-        add(self.current_minute(minute));
-        if let Some(tally) = namespace.and_then(|name| self.namespace(name)) {
+        add(self.minutes.at(now));
+        add(self.fine.at(now));
+        if let Some(tally) = self.namespace(namespace) {
             add(tally);
         }
-    }
-
-    fn current_minute(&mut self, minute: u64) -> &mut Tally {
-        if self.minutes.back().is_none_or(|(last, _)| *last < minute) {
-            self.minutes.push_back((minute, Tally::coarse()));
-        }
-        while self.minutes.front().is_some_and(|(first, _)| first + MINUTES_MAX < minute) {
-            self.minutes.pop_front();
-        }
-        let newest = self.minutes.len() - 1;
-        &mut self.minutes[newest].1
     }
 
     fn namespace(&mut self, name: &str) -> Option<&mut Tally> {
@@ -236,158 +251,19 @@ impl Books {
     }
 }
 
-// === impl Tally ===
-
-impl Tally {
-    /// Share of requests answered without a model call of their own; 0 when there were none.
-    pub fn hit_ratio(&self) -> f64 {
-        let counted = |wanted: fn(Outcome) -> bool| -> u64 {
-            Outcome::ALL.iter().filter(|o| wanted(**o)).map(|o| self.requests[*o as usize]).sum()
-        };
-        let all = counted(Outcome::counts_for_hit_ratio);
-        if all == 0 { 0.0 } else { counted(Outcome::is_hit) as f64 / all as f64 }
-    }
-
-    /// One minute's, to one digit: there are [`MINUTES_MAX`] of them.
-    fn coarse() -> Self {
-        let latencies = || std::array::from_fn(|_| Latencies { digits: 1, histogram: None });
-        Self { latency: latencies(), first_token: latencies(), ..Self::default() }
-    }
-
-    fn request(&mut self, seen: &Observation<'_>) {
-        let outcome = seen.outcome as usize;
-        self.requests[outcome] += 1;
-        self.saved_usd += seen.saved_usd;
-        self.latency[outcome].record(seen.elapsed);
-        if let Some(first_token) = seen.first_token {
-            self.first_token[outcome].record(first_token);
-        }
-        if let Some(reason) = seen.reason {
-            *self.misses.entry(reason.as_str()).or_default() += 1;
-        }
-    }
-
-    fn plus(mut self, other: &Self) -> Self {
-        for outcome in Outcome::ALL.map(|o| o as usize) {
-            self.requests[outcome] += other.requests[outcome];
-            self.latency[outcome].add(&other.latency[outcome]);
-            self.first_token[outcome].add(&other.first_token[outcome]);
-        }
-        for (reason, n) in &other.misses {
-            *self.misses.entry(reason).or_default() += n;
-        }
-        self.cost_usd += other.cost_usd;
-        self.saved_usd += other.saved_usd;
-        self
-    }
-}
-
-// === impl Latencies ===
-
-impl Latencies {
-    fn record(&mut self, elapsed: Duration) {
-        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(LATENCY_MAX_US);
-        self.histogram().saturating_record(micros.clamp(1, LATENCY_MAX_US));
-    }
-
-    fn add(&mut self, other: &Self) {
-        if let Some(other) = &other.histogram {
-            // Equal ranges by construction, so it cannot fail.
-            let _ = self.histogram().add(other.as_ref());
-        }
-    }
-
-    /// Number of values.
-    pub fn count(&self) -> u64 {
-        self.histogram.as_ref().map_or(0, |histogram| histogram.len())
-    }
-
-    /// The `quantile` (0 to 1) in milliseconds; 0 when there is no value.
-    pub fn quantile_ms(&self, quantile: f64) -> f64 {
-        self.histogram.as_ref().map_or(0.0, |histogram| histogram.value_at_quantile(quantile) as f64 / 1000.0)
-    }
-
-    fn histogram(&mut self) -> &mut Histogram<u32> {
-        let digits = self.digits;
-        let empty =
-            || Histogram::new_with_bounds(1, LATENCY_MAX_US, digits).expect("the bounds are valid constants");
-        self.histogram.get_or_insert_with(|| Box::new(empty()))
-    }
-}
-
-impl Default for Latencies {
+impl Default for Books {
     fn default() -> Self {
-        Self { digits: 2, histogram: None }
+        Self {
+            total: Tally::default(),
+            minutes: History::new(60, MINUTES_MAX),
+            fine: History::new(FINE_STEP, FINE_MAX),
+            namespaces: HashMap::new(),
+            models: BTreeMap::new(),
+            feedback: BTreeMap::new(),
+            store_errors: 0,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn hit(elapsed_ms: u64) -> Observation<'static> {
-        Observation {
-            namespace: "support",
-            outcome: Outcome::Exact,
-            reason: None,
-            elapsed: Duration::from_millis(elapsed_ms),
-            first_token: None,
-            saved_usd: 0.25,
-        }
-    }
-
-    #[test]
-    fn sums_agree_between_total_window_and_namespace() {
-        let ledger = Ledger::new();
-        for ms in 1..=100 {
-            ledger.request(&hit(ms));
-        }
-        let miss = Observation {
-            outcome: Outcome::Upstream,
-            reason: Some(MissReason::ScopeEmpty),
-            saved_usd: 0.0,
-            ..hit(7)
-        };
-        ledger.request(&miss);
-        let usage = Usage { prompt_tokens: 10, completion_tokens: 5, cost_usd: 0.5, estimated: false };
-        let attempt = Attempt {
-            model: "m".to_owned(),
-            tier: "hot".to_owned(),
-            provider: "p".to_owned(),
-            result: AttemptResult::Ok,
-            reason: crate::upstream::AttemptReason::Fallback,
-            elapsed: Duration::from_secs(1),
-            first_token: None,
-            usage,
-        };
-        ledger.attempt("support", &attempt);
-        let minute = Duration::from_secs(60);
-        for (window, namespace) in [(None, None), (Some(minute), None), (None, Some("support"))] {
-            let stats = ledger.stats(window, namespace, Sizes::default());
-            assert_eq!(stats.models["m"].prompt_tokens, 10);
-            let tally = stats.tally;
-            assert_eq!(tally.requests[Outcome::Exact as usize], 100);
-            assert_eq!(tally.misses["scope_empty"], 1);
-            assert!((tally.hit_ratio() - 100.0 / 101.0).abs() < 1e-9);
-            assert!((tally.saved_usd - 25.0).abs() < 1e-9);
-            assert!((tally.cost_usd - 0.5).abs() < 1e-9);
-            let p50 = tally.latency[Outcome::Exact as usize].quantile_ms(0.5);
-            assert!((46.0..=54.0).contains(&p50), "{p50}");
-        }
-    }
-
-    #[test]
-    fn namespaces_beyond_the_bound_count_in_the_total_only() {
-        let ledger = Ledger::new();
-        for n in 0..NAMESPACES_MAX + 10 {
-            let name = n.to_string();
-            ledger.request(&Observation { namespace: &name, ..hit(1) });
-        }
-        let requests = |namespace| {
-            ledger.stats(None, namespace, Sizes::default()).tally.requests[Outcome::Exact as usize]
-        };
-        assert_eq!(requests(None), NAMESPACES_MAX as u64 + 10);
-        assert_eq!(requests(Some("1")), 1);
-        assert_eq!(requests(Some(&(NAMESPACES_MAX + 5).to_string())), 0);
-    }
-}
+mod tests;

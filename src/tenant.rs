@@ -89,6 +89,11 @@ impl Tenants {
         self.by_key.get(&ApiKeyHash::of(key)).cloned().ok_or(Error::Unauthenticated)
     }
 
+    /// Whether callers are told apart by keys.
+    pub fn have_keys(&self) -> bool {
+        self.anyone.is_none()
+    }
+
     /// Every tenant, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.by_key.values().chain(&self.anyone)

@@ -205,6 +205,17 @@ impl Upstreams {
         self.catalog.load().model(model).map(|model| model.price(usage))
     }
 
+    /// What these tokens cost at the dearest tier that has a model, in US dollars: the bill of those who send
+    /// everything to their best model.
+    pub fn at_hot_tier(&self, usage: Usage) -> f64 {
+        self.catalog.load().hottest().map_or(0.0, |model| model.price(usage).cost_usd)
+    }
+
+    /// Id of the model that [`Upstreams::at_hot_tier`] goes by.
+    pub fn hot_model(&self) -> Option<String> {
+        self.catalog.load().hottest().map(|model| model.config.id.clone())
+    }
+
     async fn plan(&self, catalog: &Catalog, ask: &Ask<'_>, log: &Arc<AttemptLog>) -> Result<Plan, Error> {
         let prompt = ask.prompt;
         match Wanted::of(catalog, prompt) {

@@ -114,6 +114,17 @@ impl Default for UpstreamConfig {
     }
 }
 
+impl Default for DashboardConfig {
+    fn default() -> Self {
+        Self {
+            slo_p99: Duration::from_secs(2),
+            show_prompts: false,
+            api_key_sha256: None,
+            api_key_env: String::new(),
+        }
+    }
+}
+
 /// No model: what the keys of a line are read into. All of them are required.
 impl Default for ModelConfig {
     fn default() -> Self {

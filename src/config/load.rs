@@ -91,7 +91,7 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
     let mut config = Config::default();
     let place = Place::File { file: file.to_owned() };
     let mut root = Section::new(String::new(), place, table, findings);
-    let Config { server, store, embedding, cache, routing, upstream, tenants, providers, models } =
+    let Config { server, store, embedding, cache, routing, upstream, dashboard, tenants, providers, models } =
         &mut config;
     root.nested("server", server, read_server);
     root.nested("store", store, read_store);
@@ -99,6 +99,7 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
     root.nested("cache", cache, read_cache);
     root.nested("routing", routing, read_routing);
     root.nested("upstream", upstream, read_upstream);
+    root.nested("dashboard", dashboard, read_dashboard);
     root.each("tenants", tenants, read_tenant);
     root.each("providers", providers, read_provider);
     root.each("models", models, read_model);
@@ -214,6 +215,15 @@ fn read_upstream(section: &mut Section<'_>, upstream: &mut UpstreamConfig) {
         health_timeout: duration,
         max_answer: size,
         finish_abandoned: flag,
+    });
+}
+
+fn read_dashboard(section: &mut Section<'_>, dashboard: &mut DashboardConfig) {
+    keys!(section, dashboard: DashboardConfig {
+        slo_p99: duration,
+        show_prompts: flag,
+        api_key_sha256: optional(key_hash),
+        api_key_env: variable,
     });
 }
 

@@ -168,7 +168,7 @@ fn candidate((near, explained): (Match, Explained)) -> proto::Candidate {
 }
 
 pub(super) fn stats(stats: &Stats) -> proto::GetStatsResponse {
-    let Stats { uptime, window, tally, models, feedback, store_errors, sizes } = stats;
+    let Stats { uptime, window, objective, tally, models, feedback, store_errors, sizes } = stats;
     let by_outcome = |latencies: &[Latencies]| {
         let seen = Outcome::ALL.into_iter().zip(latencies).filter(|(_, latencies)| latencies.count() > 0);
         seen.map(|(outcome, latencies)| (outcome.as_str().to_owned(), percentiles(latencies))).collect()
@@ -192,6 +192,10 @@ pub(super) fn stats(stats: &Stats) -> proto::GetStatsResponse {
         index_vectors: sizes.index_vectors,
         feedback: feedback.iter().map(owned).collect(),
         store_errors: *store_errors,
+        hot_tier_usd: tally.hot_tier_usd,
+        wait: Some(percentiles(&tally.wait)),
+        slo_p99: duration(*objective),
+        late_answers: tally.late,
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) async fn ready(State(door): State<Door>) -> impl IntoResponse {
 /// Every metric, for Prometheus.
 pub(super) async fn metrics(State(door): State<Door>) -> impl IntoResponse {
     door.cache.report_sizes();
+    door.metrics.objective(door.pipeline.ledger().objective());
     door.metrics.states(&door.upstreams.model_states(), &door.upstreams.provider_states());
     ([(CONTENT_TYPE, OPENMETRICS)], door.metrics.encode())
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    feedback::Served,
+    feedback::{Served, Subject},
     flight::{Event, Follower},
     outcome::Outcome,
     prompt::{Completion, Delta},
@@ -206,17 +206,22 @@ impl Answering {
         };
         self.source = AnswerSource::Exhausted;
         self.pipeline.replies.remember(reply.id, self.served(&reply));
+        if reply.outcome.is_hit() {
+            self.record.at_hot_tier(self.pipeline.upstreams.at_hot_tier(reply.completion().usage));
+        }
         self.record.finish(reply.outcome, reply.reason, reply.saved_usd);
         reply
     }
 
     fn hit_reply(&self, hit: &Hit) -> Reply {
+        let saved_usd = self.pipeline.saved(&self.asked, hit);
+        self.pipeline.note_semantic(&self.asked, hit, Subject::Reply(self.asked.id), saved_usd);
         Reply {
             id: self.asked.id,
             outcome: hit.outcome,
             matched: Some(hit.matched()),
             reason: None,
-            saved_usd: self.pipeline.saved(&self.asked, hit),
+            saved_usd,
             answer: Source::Entry(Arc::clone(&hit.entry)),
         }
     }

@@ -115,6 +115,21 @@ impl Pipeline {
         Err(Error::NotFound("request_id or entry_id"))
     }
 
+    /// Records that a recent semantic hit was wrong, as the tenant that was served it would; whether it is
+    /// news.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the hit is not among the recent ones, or its tenant is gone.
+    pub async fn report_wrong_hit(&self, subject: Subject) -> Result<bool, Error> {
+        let gone = || Error::NotFound("this hit");
+        let hit = self.recent_semantic().into_iter().find(|hit| hit.subject == subject).ok_or_else(gone)?;
+        let settings = self.settings();
+        let mut tenants = settings.tenants.iter();
+        let tenant = tenants.find(|tenant| tenant.sees(&hit.owner, &hit.namespace)).ok_or_else(gone)?;
+        // The reply says how it was served; the entry outlives it.
+        self.feedback(tenant, &[subject, Subject::Entry(hit.entry)], Verdict::WrongHit, None).await
+    }
+
     async fn served(&self, subject: Subject) -> Option<Served> {
         match subject {
             Subject::Reply(id) => self.replies.get(id),

@@ -7,12 +7,13 @@ use std::{
 
 use super::{Asked, Hit, Pipeline};
 use crate::{
+    feedback::{RecentHit, Subject, Texts},
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::Completion,
     stats::{Ledger, Observation},
     tenant::Tenant,
-    upstream::Attempt,
+    upstream::{Attempt, AttemptResult},
 };
 
 /// Counts one request, when it is closed or dropped. A request that ends without [`Recorder::finish`], by failing or because its
@@ -27,6 +28,7 @@ pub(super) struct Recorder {
     outcome: Outcome,
     reason: Option<MissReason>,
     saved_usd: f64,
+    hot_tier_usd: f64,
     /// When the answer was complete; handing it over is the caller's time.
     elapsed: Option<Duration>,
     /// It has been counted.
@@ -47,6 +49,7 @@ impl Recorder {
             outcome: Outcome::Error,
             reason: None,
             saved_usd: 0.0,
+            hot_tier_usd: 0.0,
             elapsed: None,
             is_closed: false,
         }
@@ -55,6 +58,12 @@ impl Recorder {
     /// The first token of a stream is on its way. Later calls change nothing.
     pub(super) fn first_token(&mut self) {
         self.first_token.get_or_insert_with(|| self.started.elapsed());
+    }
+
+    /// What a cached answer would have cost, had the hot tier written it, in US dollars. A bought one is
+    /// counted with its call.
+    pub(super) fn at_hot_tier(&mut self, usd: f64) {
+        self.hot_tier_usd = usd;
     }
 
     pub(super) fn finish(&mut self, outcome: Outcome, reason: Option<MissReason>, saved_usd: f64) {
@@ -70,7 +79,18 @@ impl Recorder {
         if std::mem::replace(&mut self.is_closed, true) {
             return;
         }
-        let Self { rpc, namespace, started, first_token, outcome, reason, saved_usd, elapsed, .. } = self;
+        let Self {
+            rpc,
+            namespace,
+            started,
+            first_token,
+            outcome,
+            reason,
+            saved_usd,
+            hot_tier_usd,
+            elapsed,
+            ..
+        } = self;
         let elapsed = elapsed.unwrap_or_else(|| started.elapsed());
         self.metrics.request(*rpc, *outcome, elapsed);
         if let Some(first_token) = first_token {
@@ -82,14 +102,18 @@ impl Recorder {
         if outcome.is_hit() {
             self.metrics.saved(*outcome, *saved_usd);
         }
-        self.ledger.request(&Observation {
+        let seen = Observation {
             namespace,
             outcome: *outcome,
             reason: *reason,
             elapsed,
             first_token: *first_token,
             saved_usd: *saved_usd,
-        });
+            hot_tier_usd: *hot_tier_usd,
+        };
+        self.metrics.at_hot_tier(*hot_tier_usd);
+        self.metrics.began(&seen, self.ledger.objective());
+        self.ledger.request(&seen);
         tracing::debug!(
             rpc = rpc.as_str(),
             outcome = outcome.as_str(),
@@ -117,11 +141,39 @@ impl Pipeline {
     ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
         let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
         let (tenant, namespace) = (Arc::clone(tenant), namespace.to_owned());
+        let upstreams = self.upstreams.clone();
         move |attempt| {
+            // Of several calls for one answer, only the one that gave it.
+            let is_answer = attempt.result == AttemptResult::Ok;
+            let hot_tier_usd = if is_answer { upstreams.at_hot_tier(attempt.usage) } else { 0.0 };
             metrics.attempt(attempt);
-            ledger.attempt(&namespace, attempt);
+            metrics.at_hot_tier(hot_tier_usd);
+            ledger.attempt(&namespace, attempt, hot_tier_usd);
             tenant.spend(SystemTime::now(), attempt.usage.cost_usd);
         }
+    }
+
+    /// Remembers a semantic hit for those who look over them. `subject` is what feedback on it names.
+    pub(super) fn note_semantic(&self, asked: &Asked, hit: &Hit, subject: Subject, saved_usd: f64) {
+        if hit.outcome != Outcome::Semantic {
+            return;
+        }
+        let texts = asked.settings.show_prompts.then(|| {
+            let asked = asked.prompt.fuzzy_text().unwrap_or_default();
+            Texts::new(asked, hit.entry.text.as_deref().unwrap_or_default())
+        });
+        self.replies.remember_semantic(RecentHit {
+            subject,
+            at: SystemTime::now(),
+            owner: asked.owner.clone(),
+            namespace: asked.prompt.namespace.clone(),
+            entry: hit.entry.id(),
+            similarity: hit.similarity,
+            confidence: hit.confidence,
+            saved_usd,
+            texts,
+            verdict: None,
+        });
     }
 
     /// What a hit saves: its tokens at the price of the model that would have been asked, or at its own
