@@ -37,6 +37,7 @@ pub struct Config {
     pub routing: RoutingConfig,
     pub upstream: UpstreamConfig,
     pub dashboard: DashboardConfig,
+    pub telemetry: TelemetryConfig,
     /// Empty: every caller is the tenant `default`, without a key.
     pub tenants: Vec<TenantConfig>,
     pub providers: Vec<ProviderConfig>,
@@ -259,6 +260,25 @@ pub struct DashboardConfig {
     pub api_key_sha256: Option<ApiKeyHash>,
     /// Environment variable that holds the operator's key, instead of its hash in the file; else empty.
     pub api_key_env: String,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct TelemetryConfig {
+    /// Collector that spans are sent to, by OTLP over gRPC, such as `http://127.0.0.1:4317`; empty: none are
+    /// made.
+    pub otlp_endpoint: String,
+    /// Share of the requests that are traced, of those whose caller has not decided that.
+    pub trace_share: f64,
+    pub log_format: LogFormat,
+}
+
+/// How the lines of the log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    /// One object a line.
+    Json,
 }
 
 /// `[[tenants]]`

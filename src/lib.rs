@@ -30,6 +30,7 @@ pub mod feedback;
 pub mod metrics;
 pub mod outcome;
 pub mod stats;
+pub mod trace;
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "commands report on the terminal")]
 pub mod cli;

@@ -2,8 +2,10 @@
 //! catalog, never from a caller's text.
 
 use std::{
-    sync::atomic::AtomicU64,
-    time::{Duration, Instant},
+    collections::HashSet,
+    fmt::Write as _,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant, SystemTime},
 };
 
 use prometheus_client::{
@@ -18,6 +20,7 @@ use crate::{
     prompt::Usage,
     stats::Observation,
     store::Op,
+    tenant::Tenant,
     upstream::{Attempt, ModelState, ProviderState},
 };
 
@@ -75,6 +78,8 @@ pub struct Metrics {
     entries: Gauge,
     index_vectors: Gauge,
     memory_bytes: Family<PartLabel, Gauge>,
+    tenant_budget_usd: Family<TenantLabel, Gauge<f64, AtomicU64>>,
+    tenant_spent_today_usd: Family<TenantLabel, Gauge<f64, AtomicU64>>,
     breaker_state: Family<BreakerLabels, Gauge>,
     provider_up: Family<ProviderLabels, Gauge>,
 }
@@ -136,6 +141,12 @@ struct OpLabel {
     op: &'static str,
 }
 
+/// Tenants are those of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantLabel {
+    tenant: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PartLabel {
     part: &'static str,
@@ -160,6 +171,16 @@ impl Metrics {
         let label = |outcome: Outcome| OutcomeLabel { outcome: outcome.as_str() };
         let labels =
             |rpc: Rpc, outcome: Outcome| RequestLabels { rpc: rpc.as_str(), outcome: outcome.as_str() };
+        let store_errors: Family<OpLabel, Counter> =
+            family(&mut to, "store_errors", "Failed operations of the store");
+        let shed: Family<ReasonLabel, Counter> = family(&mut to, "shed", "Requests turned away");
+        // As `announce` does for those of models.
+        for op in Op::ALL {
+            drop(store_errors.get_or_create(&OpLabel { op: op.as_str() }));
+        }
+        for why in Shed::ALL {
+            drop(shed.get_or_create(&ReasonLabel { reason: why.as_str() }));
+        }
         Self {
             requests: Rpc::ALL.map(|rpc| Outcome::ALL.map(|o| requests.get_or_create_owned(&labels(rpc, o)))),
             request_seconds: Rpc::ALL
@@ -180,14 +201,20 @@ impl Metrics {
             tokens: family(&mut to, "tokens", "Tokens of model calls, by direction"),
             cost_usd: family(&mut to, "cost_usd", "US dollars spent on model calls"),
             feedback: family(&mut to, "feedback", "Feedback on served answers"),
-            store_errors: family(&mut to, "store_errors", "Failed operations of the store"),
+            store_errors,
             store_seconds: seconds_by(&mut to, "store_seconds", "Time of operations of the store"),
-            shed: family(&mut to, "shed", "Requests turned away"),
+            shed,
             embed_seconds: seconds(&mut to, "embed_seconds", "Time to embed one text, waiting included"),
             search_seconds: seconds(&mut to, "search_seconds", "Time to find the nearest entries"),
             entries: gauge(&mut to, "entries", "Entries in the store"),
             index_vectors: gauge(&mut to, "index_vectors", "Vectors in the index"),
             memory_bytes: family(&mut to, "memory_bytes", "Memory held, by part"),
+            tenant_budget_usd: family(&mut to, "tenant_budget_usd", "Budget of a tenant for a UTC day"),
+            tenant_spent_today_usd: family(
+                &mut to,
+                "tenant_spent_today_usd",
+                "US dollars that a tenant with a budget has spent today",
+            ),
             breaker_state: family(&mut to, "breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open"),
             provider_up: family(&mut to, "provider_up", "1 while health checks pass"),
             registry: to,
@@ -291,12 +318,26 @@ impl Metrics {
         }
     }
 
+    /// Sets the budgets of those tenants that have one, read when the metrics are.
+    pub fn budgets<'t>(&self, tenants: impl Iterator<Item = &'t Arc<Tenant>>) {
+        self.tenant_budget_usd.clear();
+        self.tenant_spent_today_usd.clear();
+        for tenant in tenants {
+            let Some(budget) = tenant.budget_usd_per_day() else { continue };
+            let label = TenantLabel { tenant: tenant.name().to_owned() };
+            self.tenant_budget_usd.get_or_create(&label).set(budget);
+            let spent = tenant.spent_today(SystemTime::now());
+            self.tenant_spent_today_usd.get_or_create(&label).set(spent);
+        }
+    }
+
     /// Sets the states of models and providers, read when the metrics are. Those that a reload removed
     /// are gone.
     pub fn states(&self, models: &[ModelState], providers: &[ProviderState]) {
         self.breaker_state.clear();
         self.provider_up.clear();
         for ModelState { model, provider, breaker } in models {
+            self.announce(model);
             let labels = BreakerLabels { model: model.clone(), provider: provider.clone() };
             self.breaker_state.get_or_create(&labels).set(*breaker as i64);
         }
@@ -304,6 +345,43 @@ impl Metrics {
             let labels = ProviderLabels { provider: name.clone(), region: region.clone() };
             self.provider_up.get_or_create(&labels).set((*is_up).into());
         }
+    }
+
+    /// Makes a model's counters before they count: one that appears with its first event hides that event
+    /// from every rate.
+    fn announce(&self, model: &str) {
+        let label = ModelLabel { model: model.to_owned() };
+        drop(self.upstream_seconds.get_or_create(&label));
+        drop(self.upstream_first_token_seconds.get_or_create(&label));
+        drop(self.cost_usd.get_or_create(&label));
+        for direction in ["input", "output"] {
+            drop(self.tokens.get_or_create(&TokenLabels { model: model.to_owned(), direction }));
+        }
+    }
+
+    /// Everything in Prometheus' own text format, in which a counter's name has its `_total` everywhere.
+    pub fn encode_plain(&self) -> String {
+        let mut out = String::new();
+        let mut counters = HashSet::new();
+        let encoded = self.encode();
+        for line in encoded.lines() {
+            if let Some(name) = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter")) {
+                counters.insert(name);
+            }
+        }
+        for line in encoded.lines().filter(|line| *line != "# EOF") {
+            let mut words = line.splitn(4, ' ');
+            match (words.next(), words.next(), words.next(), words.next()) {
+                (Some("#"), Some(keyword), Some(name), Some(rest)) if counters.contains(name) => {
+                    // Writing to a string cannot fail.
+                    let _ = writeln!(out, "# {keyword} {name}_total {rest}");
+                }
+                _ => {
+                    let _ = writeln!(out, "{line}");
+                }
+            }
+        }
+        out
     }
 
     /// Everything in the OpenMetrics text format.
@@ -378,6 +456,8 @@ impl Rpc {
 // === impl Shed ===
 
 impl Shed {
+    const ALL: [Self; 3] = [Self::InFlight, Self::Rate, Self::Budget];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::InFlight => "in_flight",

@@ -35,6 +35,7 @@ use crate::{
     stats::{Ledger, Sizes, Stats},
     store::{Durability, StoreError},
     tenant::Tenants,
+    trace::Tracing,
     upstream::{Answer, Ask, Upstreams},
 };
 
@@ -57,6 +58,7 @@ pub struct Pipeline {
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    tracing: Option<Tracing>,
     flights: Arc<Flights<FlightKey, Piece, Landing>>,
     replies: Replies,
     admission: Admission,
@@ -73,6 +75,8 @@ pub struct Parts {
     pub upstreams: Upstreams,
     pub metrics: Arc<Metrics>,
     pub ledger: Arc<Ledger>,
+    /// `None`: no spans are made.
+    pub tracing: Option<Tracing>,
 }
 
 /// What a reload can change. A request keeps those it was admitted with.
@@ -123,7 +127,7 @@ enum Judged {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, cache, embedder, upstreams, metrics, ledger } = parts;
+        let Parts { settings, cache, embedder, upstreams, metrics, ledger, tracing } = parts;
         Self {
             settings: ArcSwap::from_pointee(settings),
             cache,
@@ -131,6 +135,7 @@ impl Pipeline {
             upstreams,
             metrics,
             ledger,
+            tracing,
             flights: Arc::default(),
             replies: Replies::default(),
             admission: Admission::default(),
@@ -142,8 +147,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// Only for what is wrong with the request or over a limit; a miss is a reply.
-    pub async fn lookup(&self, request: Request) -> Result<Result<Hit, Missed>, Error> {
-        let mut record = Recorder::start(self, Rpc::Lookup, request.namespace());
+    pub async fn lookup(&self, mut request: Request) -> Result<Result<Hit, Missed>, Error> {
+        let mut record = Recorder::start(self, Rpc::Lookup, &mut request);
         let asked = self.admit(request)?;
         let judging = async {
             match self.exact(&asked).await {
@@ -155,7 +160,7 @@ impl Pipeline {
             Judged::Hit(hit) => {
                 let saved_usd = self.saved(&asked, &hit);
                 self.note_semantic(&asked, &hit, Subject::Entry(hit.entry.id()), saved_usd);
-                record.at_hot_tier(self.upstreams.at_hot_tier(hit.entry.completion.usage));
+                record.answered(&self.upstreams, &hit.entry.completion, hit.outcome);
                 record.finish(hit.outcome, None, saved_usd);
                 Ok(hit)
             }
@@ -172,8 +177,8 @@ impl Pipeline {
     /// # Errors
     /// For what is wrong with the request or over a limit; what goes wrong later comes from
     /// [`Answering`].
-    pub async fn complete(self: &Arc<Self>, rpc: Rpc, request: Request) -> Result<Answering, Error> {
-        let record = Recorder::start(self, rpc, request.namespace());
+    pub async fn complete(self: &Arc<Self>, rpc: Rpc, mut request: Request) -> Result<Answering, Error> {
+        let record = Recorder::start(self, rpc, &mut request);
         let asked = Arc::new(self.admit(request)?);
         if let Some(hit) = within(asked.deadline, self.exact(&asked)).await? {
             return Ok(Answering::of_hit(Arc::clone(self), asked, record, hit));
@@ -206,6 +211,13 @@ impl Pipeline {
     /// Requests that were admitted and are not done.
     pub fn requests_under_way(&self) -> usize {
         self.admission.under_way()
+    }
+
+    /// Sends the last spans.
+    pub async fn end_tracing(&self) {
+        if let Some(tracing) = &self.tracing {
+            tracing.shutdown().await;
+        }
     }
 
     /// Waits until everything that goes on without a caller is done. New requests must have ended before.
@@ -300,6 +312,7 @@ impl Pipeline {
         let started = std::time::Instant::now();
         let embedded = embedder.embed(text).await;
         self.metrics.embed(started);
+        asked.trace.step("embed", started);
         match embedded {
             Ok(Embedded::Vector { embedding, .. }) => Ok(embedding),
             Ok(Embedded::OverWindow { .. }) => Err(MissReason::OverWindow),
@@ -315,7 +328,9 @@ impl Pipeline {
         if !self.cache.knows(asked.scope) {
             return Err(MissReason::ScopeEmpty);
         }
+        let started = std::time::Instant::now();
         let mut candidates = self.cache.nearest(asked.scope, embedding, CANDIDATES).await;
+        asked.trace.step("search", started);
         candidates.retain(|candidate| asked.accepts(&candidate.entry));
         if candidates.is_empty() { Err(MissReason::NoCandidate) } else { Ok(candidates) }
     }
@@ -345,7 +360,8 @@ impl Pipeline {
         self.check_budget(asked)?;
         let ask = Ask::new(&asked.prompt, asked.deadline)
             .embedding(embedding)
-            .on_attempt(self.bookkeeper(&asked.tenant, &asked.prompt.namespace));
+            .headers(asked.trace.headers())
+            .on_attempt(self.bookkeeper(&asked.tenant, &asked.prompt.namespace, &asked.trace));
         self.upstreams.open(ask).await
     }
 

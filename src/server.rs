@@ -19,6 +19,7 @@ use crate::{
     stats::Ledger,
     store::{self, Store},
     tenant::Tenants,
+    trace::{self, Tracing},
     transport,
     upstream::{self, UpstreamSettings, Upstreams},
 };
@@ -47,6 +48,8 @@ pub enum StartError {
     Embedder(#[from] embed::StartError),
     #[error(transparent)]
     Upstreams(#[from] upstream::StartError),
+    #[error(transparent)]
+    Telemetry(#[from] trace::StartError),
 }
 
 // === impl Server ===
@@ -85,6 +88,7 @@ impl Server {
             upstreams: upstreams.clone(),
             metrics: Arc::clone(&metrics),
             ledger,
+            tracing: Tracing::start(&config.telemetry, &config.server.region)?,
         }));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         Ok(Self {
@@ -143,6 +147,7 @@ impl Server {
         }
         self.tasks.close();
         self.tasks.wait().await;
+        self.pipeline.end_tracing().await;
         if let Err(error) = self.cache.flush().await {
             tracing::error!(%error, "the last answers may not be durable");
         }
@@ -162,6 +167,7 @@ impl Server {
             store: config.store.clone(),
             embedding: config.embedding.clone(),
             dashboard: config.dashboard.clone(),
+            telemetry: config.telemetry.clone(),
             ..new
         };
         (new.cache.max_memory, new.cache.max_entries) = (config.cache.max_memory, config.cache.max_entries);

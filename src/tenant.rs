@@ -180,6 +180,11 @@ impl Tenant {
         self.budget.spend(now, usd);
     }
 
+    /// `budget_usd_per_day`
+    pub fn budget_usd_per_day(&self) -> Option<f64> {
+        self.budget.usd_per_day()
+    }
+
     /// US dollars spent on the UTC day of `now`.
     pub fn spent_today(&self, now: SystemTime) -> f64 {
         self.budget.spent_on_day_of(now)

@@ -21,6 +21,7 @@ mod tokens;
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
+use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 
 pub use self::{
@@ -77,6 +78,8 @@ pub struct Ask<'a> {
     pub embedding: Option<&'a Embedding>,
     /// End of the whole chain and of the answer.
     pub deadline: Instant,
+    /// Sent to the provider beside the request's own.
+    pub headers: HeaderMap,
     pub on_attempt: Option<OnAttempt>,
 }
 
@@ -277,11 +280,16 @@ impl fmt::Debug for Upstreams {
 
 impl<'a> Ask<'a> {
     pub fn new(prompt: &'a Prompt, deadline: Instant) -> Self {
-        Self { prompt, embedding: None, deadline, on_attempt: None }
+        Self { prompt, embedding: None, deadline, headers: HeaderMap::new(), on_attempt: None }
     }
 
     pub fn embedding(mut self, embedding: Option<&'a Embedding>) -> Self {
         self.embedding = embedding;
+        self
+    }
+
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
         self
     }
 

@@ -125,6 +125,12 @@ impl Default for DashboardConfig {
     }
 }
 
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { otlp_endpoint: String::new(), trace_share: 1.0, log_format: LogFormat::Text }
+    }
+}
+
 /// No model: what the keys of a line are read into. All of them are required.
 impl Default for ModelConfig {
     fn default() -> Self {

@@ -20,6 +20,7 @@ const EMBEDDERS: &[(&str, EmbeddingKind)] =
     &[("minilm", EmbeddingKind::Minilm), ("openai", EmbeddingKind::Openai)];
 const PRECISIONS: &[(&str, Precision)] = &[("int8", Precision::Int8), ("f32", Precision::F32)];
 const MODES: &[(&str, Mode)] = &[("exact", Mode::Exact), ("static", Mode::Static), ("shadow", Mode::Shadow)];
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 const INDEXES: &[(&str, IndexKind)] =
     &[("auto", IndexKind::Auto), ("scan", IndexKind::Scan), ("hnsw", IndexKind::Hnsw)];
 
@@ -91,8 +92,19 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
     let mut config = Config::default();
     let place = Place::File { file: file.to_owned() };
     let mut root = Section::new(String::new(), place, table, findings);
-    let Config { server, store, embedding, cache, routing, upstream, dashboard, tenants, providers, models } =
-        &mut config;
+    let Config {
+        server,
+        store,
+        embedding,
+        cache,
+        routing,
+        upstream,
+        dashboard,
+        telemetry,
+        tenants,
+        providers,
+        models,
+    } = &mut config;
     root.nested("server", server, read_server);
     root.nested("store", store, read_store);
     root.nested("embedding", embedding, read_embedding);
@@ -100,6 +112,7 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
     root.nested("routing", routing, read_routing);
     root.nested("upstream", upstream, read_upstream);
     root.nested("dashboard", dashboard, read_dashboard);
+    root.nested("telemetry", telemetry, read_telemetry);
     root.each("tenants", tenants, read_tenant);
     root.each("providers", providers, read_provider);
     root.each("models", models, read_model);
@@ -224,6 +237,14 @@ fn read_dashboard(section: &mut Section<'_>, dashboard: &mut DashboardConfig) {
         show_prompts: flag,
         api_key_sha256: optional(key_hash),
         api_key_env: variable,
+    });
+}
+
+fn read_telemetry(section: &mut Section<'_>, telemetry: &mut TelemetryConfig) {
+    keys!(section, telemetry: TelemetryConfig {
+        otlp_endpoint: url,
+        trace_share: ratio,
+        log_format: choice(LOG_FORMATS),
     });
 }
 

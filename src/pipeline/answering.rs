@@ -206,9 +206,7 @@ impl Answering {
         };
         self.source = AnswerSource::Exhausted;
         self.pipeline.replies.remember(reply.id, self.served(&reply));
-        if reply.outcome.is_hit() {
-            self.record.at_hot_tier(self.pipeline.upstreams.at_hot_tier(reply.completion().usage));
-        }
+        self.record.answered(&self.pipeline.upstreams, reply.completion(), reply.outcome);
         self.record.finish(reply.outcome, reply.reason, reply.saved_usd);
         reply
     }

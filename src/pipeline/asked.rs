@@ -23,6 +23,7 @@ use crate::{
     metrics::Shed,
     prompt::{CacheControl, Completion, Prompt},
     tenant::{Owner, Tenant},
+    trace::Trace,
     upstream::Difficulty,
 };
 
@@ -41,6 +42,8 @@ pub struct Request {
     pub cache: CacheControl,
     /// The caller's own deadline.
     pub deadline: Option<Instant>,
+    /// The caller's trace.
+    pub trace: Trace,
 }
 
 /// An admitted request.
@@ -54,6 +57,7 @@ pub struct Asked {
     pub deadline: Instant,
     pub key: CacheKey,
     pub scope: Scope,
+    pub trace: Trace,
     /// When it was asked, in invalidations.
     pub(super) epoch: Epoch,
     /// The configuration at that time: a reload does not change it half-way.
@@ -86,7 +90,7 @@ pub(super) struct Place(Arc<AtomicUsize>);
 impl Pipeline {
     /// Checks limits and fields, fills in defaults and computes the keys.
     pub(super) fn admit(&self, request: Request) -> Result<Asked, Error> {
-        let Request { tenant, mut prompt, cache, deadline } = request;
+        let Request { tenant, mut prompt, cache, deadline, trace } = request;
         let settings = self.settings();
         let place = self.enter(&tenant, &settings)?;
         prompt.validate()?;
@@ -96,7 +100,20 @@ impl Pipeline {
         let (key, scope) = key::of(&owner, &prompt);
         let deadline = deadline.unwrap_or_else(|| Instant::now() + settings.timeout);
         let (id, epoch) = (RequestId::random(), self.cache.epoch());
-        Ok(Asked { id, tenant, owner, prompt, cache, deadline, key, scope, epoch, settings, _place: place })
+        Ok(Asked {
+            id,
+            tenant,
+            owner,
+            prompt,
+            cache,
+            deadline,
+            key,
+            scope,
+            trace,
+            epoch,
+            settings,
+            _place: place,
+        })
     }
 
     /// A place among the requests under way, within the tenant's rate.

@@ -30,8 +30,12 @@ impl Pipeline {
     /// # Errors
     /// [`Error::InvalidArgument`] for an incomplete answer, [`Error::StoreUnavailable`] when it could not
     /// be made durable.
-    pub async fn store(self: &Arc<Self>, request: Request, completion: Completion) -> Result<EntryId, Error> {
-        let mut record = Recorder::start(self, Rpc::Store, request.namespace());
+    pub async fn store(
+        self: &Arc<Self>,
+        mut request: Request,
+        completion: Completion,
+    ) -> Result<EntryId, Error> {
+        let mut record = Recorder::start(self, Rpc::Store, &mut request);
         let asked = self.admit(request)?;
         if !completion.is_complete() {
             return Err(Error::invalid(

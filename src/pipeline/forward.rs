@@ -44,9 +44,9 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::complete`]; what the provider says against the request is a reply.
     pub async fn forward(&self, forward: Forward) -> Result<Forwarding, Error> {
-        let Forward { request, endpoint, body } = forward;
-        let record = Recorder::start(self, Rpc::Forward, request.namespace());
-        let Request { tenant, mut prompt, cache: _, deadline } = request;
+        let Forward { mut request, endpoint, body } = forward;
+        let record = Recorder::start(self, Rpc::Forward, &mut request);
+        let Request { tenant, mut prompt, cache: _, deadline, trace } = request;
         let settings = self.settings();
         let place = self.enter(&tenant, &settings)?;
         tenant.check_budget(SystemTime::now()).inspect_err(|_| self.metrics.shed(Shed::Budget))?;
@@ -55,8 +55,9 @@ impl Pipeline {
             endpoint,
             route: &prompt,
             body,
+            headers: trace.headers(),
             deadline: deadline.unwrap_or_else(|| Instant::now() + settings.timeout),
-            on_attempt: Some(Arc::new(self.bookkeeper(&tenant, &prompt.namespace))),
+            on_attempt: Some(Arc::new(self.bookkeeper(&tenant, &prompt.namespace, &trace))),
         };
         let reply = self.upstreams.forward(passed).await?;
         Ok(Forwarding { id: RequestId::random(), reply, record, _place: place })

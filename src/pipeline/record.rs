@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Asked, Hit, Pipeline};
+use opentelemetry::KeyValue;
+
+use super::{Asked, Hit, Pipeline, Request};
 use crate::{
     feedback::{RecentHit, Subject, Texts},
     metrics::{Metrics, Rpc},
@@ -13,7 +15,8 @@ use crate::{
     prompt::Completion,
     stats::{Ledger, Observation},
     tenant::Tenant,
-    upstream::{Attempt, AttemptResult},
+    trace::Trace,
+    upstream::{Attempt, AttemptResult, Upstreams},
 };
 
 /// Counts one request, when it is closed or dropped. A request that ends without [`Recorder::finish`], by failing or because its
@@ -23,6 +26,9 @@ pub(super) struct Recorder {
     ledger: Arc<Ledger>,
     rpc: Rpc,
     namespace: String,
+    trace: Trace,
+    /// That wrote the answer.
+    model: String,
     started: Instant,
     first_token: Option<Duration>,
     outcome: Outcome,
@@ -38,12 +44,18 @@ pub(super) struct Recorder {
 // === impl Recorder ===
 
 impl Recorder {
-    pub(super) fn start(pipeline: &Pipeline, rpc: Rpc, namespace: &str) -> Self {
+    /// Starts the clock, and the request's span where spans are made.
+    pub(super) fn start(pipeline: &Pipeline, rpc: Rpc, request: &mut Request) -> Self {
+        if let Some(tracing) = &pipeline.tracing {
+            request.trace = tracing.begin(rpc.as_str(), &request.trace);
+        }
         Self {
             metrics: Arc::clone(&pipeline.metrics),
             ledger: Arc::clone(&pipeline.ledger),
             rpc,
-            namespace: namespace.to_owned(),
+            namespace: request.namespace().to_owned(),
+            trace: request.trace.clone(),
+            model: String::new(),
             started: Instant::now(),
             first_token: None,
             outcome: Outcome::Error,
@@ -60,10 +72,13 @@ impl Recorder {
         self.first_token.get_or_insert_with(|| self.started.elapsed());
     }
 
-    /// What a cached answer would have cost, had the hot tier written it, in US dollars. A bought one is
-    /// counted with its call.
-    pub(super) fn at_hot_tier(&mut self, usd: f64) {
-        self.hot_tier_usd = usd;
+    /// Who wrote the answer, and what a cached one would have cost at the hot tier. A bought one is counted
+    /// with its call.
+    pub(super) fn answered(&mut self, upstreams: &Upstreams, completion: &Completion, outcome: Outcome) {
+        self.model.clone_from(&completion.model);
+        if outcome.is_hit() {
+            self.hot_tier_usd = upstreams.at_hot_tier(completion.usage);
+        }
     }
 
     pub(super) fn finish(&mut self, outcome: Outcome, reason: Option<MissReason>, saved_usd: f64) {
@@ -114,13 +129,33 @@ impl Recorder {
         self.metrics.at_hot_tier(*hot_tier_usd);
         self.metrics.began(&seen, self.ledger.objective());
         self.ledger.request(&seen);
-        tracing::debug!(
+        self.end_trace(elapsed);
+    }
+
+    /// One line in the log, and the end of the span.
+    fn end_trace(&self, elapsed: Duration) {
+        let Self { rpc, outcome, reason, model, trace, saved_usd, .. } = self;
+        let reason = reason.map(MissReason::as_str);
+        tracing::info!(
+            target: "promptkeep::request",
             rpc = rpc.as_str(),
             outcome = outcome.as_str(),
-            reason = reason.map(MissReason::as_str),
+            reason,
+            model = (!model.is_empty()).then_some(model.as_str()),
             elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            trace = trace.id().map(tracing::field::display),
             "request"
         );
+        if !trace.is_recorded() {
+            return;
+        }
+        let attributes = [
+            Some(KeyValue::new("promptkeep.outcome", outcome.as_str())),
+            reason.map(|reason| KeyValue::new("promptkeep.reason", reason)),
+            (!model.is_empty()).then(|| KeyValue::new("gen_ai.response.model", model.clone())),
+            Some(KeyValue::new("promptkeep.saved_usd", *saved_usd)),
+        ];
+        trace.end(attributes.into_iter().flatten(), *outcome == Outcome::Error);
     }
 }
 
@@ -138,15 +173,17 @@ impl Pipeline {
         &self,
         tenant: &Arc<Tenant>,
         namespace: &str,
+        trace: &Trace,
     ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
         let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
         let (tenant, namespace) = (Arc::clone(tenant), namespace.to_owned());
-        let upstreams = self.upstreams.clone();
+        let (upstreams, trace) = (self.upstreams.clone(), trace.clone());
         move |attempt| {
             // Of several calls for one answer, only the one that gave it.
             let is_answer = attempt.result == AttemptResult::Ok;
             let hot_tier_usd = if is_answer { upstreams.at_hot_tier(attempt.usage) } else { 0.0 };
             metrics.attempt(attempt);
+            trace.attempt(attempt);
             metrics.at_hot_tier(hot_tier_usd);
             ledger.attempt(&namespace, attempt, hot_tier_usd);
             tenant.spend(SystemTime::now(), attempt.usage.cost_usd);

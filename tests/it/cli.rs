@@ -99,6 +99,15 @@ async fn stats_prints_the_numbers_of_a_running_server() {
 }
 
 #[tokio::test]
+async fn health_is_an_exit_code() {
+    let server = TestServer::start(exact_config(&[])).await;
+    let output = run(promptkeep(&["health", "--server", &format!("http://{}", server.grpc)])).await;
+    assert!(output.status.success() && stdout(&output) == "SERVING\n", "{output:?}");
+    let nobody = run(promptkeep(&["health", "--server", "http://127.0.0.1:1"])).await;
+    assert_eq!(nobody.status.code(), Some(1));
+}
+
+#[tokio::test]
 async fn demo_replays_and_reports() {
     let output = run(promptkeep(&["demo", "--requests", "30", "--exit", "--json"])).await;
     assert!(output.status.success(), "{output:?}");

@@ -15,4 +15,5 @@ mod isolation;
 mod rpcs;
 mod store;
 mod store_rpc;
+mod trace;
 mod upstream;
