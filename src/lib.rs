@@ -29,6 +29,7 @@ pub mod upstream;
 pub mod feedback;
 pub mod metrics;
 pub mod outcome;
+pub mod request_log;
 pub mod stats;
 pub mod trace;
 

@@ -32,6 +32,7 @@ use crate::{
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::Delta,
+    request_log::RequestLog,
     stats::{Ledger, Sizes, Stats},
     store::{Durability, StoreError},
     tenant::Tenants,
@@ -59,6 +60,7 @@ pub struct Pipeline {
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
     tracing: Option<Tracing>,
+    log: Arc<RequestLog>,
     flights: Arc<Flights<FlightKey, Piece, Landing>>,
     replies: Replies,
     admission: Admission,
@@ -77,6 +79,7 @@ pub struct Parts {
     pub ledger: Arc<Ledger>,
     /// `None`: no spans are made.
     pub tracing: Option<Tracing>,
+    pub log: RequestLog,
 }
 
 /// What a reload can change. A request keeps those it was admitted with.
@@ -127,7 +130,7 @@ enum Judged {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, cache, embedder, upstreams, metrics, ledger, tracing } = parts;
+        let Parts { settings, cache, embedder, upstreams, metrics, ledger, tracing, log } = parts;
         Self {
             settings: ArcSwap::from_pointee(settings),
             cache,
@@ -136,6 +139,7 @@ impl Pipeline {
             metrics,
             ledger,
             tracing,
+            log: Arc::new(log),
             flights: Arc::default(),
             replies: Replies::default(),
             admission: Admission::default(),
@@ -213,8 +217,11 @@ impl Pipeline {
         self.admission.under_way()
     }
 
-    /// Sends the last spans.
+    /// Writes the last lines of requests and sends their spans.
     pub async fn end_tracing(&self) {
+        let log = Arc::clone(&self.log);
+        // It fails only by a panic, which has been logged.
+        let _ = tokio::task::spawn_blocking(move || log.shutdown()).await;
         if let Some(tracing) = &self.tracing {
             tracing.shutdown().await;
         }

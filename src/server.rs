@@ -16,6 +16,7 @@ use crate::{
     grpc, http,
     metrics::Metrics,
     pipeline::{Parts, Pipeline, Settings},
+    request_log::RequestLog,
     stats::Ledger,
     store::{self, Store},
     tenant::Tenants,
@@ -89,6 +90,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
             ledger,
             tracing: Tracing::start(&config.telemetry, &config.server.region)?,
+            log: RequestLog::new(config.telemetry.log_format),
         }));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         Ok(Self {

@@ -13,6 +13,7 @@ use crate::{
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::Completion,
+    request_log::{Line, RequestLog},
     stats::{Ledger, Observation},
     tenant::Tenant,
     trace::Trace,
@@ -24,6 +25,7 @@ use crate::{
 pub(super) struct Recorder {
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    log: Arc<RequestLog>,
     rpc: Rpc,
     namespace: String,
     trace: Trace,
@@ -52,6 +54,7 @@ impl Recorder {
         Self {
             metrics: Arc::clone(&pipeline.metrics),
             ledger: Arc::clone(&pipeline.ledger),
+            log: Arc::clone(&pipeline.log),
             rpc,
             namespace: request.namespace().to_owned(),
             trace: request.trace.clone(),
@@ -135,23 +138,23 @@ impl Recorder {
     /// One line in the log, and the end of the span.
     fn end_trace(&self, elapsed: Duration) {
         let Self { rpc, outcome, reason, model, trace, saved_usd, .. } = self;
-        let reason = reason.map(MissReason::as_str);
-        tracing::info!(
-            target: "promptkeep::request",
-            rpc = rpc.as_str(),
-            outcome = outcome.as_str(),
-            reason,
-            model = (!model.is_empty()).then_some(model.as_str()),
-            elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-            trace = trace.id().map(tracing::field::display),
-            "request"
-        );
+        if RequestLog::is_wanted() {
+            self.log.push(Line {
+                at: SystemTime::now(),
+                rpc: *rpc,
+                outcome: *outcome,
+                reason: *reason,
+                model: model.clone(),
+                elapsed,
+                trace: trace.id(),
+            });
+        }
         if !trace.is_recorded() {
             return;
         }
         let attributes = [
             Some(KeyValue::new("promptkeep.outcome", outcome.as_str())),
-            reason.map(|reason| KeyValue::new("promptkeep.reason", reason)),
+            reason.map(|reason| KeyValue::new("promptkeep.reason", reason.as_str())),
             (!model.is_empty()).then(|| KeyValue::new("gen_ai.response.model", model.clone())),
             Some(KeyValue::new("promptkeep.saved_usd", *saved_usd)),
         ];
