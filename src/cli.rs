@@ -6,6 +6,7 @@ mod health;
 mod model;
 mod serve;
 mod stats;
+mod tune;
 
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -65,6 +66,8 @@ enum Command {
         #[arg(long, default_value = "http://127.0.0.1:50051")]
         server: String,
     },
+    /// What the cache would do with labelled traffic: hits, wrong answers, and how many of them it expects
+    Tune(tune::Tune),
     /// The numbers of a running server
     Stats {
         /// gRPC address of the server
@@ -104,6 +107,7 @@ impl Cli {
                 demo::run(crate::demo::Options { requests, exit, json }).await
             }
             Command::SimulateModels { listen } => demo::simulate_models(listen).await,
+            Command::Tune(tune) => tune::run(tune).await,
             Command::CheckConfig { file, json } => Ok(check_config::run(&file, json)),
             Command::Model { command: ModelCommand::Pull } => model::pull().await,
             Command::Model { command: ModelCommand::Path } => model::path(),

@@ -16,6 +16,7 @@ pub use self::{
     tally::{Latencies, Tally},
 };
 use crate::{
+    decide::learner::WrongHits,
     feedback::Verdict,
     outcome::{MissReason, Outcome},
     prompt::{NAMESPACE_BYTES_MAX, Usage},
@@ -44,8 +45,7 @@ pub struct Observation<'a> {
     /// Of a streamed answer.
     pub first_token: Option<Duration>,
     pub saved_usd: f64,
-    /// What a cached answer would have cost, had the hot tier written it; a bought one is counted with its
-    /// call.
+    /// What the answer would have cost, had the hot tier written it.
     pub hot_tier_usd: f64,
 }
 
@@ -64,6 +64,8 @@ pub struct Stats {
     pub feedback: BTreeMap<&'static str, u64>,
     pub store_errors: u64,
     pub sizes: Sizes,
+    /// How often semantic hits were wrong, since ever.
+    pub wrong_hits: WrongHits,
 }
 
 /// How much is kept.
@@ -117,16 +119,18 @@ impl Ledger {
         self.books().each(now, seen.namespace, |tally| tally.request(seen, self.objective));
     }
 
-    /// Counts one call of one model, made for `namespace`, whose answer would have cost `hot_tier_usd` at the
-    /// hot tier.
-    pub fn attempt(&self, namespace: &str, attempt: &Attempt, hot_tier_usd: f64) {
+    /// Counts what an answer that passed by would have cost at the hot tier.
+    pub fn at_hot_tier(&self, namespace: &str, usd: f64) {
+        let now = self.seconds();
+        self.books().each(now, namespace, |tally| tally.hot_tier_usd += usd);
+    }
+
+    /// Counts one call of one model, made for `namespace`.
+    pub fn attempt(&self, namespace: &str, attempt: &Attempt) {
         let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
         let now = self.seconds();
         let mut books = self.books();
-        books.each(now, namespace, |tally| {
-            tally.cost_usd += cost_usd;
-            tally.hot_tier_usd += hot_tier_usd;
-        });
+        books.each(now, namespace, |tally| tally.cost_usd += cost_usd);
         let model = books.model(&attempt.model, &attempt.tier);
         model.calls += 1;
         model.errors += u64::from(attempt.result != AttemptResult::Ok);
@@ -165,6 +169,7 @@ impl Ledger {
             feedback: books.feedback.clone(),
             store_errors: books.store_errors,
             sizes,
+            wrong_hits: WrongHits::UNKNOWN,
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Subject, Verdict};
+use super::{RequestId, Subject, Verdict};
 use crate::{cache::entry::EntryId, tenant::Owner};
 
 /// Hits remembered.
@@ -18,8 +18,8 @@ const TEXT_MAX: usize = 400;
 /// One semantic hit.
 #[derive(Clone, Debug)]
 pub struct RecentHit {
-    /// What feedback on it names: the reply, or the entry where the call has no reply to name.
-    pub subject: Subject,
+    /// Of the reply.
+    pub id: RequestId,
     pub at: SystemTime,
     pub owner: Owner,
     pub namespace: String,
@@ -76,7 +76,7 @@ impl RecentHits {
 impl RecentHit {
     /// Whether feedback on `subject` is about this hit.
     fn is(&self, subject: Subject) -> bool {
-        self.subject == subject || subject == Subject::Entry(self.entry)
+        subject == Subject::Reply(self.id) || subject == Subject::Entry(self.entry)
     }
 }
 
@@ -100,11 +100,10 @@ fn beginning(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feedback::RequestId;
 
     fn hit(n: u32) -> RecentHit {
         RecentHit {
-            subject: Subject::Reply(RequestId::parse(&format!("{n:032x}")).expect("hex")),
+            id: RequestId::parse(&format!("{n:032x}")).expect("hex"),
             at: SystemTime::UNIX_EPOCH,
             owner: Owner::Shared,
             namespace: "faq".to_owned(),
@@ -123,10 +122,10 @@ mod tests {
         for n in 0..HITS_MAX as u32 + 5 {
             hits.push(hit(n));
         }
-        hits.judged(hit(7).subject, Verdict::WrongHit);
+        hits.judged(Subject::Reply(hit(7).id), Verdict::WrongHit);
         let newest = hits.newest();
         assert_eq!(newest.len(), HITS_MAX);
-        assert_eq!(newest[0].subject, hit(HITS_MAX as u32 + 4).subject);
+        assert_eq!(newest[0].id, hit(HITS_MAX as u32 + 4).id);
         assert_eq!(newest.iter().filter(|hit| hit.verdict.is_some()).count(), 1);
         hits.judged(Subject::Entry(hit(1).entry), Verdict::Down);
         assert_eq!(

@@ -34,12 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{access::Access, chart::Range, snapshot::Snapshot};
 use super::{Door, Failure, reply};
-use crate::{
-    cache::entry::EntryId,
-    config::Config,
-    error::Error,
-    feedback::{RequestId, Subject},
-};
+use crate::{config::Config, error::Error, feedback::RequestId};
 
 /// Between two events. Numbers that move oftener cannot be read.
 const EVENT_EVERY: Duration = Duration::from_secs(2);
@@ -157,25 +152,9 @@ async fn look(door: Door, range: Range) -> String {
 async fn wrong_hit(State(door): State<Door>, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
     door.dashboard.access.check_change(&door, &headers)?;
     let WrongHit { hit } = door.json::<WrongHit>(body).await?;
-    let subject = parse_subject(&hit).ok_or_else(|| Error::invalid("hit", "is no id of a hit"))?;
-    let recorded = door.pipeline.report_wrong_hit(subject).await?;
+    let id = RequestId::parse(&hit).ok_or_else(|| Error::invalid("hit", "is no id of a hit"))?;
+    let recorded = door.pipeline.report_wrong_hit(id).await?;
     Ok(reply::json(&json!({ "recorded": recorded })))
-}
-
-/// `reply:` or `entry:` and the id.
-fn subject_name(subject: Subject) -> String {
-    match subject {
-        Subject::Reply(id) => format!("reply:{id}"),
-        Subject::Entry(id) => format!("entry:{id}"),
-    }
-}
-
-fn parse_subject(name: &str) -> Option<Subject> {
-    match name.split_once(':')? {
-        ("reply", id) => RequestId::parse(id).map(Subject::Reply),
-        ("entry", id) => EntryId::parse(id).map(Subject::Entry),
-        _ => None,
-    }
 }
 
 // === impl Dashboard ===

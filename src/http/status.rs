@@ -33,6 +33,7 @@ pub(super) async fn ready(State(door): State<Door>) -> impl IntoResponse {
 pub(super) async fn metrics(State(door): State<Door>, headers: HeaderMap) -> impl IntoResponse {
     door.cache.report_sizes();
     door.metrics.objective(door.pipeline.ledger().objective());
+    door.metrics.wrong_hits(door.pipeline.wrong_hits(None));
     door.metrics.states(&door.upstreams.model_states(), &door.upstreams.provider_states());
     door.metrics.budgets(door.pipeline.settings().tenants.iter());
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();

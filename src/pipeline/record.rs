@@ -1,7 +1,7 @@
 //! The one place where a request is counted: when its recorder is dropped, however it ended.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -9,7 +9,7 @@ use opentelemetry::KeyValue;
 
 use super::{Asked, Hit, Pipeline, Request};
 use crate::{
-    feedback::{RecentHit, Subject, Texts},
+    feedback::{RecentHit, Texts},
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::Completion,
@@ -17,7 +17,7 @@ use crate::{
     stats::{Ledger, Observation},
     tenant::Tenant,
     trace::Trace,
-    upstream::{Attempt, AttemptResult, Upstreams},
+    upstream::{Attempt, Upstreams},
 };
 
 /// Counts one request, when it is closed or dropped. A request that ends without [`Recorder::finish`], by failing or because its
@@ -26,6 +26,7 @@ pub(super) struct Recorder {
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
     log: Arc<RequestLog>,
+    savings: Savings,
     rpc: Rpc,
     namespace: String,
     trace: Trace,
@@ -43,6 +44,33 @@ pub(super) struct Recorder {
     is_closed: bool,
 }
 
+/// What is spent to keep the cache honest comes off the savings, so that these are net. Counters cannot fall,
+/// so it comes off those that follow.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Savings {
+    /// US dollars spent and not yet taken off.
+    owed: Arc<Mutex<f64>>,
+}
+
+// === impl Savings ===
+
+impl Savings {
+    pub(super) fn spend(&self, usd: f64) {
+        *self.owed.lock().unwrap_or_else(PoisonError::into_inner) += usd;
+    }
+
+    /// What is left of a saving of `usd`.
+    fn net(&self, usd: f64) -> f64 {
+        if usd <= 0.0 {
+            return 0.0;
+        }
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let paid = owed.min(usd);
+        *owed -= paid;
+        usd - paid
+    }
+}
+
 // === impl Recorder ===
 
 impl Recorder {
@@ -55,6 +83,7 @@ impl Recorder {
             metrics: Arc::clone(&pipeline.metrics),
             ledger: Arc::clone(&pipeline.ledger),
             log: Arc::clone(&pipeline.log),
+            savings: pipeline.savings.clone(),
             rpc,
             namespace: request.namespace().to_owned(),
             trace: request.trace.clone(),
@@ -75,13 +104,10 @@ impl Recorder {
         self.first_token.get_or_insert_with(|| self.started.elapsed());
     }
 
-    /// Who wrote the answer, and what a cached one would have cost at the hot tier. A bought one is counted
-    /// with its call.
-    pub(super) fn answered(&mut self, upstreams: &Upstreams, completion: &Completion, outcome: Outcome) {
+    /// Who wrote the answer, and what it would have cost at the hot tier.
+    pub(super) fn answered(&mut self, upstreams: &Upstreams, completion: &Completion) {
         self.model.clone_from(&completion.model);
-        if outcome.is_hit() {
-            self.hot_tier_usd = upstreams.at_hot_tier(completion.usage);
-        }
+        self.hot_tier_usd = upstreams.at_hot_tier(completion.usage);
     }
 
     pub(super) fn finish(&mut self, outcome: Outcome, reason: Option<MissReason>, saved_usd: f64) {
@@ -117,8 +143,9 @@ impl Recorder {
         if let Some(reason) = reason {
             self.metrics.semantic_miss(*reason);
         }
+        let saved_usd = self.savings.net(*saved_usd);
         if outcome.is_hit() {
-            self.metrics.saved(*outcome, *saved_usd);
+            self.metrics.saved(*outcome, saved_usd);
         }
         let seen = Observation {
             namespace,
@@ -126,7 +153,7 @@ impl Recorder {
             reason: *reason,
             elapsed,
             first_token: *first_token,
-            saved_usd: *saved_usd,
+            saved_usd,
             hot_tier_usd: *hot_tier_usd,
         };
         self.metrics.at_hot_tier(*hot_tier_usd);
@@ -180,21 +207,17 @@ impl Pipeline {
     ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
         let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
         let (tenant, namespace) = (Arc::clone(tenant), namespace.to_owned());
-        let (upstreams, trace) = (self.upstreams.clone(), trace.clone());
+        let trace = trace.clone();
         move |attempt| {
-            // Of several calls for one answer, only the one that gave it.
-            let is_answer = attempt.result == AttemptResult::Ok;
-            let hot_tier_usd = if is_answer { upstreams.at_hot_tier(attempt.usage) } else { 0.0 };
             metrics.attempt(attempt);
             trace.attempt(attempt);
-            metrics.at_hot_tier(hot_tier_usd);
-            ledger.attempt(&namespace, attempt, hot_tier_usd);
+            ledger.attempt(&namespace, attempt);
             tenant.spend(SystemTime::now(), attempt.usage.cost_usd);
         }
     }
 
-    /// Remembers a semantic hit for those who look over them. `subject` is what feedback on it names.
-    pub(super) fn note_semantic(&self, asked: &Asked, hit: &Hit, subject: Subject, saved_usd: f64) {
+    /// Remembers a semantic hit for those who look over them.
+    pub(super) fn note_semantic(&self, asked: &Asked, hit: &Hit, saved_usd: f64) {
         if hit.outcome != Outcome::Semantic {
             return;
         }
@@ -203,7 +226,7 @@ impl Pipeline {
             Texts::new(asked, hit.entry.text.as_deref().unwrap_or_default())
         });
         self.replies.remember_semantic(RecentHit {
-            subject,
+            id: asked.id,
             at: SystemTime::now(),
             owner: asked.owner.clone(),
             namespace: asked.prompt.namespace.clone(),

@@ -38,7 +38,8 @@ fn sums_agree_between_total_window_and_namespace() {
         first_token: None,
         usage,
     };
-    ledger.attempt("support", &attempt, 2.0);
+    ledger.attempt("support", &attempt);
+    ledger.at_hot_tier("support", 2.0);
     let minute = Duration::from_secs(60);
     for (window, namespace) in [(None, None), (Some(minute), None), (None, Some("support"))] {
         let stats = ledger.stats(window, namespace, Sizes::default());

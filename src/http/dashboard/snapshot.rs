@@ -10,9 +10,9 @@ use serde::Serialize;
 use super::{
     super::Door,
     chart::{Chart, Range},
-    subject_name,
 };
 use crate::{
+    decide::learner::WrongHits,
     feedback::RecentHit,
     outcome::Outcome,
     stats::{Latencies, ModelTally, Tally},
@@ -95,9 +95,11 @@ struct Quality {
 /// With its 95 % interval.
 #[derive(Debug, Serialize)]
 struct Estimate {
-    rate: f64,
-    low: f64,
-    high: f64,
+    rate: f32,
+    low: f32,
+    high: f32,
+    /// Hits that were checked.
+    checked: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -177,7 +179,7 @@ impl Snapshot {
             hot_model: door.upstreams.hot_model(),
             windows: Windows::of(door, Window::of(&stats.tally, stats.window)),
             chart: Chart::of(ledger, range),
-            quality: Quality { false_hits: None, feedback: stats.feedback },
+            quality: Quality { false_hits: Estimate::of(stats.wrong_hits), feedback: stats.feedback },
             models: models(door, stats.models),
             store: Store {
                 entries: stats.sizes.entries,
@@ -236,6 +238,12 @@ impl From<&Latencies> for Percentiles {
     }
 }
 
+impl Estimate {
+    fn of(WrongHits { rate, low, high, checks }: WrongHits) -> Option<Self> {
+        (checks > 0).then_some(Self { rate, low, high, checked: checks })
+    }
+}
+
 impl From<(String, Tally)> for Namespace {
     fn from((name, tally): (String, Tally)) -> Self {
         Self {
@@ -289,7 +297,7 @@ fn hits(recent: Vec<RecentHit>, has_tenants: bool) -> Vec<Hit> {
     let hit = |hit: RecentHit| {
         let (asked, matched) = hit.texts.map(|texts| (texts.asked, texts.matched)).unzip();
         Hit {
-            id: subject_name(hit.subject),
+            id: hit.id.to_string(),
             at: unix_seconds(hit.at),
             tenant: has_tenants.then(|| match hit.owner {
                 Owner::Tenant(name) => name,

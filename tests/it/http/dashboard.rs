@@ -130,7 +130,7 @@ async fn with_tenants_only_the_operator_s_key_opens_it() {
     assert_eq!(get(&server, SNAPSHOT).await.status, 401);
     assert_eq!(get_with(&server, "shop-key").await, 401);
     assert_eq!(get_with(&server, "operator-key").await, 200);
-    let report = json!({ "hit": format!("reply:{:032x}", 7) });
+    let report = json!({ "hit": format!("{:032x}", 7) });
     assert_eq!(Answer::of(post(&server, "/dashboard/wrong-hit", &report)).await.status, 401);
     let report = post(&server, "/dashboard/wrong-hit", &report).bearer_auth("operator-key");
     assert_eq!(Answer::of(report).await.status, 404, "nobody was served that");
