@@ -96,6 +96,8 @@ pub struct Metrics {
     false_hit_rate: Ratio,
     false_hit_rate_low: Ratio,
     false_hit_rate_high: Ratio,
+    false_hit_checks: Gauge,
+    max_wrong_hits: Ratio,
     breaker_state: Family<BreakerLabels, Gauge>,
     provider_up: Family<ProviderLabels, Gauge>,
 }
@@ -249,6 +251,8 @@ impl Metrics {
             false_hit_rate: gauge(&mut to, "false_hit_rate", "Share of wrong answers among semantic hits"),
             false_hit_rate_low: gauge(&mut to, "false_hit_rate_low", "Lower end of its 95 % interval"),
             false_hit_rate_high: gauge(&mut to, "false_hit_rate_high", "Upper end of its 95 % interval"),
+            false_hit_checks: gauge(&mut to, "false_hit_checks", "Semantic hits that were checked for it"),
+            max_wrong_hits: gauge(&mut to, "max_wrong_hits", "The share that cache.max_wrong_hits allows"),
             breaker_state: family(&mut to, "breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open"),
             provider_up: family(&mut to, "provider_up", "1 while health checks pass"),
             registry: to,
@@ -283,9 +287,10 @@ impl Metrics {
         }
     }
 
-    /// Says what late is.
-    pub fn objective(&self, objective: Duration) {
-        self.slo_seconds.set(objective.as_secs_f64());
+    /// Says what is too late, and too often wrong.
+    pub fn objectives(&self, late: Duration, max_wrong_hits: f32) {
+        self.slo_seconds.set(late.as_secs_f64());
+        self.max_wrong_hits.set(max_wrong_hits.into());
     }
 
     /// Counts why the cache did not answer semantically.
@@ -349,6 +354,7 @@ impl Metrics {
         self.false_hit_rate.set(estimate.rate.into());
         self.false_hit_rate_low.set(estimate.low.into());
         self.false_hit_rate_high.set(estimate.high.into());
+        self.false_hit_checks.set(estimate.checks.cast_signed());
     }
 
     /// Counts one operation of the store.

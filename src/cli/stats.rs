@@ -7,7 +7,8 @@ use serde_json::json;
 use tonic::{Request, metadata::MetadataValue};
 
 use crate::grpc::proto::{
-    GetStatsRequest, GetStatsResponse, ModelStats, Percentiles, prompt_cache_client::PromptCacheClient,
+    GetStatsRequest, GetStatsResponse, ModelStats, Percentiles, WrongHits,
+    prompt_cache_client::PromptCacheClient,
 };
 
 /// Pause between two prints of `--watch`.
@@ -49,7 +50,7 @@ fn request(key: Option<&str>) -> anyhow::Result<Request<GetStatsRequest>> {
 }
 
 fn text(stats: &GetStatsResponse) -> String {
-    [head(stats), objective(stats), outcomes(stats), misses(stats), models(stats)].concat()
+    [head(stats), wrong_hits(stats), objective(stats), outcomes(stats), misses(stats), models(stats)].concat()
 }
 
 fn head(stats: &GetStatsResponse) -> String {
@@ -71,6 +72,15 @@ fn head(stats: &GetStatsResponse) -> String {
         feedback("escalated"),
         feedback("wrong_hit"),
     )
+}
+
+fn wrong_hits(stats: &GetStatsResponse) -> String {
+    let WrongHits { rate, low, high, checked } = stats.wrong_hits.unwrap_or_default();
+    if checked == 0 {
+        return "wrong semantic hits: none checked yet\n".to_owned();
+    }
+    let [rate, low, high] = [rate, low, high].map(|share| share * 100.0);
+    format!("wrong semantic hits {rate:.1} %   95 % interval {low:.1} to {high:.1} %   checked {checked}\n")
 }
 
 fn objective(stats: &GetStatsResponse) -> String {
@@ -129,6 +139,7 @@ fn json(stats: &GetStatsResponse) -> serde_json::Value {
     let by_outcome = |all: &HashMap<String, Percentiles>| -> serde_json::Map<_, _> {
         all.iter().map(|(outcome, at)| (outcome.clone(), percentiles(at))).collect()
     };
+    let WrongHits { rate, low, high, checked } = stats.wrong_hits.unwrap_or_default();
     let models: Vec<_> = stats.models.iter().map(model).collect();
     json!({
         "uptime_seconds": seconds(stats.uptime),
@@ -143,6 +154,7 @@ fn json(stats: &GetStatsResponse) -> serde_json::Value {
         "wait": percentiles(&stats.wait.unwrap_or_default()),
         "slo_p99_seconds": seconds(stats.slo_p99),
         "late_answers": stats.late_answers,
+        "wrong_hits": { "rate": rate, "low": low, "high": high, "checked": checked },
         "models": models,
         "feedback": stats.feedback,
         "entries": stats.entries,

@@ -32,10 +32,11 @@ pub(super) async fn ready(State(door): State<Door>) -> impl IntoResponse {
 /// Every metric, for Prometheus: OpenMetrics where it is asked for, else the older text format.
 pub(super) async fn metrics(State(door): State<Door>, headers: HeaderMap) -> impl IntoResponse {
     door.cache.report_sizes();
-    door.metrics.objective(door.pipeline.ledger().objective());
+    let settings = door.pipeline.settings();
+    door.metrics.objectives(door.pipeline.ledger().objective(), settings.cache.max_wrong_hits);
     door.metrics.wrong_hits(door.pipeline.wrong_hits(None));
     door.metrics.states(&door.upstreams.model_states(), &door.upstreams.provider_states());
-    door.metrics.budgets(door.pipeline.settings().tenants.iter());
+    door.metrics.budgets(settings.tenants.iter());
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accepted.contains("application/openmetrics-text") {
         return ([(CONTENT_TYPE, OPENMETRICS)], door.metrics.encode());

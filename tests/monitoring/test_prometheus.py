@@ -65,12 +65,12 @@ TRAFFIC = [
 class Watched:
     """The server, what asks it, and the Prometheus that watches it."""
 
-    def __init__(self, grpc, http, api):
-        self.grpc, self.http, self.api = grpc, http, api
+    def __init__(self, folder, upstream, addresses, api):
+        self.folder, self.upstream, (self.grpc, self.http), self.api = folder, upstream, addresses, api
 
-    def ask(self, text):
+    def ask(self, text, http=None):
         body = {"model": "small", "stream": True, "messages": [{"role": "user", "content": text}]}
-        return post(f"http://{self.http}/v1/chat/completions", body, KEY)[0]
+        return post(f"http://{http or self.http}/v1/chat/completions", body, KEY)[0]
 
     def query(self, expression):
         """Finite values of an instant query."""
@@ -101,9 +101,11 @@ def watched():
             # The same file, but quicker, and with this server as its target.
             config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
             config["rule_files"] = [str(RULES)]
-            config["scrape_configs"][0]["static_configs"] = [{"targets": [http]}]
+            more = folder / "more.json"
+            more.write_text("[]")
+            config["scrape_configs"][0] |= {"static_configs": [{"targets": [http]}], "file_sd_configs": [{"files": [str(more)]}]}
             with prometheus(folder, yaml.safe_dump(config)) as api:
-                watched = Watched(grpc, http, api)
+                watched = Watched(folder, upstream, (grpc, http), api)
                 # Counters begin at nothing, so that no increase is lost.
                 until(lambda: watched.query('promptkeep_requests_total{outcome="exact"}'), "the first scrape")
                 for _ in range(3):
@@ -116,21 +118,27 @@ def watched():
 
 @pytest.fixture(scope="module")
 def busy(watched):
-    """The same under traffic: a rate needs counters that move."""
+    """The same under traffic, since a rate needs counters that move; and with a second server, which learns."""
+    folder = watched.folder / "learning"
+    folder.mkdir()
     ended = threading.Event()
 
-    def keep_asking():
+    def keep_asking(http):
         for n in itertools.count():
-            for text in TRAFFIC:
+            for text in [*TRAFFIC, "What is the weather like today?"]:
                 watched.ask(f"{text} ({n})")
+                watched.ask(f"{text} ({n})", http)
             if ended.wait(0.1):
                 return
 
-    asking = threading.Thread(target=keep_asking)
-    asking.start()
-    yield watched
-    ended.set()
-    asking.join()
+    learning = SERVER.format(upstream=watched.upstream).replace('"static"', '"bounded"')
+    with server(folder, learning, ENV) as (_, http):
+        (watched.folder / "more.json").write_text(json.dumps([{"targets": [http]}]))
+        asking = threading.Thread(target=keep_asking, args=[http])
+        asking.start()
+        yield watched
+        ended.set()
+        asking.join()
 
 
 def total(watched, expression):

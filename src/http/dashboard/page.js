@@ -150,21 +150,23 @@ function showObjective({ now, day }) {
   meter.setAttribute("aria-label", `${format.percent(used)} of the error budget of 24 hours is used`);
 }
 
-function showQuality({ false_hits: estimate, feedback }, answered) {
+function showQuality({ false_hits: estimate, max_wrong_hits: budget, feedback }, answered) {
   const interval = byId("wrong-interval");
   interval.hidden = !estimate;
   if (estimate) {
-    const top = Math.max(0.1, estimate.high * 1.2);
+    const top = Math.max(budget * 2, estimate.high * 1.2);
     put("wrong", format.percent(estimate.rate), estimate.rate);
-    put("wrong-note", `95 % interval ${format.percent(estimate.low)} – ${format.percent(estimate.high)} of semantic hits`);
-    const [range, point] = interval.children;
+    put("wrong-note", `${format.percent(estimate.low)} – ${format.percent(estimate.high)} of semantic hits (95 %), ${number.format(estimate.checked)} checked; budget ${format.percent(budget)}`);
+    byId("wrong").classList.toggle("warn", estimate.rate > budget);
+    const [range, point, limit] = interval.children;
+    limit.style.left = width(budget / top);
     range.style.left = width(estimate.low / top);
     range.style.width = width((estimate.high - estimate.low) / top);
     point.style.left = width(estimate.rate / top);
     interval.setAttribute("aria-label", byId("wrong-note").textContent);
   } else {
     put("wrong", "–", "");
-    put("wrong-note", "not measured yet");
+    put("wrong-note", `no hit has been checked yet; budget ${format.percent(budget)}`);
   }
   const { up = 0, down = 0, escalated = 0, wrong_hit: wrong = 0 } = feedback;
   put("thumbs", up + down ? format.percent(up / (up + down)) : "–", up);

@@ -89,6 +89,8 @@ struct Percentiles {
 struct Quality {
     /// The measured share of wrong answers among semantic hits; `None` while nothing measures it.
     false_hits: Option<Estimate>,
+    /// The share that `cache.max_wrong_hits` allows.
+    max_wrong_hits: f32,
     feedback: BTreeMap<&'static str, u64>,
 }
 
@@ -179,7 +181,11 @@ impl Snapshot {
             hot_model: door.upstreams.hot_model(),
             windows: Windows::of(door, Window::of(&stats.tally, stats.window)),
             chart: Chart::of(ledger, range),
-            quality: Quality { false_hits: Estimate::of(stats.wrong_hits), feedback: stats.feedback },
+            quality: Quality {
+                false_hits: Estimate::of(stats.wrong_hits),
+                max_wrong_hits: settings.cache.max_wrong_hits,
+                feedback: stats.feedback,
+            },
             models: models(door, stats.models),
             store: Store {
                 entries: stats.sizes.entries,
