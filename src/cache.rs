@@ -107,10 +107,18 @@ impl Cache {
         }
     }
 
+    /// The same, also past its expiry for as long as it is kept.
+    pub async fn get_kept(&self, key: CacheKey) -> Option<Arc<Entry>> {
+        self.read_until(key, self.patience()).await
+    }
+
     async fn get_until(&self, key: CacheKey, until: Instant) -> Option<Arc<Entry>> {
-        let now = SystemTime::now();
+        self.read_until(key, until).await.filter(|entry| entry.is_live(SystemTime::now()))
+    }
+
+    async fn read_until(&self, key: CacheKey, until: Instant) -> Option<Arc<Entry>> {
         if let Some(entry) = self.memory.get(&key) {
-            return entry.is_live(now).then_some(entry);
+            return Some(entry);
         }
         let epoch = self.epoch();
         let entry = self.timed(Op::Get, in_time(Op::Get, until, self.store.get(key)));
@@ -119,7 +127,7 @@ impl Cache {
             self.memory.remove(&key);
             return None;
         }
-        entry.is_live(now).then_some(entry)
+        Some(entry)
     }
 
     /// The live entry under `key` if it is in memory: the check that costs no await.

@@ -9,6 +9,8 @@ mod forward;
 mod learn;
 mod record;
 mod reply;
+mod revalidate;
+mod servable;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,6 +23,7 @@ use self::{
     entries::within,
     learn::Rest,
     record::{Recorder, Savings},
+    revalidate::ServedStale,
 };
 use crate::{
     cache::Cache,
@@ -34,14 +37,14 @@ use crate::{
     feedback::{RecentHit, Replies, RequestId},
     flight::{self, Flights, Leader},
     key::CacheKey,
-    learn::{Check, Learning, Near},
+    learn::{Check, Learning, NamespaceId, Near},
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::Delta,
     request_log::RequestLog,
     stats::{Ledger, Sizes, Stats},
     store::{Durability, StoreError},
-    tenant::Tenants,
+    tenant::{Owner, Tenant, Tenants},
     trace::Tracing,
     upstream::{Answer, Ask, Upstreams},
 };
@@ -73,6 +76,7 @@ pub struct Pipeline {
     savings: Savings,
     flights: Arc<Flights<FlightKey, Piece, Landing>>,
     replies: Replies,
+    served_stale: ServedStale,
     admission: Admission,
     /// Flights, and changes of entries: what goes on when its caller leaves.
     tasks: TaskTracker,
@@ -164,6 +168,7 @@ impl Pipeline {
             savings: Savings::default(),
             flights: Arc::default(),
             replies: Replies::default(),
+            served_stale: ServedStale::default(),
             admission: Admission::default(),
             tasks: TaskTracker::new(),
         }
@@ -209,7 +214,7 @@ impl Pipeline {
     pub async fn complete(self: &Arc<Self>, rpc: Rpc, mut request: Request) -> Result<Answering, Error> {
         let record = Recorder::start(self, rpc, &mut request);
         let asked = Arc::new(self.admit(request)?);
-        if let Some(hit) = within(asked.deadline, self.exact(&asked)).await? {
+        if let Some(hit) = within(asked.deadline, self.exact_or_stale(&asked)).await? {
             return Ok(Answering::of_hit(Arc::clone(self), asked, record, hit));
         }
         let joined = self.join(&asked);
@@ -237,6 +242,20 @@ impl Pipeline {
     /// The last semantic hits, newest first.
     pub fn recent_semantic(&self) -> Vec<RecentHit> {
         self.replies.semantic()
+    }
+
+    /// What this tenant may see of them: everything where no tenants are told apart, else its own.
+    pub fn stats_for(&self, tenant: &Tenant, window: Option<Duration>, namespace: Option<&str>) -> Stats {
+        match self.settings().tenants.anyone() {
+            Some(_) => self.stats(window, namespace),
+            None => {
+                let owner = Owner::Tenant(tenant.name().to_owned());
+                let is_own =
+                    |id: &NamespaceId| id.owner == owner && namespace.is_none_or(|name| id.name == name);
+                let wrong_hits = self.learning.wrong_hits(is_own);
+                Stats { wrong_hits, ..self.ledger.stats_of(tenant.name(), window, namespace) }
+            }
+        }
     }
 
     /// Takes a reloaded configuration for the requests that come from here on.
@@ -288,7 +307,7 @@ impl Pipeline {
             return None;
         }
         let entry = self.cache.get(asked.key).await?;
-        asked.accepts(&entry).then(|| Hit::exact(entry))
+        self.serves(asked, &entry).then(|| Hit::exact(entry))
     }
 
     /// Of a hit that is to be checked the caller of a lookup is asked to buy the answer, and to bring it.
@@ -330,7 +349,7 @@ impl Pipeline {
     ) -> Result<(Landing, Rest), Error> {
         // The flight before this one may have landed between our exact check and our joining.
         if let Some(entry) =
-            self.cache.peek(asked.key).filter(|entry| !asked.cache.no_cache && asked.accepts(entry))
+            self.cache.peek(asked.key).filter(|entry| !asked.cache.no_cache && self.serves(asked, entry))
         {
             return Ok((Landing::Hit(Hit::exact(entry)), Rest::Nothing));
         }
@@ -372,7 +391,7 @@ impl Pipeline {
 
     /// The vector of the last user text.
     async fn embed(&self, asked: &Asked) -> Result<Embedding, MissReason> {
-        let enabled = self.embedder.as_ref().filter(|_| asked.settings.cache.mode != Mode::Exact);
+        let enabled = self.embedder.as_ref().filter(|_| asked.mode() != Mode::Exact);
         let embedder = enabled.ok_or(MissReason::Disabled)?;
         let text = asked.prompt.fuzzy_text().ok_or(MissReason::NotText)?;
         if let Some(bound) = asked.bound() {
@@ -404,11 +423,10 @@ impl Pipeline {
             return Err(MissReason::ScopeEmpty);
         }
         let started = std::time::Instant::now();
-        let mut candidates = self.cache.nearest(asked.scope, embedding, count).await;
+        let mut nearest = self.cache.nearest(asked.scope, embedding, count).await;
         asked.trace.step("search", started);
-        let is_other = |candidate: &Candidate| candidate.key() != asked.key;
-        candidates.retain(|candidate| is_other(candidate) && asked.accepts(&candidate.entry));
-        if candidates.is_empty() { Err(MissReason::NoCandidate) } else { Ok(candidates) }
+        nearest.retain(|candidate| candidate.key() != asked.key);
+        self.servable(asked, embedding, nearest)
     }
 
     /// Whether one of them may answer, in mode `static`.

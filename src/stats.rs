@@ -1,8 +1,15 @@
-//! The ledger behind `GetStats` and the dashboard: counts, money and percentiles since the start, for the
-//! last 24 hours by the minute, for the last quarter of an hour in finer steps, and by namespace.
+//! The ledger behind `GetStats`: counts, money and percentiles since the start, for the last 24 hours by
+//! the minute, for the last quarter of an hour in finer steps, by namespace and by tenant.
+//!
+//! Namespaces are callers' text, so they are counted here, where their number is bounded, and are no label of
+//! a metric.
 
+mod books;
 mod history;
 mod tally;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,17 +17,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::history::History;
-pub use self::{
-    history::Stretch,
-    tally::{Latencies, Tally},
-};
 use crate::{
     decide::learner::WrongHits,
     feedback::Verdict,
     outcome::{MissReason, Outcome},
-    prompt::{NAMESPACE_BYTES_MAX, Usage},
-    upstream::{Attempt, AttemptResult},
+    upstream::Attempt,
+};
+
+use self::books::{Books, Digits};
+pub use self::{
+    history::Stretch,
+    tally::{Latencies, ModelTally, Tally},
 };
 
 /// Minutes remembered, so the longest window.
@@ -38,6 +45,8 @@ const NAMESPACES_MAX: usize = 256;
 /// One finished request.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation<'a> {
+    /// Its name.
+    pub tenant: &'a str,
     pub namespace: &'a str,
     pub outcome: Outcome,
     pub reason: Option<MissReason>,
@@ -47,6 +56,8 @@ pub struct Observation<'a> {
     pub saved_usd: f64,
     /// What the answer would have cost, had the hot tier written it.
     pub hot_tier_usd: f64,
+    /// The answer was past its TTL.
+    pub is_stale: bool,
 }
 
 /// What `GetStats` tells.
@@ -81,28 +92,14 @@ pub struct Ledger {
     /// How long an answer may take to begin before it counts as late.
     objective: Duration,
     /// A std mutex: held for a few additions, never across an await.
-    books: Mutex<Books>,
+    accounts: Mutex<Accounts>,
 }
 
-struct Books {
-    total: Tally,
-    minutes: History,
-    fine: History,
-    namespaces: HashMap<String, Tally>,
-    models: BTreeMap<String, ModelTally>,
-    feedback: BTreeMap<&'static str, u64>,
+struct Accounts {
+    all: Books,
+    /// Their names come from the configuration, so this map is bounded by it.
+    tenants: HashMap<String, Books>,
     store_errors: u64,
-}
-
-/// Sums over the calls of one model.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ModelTally {
-    pub tier: String,
-    pub calls: u64,
-    pub errors: u64,
-    pub prompt_tokens: u64,
-    pub completion_tokens: u64,
-    pub cost_usd: f64,
 }
 
 // === impl Ledger ===
@@ -110,82 +107,69 @@ pub struct ModelTally {
 impl Ledger {
     /// Starts counting. Answers that take longer than `objective` to begin are late.
     pub fn new(objective: Duration) -> Self {
-        Self { started: Instant::now(), objective, books: Mutex::default() }
+        let all = Books::new(Digits { namespace: 2, minute: 1 });
+        let accounts = Accounts { all, tenants: HashMap::new(), store_errors: 0 };
+        Self { started: Instant::now(), objective, accounts: Mutex::new(accounts) }
     }
 
     /// Counts a finished request.
     pub fn request(&self, seen: &Observation<'_>) {
         let now = self.seconds();
-        self.books().each(now, seen.namespace, |tally| tally.request(seen, self.objective));
+        self.accounts().each(seen.tenant, |books| books.request(now, seen, self.objective));
+    }
+
+    /// Counts one call of one model, made for `tenant` in `namespace`.
+    pub fn attempt(&self, tenant: &str, namespace: &str, attempt: &Attempt) {
+        let now = self.seconds();
+        self.accounts().each(tenant, |books| books.attempt(now, namespace, attempt));
     }
 
     /// Counts what an answer that passed by would have cost at the hot tier.
-    pub fn at_hot_tier(&self, namespace: &str, usd: f64) {
+    pub fn at_hot_tier(&self, tenant: &str, namespace: &str, usd: f64) {
         let now = self.seconds();
-        self.books().each(now, namespace, |tally| tally.hot_tier_usd += usd);
+        self.accounts().each(tenant, |books| books.at_hot_tier(now, namespace, usd));
     }
 
-    /// Counts one call of one model, made for `namespace`.
-    pub fn attempt(&self, namespace: &str, attempt: &Attempt) {
-        let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
-        let now = self.seconds();
-        let mut books = self.books();
-        books.each(now, namespace, |tally| tally.cost_usd += cost_usd);
-        let model = books.model(&attempt.model, &attempt.tier);
-        model.calls += 1;
-        model.errors += u64::from(attempt.result != AttemptResult::Ok);
-        model.prompt_tokens += prompt_tokens;
-        model.completion_tokens += completion_tokens;
-        model.cost_usd += cost_usd;
-    }
-
-    /// Counts feedback.
-    pub fn feedback(&self, verdict: Verdict) {
-        *self.books().feedback.entry(verdict.as_str()).or_default() += 1;
+    /// Counts what `tenant` says of an answer.
+    pub fn feedback(&self, tenant: &str, verdict: Verdict) {
+        self.accounts().each(tenant, |books| books.feedback(verdict));
     }
 
     /// Counts a failed operation of the store.
     pub fn store_error(&self) {
-        self.books().store_errors += 1;
+        self.accounts().store_errors += 1;
     }
 
     /// The numbers since the start or of the last `window` (to the minute), of one namespace or all. A
     /// namespace is counted since the start only.
     pub fn stats(&self, window: Option<Duration>, namespace: Option<&str>, sizes: Sizes) -> Stats {
-        let uptime = self.started.elapsed();
-        let covered = window.filter(|_| namespace.is_none());
-        let tally = match (namespace, covered) {
-            (Some(name), _) => self.books().namespaces.get(name).cloned().unwrap_or_default(),
-            (None, Some(window)) => self.window(window),
-            (None, None) => self.books().total.clone(),
+        let (stats, recent) = {
+            let accounts = self.accounts();
+            let (stats, recent) = self.told(&accounts.all, window, namespace);
+            (Stats { store_errors: accounts.store_errors, sizes, ..stats }, recent)
         };
-        let books = self.books();
-        Stats {
-            uptime,
-            objective: self.objective,
-            window: covered.map_or(uptime, |window| window.min(uptime)),
-            tally,
-            models: books.models.clone(),
-            feedback: books.feedback.clone(),
-            store_errors: books.store_errors,
-            sizes,
-            wrong_hits: WrongHits::UNKNOWN,
-        }
+        stats.of(recent)
+    }
+
+    /// The same of one tenant's own requests. Latencies are told since the start only; the store is not its own.
+    pub fn stats_of(&self, tenant: &str, window: Option<Duration>, namespace: Option<&str>) -> Stats {
+        let (stats, recent) = match self.accounts().tenants.get(tenant) {
+            Some(books) => self.told(books, window, namespace),
+            None => self.told(&Books::of_tenant(), window, namespace),
+        };
+        stats.of(recent)
     }
 
     /// The stretches of time with requests in the last `window`, oldest first: of ten seconds while they
     /// are remembered, which is a quarter of an hour, of a minute for longer windows.
     pub fn stretches(&self, window: Duration) -> Vec<Stretch> {
-        let (seconds, now) = (window.as_secs(), self.seconds());
-        let books = self.books();
-        let history = if seconds <= FINE_STEP * FINE_MAX { &books.fine } else { &books.minutes };
-        history.last(seconds, now)
+        self.accounts().all.stretches(window.as_secs(), self.seconds())
     }
 
     /// The namespaces with most requests since the start, first the largest.
     pub fn largest_namespaces(&self, max: usize) -> Vec<(String, Tally)> {
-        let books = self.books();
-        let mut all: Vec<_> = books.namespaces.iter().collect();
+        let accounts = self.accounts();
+        let mut all: Vec<_> = accounts.all.namespaces.iter().collect();
         all.sort_by(|(a, x), (b, y)| y.answered().cmp(&x.answered()).then(a.cmp(b)));
         all.into_iter().take(max).map(|(name, tally)| (name.clone(), tally.clone())).collect()
     }
@@ -200,18 +184,53 @@ impl Ledger {
         self.objective
     }
 
-    fn window(&self, window: Duration) -> Tally {
-        let recent = self.books().minutes.last(window.as_secs(), self.seconds());
-        recent.iter().fold(Tally::default(), |sum, stretch| sum.plus(&stretch.tally))
+    /// The numbers of `books`; those of a window are still to be added up, which nobody should wait for.
+    fn told(
+        &self,
+        books: &Books,
+        window: Option<Duration>,
+        namespace: Option<&str>,
+    ) -> (Stats, Option<Vec<Stretch>>) {
+        let uptime = self.started.elapsed();
+        let covered = window.filter(|_| namespace.is_none());
+        let recent = covered.map(|window| books.minutes(window.as_secs(), self.seconds()));
+        let tally = match namespace {
+            Some(name) => books.namespaces.get(name).cloned().unwrap_or_default(),
+            None if covered.is_some() => Tally::default(),
+            None => books.total.clone(),
+        };
+        let stats = Stats {
+            uptime,
+            window: covered.map_or(uptime, |window| window.min(uptime)),
+            objective: self.objective,
+            tally,
+            models: books.models.clone(),
+            feedback: books.feedback.clone(),
+            store_errors: 0,
+            sizes: Sizes::default(),
+            wrong_hits: WrongHits::UNKNOWN,
+        };
+        (stats, recent)
     }
 
     fn seconds(&self) -> u64 {
         self.started.elapsed().as_secs()
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    fn accounts(&self) -> MutexGuard<'_, Accounts> {
         // A panic between two additions leaves sums that are at most one request short.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Stats ===
+
+impl Stats {
+    /// With the sums of these stretches of time, if there are any to be added up.
+    fn of(self, recent: Option<Vec<Stretch>>) -> Self {
+        let Some(recent) = recent else { return self };
+        let tally = recent.iter().fold(Tally::default(), |sum, stretch| sum.plus(&stretch.tally));
+        Self { tally, ..self }
     }
 }
 
@@ -224,51 +243,17 @@ impl Observation<'_> {
     }
 }
 
-// === impl Books ===
+// === impl Accounts ===
 
-impl Books {
-    /// Applies `add` to every tally that a request counts in, which ends in second `now`.
-    fn each(&mut self, now: u64, namespace: &str, add: impl Fn(&mut Tally)) {
-        add(&mut self.total);
-        add(self.minutes.at(now));
-        add(self.fine.at(now));
-        if let Some(tally) = self.namespace(namespace) {
-            add(tally);
+impl Accounts {
+    /// Applies `add` to the books of all and to those of `tenant`.
+    fn each(&mut self, tenant: &str, add: impl Fn(&mut Books)) {
+        add(&mut self.all);
+        if !self.tenants.contains_key(tenant) {
+            self.tenants.insert(tenant.to_owned(), Books::of_tenant());
         }
-    }
-
-    fn namespace(&mut self, name: &str) -> Option<&mut Tally> {
-        if !self.namespaces.contains_key(name) {
-            // A longer one is that of a request that was refused.
-            if self.namespaces.len() >= NAMESPACES_MAX || name.len() > NAMESPACE_BYTES_MAX {
-                return None;
-            }
-            self.namespaces.insert(name.to_owned(), Tally::default());
-        }
-        self.namespaces.get_mut(name)
-    }
-
-    /// Model names come from the catalog, so this map is bounded by it.
-    fn model(&mut self, model: &str, tier: &str) -> &mut ModelTally {
-        self.models
-            .entry(model.to_owned())
-            .or_insert_with(|| ModelTally { tier: tier.to_owned(), ..ModelTally::default() })
-    }
-}
-
-impl Default for Books {
-    fn default() -> Self {
-        Self {
-            total: Tally::default(),
-            minutes: History::new(60, MINUTES_MAX),
-            fine: History::new(FINE_STEP, FINE_MAX),
-            namespaces: HashMap::new(),
-            models: BTreeMap::new(),
-            feedback: BTreeMap::new(),
-            store_errors: 0,
+        if let Some(books) = self.tenants.get_mut(tenant) {
+            add(books);
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

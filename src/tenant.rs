@@ -94,6 +94,11 @@ impl Tenants {
         self.anyone.is_none()
     }
 
+    /// Whoever calls, where no tenants are configured.
+    pub fn anyone(&self) -> Option<&Arc<Tenant>> {
+        self.anyone.as_ref()
+    }
+
     /// Every tenant, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.by_key.values().chain(&self.anyone)

@@ -132,7 +132,7 @@ impl Pipeline {
                 let is_known = self.upstreams.price(&served.model, Usage::default()).is_some();
                 let model = is_known.then_some((&*served.model, &*served.tier));
                 self.metrics.feedback(verdict, served.outcome, model);
-                self.ledger.feedback(verdict);
+                self.ledger.feedback(tenant.name(), verdict);
                 self.heed(&served, verdict, contradicted).await;
             }
             return Ok(news);

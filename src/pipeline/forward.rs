@@ -75,12 +75,13 @@ impl Pipeline {
         let count = self.bookkeeper(tenant, namespace, trace);
         let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
         let (upstreams, namespace) = (self.upstreams.clone(), namespace.to_owned());
+        let tenant = tenant.name().to_owned();
         move |attempt| {
             count(attempt);
             if attempt.result == AttemptResult::Ok {
                 let usd = upstreams.at_hot_tier(attempt.usage);
                 metrics.at_hot_tier(usd);
-                ledger.at_hot_tier(&namespace, usd);
+                ledger.at_hot_tier(&tenant, &namespace, usd);
             }
         }
     }

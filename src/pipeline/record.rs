@@ -28,6 +28,7 @@ pub(super) struct Recorder {
     log: Arc<RequestLog>,
     savings: Savings,
     rpc: Rpc,
+    tenant: Arc<Tenant>,
     namespace: String,
     trace: Trace,
     /// That wrote the answer.
@@ -38,6 +39,7 @@ pub(super) struct Recorder {
     reason: Option<MissReason>,
     saved_usd: f64,
     hot_tier_usd: f64,
+    is_stale: bool,
     /// When the answer was complete; handing it over is the caller's time.
     elapsed: Option<Duration>,
     /// It has been counted.
@@ -85,6 +87,7 @@ impl Recorder {
             log: Arc::clone(&pipeline.log),
             savings: pipeline.savings.clone(),
             rpc,
+            tenant: Arc::clone(&request.tenant),
             namespace: request.namespace().to_owned(),
             trace: request.trace.clone(),
             model: String::new(),
@@ -94,6 +97,7 @@ impl Recorder {
             reason: None,
             saved_usd: 0.0,
             hot_tier_usd: 0.0,
+            is_stale: false,
             elapsed: None,
             is_closed: false,
         }
@@ -117,6 +121,11 @@ impl Recorder {
         self.saved_usd = saved_usd;
     }
 
+    /// The answer was past its TTL.
+    pub(super) fn stale(&mut self) {
+        self.is_stale = true;
+    }
+
     /// Counts it now. A stream's caller that has seen the end must find it counted, and a server drops a
     /// stream only some time after.
     pub(super) fn close(&mut self) {
@@ -125,7 +134,9 @@ impl Recorder {
         }
         let Self {
             rpc,
+            tenant,
             namespace,
+            is_stale,
             started,
             first_token,
             outcome,
@@ -148,12 +159,14 @@ impl Recorder {
             self.metrics.saved(*outcome, saved_usd);
         }
         let seen = Observation {
+            tenant: tenant.name(),
             namespace,
             outcome: *outcome,
             reason: *reason,
             elapsed,
             first_token: *first_token,
             saved_usd,
+            is_stale: *is_stale,
             hot_tier_usd: *hot_tier_usd,
         };
         self.metrics.at_hot_tier(*hot_tier_usd);
@@ -209,9 +222,9 @@ impl Pipeline {
         let (tenant, namespace) = (Arc::clone(tenant), namespace.to_owned());
         let trace = trace.clone();
         move |attempt| {
-            metrics.attempt(attempt);
+            metrics.attempt(tenant.name(), attempt);
+            ledger.attempt(tenant.name(), &namespace, attempt);
             trace.attempt(attempt);
-            ledger.attempt(&namespace, attempt);
             tenant.spend(SystemTime::now(), attempt.usage.cost_usd);
         }
     }
@@ -241,8 +254,11 @@ impl Pipeline {
 
     /// What a hit saves: its tokens at the price of the model that would have been asked, or at its own
     /// where none would. For an exact repeat that is the model that answered the first time; judging the
-    /// prompt again took a third of the whole call's CPU.
+    /// prompt again took a third of the whole call's CPU. A stale answer saves nothing: it is bought again.
     pub(super) fn saved(&self, asked: &Asked, hit: &Hit) -> f64 {
+        if hit.is_stale {
+            return 0.0;
+        }
         let Completion { model, usage, .. } = &hit.entry.completion;
         let priced = match hit.outcome {
             Outcome::Exact => self.upstreams.price(model, *usage),

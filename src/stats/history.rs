@@ -11,6 +11,8 @@ pub(super) struct History {
     /// Seconds of one stretch.
     step: u64,
     max: u64,
+    /// Significant digits of latencies.
+    digits: u8,
     /// By their number since the start. Shared with readers, so that these add them up without holding up
     /// those who count.
     tallies: VecDeque<(u64, Arc<Tally>)>,
@@ -27,15 +29,15 @@ pub struct Stretch {
 // === impl History ===
 
 impl History {
-    pub const fn new(step: u64, max: u64) -> Self {
-        Self { step, max, tallies: VecDeque::new() }
+    pub const fn new(step: u64, max: u64, digits: u8) -> Self {
+        Self { step, max, digits, tallies: VecDeque::new() }
     }
 
     /// The tally of the stretch that holds second `now` since the start.
     pub fn at(&mut self, now: u64) -> &mut Tally {
         let number = now / self.step;
         if self.tallies.back().is_none_or(|(last, _)| *last < number) {
-            self.tallies.push_back((number, Arc::new(Tally::coarse())));
+            self.tallies.push_back((number, Arc::new(Tally::with_digits(self.digits))));
         }
         while self.tallies.front().is_some_and(|(first, _)| first + self.max < number) {
             self.tallies.pop_front();
@@ -60,7 +62,7 @@ mod tests {
 
     #[test]
     fn only_the_newest_stretches_are_kept_and_empty_ones_take_no_place() {
-        let mut history = History::new(10, 3);
+        let mut history = History::new(10, 3, 1);
         for second in [0, 9, 10, 45, 46] {
             history.at(second).late += 1;
         }

@@ -1,11 +1,15 @@
-//! Sums and distributions over some requests.
+//! Sums: over some requests, over the calls of one model, and of latencies.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::Histogram;
 
 use super::Observation;
-use crate::outcome::Outcome;
+use crate::{
+    outcome::Outcome,
+    prompt::Usage,
+    upstream::{Attempt, AttemptResult},
+};
 
 /// Longest latency told apart, in microseconds.
 const LATENCY_MAX_US: u64 = 600_000_000;
@@ -21,6 +25,8 @@ pub struct Tally {
     pub saved_usd: f64,
     /// What the same answers would have cost, had the hot tier written every one of them.
     pub hot_tier_usd: f64,
+    /// Answers served past their TTL.
+    pub stale: u64,
     /// Microseconds by [`Outcome`].
     pub latency: [Latencies; Outcome::ALL.len()],
     /// Microseconds by [`Outcome`].
@@ -31,8 +37,19 @@ pub struct Tally {
     pub late: u64,
 }
 
+/// Sums over the calls of one model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelTally {
+    pub tier: String,
+    pub calls: u64,
+    pub errors: u64,
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+    pub cost_usd: f64,
+}
+
 /// A distribution of latencies; takes memory (1.5 KB a significant digit of 1, 12 KB of 2) with its
-/// first value.
+/// first value. Of no digits it holds none.
 #[derive(Clone, Debug)]
 pub struct Latencies {
     digits: u8,
@@ -61,10 +78,11 @@ impl Tally {
         Outcome::ALL.iter().filter(|o| wanted(**o)).map(|o| self.requests[*o as usize]).sum()
     }
 
-    /// One of many, to one digit.
-    pub(super) fn coarse() -> Self {
-        let latencies = || std::array::from_fn(|_| Latencies::coarse());
-        Self { latency: latencies(), first_token: latencies(), wait: Latencies::coarse(), ..Self::default() }
+    /// Whose latencies have so many significant digits.
+    pub(super) fn with_digits(digits: u8) -> Self {
+        let one = || Latencies { digits, histogram: None };
+        let latencies = || std::array::from_fn(|_| one());
+        Self { latency: latencies(), first_token: latencies(), wait: one(), ..Self::default() }
     }
 
     pub(super) fn request(&mut self, seen: &Observation<'_>, objective: Duration) {
@@ -72,6 +90,7 @@ impl Tally {
         self.requests[outcome] += 1;
         self.saved_usd += seen.saved_usd;
         self.hot_tier_usd += seen.hot_tier_usd;
+        self.stale += u64::from(seen.is_stale);
         self.latency[outcome].record(seen.elapsed);
         if let Some(first_token) = seen.first_token {
             self.first_token[outcome].record(first_token);
@@ -100,6 +119,7 @@ impl Tally {
         self.hot_tier_usd += other.hot_tier_usd;
         self.wait.add(&other.wait);
         self.late += other.late;
+        self.stale += other.stale;
         self
     }
 }
@@ -108,14 +128,30 @@ fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
+// === impl ModelTally ===
+
+impl ModelTally {
+    pub(super) fn of_tier(tier: &str) -> Self {
+        Self { tier: tier.to_owned(), ..Self::default() }
+    }
+
+    pub(super) fn attempt(&mut self, attempt: &Attempt) {
+        let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
+        self.calls += 1;
+        self.errors += u64::from(attempt.result != AttemptResult::Ok);
+        self.prompt_tokens += prompt_tokens;
+        self.completion_tokens += completion_tokens;
+        self.cost_usd += cost_usd;
+    }
+}
+
 // === impl Latencies ===
 
 impl Latencies {
-    fn coarse() -> Self {
-        Self { digits: 1, histogram: None }
-    }
-
     fn record(&mut self, elapsed: Duration) {
+        if self.digits == 0 {
+            return;
+        }
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(LATENCY_MAX_US);
         self.histogram().saturating_record(micros.clamp(1, LATENCY_MAX_US));
     }

@@ -1,9 +1,11 @@
 //! The ledger against sums made by hand.
 
 use super::*;
+use crate::{prompt::Usage, upstream::AttemptResult};
 
 fn hit(elapsed_ms: u64) -> Observation<'static> {
     Observation {
+        tenant: "acme",
         namespace: "support",
         outcome: Outcome::Exact,
         reason: None,
@@ -11,11 +13,12 @@ fn hit(elapsed_ms: u64) -> Observation<'static> {
         first_token: None,
         saved_usd: 0.25,
         hot_tier_usd: 1.0,
+        is_stale: false,
     }
 }
 
 #[test]
-fn sums_agree_between_total_window_and_namespace() {
+fn sums_agree_between_total_window_namespace_and_tenant() {
     let ledger = Ledger::new(Duration::from_millis(90));
     for ms in 1..=100 {
         ledger.request(&hit(ms));
@@ -38,13 +41,18 @@ fn sums_agree_between_total_window_and_namespace() {
         first_token: None,
         usage,
     };
-    ledger.attempt("support", &attempt);
-    ledger.at_hot_tier("support", 2.0);
+    ledger.attempt("acme", "support", &attempt);
+    ledger.at_hot_tier("acme", "support", 2.0);
     let minute = Duration::from_secs(60);
     for (window, namespace) in [(None, None), (Some(minute), None), (None, Some("support"))] {
-        let stats = ledger.stats(window, namespace, Sizes::default());
-        assert_eq!(stats.models["m"].prompt_tokens, 10);
-        let tally = stats.tally;
+        let all = ledger.stats(window, namespace, Sizes::default());
+        let own = ledger.stats_of("acme", window, namespace);
+        let none = ledger.stats_of("other", window, namespace);
+        assert_eq!((own.models, own.tally.requests), (all.models.clone(), all.tally.requests));
+        assert_eq!(own.tally.cost_usd.to_bits(), all.tally.cost_usd.to_bits());
+        assert_eq!((none.models.len(), none.tally.requests), (0, Tally::default().requests));
+        assert_eq!(all.models["m"].prompt_tokens, 10);
+        let tally = all.tally;
         assert_eq!(tally.requests[Outcome::Exact as usize], 100);
         assert_eq!(tally.misses["scope_empty"], 1);
         assert!((tally.hit_ratio() - 100.0 / 101.0).abs() < 1e-9);
