@@ -97,19 +97,21 @@ impl Cache {
         }
     }
 
-    /// The live entry under `key`. A store that fails, or takes longer than `store.timeout`, is a miss.
+    /// The live entry under `key`, or the one that `key` is another name of. A store that fails, or takes longer
+    /// than `store.timeout`, is a miss.
     pub async fn get(&self, key: CacheKey) -> Option<Arc<Entry>> {
-        let until = self.patience();
-        let entry = self.get_until(key, until).await?;
-        match entry.alias_of {
-            Some(target) => self.get_until(target, until).await,
-            None => Some(entry),
-        }
+        self.get_kept(key).await.filter(|entry| entry.is_live(SystemTime::now()))
     }
 
     /// The same, also past its expiry for as long as it is kept.
     pub async fn get_kept(&self, key: CacheKey) -> Option<Arc<Entry>> {
-        self.read_until(key, self.patience()).await
+        let until = self.patience();
+        let entry = self.read_until(key, until).await?;
+        match entry.alias_of {
+            None => Some(entry),
+            Some(target) if entry.is_live(SystemTime::now()) => self.read_until(target, until).await,
+            Some(_) => None,
+        }
     }
 
     async fn get_until(&self, key: CacheKey, until: Instant) -> Option<Arc<Entry>> {

@@ -334,7 +334,10 @@ impl Pipeline {
     /// Answers for everyone who joined, and for nobody when all have left.
     async fn lead(self: Arc<Self>, asked: Arc<Asked>, leader: Leader<FlightKey, Piece, Landing>) {
         let (landed, rest) = tokio::select! {
-            landed = self.land(&asked, &leader) => landed.map_or_else(|e| (Err(e), Rest::Nothing), |(l, rest)| (Ok(l), rest)),
+            landed = self.land(&asked, &leader) => match landed {
+                Ok((landing, rest)) => (Ok(landing), rest),
+                Err(error) => (Err(error), Rest::Nothing),
+            },
             () = leader.abandoned(), if !asked.settings.finish_abandoned => return,
         };
         leader.end(landed);
