@@ -7,6 +7,7 @@ mod entries;
 mod explain;
 mod forward;
 mod learn;
+mod paraphrase;
 mod record;
 mod reply;
 mod revalidate;
@@ -22,6 +23,7 @@ use self::{
     asked::{Admission, ToKeep},
     entries::within,
     learn::Rest,
+    paraphrase::UnderWay,
     record::{Recorder, Savings},
     revalidate::ServedStale,
 };
@@ -75,6 +77,7 @@ pub struct Pipeline {
     log: Arc<RequestLog>,
     savings: Savings,
     flights: Arc<Flights<FlightKey, Piece, Landing>>,
+    under_way: UnderWay,
     replies: Replies,
     served_stale: ServedStale,
     admission: Admission,
@@ -121,7 +124,12 @@ struct FlightKey(CacheKey, u64);
 /// A piece of an answer being produced.
 #[derive(Clone, Debug)]
 enum Piece {
-    Started { model: String, tier: &'static str },
+    Started {
+        model: String,
+        tier: &'static str,
+        /// A paraphrase's answer is being shared.
+        is_shared: bool,
+    },
     Delta(Delta),
 }
 
@@ -130,8 +138,8 @@ enum Piece {
 enum Landing {
     /// The cache answers after all: a near-duplicate, or an exact repeat kept a moment ago.
     Hit(Hit),
-    /// A model answered.
-    Bought(Arc<Bought>),
+    /// A model answered: this prompt, or a paraphrase of it whose answer is shared.
+    Bought { bought: Arc<Bought>, is_shared: bool },
 }
 
 /// What the cache says about a prompt that is no exact repeat.
@@ -167,6 +175,7 @@ impl Pipeline {
             log: Arc::new(log),
             savings: Savings::default(),
             flights: Arc::default(),
+            under_way: UnderWay::default(),
             replies: Replies::default(),
             served_stale: ServedStale::default(),
             admission: Admission::default(),
@@ -356,10 +365,17 @@ impl Pipeline {
         {
             return Ok((Landing::Hit(Hit::exact(entry)), Rest::Nothing));
         }
-        let (missed, Known { embedding, near }) = match self.judge(asked).await {
+        let (missed, known) = match self.judge(asked).await {
             Judged::Hit(hit, check) => return Ok((Landing::Hit(hit), Rest::of_hit(check))),
             Judged::Miss(missed, known) => (missed, known),
         };
+        if let Some(paraphrase) = self.paraphrase(asked, &known)
+            && let Some(landed) = Self::share(paraphrase, leader).await
+        {
+            return Ok((landed?, Rest::Nothing));
+        }
+        let _place = self.let_join(asked, &known);
+        let Known { embedding, near } = known;
         let answer = self.open(asked, embedding.as_ref()).await?;
         let bought = Self::relay(asked, answer, missed, leader).await?;
         if !asked.cache.no_store && bought.completion.is_complete() {
@@ -367,7 +383,8 @@ impl Pipeline {
             let _ = self.keep(asked, bought.to_keep(embedding.clone()), Durability::Queued).await;
         }
         let bought = Arc::new(bought);
-        Ok((Landing::Bought(Arc::clone(&bought)), Rest::of_purchase(near, embedding, bought)))
+        let landing = Landing::Bought { bought: Arc::clone(&bought), is_shared: false };
+        Ok((landing, Rest::of_purchase(near, embedding, bought)))
     }
 
     /// Embeds, searches and decides.
@@ -509,7 +526,8 @@ impl Pipeline {
         // Those who follow by now may have more time than the one who asked first. Each minds its own
         // deadline, and when all have left the call is cancelled.
         answer.extend_deadline(Instant::now() + asked.settings.timeout);
-        leader.push(Piece::Started { model: answer.model().to_owned(), tier: answer.tier().as_str() });
+        let (model, tier) = (answer.model().to_owned(), answer.tier().as_str());
+        leader.push(Piece::Started { model, tier, is_shared: false });
         while let Some(delta) = answer.next().await? {
             leader.push(Piece::Delta(delta));
         }
