@@ -22,7 +22,7 @@ pub struct Tune {
     /// Where to write what became of each row, a JSON object a line
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Configuration file, for the [cache] and [embedding] sections
+    /// Configuration file, for its sections `cache` and `embedding`
     #[arg(long)]
     config: Option<PathBuf>,
     /// Largest share of wrong answers among requests, instead of the configured one

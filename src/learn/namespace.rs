@@ -34,7 +34,7 @@ pub struct NamespaceId {
     pub name: String,
 }
 
-/// See the [module](self).
+/// See the module.
 pub struct Namespace {
     id: NamespaceId,
     table: Arc<Table>,
