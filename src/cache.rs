@@ -312,10 +312,15 @@ impl Cache {
         (self.store.entries(), self.index.len())
     }
 
+    /// Bytes held by the memory tier and by the index.
+    pub fn memory(&self) -> (u64, usize) {
+        (self.memory.weight(), self.index.memory_bytes())
+    }
+
     /// Sets the size metrics.
     pub fn report_sizes(&self) {
-        let (entries, vectors) = self.sizes();
-        self.metrics.sizes(entries, vectors, self.memory.weight(), self.index.memory_bytes());
+        let ((entries, vectors), (memory_tier, index)) = (self.sizes(), self.memory());
+        self.metrics.sizes(entries, vectors, memory_tier, index);
     }
 
     /// When a request that reads the store from now on goes on without.

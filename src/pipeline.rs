@@ -36,16 +36,18 @@ use crate::{
     },
     embed::{Embedded, Embedder, Embedding},
     error::Error,
-    feedback::{Replies, RequestId},
+    feedback::{RecentHit, Replies, RequestId},
     flight::{self, Flights, Leader},
     key::CacheKey,
     learn::{Check, Learning, NamespaceId, Near},
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::Delta,
+    request_log::RequestLog,
     stats::{Ledger, Sizes, Stats},
     store::{Durability, StoreError},
     tenant::{Owner, Tenant, Tenants},
+    trace::Tracing,
     upstream::{Answer, Ask, Upstreams},
 };
 
@@ -71,6 +73,8 @@ pub struct Pipeline {
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    tracing: Option<Tracing>,
+    log: Arc<RequestLog>,
     savings: Savings,
     flights: Arc<Flights<FlightKey, Piece, Landing>>,
     under_way: UnderWay,
@@ -91,6 +95,9 @@ pub struct Parts {
     pub upstreams: Upstreams,
     pub metrics: Arc<Metrics>,
     pub ledger: Arc<Ledger>,
+    /// `None`: no spans are made.
+    pub tracing: Option<Tracing>,
+    pub log: RequestLog,
 }
 
 /// What a reload can change. A request keeps those it was admitted with.
@@ -106,6 +113,8 @@ pub struct Settings {
     pub finish_abandoned: bool,
     /// `server.max_in_flight`
     pub max_in_flight: usize,
+    /// `dashboard.show_prompts`
+    pub show_prompts: bool,
 }
 
 /// What makes two misses one: the prompt, and what the callers allow the cache to do.
@@ -153,7 +162,7 @@ struct Known {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, cache, embedder, learning, upstreams, metrics, ledger } = parts;
+        let Parts { settings, cache, embedder, learning, upstreams, metrics, ledger, tracing, log } = parts;
         Self {
             settings: ArcSwap::from_pointee(settings),
             cache,
@@ -162,6 +171,8 @@ impl Pipeline {
             upstreams,
             metrics,
             ledger,
+            tracing,
+            log: Arc::new(log),
             savings: Savings::default(),
             flights: Arc::default(),
             under_way: UnderWay::default(),
@@ -176,8 +187,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// Only for what is wrong with the request or over a limit; a miss is a reply.
-    pub async fn lookup(&self, request: Request) -> Result<(RequestId, Result<Hit, Missed>), Error> {
-        let mut record = Recorder::start(self, Rpc::Lookup, &request.tenant, request.namespace());
+    pub async fn lookup(&self, mut request: Request) -> Result<(RequestId, Result<Hit, Missed>), Error> {
+        let mut record = Recorder::start(self, Rpc::Lookup, &mut request);
         let asked = self.admit(request)?;
         let judging = async {
             match self.exact(&asked).await {
@@ -187,7 +198,10 @@ impl Pipeline {
         };
         let found = match self.for_lookup(&asked, within(asked.deadline, judging).await?) {
             Judged::Hit(hit, _) => {
-                record.finish(hit.outcome, None, self.saved(&asked, &hit));
+                let saved_usd = self.saved(&asked, &hit);
+                self.note_semantic(&asked, &hit, saved_usd);
+                record.answered(&self.upstreams, &hit.entry.completion);
+                record.finish(hit.outcome, None, saved_usd);
                 let served = asked.served(hit.outcome, &hit.entry.completion, hit.pair.clone());
                 self.replies.remember(asked.id, served);
                 Ok(hit)
@@ -206,8 +220,8 @@ impl Pipeline {
     /// # Errors
     /// For what is wrong with the request or over a limit; what goes wrong later comes from
     /// [`Answering`].
-    pub async fn complete(self: &Arc<Self>, rpc: Rpc, request: Request) -> Result<Answering, Error> {
-        let record = Recorder::start(self, rpc, &request.tenant, request.namespace());
+    pub async fn complete(self: &Arc<Self>, rpc: Rpc, mut request: Request) -> Result<Answering, Error> {
+        let record = Recorder::start(self, rpc, &mut request);
         let asked = Arc::new(self.admit(request)?);
         if let Some(hit) = within(asked.deadline, self.exact_or_stale(&asked)).await? {
             return Ok(Answering::of_hit(Arc::clone(self), asked, record, hit));
@@ -227,6 +241,16 @@ impl Pipeline {
         let (entries, index_vectors) = self.cache.sizes();
         let sizes = Sizes { entries, index_vectors: index_vectors as u64 };
         Stats { wrong_hits: self.wrong_hits(namespace), ..self.ledger.stats(window, namespace, sizes) }
+    }
+
+    /// The ledger behind [`Pipeline::stats`], for what changes with time.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The last semantic hits, newest first.
+    pub fn recent_semantic(&self) -> Vec<RecentHit> {
+        self.replies.semantic()
     }
 
     /// What this tenant may see of them: everything where no tenants are told apart, else its own.
@@ -251,6 +275,16 @@ impl Pipeline {
     /// Requests that were admitted and are not done.
     pub fn requests_under_way(&self) -> usize {
         self.admission.under_way()
+    }
+
+    /// Writes the last lines of requests and sends their spans.
+    pub async fn end_tracing(&self) {
+        let log = Arc::clone(&self.log);
+        // It fails only by a panic, which has been logged.
+        let _ = tokio::task::spawn_blocking(move || log.shutdown()).await;
+        if let Some(tracing) = &self.tracing {
+            tracing.shutdown().await;
+        }
     }
 
     /// Waits until everything that goes on without a caller is done. New requests must have ended before.
@@ -387,6 +421,7 @@ impl Pipeline {
         let started = std::time::Instant::now();
         let embedded = embedder.embed(text).await;
         self.metrics.embed(started);
+        asked.trace.step("embed", started);
         match embedded {
             Ok(Embedded::Vector { embedding, .. }) => Ok(embedding),
             Ok(Embedded::OverWindow { .. }) => Err(MissReason::OverWindow),
@@ -407,7 +442,9 @@ impl Pipeline {
         if !self.cache.knows(asked.scope) {
             return Err(MissReason::ScopeEmpty);
         }
+        let started = std::time::Instant::now();
         let mut nearest = self.cache.nearest(asked.scope, embedding, count).await;
+        asked.trace.step("search", started);
         nearest.retain(|candidate| candidate.key() != asked.key);
         self.servable(asked, embedding, nearest)
     }
@@ -474,7 +511,8 @@ impl Pipeline {
         self.check_budget(asked)?;
         let ask = Ask::new(&asked.prompt, asked.deadline)
             .embedding(embedding)
-            .on_attempt(self.bookkeeper(&asked.tenant, &asked.prompt.namespace));
+            .headers(asked.trace.headers())
+            .on_attempt(self.bookkeeper(&asked.tenant, &asked.prompt.namespace, &asked.trace));
         self.upstreams.open(ask).await
     }
 

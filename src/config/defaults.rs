@@ -130,6 +130,23 @@ impl Default for UpstreamConfig {
     }
 }
 
+impl Default for DashboardConfig {
+    fn default() -> Self {
+        Self {
+            slo_p99: Duration::from_secs(2),
+            show_prompts: false,
+            api_key_sha256: None,
+            api_key_env: String::new(),
+        }
+    }
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { otlp_endpoint: String::new(), trace_share: 1.0, log_format: LogFormat::Text }
+    }
+}
+
 /// No model: what the keys of a line are read into. All of them are required.
 impl Default for ModelConfig {
     fn default() -> Self {

@@ -37,7 +37,7 @@ pub struct NamespaceId {
     pub name: String,
 }
 
-/// See the [module](self).
+/// See the module.
 pub struct Namespace {
     id: NamespaceId,
     table: Arc<Table>,

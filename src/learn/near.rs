@@ -13,7 +13,7 @@ use crate::{
     metrics::LabelOrigin,
 };
 
-/// See the [module](self).
+/// See the module.
 #[derive(Clone, Debug)]
 pub struct Near {
     pub(super) namespace: Arc<Namespace>,

@@ -212,17 +212,20 @@ impl Answering {
             self.record.stale();
         }
         self.pipeline.replies.remember(reply.id, self.asked.served(reply.outcome, reply.completion(), pair));
+        self.record.answered(&self.pipeline.upstreams, reply.completion());
         self.record.finish(reply.outcome, reply.reason, reply.saved_usd);
         reply
     }
 
     fn hit_reply(&self, hit: &Hit) -> Reply {
+        let saved_usd = self.pipeline.saved(&self.asked, hit);
+        self.pipeline.note_semantic(&self.asked, hit, saved_usd);
         Reply {
             id: self.asked.id,
             outcome: hit.outcome,
             matched: Some(hit.matched()),
             reason: None,
-            saved_usd: self.pipeline.saved(&self.asked, hit),
+            saved_usd,
             answer: Source::Entry(Arc::clone(&hit.entry)),
         }
     }

@@ -19,4 +19,5 @@ mod rpcs;
 mod stale;
 mod store;
 mod store_rpc;
+mod trace;
 mod upstream;
