@@ -5,6 +5,7 @@ mod directory;
 pub mod entry;
 pub mod index;
 mod invalidations;
+mod replication;
 
 use std::{
     sync::{
@@ -18,6 +19,8 @@ use quick_cache::{
     Weighter,
     sync::{Cache as MemoryTier, GuardResult},
 };
+
+use tokio::sync::Notify;
 
 use self::{
     directory::Directory,
@@ -55,8 +58,10 @@ pub struct Cache {
     index: Index,
     directory: Directory,
     invalidations: Invalidations,
-    /// Whether the index holds everything that the store does.
+    /// Whether the index was built once.
     loaded: AtomicBool,
+    /// Told when it should be built again.
+    is_stale: Notify,
     /// Only vectors of this embedder are searched.
     embedder: String,
     max_entries: u64,
@@ -90,6 +95,7 @@ impl Cache {
             directory: Directory::default(),
             invalidations: Invalidations::default(),
             loaded: AtomicBool::new(false),
+            is_stale: Notify::new(),
             embedder: embedder.to_owned(),
             max_entries: config.max_entries,
             metrics,
@@ -192,14 +198,19 @@ impl Cache {
     /// When the store failed: gone from memory, but a restart may bring it back.
     pub async fn invalidate(&self, selector: &Selector, dry_run: bool) -> Result<u64, StoreError> {
         if !dry_run {
-            self.invalidations.push(selector.clone());
-            self.memory.retain(|_, entry| !selector.matches(entry));
+            self.drop_matching(selector);
         }
         let removed = self.timed(Op::Remove, self.store.remove(selector, dry_run)).await?;
         if !dry_run {
             self.forget(&removed);
         }
         Ok(removed.len() as u64)
+    }
+
+    /// From memory, and for answers on their way.
+    fn drop_matching(&self, selector: &Selector) {
+        self.invalidations.push(selector.clone());
+        self.memory.retain(|_, entry| !selector.matches(entry));
     }
 
     /// Builds the index from the store. Exact hits are served meanwhile, and insertions go on.

@@ -65,6 +65,12 @@ pub struct StoreConfig {
     pub kind: StoreKind,
     /// Folder of the embedded store.
     pub path: PathBuf,
+    /// Redis: one node, or several nodes of a cluster, as `redis://host:port` (`rediss://` for TLS).
+    pub url: Vec<String>,
+    /// Redis: environment variable that holds the password; empty: none is sent.
+    pub password_env: String,
+    /// Redis: what the name of every key begins with. Deployments with the same prefix share one cache.
+    pub key_prefix: String,
     /// Writes queued before the store; more are dropped and counted.
     pub write_queue: usize,
     /// How long a request waits for a read of the store, or for a write that need not be durable; then it
@@ -76,6 +82,7 @@ pub struct StoreConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     Embedded,
+    Redis,
     Memory,
 }
 

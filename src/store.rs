@@ -4,15 +4,16 @@
 pub mod codec;
 mod embedded;
 mod memory;
+mod redis;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use self::{embedded::EmbeddedStore, memory::MemoryStore};
+use self::{embedded::EmbeddedStore, memory::MemoryStore, redis::RedisStore};
 use crate::{
     cache::entry::{Entry, Selector},
-    config::{StoreConfig, StoreKind},
+    config::{ServerConfig, StoreConfig, StoreKind},
     key::CacheKey,
 };
 
@@ -60,12 +61,27 @@ pub enum Durability {
     Durable,
 }
 
+/// What another process did to a store that several share.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// It kept this entry.
+    Stored(Arc<Entry>),
+    /// It removed what was under these keys.
+    Removed(Vec<CacheKey>),
+    /// It invalidated what matches: also what is on its way.
+    Invalidated(Selector),
+    /// What was stored or removed of late is not known: a scan tells.
+    MissedEntries,
+    /// What was invalidated of late is not known: nothing that was read before may be served.
+    MissedInvalidations,
+}
+
 /// A durable map of entries. Writes take effect in the order in which they were called, so a removal
 /// also removes what was queued before it.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The entry under `key`, also when it has expired: the caller checks. One that cannot be read, see
-    /// [`unreadable`](Self::unreadable), is `None`.
+    /// The entry under `key`. One that has expired may still come: the caller checks. One that cannot be
+    /// read, see [`unreadable`](Self::unreadable), is `None`.
     async fn get(&self, key: CacheKey) -> Result<Option<Arc<Entry>>, StoreError>;
 
     /// Adds the entry, or replaces the one under the same key.
@@ -89,6 +105,17 @@ pub trait Store: Send + Sync + 'static {
     /// `max_entries`; returns the keys of at most `limit` removed ones, so that one call stays short.
     async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError>;
 
+    /// Waits for what other processes did. The caller applies it and comes again; by that the store knows
+    /// that it was applied. Dropping the future loses nothing. For ever where no other process writes.
+    async fn changed(&self) -> Vec<Change> {
+        std::future::pending().await
+    }
+
+    /// How far behind other processes this one is, by region.
+    fn lags(&self) -> Vec<(String, Duration)> {
+        Vec::new()
+    }
+
     /// Number of entries, expired ones included.
     fn entries(&self) -> u64;
 
@@ -105,8 +132,17 @@ pub trait Store: Send + Sync + 'static {
 /// # Errors
 /// [`OpenError`], when the data cannot be used as it is; nothing is deleted or overwritten.
 pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
+    open_in(&ServerConfig::default().region, config)
+}
+
+/// The same in a region, the name of which others know.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open_in(region: &str, config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
     match config.kind {
         StoreKind::Memory => Ok(Arc::new(MemoryStore::new())),
+        StoreKind::Redis => Ok(Arc::new(RedisStore::start(region, config))),
         StoreKind::Embedded => Ok(Arc::new(EmbeddedStore::open(config)?)),
     }
 }

@@ -15,6 +15,7 @@ pub(super) fn check(loaded: &mut Loaded, env: &HashMap<String, String>, secrets:
     let Loaded { config, findings } = loaded;
     let variables = Variables { env, secrets };
     check_server(&config.server, findings);
+    check_store(&config.store, &variables, findings);
     check_embedding(&config.embedding, &variables, findings);
     check_routing(config, findings);
     check_tenants(&mut config.tenants, &variables, findings);
@@ -43,6 +44,12 @@ fn check_server(server: &ServerConfig, findings: &mut Findings) {
     let ServerConfig { grpc_listen, http_listen, .. } = server;
     if grpc_listen == http_listen && grpc_listen.port() != 0 {
         findings.report_key("server.http_listen", "must differ from server.grpc_listen");
+    }
+}
+
+fn check_store(store: &StoreConfig, variables: &Variables<'_>, findings: &mut Findings) {
+    if store.kind == StoreKind::Redis {
+        variables.get("store.password_env", &store.password_env, findings);
     }
 }
 

@@ -3,5 +3,7 @@
 pub mod events;
 pub mod fake_upstream;
 pub mod process;
+pub mod proxy;
 pub mod raw;
+pub mod redis_server;
 pub mod test_server;
