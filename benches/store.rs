@@ -46,6 +46,8 @@ fn entry(n: u64) -> Arc<Entry> {
         tags: Vec::new(),
         created,
         expires: created + Duration::from_secs(24 * 60 * 60),
+        stale_for: Duration::ZERO,
+        difficulty: None,
     })
 }
 

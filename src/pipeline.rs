@@ -15,7 +15,11 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use self::{asked::Admission, entries::within, record::Recorder};
+use self::{
+    asked::{Admission, ToKeep},
+    entries::within,
+    record::Recorder,
+};
 use crate::{
     cache::Cache,
     config::{CacheConfig, Mode},
@@ -27,7 +31,7 @@ use crate::{
     key::CacheKey,
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
-    prompt::{Completion, Delta},
+    prompt::Delta,
     stats::{Ledger, Sizes, Stats},
     store::{Durability, StoreError},
     tenant::Tenants,
@@ -253,7 +257,7 @@ impl Pipeline {
         let bought = Self::relay(asked, answer, missed, leader).await?;
         if !asked.cache.no_store && bought.completion.is_complete() {
             // A store that does not take it costs the next caller time, not this one its answer.
-            let _ = self.keep(asked, bought.completion.clone(), embedding, Durability::Queued).await;
+            let _ = self.keep(asked, bought.to_keep(embedding), Durability::Queued).await;
         }
         Ok(Landing::Bought(Arc::new(bought)))
     }
@@ -349,15 +353,9 @@ impl Pipeline {
     }
 
     /// Memory, index and store; other callers find it from here on.
-    async fn keep(
-        &self,
-        asked: &Asked,
-        completion: Completion,
-        embedding: Option<Embedding>,
-        durability: Durability,
-    ) -> Result<(), StoreError> {
+    async fn keep(&self, asked: &Asked, answer: ToKeep, durability: Durability) -> Result<(), StoreError> {
         let embedder = self.embedder.as_ref().map_or("", |embedder| embedder.name());
-        let entry = asked.entry(completion, embedding, embedder);
+        let entry = asked.entry(answer, embedder);
         self.cache.keep(entry, durability, asked.epoch).await
     }
 }

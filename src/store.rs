@@ -101,7 +101,7 @@ pub trait Store: Send + Sync + 'static {
     /// page ends the scan.
     async fn scan(&self, after: Option<CacheKey>, limit: usize) -> Result<Vec<Arc<Entry>>, StoreError>;
 
-    /// Removes entries past their expiry, and those nearest to it while there are more than
+    /// Removes entries past [`Entry::kept_until`], and those nearest to it while there are more than
     /// `max_entries`; returns the keys of at most `limit` removed ones, so that one call stays short.
     async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError>;
 

@@ -11,6 +11,7 @@ use crate::{
     key::{CacheKey, Scope},
     prompt::Completion,
     tenant::Owner,
+    upstream::Difficulty,
 };
 
 /// Names an entry to callers: the first half of its key, in hex. Two replicas that answer the same
@@ -38,6 +39,11 @@ pub struct Entry {
     pub created: SystemTime,
     /// Absolute, never moved by hits.
     pub expires: SystemTime,
+    /// How long past `expires` it is kept, to be served once more while it is bought anew; zero: not at all.
+    pub stale_for: Duration,
+    /// How hard the router judged the prompt to be; `None` when nobody asked it: the prompt named a model or
+    /// a tier, or the caller got the answer by itself.
+    pub difficulty: Option<Difficulty>,
 }
 
 /// Which entries to remove: every criterion that is set must match.
@@ -114,6 +120,11 @@ impl Entry {
     /// Whether it may still be served at `now`.
     pub fn is_live(&self, now: SystemTime) -> bool {
         now < self.expires
+    }
+
+    /// When nobody may be served it any more, and a store removes it.
+    pub fn kept_until(&self) -> SystemTime {
+        self.expires.checked_add(self.stale_for).unwrap_or(self.expires)
     }
 
     /// Memory it takes, about: its texts and the structure around them.

@@ -183,6 +183,8 @@ fn entry(text: &str) -> Arc<Entry> {
         tags: Vec::new(),
         created: SystemTime::UNIX_EPOCH,
         expires: SystemTime::UNIX_EPOCH,
+        stale_for: Default::default(),
+        difficulty: None,
     })
 }
 

@@ -23,6 +23,7 @@ use crate::{
     metrics::Shed,
     prompt::{CacheControl, Completion, Prompt},
     tenant::{Owner, Tenant},
+    upstream::Difficulty,
 };
 
 /// The namespace of prompts that name none.
@@ -59,6 +60,15 @@ pub struct Asked {
     pub(super) settings: Arc<Settings>,
     /// Counts it as under way for as long as it lives.
     _place: Place,
+}
+
+/// An answer, and what is known of its prompt.
+pub(super) struct ToKeep {
+    pub completion: Completion,
+    /// Of the last user text, when it was embedded.
+    pub embedding: Option<Embedding>,
+    /// As the router judged it, when it did.
+    pub difficulty: Option<Difficulty>,
 }
 
 /// The requests under way.
@@ -157,13 +167,9 @@ impl Asked {
         Policy::new(&self.settings.cache, &self.cache)
     }
 
-    /// The entry that keeps `completion` as the answer.
-    pub(super) fn entry(
-        &self,
-        completion: Completion,
-        embedding: Option<Embedding>,
-        embedder: &str,
-    ) -> Entry {
+    /// The entry that keeps `answer`, its embedding made by `embedder`.
+    pub(super) fn entry(&self, answer: ToKeep, embedder: &str) -> Entry {
+        let ToKeep { completion, embedding, difficulty } = answer;
         let created = SystemTime::now();
         Entry {
             key: self.key,
@@ -178,6 +184,8 @@ impl Asked {
             tags: self.cache.tags.clone(),
             created,
             expires: created + self.ttl(&self.settings.cache),
+            stale_for: Duration::ZERO,
+            difficulty,
         }
     }
 

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Pipeline, Request, asked::fill_defaults, record::Recorder};
+use super::{
+    Pipeline, Request,
+    asked::{ToKeep, fill_defaults},
+    record::Recorder,
+};
 use crate::{
     cache::entry::{EntryId, Selector},
     error::Error,
@@ -38,7 +42,9 @@ impl Pipeline {
         let (id, deadline, pipeline) = (asked.key.into(), asked.deadline, Arc::clone(self));
         let keep = async move {
             let embedding = pipeline.embed(&asked).await.ok();
-            pipeline.keep(&asked, completion, embedding, Durability::Durable).await
+            // Its caller chose the model, so nobody judges the prompt.
+            let answer = ToKeep { completion, embedding, difficulty: None };
+            pipeline.keep(&asked, answer, Durability::Durable).await
         };
         self.to_its_end(deadline, keep).await?.map_err(|_| Error::StoreUnavailable)?;
         record.finish(Outcome::Stored, None, 0.0);

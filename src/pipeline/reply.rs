@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use super::asked::ToKeep;
 use crate::{
     cache::entry::{Entry, EntryId},
     decide::Candidate,
+    embed::Embedding,
     feedback::RequestId,
     outcome::{MissReason, Outcome},
     prompt::{Completion, Delta},
@@ -115,6 +117,16 @@ impl Missed {
             reason,
             nearest: Some(Match { entry: Arc::clone(entry), similarity: *similarity, confidence: 0.0 }),
         }
+    }
+}
+
+// === impl Bought ===
+
+impl Bought {
+    /// What is kept of it.
+    pub(super) fn to_keep(&self, embedding: Option<Embedding>) -> ToKeep {
+        let difficulty = self.attempts.iter().find_map(|attempt| attempt.reason.difficulty());
+        ToKeep { completion: self.completion.clone(), embedding, difficulty }
     }
 }
 

@@ -1,9 +1,12 @@
 //! An entry as bytes, for stores that keep bytes.
 //!
-//! Version 1: the version byte; a checksum, the first eight bytes of blake3 of the rest; then the fields
-//! in the order of [`encode`]. Numbers are LEB128 unless said otherwise; strings, lists and vectors are
-//! preceded by their length; an optional value by 0 or 1. A new field is a new version: this one
-//! must read what it wrote for ever, which a test of committed bytes pins.
+//! The version byte; a checksum, the first eight bytes of blake3 of the rest; then the fields in the order
+//! of [`encode`]. Numbers are LEB128 unless said otherwise; strings, lists and vectors are preceded by their
+//! length; an optional value by 0 or 1. A new field is a new version, and goes to the end. Every version
+//! is read for ever, which tests of committed bytes pin:
+//!
+//! - 1: up to the tags. Not kept past its expiry, difficulty unknown.
+//! - 2: `stale_for` and `difficulty`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,10 +18,11 @@ use crate::{
     key::{CacheKey, Scope},
     prompt::{Completion, FinishReason, Usage},
     tenant::Owner,
+    upstream::Difficulty,
 };
 
 /// First byte of what [`encode`] writes.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Version byte and checksum.
 const HEADER: usize = 9;
@@ -38,6 +42,13 @@ mod owner {
     pub const SHARED: u8 = 2;
 }
 
+/// A difficulty as a byte. Never renumber.
+mod difficulty {
+    pub const EASY: u8 = 1;
+    pub const MODERATE: u8 = 2;
+    pub const HARD: u8 = 3;
+}
+
 /// The bytes of `entry`. A new field of [`Entry`] does not compile until its place here is decided.
 pub fn encode(entry: &Entry) -> Vec<u8> {
     let Entry {
@@ -53,6 +64,8 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
         tags,
         created,
         expires,
+        stale_for,
+        difficulty,
     } = entry;
     let mut to = Writer::with_capacity(size_hint(entry));
     to.0.extend_from_slice(key.as_bytes());
@@ -68,6 +81,8 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
     to.completion(completion);
     to.number(tags.len() as u64);
     tags.iter().for_each(|tag| to.string(tag));
+    to.duration(*stale_for);
+    to.option(*difficulty, Writer::difficulty);
     to.finish()
 }
 
@@ -76,7 +91,7 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
 /// # Errors
 /// [`CodecError`]; never panics and never allocates more than a small multiple of `bytes`.
 pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
-    let mut from = Reader::checked(bytes)?;
+    let (version, mut from) = Reader::checked(bytes)?;
     let key = CacheKey::from_bytes(from.array()?);
     let scope = Scope::from_bytes(from.array()?);
     let (created, expires) = (from.time()?, from.time()?);
@@ -87,6 +102,10 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
     let embedding = from.option(Reader::embedding)?;
     let completion = from.completion()?;
     let tags = from.list(Reader::string)?;
+    let (stale_for, difficulty) = match version {
+        1 => (Duration::ZERO, None),
+        _ => (from.duration()?, from.option(Reader::difficulty)?),
+    };
     from.end()?;
     Ok(Entry {
         key,
@@ -101,6 +120,8 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
         tags,
         created,
         expires,
+        stale_for,
+        difficulty,
     })
 }
 
@@ -167,6 +188,19 @@ impl Writer {
         self.0.extend_from_slice(&u64::try_from(nanos).unwrap_or(u64::MAX).to_le_bytes());
     }
 
+    /// Nanoseconds; more than 584 years are cut to that.
+    fn duration(&mut self, duration: Duration) {
+        self.number(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn difficulty(&mut self, difficulty: Difficulty) {
+        self.0.push(match difficulty {
+            Difficulty::Easy => difficulty::EASY,
+            Difficulty::Moderate => difficulty::MODERATE,
+            Difficulty::Hard => difficulty::HARD,
+        });
+    }
+
     fn owner(&mut self, owner: &Owner) {
         match owner {
             Owner::Tenant(name) => {
@@ -202,11 +236,12 @@ impl Writer {
 // === impl Reader ===
 
 impl<'a> Reader<'a> {
-    /// Verifies version and checksum.
-    fn checked(bytes: &'a [u8]) -> Result<Self, CodecError> {
+    /// The version, and the fields, whose checksum is right.
+    fn checked(bytes: &'a [u8]) -> Result<(u8, Self), CodecError> {
         let mut header = Self(bytes);
-        match header.byte()? {
-            VERSION => {}
+        let version = header.byte()?;
+        match version {
+            1..=VERSION => {}
             0 => return Err(CodecError::Damaged("version 0")),
             newer => return Err(CodecError::Newer(newer)),
         }
@@ -214,7 +249,7 @@ impl<'a> Reader<'a> {
         if sum != checksum(header.0) {
             return Err(CodecError::Damaged("checksum"));
         }
-        Ok(header)
+        Ok((version, header))
     }
 
     /// Whatever is left would be a field that was not understood.
@@ -289,6 +324,19 @@ impl<'a> Reader<'a> {
     fn time(&mut self) -> Result<SystemTime, CodecError> {
         let nanos = u64::from_le_bytes(self.array()?);
         UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)).ok_or(CodecError::Damaged("time"))
+    }
+
+    fn duration(&mut self) -> Result<Duration, CodecError> {
+        self.number().map(Duration::from_nanos)
+    }
+
+    fn difficulty(&mut self) -> Result<Difficulty, CodecError> {
+        match self.byte()? {
+            difficulty::EASY => Ok(Difficulty::Easy),
+            difficulty::MODERATE => Ok(Difficulty::Moderate),
+            difficulty::HARD => Ok(Difficulty::Hard),
+            _ => Err(CodecError::Damaged("difficulty")),
+        }
     }
 
     fn owner(&mut self) -> Result<Owner, CodecError> {

@@ -9,7 +9,10 @@ use std::{
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{catalog::Model, route::RouteReason};
+use super::{
+    catalog::Model,
+    route::{Difficulty, RouteReason},
+};
 use crate::prompt::Usage;
 
 /// One call of one model, as it is reported to callers and counted.
@@ -296,6 +299,16 @@ impl fmt::Display for AttemptResult {
 // === impl AttemptReason ===
 
 impl AttemptReason {
+    /// How hard the router judged the prompt to be, if that is why this model was chosen.
+    pub const fn difficulty(self) -> Option<Difficulty> {
+        match self {
+            Self::Routed(RouteReason::Local(difficulty) | RouteReason::Classifier(difficulty)) => {
+                Some(difficulty)
+            }
+            _ => None,
+        }
+    }
+
     /// Its label.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -49,6 +49,8 @@ fn entry(n: u64) -> Entry {
         tags: Vec::new(),
         created,
         expires: created + HOUR,
+        stale_for: Duration::ZERO,
+        difficulty: None,
     }
 }
 

@@ -3,9 +3,12 @@ use serde_json::json;
 
 use super::*;
 
-/// `encode(&golden())` of the version that introduced codec 1. Never regenerate it: if the test fails,
+/// `encode(&golden())` of the version that introduced codec 2. Never regenerate it: if the test fails,
 /// users' data has become unreadable.
-const GOLDEN: &[u8] = include_bytes!("testdata/entry-v1.bin");
+const GOLDEN: &[u8] = include_bytes!("testdata/entry-v2.bin");
+
+/// The same of the version that introduced codec 1.
+const GOLDEN_V1: &[u8] = include_bytes!("testdata/entry-v1.bin");
 
 fn golden() -> Entry {
     Entry {
@@ -28,6 +31,8 @@ fn golden() -> Entry {
         tags: vec!["faq".to_owned(), "v2".to_owned()],
         created: UNIX_EPOCH + Duration::from_nanos(1_790_000_000_123_456_789),
         expires: UNIX_EPOCH + Duration::from_secs(1_790_086_400),
+        stale_for: Duration::from_secs(600),
+        difficulty: Some(Difficulty::Hard),
     }
 }
 
@@ -38,6 +43,7 @@ fn smallest() -> Entry {
         text: None,
         embedding: None,
         tags: Vec::new(),
+        difficulty: None,
         completion: Completion { tool_calls: None, ..golden().completion },
         ..golden()
     }
@@ -51,9 +57,16 @@ fn sealed(payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn reads_and_writes_version_1_as_it_was_committed() {
+fn reads_and_writes_version_2_as_it_was_committed() {
     assert_eq!(decode(GOLDEN), Ok(golden()));
     assert_eq!(encode(&golden()), GOLDEN);
+}
+
+#[test]
+fn reads_version_1_as_it_was_committed() {
+    let without = Entry { stale_for: Duration::ZERO, difficulty: None, ..golden() };
+    assert_eq!(decode(GOLDEN_V1), Ok(without.clone()));
+    assert_eq!(decode(&encode(&without)), Ok(without), "it is rewritten as version 2");
 }
 
 #[test]
@@ -131,7 +144,8 @@ prop_compose! {
         (content, tool_calls, reason, model, tier) in any::<(String, Option<Vec<String>>, String, String, String)>(),
         (prompt_tokens, completion_tokens, cents, estimated) in any::<(u64, u64, u32, bool)>(),
         tags in any::<Vec<String>>(),
-        (created, life) in any::<(u64, u32)>(),
+        (created, life, stale_ms) in any::<(u64, u32, u32)>(),
+        difficulty in proptest::option::of(proptest::sample::select(Difficulty::ALL.as_slice())),
     ) -> Entry {
         let created = UNIX_EPOCH + Duration::from_nanos(created / 2);
         Entry {
@@ -154,6 +168,8 @@ prop_compose! {
             tags,
             created,
             expires: created + Duration::from_millis(life.into()),
+            stale_for: Duration::from_millis(stale_ms.into()),
+            difficulty,
         }
     }
 }

@@ -145,6 +145,8 @@ fn entry(n: u64) -> Arc<Entry> {
         tags: Vec::new(),
         created: std::time::UNIX_EPOCH,
         expires: std::time::SystemTime::now() + std::time::Duration::from_secs(3600),
+        stale_for: std::time::Duration::ZERO,
+        difficulty: None,
     })
 }
 

@@ -172,10 +172,12 @@ async fn expires_what_is_past(store: &dyn Store) {
         put(store, Entry { expires: past + Duration::from_secs(n), ..entry(n) }).await;
     }
     put(store, entry(4)).await;
+    let stale_for = 2 * HOUR;
+    put(store, Entry { expires: past, stale_for, ..entry(5) }).await;
     assert_eq!(store.expire(1000, 3).await.unwrap(), [key(0), key(1), key(2)]);
     assert_eq!(store.expire(1000, 3).await.unwrap(), [key(3)]);
     assert_eq!(store.expire(1000, 3).await.unwrap(), []);
-    assert_eq!(keys(store).await, [key(4)]);
+    assert_eq!(keys(store).await, [key(4), key(5)], "one that may be served stale stays");
 }
 
 async fn expires_the_nearest_when_full(store: &dyn Store) {
