@@ -71,6 +71,9 @@ pub struct StoreConfig {
     pub password_env: String,
     /// Redis: what the name of every key begins with. Deployments with the same prefix share one cache.
     pub key_prefix: String,
+    /// Redis: how long a purchase stays reserved for one replica without a sign of life from it; zero: each
+    /// replica buys for itself.
+    pub lease: Duration,
     /// Writes queued before the store; more are dropped and counted.
     pub write_queue: usize,
     /// How long a request waits for a read of the store, or for a write that need not be durable; then it

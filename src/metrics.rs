@@ -71,6 +71,8 @@ pub struct Metrics {
     entries: Gauge,
     index_vectors: Gauge,
     memory_bytes: Family<PartLabel, Gauge>,
+    index_loaded: Gauge<f64, AtomicU64>,
+    replication_lag_seconds: Family<PeerLabel, Gauge<f64, AtomicU64>>,
     breaker_state: Family<BreakerLabels, Gauge>,
     provider_up: Family<ProviderLabels, Gauge>,
 }
@@ -133,6 +135,11 @@ struct OpLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    peer: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PartLabel {
     part: &'static str,
 }
@@ -175,6 +182,16 @@ impl Metrics {
             search_seconds: seconds(&mut to, "search_seconds", "Time to find the nearest entries"),
             entries: gauge(&mut to, "entries", "Entries in the store"),
             index_vectors: gauge(&mut to, "index_vectors", "Vectors in the index"),
+            index_loaded: gauge(
+                &mut to,
+                "index_loaded",
+                "Share of the entries that the index was built from",
+            ),
+            replication_lag_seconds: family(
+                &mut to,
+                "replication_lag_seconds",
+                "Time since everything that a region told had been read; 0 while in step",
+            ),
             memory_bytes: family(&mut to, "memory_bytes", "Memory held, by part"),
             breaker_state: family(&mut to, "breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open"),
             provider_up: family(&mut to, "provider_up", "1 while health checks pass"),
@@ -262,6 +279,15 @@ impl Metrics {
         }
     }
 
+    /// Sets how far the index is, and how far this replica is behind each region.
+    pub fn replication(&self, loaded: f64, lags: &[(String, Duration)]) {
+        self.index_loaded.set(loaded);
+        for (peer, lag) in lags {
+            let label = PeerLabel { peer: peer.clone() };
+            self.replication_lag_seconds.get_or_create(&label).set(lag.as_secs_f64());
+        }
+    }
+
     /// Sets the states of models and providers, read when the metrics are. Those that a reload removed
     /// are gone.
     pub fn states(&self, models: &[ModelState], providers: &[ProviderState]) {
@@ -323,8 +349,11 @@ fn seconds(to: &mut Registry, name: &str, help: &str) -> Histogram {
     histogram
 }
 
-fn gauge(to: &mut Registry, name: &str, help: &str) -> Gauge {
-    let gauge = Gauge::default();
+fn gauge<N, A>(to: &mut Registry, name: &str, help: &str) -> Gauge<N, A>
+where
+    Gauge<N, A>: prometheus_client::registry::Metric + Default + Clone,
+{
+    let gauge = Gauge::<N, A>::default();
     to.register(name, help, gauge.clone());
     gauge
 }

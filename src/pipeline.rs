@@ -6,6 +6,7 @@ mod asked;
 mod entries;
 mod explain;
 mod forward;
+mod purchase;
 mod record;
 mod reply;
 
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use self::{
     asked::{Admission, ToKeep},
     entries::within,
+    purchase::Reserved,
     record::Recorder,
 };
 use crate::{
@@ -252,6 +254,11 @@ impl Pipeline {
         let (missed, embedding) = match self.judge(asked).await {
             Judged::Hit(hit) => return Ok(Landing::Hit(hit)),
             Judged::Miss(missed, embedding) => (missed, embedding),
+        };
+        // Held until the answer was kept, or the purchase failed.
+        let _lease = match self.reserve(asked).await {
+            Reserved::Kept(entry) => return Ok(Landing::Hit(Hit::exact(entry))),
+            Reserved::Buy(lease) => lease,
         };
         let answer = self.open(asked, embedding.as_ref()).await?;
         let bought = Self::relay(asked, answer, missed, leader).await?;

@@ -9,6 +9,7 @@ mod redis;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio_util::sync::DropGuard;
 
 use self::{embedded::EmbeddedStore, memory::MemoryStore, redis::RedisStore};
 use crate::{
@@ -26,6 +27,7 @@ pub enum Op {
     Scan,
     Expire,
     Flush,
+    Claim,
 }
 
 /// A store that did not do what was asked. Never carries a prompt or an answer.
@@ -59,6 +61,21 @@ pub enum Durability {
     Queued,
     /// Returns once a crash cannot lose it.
     Durable,
+}
+
+/// What [`Store::claim`] found.
+pub struct Claim {
+    /// `None`: another process is buying.
+    pub lease: Option<Lease>,
+    /// What was kept under the key meanwhile.
+    pub kept: Option<Arc<Entry>>,
+}
+
+/// A purchase that no other process makes as long as this lives. Dropped once the answer was kept, or will
+/// not come.
+#[derive(Default)]
+pub struct Lease {
+    _held: Option<DropGuard>,
 }
 
 /// What another process did to a store that several share.
@@ -105,6 +122,12 @@ pub trait Store: Send + Sync + 'static {
     /// `max_entries`; returns the keys of at most `limit` removed ones, so that one call stays short.
     async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError>;
 
+    /// Reserves the purchase of the answer under `key` among the processes that share the store. Granted at
+    /// once where there is one process.
+    async fn claim(&self, _key: CacheKey) -> Result<Claim, StoreError> {
+        Ok(Claim::default())
+    }
+
     /// Waits for what other processes did. The caller applies it and comes again; by that the store knows
     /// that it was applied. Dropping the future loses nothing. For ever where no other process writes.
     async fn changed(&self) -> Vec<Change> {
@@ -147,11 +170,30 @@ pub fn open_in(region: &str, config: &StoreConfig) -> Result<Arc<dyn Store>, Ope
     }
 }
 
+// === impl Claim ===
+
+/// Granted.
+impl Default for Claim {
+    fn default() -> Self {
+        Self { lease: Some(Lease::default()), kept: None }
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// One whose end sets off `held`.
+    pub fn held(held: DropGuard) -> Self {
+        Self { _held: Some(held) }
+    }
+}
+
 // === impl Op ===
 
 impl Op {
     /// Every operation, in the order in which reports list them.
-    pub const ALL: [Self; 6] = [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush];
+    pub const ALL: [Self; 7] =
+        [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush, Self::Claim];
 
     /// The label of its metrics.
     pub const fn as_str(self) -> &'static str {
@@ -162,6 +204,7 @@ impl Op {
             Self::Scan => "scan",
             Self::Expire => "expire",
             Self::Flush => "flush",
+            Self::Claim => "claim",
         }
     }
 }

@@ -138,6 +138,7 @@ fn read_store(section: &mut Section<'_>, store: &mut StoreConfig) {
         url: redis_nodes,
         password_env: variable,
         key_prefix: key_prefix,
+        lease: duration_or_zero,
         write_queue: count,
         timeout: duration,
     });

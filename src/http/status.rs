@@ -22,12 +22,14 @@ pub(super) async fn ready(State(door): State<Door>) -> impl IntoResponse {
     if door.cache.loaded() {
         return (StatusCode::OK, format!("ready: {entries} entries, {vectors} vectors\n"));
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("loading the index: {vectors} vectors of {entries} entries\n"))
+    let percent = door.cache.loaded_share() * 100.0;
+    let loading = format!("loading the index: {percent:.0} % of {entries} entries, {vectors} vectors\n");
+    (StatusCode::SERVICE_UNAVAILABLE, loading)
 }
 
 /// Every metric, for Prometheus.
 pub(super) async fn metrics(State(door): State<Door>) -> impl IntoResponse {
-    door.cache.report_sizes();
+    door.cache.report();
     door.metrics.states(&door.upstreams.model_states(), &door.upstreams.provider_states());
     ([(CONTENT_TYPE, OPENMETRICS)], door.metrics.encode())
 }

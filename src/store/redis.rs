@@ -8,9 +8,11 @@ mod event;
 mod follow;
 mod keys;
 mod lag;
+mod lease;
 mod link;
 mod log;
 mod queue;
+mod suspects;
 mod tail;
 mod value;
 mod writer;
@@ -32,7 +34,7 @@ use self::{
     link::{Fault, Link, Nodes},
     queue::{Done, Put, Queue, Write},
 };
-use super::{Change, Durability, Op, Store, StoreError};
+use super::{Change, Claim, Durability, Op, Store, StoreError};
 use crate::{
     cache::entry::{Entry, EntryId, Selector},
     config::StoreConfig,
@@ -44,6 +46,8 @@ pub struct RedisStore {
     core: Arc<Core>,
     queue: Arc<Queue>,
     heard: Mutex<Heard>,
+    /// How long a purchase stays reserved without a sign of life; zero: none is reserved.
+    lease: Duration,
     /// Ends the tasks with the store.
     _tasks: DropGuard,
 }
@@ -77,7 +81,7 @@ impl RedisStore {
         spawn(&stop, follow::invalidations(Arc::clone(&core), send_invalidations));
         spawn(&stop, follow::changes(Arc::clone(&core), send_changes));
         let heard = Mutex::new(Heard { invalidations, changes, handed: None });
-        Self { core, queue, heard, _tasks: stop.drop_guard() }
+        Self { core, queue, heard, lease: config.lease, _tasks: stop.drop_guard() }
     }
 
     /// Waits until what is queued now was written.
@@ -138,7 +142,7 @@ impl Store for RedisStore {
 
     async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let command = redis::cmd("GET").arg(self.core.keys.note(name)).clone();
-        self.core.link.call(&command).await.map_err(of(Op::Get))
+        self.core.link.call_within(self.core.link.patience, &command).await.map_err(of(Op::Get))
     }
 
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {
@@ -148,7 +152,8 @@ impl Store for RedisStore {
                 return self.select(selector).await;
             }
             let (done, removed) = Done::new();
-            self.queue.push_removal(selector.clone(), done)?;
+            let pending = self.core.log.pend(selector.clone());
+            self.queue.push_removal(selector.clone(), pending, done)?;
             heard(removed.await)
         };
         removed.await.map_err(of(Op::Remove))
@@ -161,6 +166,13 @@ impl Store for RedisStore {
 
     async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError> {
         self.expire(max_entries, limit).await.map_err(of(Op::Expire))
+    }
+
+    async fn claim(&self, key: CacheKey) -> Result<Claim, StoreError> {
+        if self.lease.is_zero() {
+            return Ok(Claim::default());
+        }
+        lease::claim(&self.core, &self.queue, key, self.lease).await.map_err(of(Op::Claim))
     }
 
     async fn changed(&self) -> Vec<Change> {

@@ -5,5 +5,6 @@ pub mod fake_upstream;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod redis_cluster;
 pub mod redis_server;
 pub mod test_server;

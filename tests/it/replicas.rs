@@ -1,5 +1,9 @@
 //! Replicas that share one Redis.
 
+mod cluster;
+mod lease;
+mod outage;
+
 use promptkeep::{
     config::{Config, StoreConfig},
     grpc::proto::{CompleteRequest, InvalidateRequest, Outcome, Prompt},

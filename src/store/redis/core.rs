@@ -43,7 +43,7 @@ pub const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Core {
     pub link: Arc<Link>,
     pub keys: Keys,
-    pub log: Log,
+    pub log: Arc<Log>,
     /// Counted at every sweep, and by what this replica does in between.
     pub entries: AtomicU64,
     pub unreadable: AtomicU64,
@@ -66,6 +66,8 @@ pub struct Core {
 pub struct Opened {
     pub log: bool,
     pub changes: bool,
+    /// It did not work so far; nobody should wait for it.
+    pub failed: bool,
 }
 
 /// An entry as it lies in Redis.
@@ -84,7 +86,7 @@ impl Core {
         Self {
             link,
             keys,
-            log: Log::default(),
+            log: Arc::default(),
             entries: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
             put: Script::new(include_str!("put.lua")),
@@ -100,16 +102,16 @@ impl Core {
     /// The entry with this id, unless it was invalidated.
     pub async fn get(&self, id: EntryId) -> Result<Option<Found>, Fault> {
         let command = cmd("GET").arg(self.keys.entry(id)).clone();
-        let value: Option<Vec<u8>> = self.link.call(&command).await?;
+        let value: Option<Vec<u8>> = self.link.call(id.into(), &command).await?;
         let Some(value) = value else { return Ok(None) };
-        self.opened().await;
+        self.opened().await?;
         Ok(self.decode(&value))
     }
 
     /// Those of `ids` that are there and were not invalidated, in their order.
     pub async fn get_all(&self, ids: &[EntryId]) -> Result<Vec<Found>, Fault> {
         let values = self.values(ids).await?;
-        self.opened().await;
+        self.opened().await?;
         Ok(values.iter().filter_map(|value| self.decode(value)).collect())
     }
 
@@ -120,11 +122,16 @@ impl Core {
     }
 
     /// Waits until everything was opened, which is soon after the first connection.
-    async fn opened(&self) {
-        if !self.opened.borrow().all() {
+    async fn opened(&self) -> Result<(), Fault> {
+        let mut opened = *self.opened.borrow();
+        if !opened.is_known() {
             // The sender lives as long as the core.
-            let _ = self.opened.subscribe().wait_for(Opened::all).await;
+            opened = self.opened.subscribe().wait_for(Opened::is_known).await.map_or(opened, |now| *now);
         }
+        if opened.log && opened.changes {
+            return Ok(());
+        }
+        Err(Fault::Refused("the streams cannot be read".to_owned()))
     }
 
     /// Appends to a stream.
@@ -164,7 +171,7 @@ impl Core {
         let id = entry.id();
         let keys = self.keys_of(id, &Facet::of(entry));
         let (value, expiry, now) =
-            (value::encode(entry, seen), millis(entry.expires), millis(SystemTime::now()));
+            (value::encode(entry, seen), millis(entry.kept_until()), millis(SystemTime::now()));
         let (expiry, now) = (expiry.max(1).to_string(), now.to_string());
         let arguments = [&value, expiry.as_bytes(), entry.key.as_bytes(), id.as_bytes(), now.as_bytes()];
         let added: u64 = self.link.run(BACKGROUND_PATIENCE, &self.put, &keys, &arguments).await?;
@@ -239,7 +246,13 @@ impl Core {
         let mut from = after.map_or(0, |key| Partition::from(key).0);
         let mut after = after;
         loop {
-            let keys = self.keys_above(Partition(from), after, limit).await?;
+            let keys = match self.keys_above(Partition(from), after, limit).await {
+                Err(Fault::Wrong(cause)) => {
+                    tracing::warn!(cause, partition = from, "a directory cannot be read");
+                    Vec::new()
+                }
+                keys => keys?,
+            };
             after = keys.last().copied().or(after);
             let found = self.get_all(&keys.iter().map(|key| EntryId::from(*key)).collect::<Vec<_>>()).await?;
             if !found.is_empty() {
@@ -358,8 +371,8 @@ impl Core {
 // === impl Opened ===
 
 impl Opened {
-    fn all(&self) -> bool {
-        self.log && self.changes
+    fn is_known(&self) -> bool {
+        self.log && self.changes || self.failed
     }
 }
 

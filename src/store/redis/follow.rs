@@ -26,6 +26,9 @@ use crate::{
 /// Pause before listening again after a fault.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// The same where Redis refuses.
+const OPEN_AGAIN: Duration = Duration::from_secs(2);
+
 /// How far back a replica repeats its own invalidations to a Redis that lost its data.
 const REPEATED: Duration = Duration::from_secs(600);
 
@@ -47,9 +50,8 @@ pub async fn invalidations(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
         core.link.up().await;
         match open_log(&core, &stream).await {
             Ok(tail) => break tail,
-            Err(fault) => tracing::warn!(%fault, "the invalidations cannot be read"),
+            Err(fault) => not_opened(&core, &fault).await,
         }
-        sleep(AGAIN).await;
     };
     // Nothing that memory or index could hold is older.
     core.log.apply(tail.position());
@@ -77,6 +79,16 @@ async fn open_log(core: &Core, stream: &str) -> Result<Tail, Fault> {
     let tail = Tail::at_end(core, vec![stream.to_owned()]).await?;
     take_up(core, read_log(core, stream).await?);
     Ok(tail)
+}
+
+/// A Redis that is away is waited for; one that cannot be listened to is not, and not read either.
+async fn not_opened(core: &Core, fault: &Fault) {
+    if !matches!(fault, Fault::Away(_)) {
+        tracing::warn!(%fault, "other replicas cannot be heard");
+        core.opened.send_modify(|opened| opened.failed = true);
+        sleep(OPEN_AGAIN).await;
+    }
+    sleep(AGAIN).await;
 }
 
 /// Every invalidation in the stream.
@@ -144,9 +156,8 @@ pub async fn changes(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
         core.link.up().await;
         match Tail::at_end(&core, streams.clone()).await {
             Ok(tail) => break tail,
-            Err(fault) => tracing::warn!(%fault, "the changes cannot be read"),
+            Err(fault) => not_opened(&core, &fault).await,
         }
-        sleep(AGAIN).await;
     };
     core.opened.send_modify(|opened| opened.changes = true);
     loop {

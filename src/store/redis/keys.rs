@@ -123,6 +123,10 @@ impl Keys {
         self.within(partition, format_args!("{}", facet.0))
     }
 
+    pub fn place(&self, id: EntryId) -> String {
+        self.within(id.into(), format_args!("l:{id}"))
+    }
+
     pub fn note(&self, name: &str) -> String {
         format!("{}:note:{name}", self.prefix)
     }

@@ -25,11 +25,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::{keys::Partition, suspects::Suspects};
+
 /// Calls in a row without a reply that end the use of a connection.
 const FAILURES_MAX: u32 = 3;
-/// The same in a cluster, where the client finds another node by itself and only a part of the keys is
-/// concerned.
-const FAILURES_MAX_CLUSTER: u32 = 30;
+/// Least pause between two new connections to a cluster that does not answer in part.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Pause between two signs of life, so that a Redis that hangs is noticed before the requests come.
 const PING_EVERY: Duration = Duration::from_millis(500);
 /// Longest wait for a connection.
@@ -76,6 +77,7 @@ pub struct Link {
     state: watch::Sender<State>,
     failures: AtomicU32,
     redial: Notify,
+    suspects: Suspects,
 }
 
 enum State {
@@ -97,7 +99,14 @@ impl Link {
     /// A link that [`Link::keep`] brings up.
     pub fn new(nodes: Nodes, patience: Duration) -> Arc<Self> {
         let (state, _) = watch::channel(State::Dialing);
-        Arc::new(Self { nodes, patience, state, failures: AtomicU32::new(0), redial: Notify::new() })
+        Arc::new(Self {
+            nodes,
+            patience,
+            state,
+            failures: AtomicU32::new(0),
+            redial: Notify::new(),
+            suspects: Suspects::new(),
+        })
     }
 
     /// Connects, and connects again, for ever.
@@ -122,9 +131,20 @@ impl Link {
         }
     }
 
-    /// Does one command, within `patience`.
-    pub async fn call<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Fault> {
-        self.call_within(self.patience, command).await
+    /// Does one command about a partition for a request, within `patience`.
+    pub async fn call<T: FromRedisValue>(&self, partition: Partition, command: &Cmd) -> Result<T, Fault> {
+        if let Conn::Single(_) = self.conn().await? {
+            return self.call_within(self.patience, command).await;
+        }
+        if !self.suspects.may_try(partition) {
+            return Err(Fault::Away("this part of the cluster does not answer".to_owned()));
+        }
+        let reply = self.call_within(self.patience, command).await;
+        match reply {
+            Err(Fault::Away(_)) => self.suspects.suspect(partition),
+            _ => self.suspects.clear(partition),
+        }
+        reply
     }
 
     /// Does one command that may take longer than a request waits.
@@ -181,27 +201,37 @@ impl Link {
     /// Counts how calls end.
     fn note(&self, conn: &Conn, fault: Option<&Fault>) {
         let Some(Fault::Away(_)) = fault else { return self.failures.store(0, Ordering::Relaxed) };
-        let most = match conn {
-            Conn::Single(_) => FAILURES_MAX,
-            Conn::Cluster(_) => FAILURES_MAX_CLUSTER,
-        };
-        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= most {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures >= FAILURES_MAX || matches!(conn, Conn::Cluster(_)) {
             self.redial.notify_one();
         }
     }
 
     /// Returns once the connection should not be used any more, and why.
     async fn watch(&self, mut conn: Conn) -> String {
+        if let Conn::Cluster(_) = conn {
+            return self.renew().await;
+        }
         loop {
             tokio::select! {
                 () = self.redial.notified() => return "calls had no reply".to_owned(),
                 () = sleep(PING_EVERY) => {}
             }
-            // The client of a cluster asks every master, of which one may be away.
-            if let Conn::Single(_) = conn
-                && let Err(cause) = ping(&mut conn, self.patience).await
-            {
+            if let Err(cause) = ping(&mut conn, self.patience).await {
                 return cause.to_string();
+            }
+        }
+    }
+
+    /// The same for a cluster, whose client does not always find a master again that was away: as long as calls
+    /// have no reply, a new connection takes the place of the old one. Returns when none can be made.
+    async fn renew(&self) -> String {
+        loop {
+            sleep(RENEW_EVERY).await;
+            self.redial.notified().await;
+            match self.nodes.dial(self.patience).await {
+                Ok(conn) => drop(self.state.send_replace(State::Up(conn))),
+                Err(fault) => return fault.to_string(),
             }
         }
     }
@@ -324,12 +354,16 @@ impl From<RedisError> for Fault {
             "NOSCRIPT",
         ];
         let text = format!("{} {error}", error.code().unwrap_or_default());
+        let code = error.code().unwrap_or("ERR").to_owned();
+        // A slot that is being moved, or whose master is away: the client has given up looking for now.
+        if error.is_cluster_error() {
+            return Self::Refused(code);
+        }
         match error.kind() {
             ErrorKind::Server(_) | ErrorKind::Extension => {
                 // Within a script the code is not at the start of the message in every version.
                 let passing = PASSING.iter().find(|code| text.contains(*code));
-                let code = error.code().unwrap_or("ERR");
-                passing.map_or_else(|| Self::Wrong(code.to_owned()), |code| Self::Refused((*code).to_owned()))
+                passing.map_or_else(|| Self::Wrong(code), |code| Self::Refused((*code).to_owned()))
             }
             ErrorKind::UnexpectedReturnType | ErrorKind::Parse => Self::Wrong("unexpected reply".to_owned()),
             ErrorKind::AuthenticationFailed => Self::Away("authentication failed".to_owned()),

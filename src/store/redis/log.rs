@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     fmt,
     str::FromStr,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
@@ -45,6 +45,12 @@ struct Record {
     source: Source,
 }
 
+/// An invalidation that waits for Redis. Dropped once it was done, or cannot be.
+pub struct Pending {
+    log: Arc<Log>,
+    number: u64,
+}
+
 /// Who invalidated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -57,6 +63,10 @@ pub enum Source {
 struct State {
     /// By position.
     records: VecDeque<Record>,
+    /// Invalidations of this replica that Redis has not taken yet: nothing that they match is read from it.
+    pending: Vec<(u64, Selector)>,
+    /// Numbers them.
+    pended: u64,
     /// Up to where the cache has applied those of others.
     applied: Position,
 }
@@ -79,11 +89,30 @@ impl Log {
         source == Source::Other
     }
 
-    /// Whether an invalidation after `seen` matches `entry`.
+    /// Minds an invalidation from now on, before Redis has heard of it.
+    pub fn pend(self: &Arc<Self>, selector: Selector) -> Pending {
+        let mut state = self.write();
+        state.pended += 1;
+        let number = state.pended;
+        state.pending.push((number, selector));
+        Pending { log: Arc::clone(self), number }
+    }
+
+    /// Whether an invalidation after `seen`, or one that waits, matches `entry`.
     pub fn voids(&self, entry: &Entry, seen: Position) -> bool {
         let state = self.read();
+        if state.pending.iter().any(|(_, selector)| selector.matches(entry)) {
+            return true;
+        }
         let mut later = state.records.iter().rev().take_while(|record| record.position > seen);
         later.any(|record| record.selector.matches(entry))
+    }
+
+    /// Whether an invalidation of another replica after `seen` matches `entry`.
+    pub fn voided_by_others(&self, entry: &Entry, seen: Position) -> bool {
+        let state = self.read();
+        let later = state.records.iter().rev().take_while(|record| record.position > seen);
+        later.into_iter().any(|record| record.source == Source::Other && record.selector.matches(entry))
     }
 
     /// What this replica appended within the last `time`.
@@ -127,6 +156,14 @@ impl Log {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Pending ===
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.log.write().pending.retain(|(number, _)| *number != self.number);
     }
 }
 

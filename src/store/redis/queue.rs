@@ -8,7 +8,11 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{link::Fault, log::Position};
+use super::{
+    lease::Place,
+    link::Fault,
+    log::{Pending, Position},
+};
 use crate::{
     cache::entry::{Entry, Selector},
     key::CacheKey,
@@ -30,8 +34,11 @@ pub enum Write {
     },
     Remove {
         selector: Selector,
+        _pending: Pending,
         done: Done<Vec<CacheKey>>,
     },
+    /// Frees the place of a purchase.
+    Leave(Place),
     /// Changes nothing; done when all before it is.
     Barrier(Done<()>),
 }
@@ -82,7 +89,12 @@ impl Queue {
 
     /// Takes a removal. What it matches need not be written before; and when there is no room, the oldest
     /// puts make it.
-    pub fn push_removal(&self, selector: Selector, done: Done<Vec<CacheKey>>) -> Result<(), Fault> {
+    pub fn push_removal(
+        &self,
+        selector: Selector,
+        pending: Pending,
+        done: Done<Vec<CacheKey>>,
+    ) -> Result<(), Fault> {
         let mut writes = self.lock();
         let removals = writes.iter().filter(|write| matches!(write, Write::Remove { .. })).count();
         if removals >= REMOVALS_MAX {
@@ -95,7 +107,7 @@ impl Queue {
         {
             writes.remove(oldest);
         }
-        writes.push_back(Write::Remove { selector, done });
+        writes.push_back(Write::Remove { selector, _pending: pending, done });
         self.pushed.notify_one();
         Ok(())
     }
@@ -140,7 +152,7 @@ impl Write {
     pub fn put_key(&self) -> Option<CacheKey> {
         match self {
             Self::Put(put) => Some(put.entry.key),
-            Self::Note { .. } | Self::Remove { .. } | Self::Barrier(_) => None,
+            Self::Note { .. } | Self::Remove { .. } | Self::Leave(_) | Self::Barrier(_) => None,
         }
     }
 
@@ -155,6 +167,8 @@ impl Write {
                 done.tell(Err(fault.clone()));
                 return false;
             }
+            // It is freed by time.
+            Self::Leave(_) => return false,
         }
         again
     }

@@ -73,7 +73,10 @@ async fn attempt(core: &Core, batch: &mut Vec<Write>) -> Option<Fault> {
 async fn one(core: &Core, write: &mut Write) -> Result<(), Fault> {
     match write {
         Write::Put(Put { entry, seen, done }) => {
-            core.put(entry, *seen).await?;
+            // What this replica invalidated meanwhile came before in the queue, so the entry is newer.
+            if !core.log.voided_by_others(entry, *seen) {
+                core.put(entry, core.log.seen()).await?;
+            }
             if let Some(done) = done {
                 done.tell(Ok(()));
             }
@@ -82,7 +85,8 @@ async fn one(core: &Core, write: &mut Write) -> Result<(), Fault> {
             let command = cmd("SET").arg(core.keys.note(name)).arg(&*note).clone();
             core.link.call_within::<()>(BACKGROUND_PATIENCE, &command).await?;
         }
-        Write::Remove { selector, done } => done.tell(Ok(remove(core, selector).await?)),
+        Write::Remove { selector, done, .. } => done.tell(Ok(remove(core, selector).await?)),
+        Write::Leave(place) => place.leave(core).await?,
         Write::Barrier(done) => done.tell(Ok(())),
     }
     Ok(())

@@ -1,6 +1,12 @@
 //! A TCP proxy before a server, with which a test stalls or cuts the network between.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 
 use tokio::{
     io::copy_bidirectional,
@@ -22,6 +28,8 @@ pub enum Network {
 pub struct Proxy {
     pub address: SocketAddr,
     network: Arc<watch::Sender<Network>>,
+    /// Where new connections lead.
+    port: Arc<AtomicU16>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -33,20 +41,28 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let network = Arc::new(watch::Sender::new(Network::Whole));
+        let port = Arc::new(AtomicU16::new(port));
         let task = tokio::spawn({
-            let network = Arc::clone(&network);
+            let (network, port) = (Arc::clone(&network), Arc::clone(&port));
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    tokio::spawn(pass(client, port, network.subscribe()));
+                    tokio::spawn(pass(client, port.load(Ordering::Relaxed), network.subscribe()));
                 }
             }
         });
-        Self { address, network, task }
+        Self { address, network, port, task }
     }
 
     /// As a Redis.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
+    }
+
+    /// Ends every connection, and leads new ones to another port.
+    pub fn lead_to(&self, port: u16) {
+        self.port.store(port, Ordering::Relaxed);
+        self.set(Network::Cut);
+        self.set(Network::Whole);
     }
 
     pub fn set(&self, network: Network) {

@@ -109,9 +109,18 @@ impl RedisServer {
         self.command(&format!("KEYS {pattern}")).await
     }
 
-    /// Runs a command, written as for redis-cli.
+    /// Lets everybody in again without a password.
+    pub async fn unlock(&self, password: &str) {
+        let url = format!("redis://:{password}@127.0.0.1:{}", self.port);
+        let client = redis::Client::open(url).expect("a url");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("it listens");
+        let open = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").clone();
+        open.query_async::<()>(&mut connection).await.expect("it is done");
+    }
+
+    /// Runs a command, written as for redis-cli without quotes; `|` is an empty word.
     pub async fn command<T: FromRedisValue>(&self, command: &str) -> T {
-        let mut words = command.split_whitespace();
+        let mut words = command.split_whitespace().map(|word| if word == "|" { "" } else { word });
         let mut built = redis::cmd(words.next().expect("a command"));
         built.arg(words.collect::<Vec<_>>());
         built.query_async(&mut self.connection().await).await.expect("it is done")

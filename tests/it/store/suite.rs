@@ -3,7 +3,10 @@
 use promptkeep::cache::entry::{EntryId, Selector};
 
 use super::*;
-use crate::{common::redis_server::RedisServer, fault_store::FaultStore};
+use crate::{
+    common::{redis_cluster::RedisCluster, redis_server::RedisServer},
+    fault_store::FaultStore,
+};
 
 /// Runs every test of this module against one store.
 macro_rules! for_every_store {
@@ -21,6 +24,12 @@ macro_rules! for_every_store {
             $(#[tokio::test] async fn $test() {
                 let server = super::RedisServer::start().await;
                 super::$test(&*super::store::open(&server.store()).unwrap()).await
+            })*
+        }
+        mod cluster {
+            $(#[tokio::test] async fn $test() {
+                let cluster = super::RedisCluster::start().await;
+                super::$test(&*super::store::open(&cluster.store()).unwrap()).await
             })*
         }
         mod wrapped {
