@@ -74,11 +74,24 @@ pub struct StoreConfig {
     /// Redis: how long a purchase stays reserved for one replica without a sign of life from it; zero: each
     /// replica buys for itself.
     pub lease: Duration,
+    /// Redis: other regions, whose answers and invalidations are taken over.
+    pub peers: Vec<PeerConfig>,
     /// Writes queued before the store; more are dropped and counted.
     pub write_queue: usize,
     /// How long a request waits for a read of the store, or for a write that need not be durable; then it
     /// goes on as if the store had failed.
     pub timeout: Duration,
+}
+
+/// One `[[store.peers]]`: the Redis of another region, which is only read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PeerConfig {
+    /// Its `server.region`.
+    pub region: String,
+    /// One node, or several of a cluster.
+    pub url: Vec<String>,
+    /// Environment variable that holds the password; empty: none is sent.
+    pub password_env: String,
 }
 
 /// Which [`Store`](crate::store::Store) is used.

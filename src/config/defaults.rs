@@ -34,6 +34,7 @@ impl Default for StoreConfig {
             password_env: String::new(),
             key_prefix: "promptkeep".to_owned(),
             lease: Duration::from_secs(5),
+            peers: Vec::new(),
             write_queue: 10_000,
             timeout: Duration::from_millis(250),
         }

@@ -141,6 +141,15 @@ fn read_store(section: &mut Section<'_>, store: &mut StoreConfig) {
         lease: duration_or_zero,
         write_queue: count,
         timeout: duration,
+    } each peers: read_peer);
+}
+
+fn read_peer(section: &mut Section<'_>, peer: &mut PeerConfig) {
+    section.require(&["region", "url"]);
+    keys!(section, peer: PeerConfig {
+        region: name,
+        url: redis_nodes,
+        password_env: variable,
     });
 }
 

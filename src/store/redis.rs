@@ -11,6 +11,7 @@ mod lag;
 mod lease;
 mod link;
 mod log;
+mod peers;
 mod queue;
 mod suspects;
 mod tail;
@@ -32,12 +33,13 @@ use self::{
     follow::Batch,
     keys::Keys,
     link::{Fault, Link, Nodes},
+    peers::Peer,
     queue::{Done, Put, Queue, Write},
 };
 use super::{Change, Claim, Durability, Op, Store, StoreError};
 use crate::{
     cache::entry::{Entry, EntryId, Selector},
-    config::StoreConfig,
+    config::{PeerConfig, StoreConfig},
     key::CacheKey,
 };
 
@@ -80,6 +82,15 @@ impl RedisStore {
         let (send_changes, changes) = mpsc::channel(BATCHES);
         spawn(&stop, follow::invalidations(Arc::clone(&core), send_invalidations));
         spawn(&stop, follow::changes(Arc::clone(&core), send_changes));
+        for peer in &config.peers {
+            let PeerConfig { region, url, password_env } = peer;
+            let nodes = Nodes { urls: url.clone(), password_env: password_env.clone() };
+            let link = Link::new(nodes, config.timeout);
+            spawn(&stop, Arc::clone(&link).keep());
+            let there = Arc::new(Core::new(link, Keys::new(&config.key_prefix), region));
+            let (here, queue) = (Arc::clone(&core), Arc::clone(&queue));
+            spawn(&stop, Peer { region: region.clone(), there, here, queue }.follow());
+        }
         let heard = Mutex::new(Heard { invalidations, changes, handed: None });
         Self { core, queue, heard, lease: config.lease, _tasks: stop.drop_guard() }
     }
@@ -120,7 +131,7 @@ impl RedisStore {
                 removed.push(key);
             }
         }
-        self.core.announce(removed.iter().copied(), |keys| Event::Removed { keys }).await;
+        self.core.announce(removed.iter().copied(), None, |keys| Event::Removed { keys }).await;
         Ok(removed)
     }
 }
@@ -153,7 +164,7 @@ impl Store for RedisStore {
             }
             let (done, removed) = Done::new();
             let pending = self.core.log.pend(selector.clone());
-            self.queue.push_removal(selector.clone(), pending, done)?;
+            self.queue.push_removal(selector.clone(), None, pending, done)?;
             heard(removed.await)
         };
         removed.await.map_err(of(Op::Remove))

@@ -3,6 +3,7 @@
 mod cluster;
 mod lease;
 mod outage;
+mod regions;
 
 use promptkeep::{
     config::{Config, StoreConfig},

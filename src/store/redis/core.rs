@@ -15,7 +15,7 @@ use redis::{Cmd, FromRedisValue, cmd};
 use tokio::sync::watch;
 
 use super::{
-    event::{Event, Key, Message},
+    event::{Event, Key, Message, Origin},
     keys::{Facet, Keys, Partition, STREAMS},
     lag::Lag,
     link::{Fault, Link, Script},
@@ -135,31 +135,46 @@ impl Core {
     }
 
     /// Appends to a stream.
-    pub async fn append(&self, stream: &str, event: Event) -> Result<Position, Fault> {
+    pub async fn append(
+        &self,
+        stream: &str,
+        origin: Option<Origin>,
+        event: Event,
+    ) -> Result<Position, Fault> {
         let length = if matches!(event, Event::Invalidated { .. }) { RECORDS_MAX } else { CHANGES_MAX };
-        let append = Message { replica: self.replica.clone(), event }.append(stream, length);
+        let append = Message { replica: self.replica.clone(), origin, event }.append(stream, length);
         let id: String = self.link.call_within(BACKGROUND_PATIENCE, &append).await?;
         id.parse().map_err(|()| Fault::Wrong("unexpected reply".to_owned()))
     }
 
     /// From here on everything older that matches is dead on every replica that hears of it; what is in
     /// Redis is still to be removed.
-    pub async fn invalidate(&self, selector: &Selector) -> Result<Position, Fault> {
+    pub async fn invalidate(&self, selector: &Selector, origin: Option<Origin>) -> Result<Position, Fault> {
         let event = Event::Invalidated { matching: selector.into() };
-        let position = self.append(&self.keys.invalidations(), event).await?;
-        self.log.add(position, selector.clone(), Source::Own(Instant::now()));
+        let is_own = origin.is_none();
+        let position = self.append(&self.keys.invalidations(), origin, event).await?;
+        // The cache of this replica hears of another region's as of another replica's.
+        if is_own {
+            self.log.add(position, selector.clone(), Source::Own(Instant::now()));
+        }
         Ok(position)
     }
 
     /// Tells the others of changes. One that cannot be told costs them a hit, or a search for what is gone.
-    pub async fn announce(&self, keys: impl Iterator<Item = CacheKey>, event: fn(Vec<Key>) -> Event) {
+    pub async fn announce(
+        &self,
+        keys: impl Iterator<Item = CacheKey>,
+        origin: Option<&Origin>,
+        event: fn(Vec<Key>) -> Event,
+    ) {
         let mut by_stream: [Vec<Key>; STREAMS as usize] = Default::default();
         for key in keys {
             by_stream[usize::from(Partition::from(key).stream())].push(Key(key));
         }
         for (stream, keys) in (0..STREAMS).zip(by_stream) {
             for page in keys.chunks(PAGE) {
-                if let Err(fault) = self.append(&self.keys.changes(stream), event(page.to_vec())).await {
+                let event = event(page.to_vec());
+                if let Err(fault) = self.append(&self.keys.changes(stream), origin.cloned(), event).await {
                     tracing::warn!(%fault, "other replicas were not told of a change");
                 }
             }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use redis::{Cmd, Value, cmd};
 use serde::{Deserialize, Serialize};
 
+use super::log::Position;
 use crate::{
     cache::entry::{EntryId, Selector},
     key::CacheKey,
@@ -18,7 +19,17 @@ use crate::{
 pub struct Message {
     /// The replica, which need not hear itself.
     pub replica: String,
+    /// The region that it was taken from; `None`: our own.
+    pub origin: Option<Origin>,
     pub event: Event,
+}
+
+/// Where something happened first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Origin {
+    pub region: String,
+    /// Of an invalidation: its position in the log there.
+    pub at: Position,
 }
 
 /// What happened.
@@ -74,15 +85,22 @@ impl Message {
         let mut command = cmd("XADD");
         command.arg(stream).arg("MAXLEN").arg("~").arg(length).arg("*");
         command.arg("replica").arg(&self.replica).arg("event").arg(event);
+        if let Some(Origin { region, at }) = &self.origin {
+            command.arg("region").arg(region).arg("at").arg(at.to_string());
+        }
         command
     }
 
     /// `None` for a kind of a later version, or what is not ours.
     pub fn read(fields: &HashMap<String, Value>) -> Option<Self> {
         let field = |name| redis::from_redis_value_ref::<Vec<u8>>(fields.get(name)?).ok();
-        let replica = String::from_utf8(field("replica")?).ok()?;
+        let text = |name| String::from_utf8(field(name)?).ok();
+        let origin = match text("region") {
+            Some(region) => Some(Origin { region, at: text("at")?.parse().ok()? }),
+            None => None,
+        };
         let event = serde_json::from_slice(&field("event")?).ok()?;
-        Some(Self { replica, event })
+        Some(Self { replica: text("replica")?, origin, event })
     }
 }
 

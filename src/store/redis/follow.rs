@@ -76,7 +76,7 @@ pub async fn invalidations(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
 }
 
 async fn open_log(core: &Core, stream: &str) -> Result<Tail, Fault> {
-    let tail = Tail::at_end(core, vec![stream.to_owned()]).await?;
+    let tail = Tail::at_end(core, vec![stream.to_owned()], false).await?;
     take_up(core, read_log(core, stream).await?);
     Ok(tail)
 }
@@ -100,10 +100,15 @@ async fn read_log(core: &Core, stream: &str) -> Result<Vec<(Position, Selector, 
 }
 
 fn invalidation(core: &Core, position: Position, message: Message) -> Option<(Position, Selector, Source)> {
+    let is_own = is_own(core, &message);
     let Event::Invalidated { matching } = message.event else { return None };
-    let is_own = message.replica == core.replica;
     let source = if is_own { Source::Own(Instant::now()) } else { Source::Other };
     Some((position, matching.selector()?, source))
+}
+
+/// Whether the cache of this replica did it. What it took from another region its cache has not heard of.
+fn is_own(core: &Core, message: &Message) -> bool {
+    message.replica == core.replica && message.origin.is_none()
 }
 
 /// The next invalidations.
@@ -131,7 +136,7 @@ async fn missed(core: &Core, tail: &Tail, stream: &str, in_touch: Instant) -> Re
     if !was_trimmed {
         tracing::warn!("redis lost invalidations: the latest of this replica are repeated");
         for selector in core.log.own(REPEATED) {
-            core.invalidate(&selector).await?;
+            core.invalidate(&selector, None).await?;
         }
     }
     Ok(Batch { changes, applied: Some(tail.position()) })
@@ -154,7 +159,7 @@ pub async fn changes(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
     let streams: Vec<String> = (0..STREAMS).map(|stream| core.keys.changes(stream)).collect();
     let mut tail = loop {
         core.link.up().await;
-        match Tail::at_end(&core, streams.clone()).await {
+        match Tail::at_end(&core, streams.clone(), false).await {
             Ok(tail) => break tail,
             Err(fault) => not_opened(&core, &fault).await,
         }
@@ -185,7 +190,7 @@ pub async fn changes(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
 /// come after removals: a key that was removed and stored again is there.
 async fn resolve(core: &Core, messages: Vec<(Position, Message)>) -> Vec<Change> {
     let (mut stored, mut removed) = (Vec::new(), Vec::new());
-    for (_, message) in messages.into_iter().filter(|(_, message)| message.replica != core.replica) {
+    for (_, message) in messages.into_iter().filter(|(_, message)| !is_own(core, message)) {
         match message.event {
             Event::Stored { keys } => stored.extend(keys.into_iter().map(|key| EntryId::from(key.0))),
             Event::Removed { keys } => removed.extend(keys.into_iter().map(|key| key.0)),

@@ -9,6 +9,7 @@
 //! | `P:{a7}:n:HASH`, `…:t:HASH` | ids of one owner's entries in a namespace, with a tag, by expiry |
 //! | `P:{a7}:l:ID` | who is buying this answer |
 //! | `P:note:NAME` | a note |
+//! | `P:peer:REGION:reader`, `…:read` | who reads the streams of a region, and how far |
 //! | `P:{sN}:changes` | stream N of changes |
 //! | `P:invalidations` | the stream of invalidations |
 
@@ -125,6 +126,16 @@ impl Keys {
 
     pub fn place(&self, id: EntryId) -> String {
         self.within(id.into(), format_args!("l:{id}"))
+    }
+
+    /// Who reads of a region.
+    pub fn reader(&self, region: &str) -> String {
+        format!("{}:peer:{region}:reader", self.prefix)
+    }
+
+    /// How far a region was read.
+    pub fn read(&self, region: &str) -> String {
+        format!("{}:peer:{region}:read", self.prefix)
     }
 
     pub fn note(&self, name: &str) -> String {

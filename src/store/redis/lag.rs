@@ -28,6 +28,12 @@ impl Lag {
         lag.insert((region.to_owned(), part), caught_up);
     }
 
+    /// Another replica reads of this region now.
+    pub fn forget(&self, region: &str) {
+        let mut lag = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lag.retain(|(known, _), _| known != region);
+    }
+
     /// By region, the time since both parts were read to their ends; zero while they are in step.
     pub fn all(&self) -> Vec<(String, Duration)> {
         let lag = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::cmd;
+use redis::{Cmd, cmd};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,7 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 pub struct Place {
     name: String,
     mark: String,
+    script: Script,
 }
 
 /// Takes the place of `key` if it is free, for `time`; and looks for the entry, which whoever had the place
@@ -41,10 +42,8 @@ pub async fn claim(
     time: Duration,
 ) -> Result<Claim, Fault> {
     let id = EntryId::from(key);
-    let place =
-        Place { name: core.keys.place(id), mark: format!("{}:{:x}", core.replica, fastrand::u64(..)) };
-    let mut take = cmd("SET");
-    take.arg(&place.name).arg(&place.mark).arg("NX").arg("PX").arg(millis(time));
+    let place = Place::new(core.keys.place(id), core);
+    let take = place.taking(time);
     let (taken, found) = tokio::join!(core.link.call::<Option<String>>(id.into(), &take), core.get(id));
     let kept = found?.map(|found| found.entry).filter(|entry| entry.key == key);
     let lease = taken?.map(|_| {
@@ -57,11 +56,10 @@ pub async fn claim(
 
 /// Shows signs of life until `done`, then leaves the place behind what was written before.
 async fn hold(core: Arc<Core>, queue: Arc<Queue>, place: Place, time: Duration, done: CancellationToken) {
-    let script = Script::new(HOLD);
     let living = async {
         loop {
             sleep(time / SIGNS).await;
-            if let Err(fault) = place.hold(&core, &script, time).await {
+            if let Err(fault) = place.hold(&core, time).await {
                 tracing::debug!(%fault, "a purchase could not be kept reserved");
             }
         }
@@ -73,16 +71,33 @@ async fn hold(core: Arc<Core>, queue: Arc<Queue>, place: Place, time: Duration, 
 // === impl Place ===
 
 impl Place {
-    /// Frees it, if it is still one's own.
-    pub async fn leave(&self, core: &Core) -> Result<(), Fault> {
-        self.hold(core, &Script::new(HOLD), Duration::ZERO).await
+    /// A place by its key, with a mark of one's own.
+    pub fn new(name: String, core: &Core) -> Self {
+        Self { name, mark: format!("{}:{:x}", core.replica, fastrand::u64(..)), script: Script::new(HOLD) }
     }
 
-    async fn hold(&self, core: &Core, script: &Script, time: Duration) -> Result<(), Fault> {
+    /// Takes it if it is free; whether it was.
+    pub async fn take(&self, core: &Core, time: Duration) -> Result<bool, Fault> {
+        let taken: Option<String> = core.link.call_within(BACKGROUND_PATIENCE, &self.taking(time)).await?;
+        Ok(taken.is_some())
+    }
+
+    /// Keeps it for `time` from now on; whether it was still one's own.
+    pub async fn hold(&self, core: &Core, time: Duration) -> Result<bool, Fault> {
         let time = millis(time).to_string();
         let keys = [self.name.clone()];
         let arguments = [self.mark.as_bytes(), time.as_bytes()];
-        core.link.run::<u64>(BACKGROUND_PATIENCE, script, &keys, &arguments).await.map(drop)
+        let held: u64 = core.link.run(BACKGROUND_PATIENCE, &self.script, &keys, &arguments).await?;
+        Ok(held > 0)
+    }
+
+    /// Frees it, if it is still one's own.
+    pub async fn leave(&self, core: &Core) -> Result<(), Fault> {
+        self.hold(core, Duration::ZERO).await.map(drop)
+    }
+
+    fn taking(&self, time: Duration) -> Cmd {
+        cmd("SET").arg(&self.name).arg(&self.mark).arg("NX").arg("PX").arg(millis(time)).clone()
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{
+    event::Origin,
     lease::Place,
     link::Fault,
     log::{Pending, Position},
@@ -34,6 +35,8 @@ pub enum Write {
     },
     Remove {
         selector: Selector,
+        /// The region that invalidated; `None`: our own.
+        origin: Option<Origin>,
         _pending: Pending,
         done: Done<Vec<CacheKey>>,
     },
@@ -92,6 +95,7 @@ impl Queue {
     pub fn push_removal(
         &self,
         selector: Selector,
+        origin: Option<Origin>,
         pending: Pending,
         done: Done<Vec<CacheKey>>,
     ) -> Result<(), Fault> {
@@ -107,7 +111,7 @@ impl Queue {
         {
             writes.remove(oldest);
         }
-        writes.push_back(Write::Remove { selector, _pending: pending, done });
+        writes.push_back(Write::Remove { selector, origin, _pending: pending, done });
         self.pushed.notify_one();
         Ok(())
     }

@@ -33,6 +33,7 @@ pub struct Tail {
     streams: Vec<String>,
     /// Last entry read, by stream.
     positions: Vec<Position>,
+    read_only: bool,
     /// A connection whose reads may wait; `None` when it must be made, and the places be checked.
     conn: Option<Conn>,
     /// When everything that there was had been read.
@@ -50,12 +51,18 @@ pub enum News {
 // === impl Tail ===
 
 impl Tail {
-    /// Follows `streams` from their present ends. A stream without entries gets one.
-    pub async fn at_end(core: &Core, streams: Vec<String>) -> Result<Self, Fault> {
-        let positions = vec![Position::default(); streams.len()];
-        let mut tail = Self { streams, positions, conn: None, caught_up: Instant::now() };
+    /// Follows `streams` from their present ends. A stream without entries gets one, unless it is another
+    /// region's.
+    pub async fn at_end(core: &Core, streams: Vec<String>, read_only: bool) -> Result<Self, Fault> {
+        let mut tail = Self { read_only, ..Self::from(streams, Vec::new()) };
+        tail.positions = vec![Position::default(); tail.streams.len()];
         tail.to_end(core).await?;
         Ok(tail)
+    }
+
+    /// Goes on from `positions` in another region.
+    pub fn from(streams: Vec<String>, positions: Vec<Position>) -> Self {
+        Self { streams, positions, read_only: true, conn: None, caught_up: Instant::now() }
     }
 
     /// Waits for news, about half a second at most.
@@ -73,6 +80,11 @@ impl Tail {
     /// Where it is in its only stream.
     pub fn position(&self) -> Position {
         self.positions[0]
+    }
+
+    /// Where it is in each.
+    pub fn positions(&self) -> &[Position] {
+        &self.positions
     }
 
     async fn try_read(&mut self, core: &Core) -> Result<News, Fault> {
@@ -162,7 +174,8 @@ impl Tail {
         for (stream, position) in self.streams.iter().zip(&mut self.positions) {
             *position = match last(&core.link, stream).await? {
                 Some(last) => last,
-                None => core.append(stream, Event::Opened).await?,
+                None if self.read_only => Position::default(),
+                None => core.append(stream, None, Event::Opened).await?,
             };
         }
         self.caught_up = Instant::now();

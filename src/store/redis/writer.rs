@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     core::{BACKGROUND_PATIENCE, Core, PAGE},
-    event::Event,
+    event::{Event, Origin},
     link::Fault,
     queue::{Put, Queue, Write},
 };
@@ -54,7 +54,7 @@ async fn attempt(core: &Core, batch: &mut Vec<Write>) -> Option<Fault> {
     let writes: Vec<_> = batch.iter_mut().map(|write| one(core, write)).collect();
     let results = join_all(writes).await;
     let done = batch.iter().zip(&results).filter(|(_, result)| result.is_ok());
-    core.announce(done.filter_map(|(write, _)| write.put_key()), |keys| Event::Stored { keys }).await;
+    core.announce(done.filter_map(|(write, _)| write.put_key()), None, |keys| Event::Stored { keys }).await;
     let mut later = None;
     let mut results = results.into_iter();
     batch.retain_mut(|write| {
@@ -85,21 +85,23 @@ async fn one(core: &Core, write: &mut Write) -> Result<(), Fault> {
             let command = cmd("SET").arg(core.keys.note(name)).arg(&*note).clone();
             core.link.call_within::<()>(BACKGROUND_PATIENCE, &command).await?;
         }
-        Write::Remove { selector, done, .. } => done.tell(Ok(remove(core, selector).await?)),
+        Write::Remove { selector, origin, done, .. } => {
+            done.tell(Ok(remove(core, selector, origin.clone()).await?))
+        }
         Write::Leave(place) => place.leave(core).await?,
         Write::Barrier(done) => done.tell(Ok(())),
     }
     Ok(())
 }
 
-async fn remove(core: &Core, selector: &Selector) -> Result<Vec<CacheKey>, Fault> {
+async fn remove(core: &Core, selector: &Selector, origin: Option<Origin>) -> Result<Vec<CacheKey>, Fault> {
     // First, so that what others write from here on without knowing of it is dead.
-    let position = core.invalidate(selector).await?;
+    let position = core.invalidate(selector, origin).await?;
     let mut removed = Vec::new();
     for page in core.candidates(selector).await?.chunks(PAGE) {
         let found = core.matching(selector, page, false).await?;
         core.remove_all(&found).await?;
-        core.announce(found.iter().map(|found| found.entry.key), |keys| Event::Removed { keys }).await;
+        core.announce(found.iter().map(|found| found.entry.key), None, |keys| Event::Removed { keys }).await;
         removed.extend(found.iter().map(|found| found.entry.key));
     }
     // What is kept here from now on must not count as older. The stream is read at once; a fault of its
