@@ -40,7 +40,7 @@ fn decision(c: &mut Criterion) {
                 let near = Neighbourhood { best_other: 0.8, mean: 0.8 };
                 learner.score(&features::of(&new, &Analysis::of(text), 0.9, near, &table.rarity))
             });
-            learner.decide(&scored, &BUDGET)
+            learner.decide(&scored, &BUDGET, 0.02)
         });
     });
 }

@@ -48,6 +48,7 @@ fn entry(n: u64) -> Arc<Entry> {
         expires: created + Duration::from_secs(24 * 60 * 60),
         stale_for: Duration::ZERO,
         difficulty: None,
+        alias_of: None,
     })
 }
 

@@ -111,7 +111,12 @@ impl Cache {
 
     /// The live entry under `key`. A store that fails, or takes longer than `store.timeout`, is a miss.
     pub async fn get(&self, key: CacheKey) -> Option<Arc<Entry>> {
-        self.get_until(key, self.patience()).await
+        let until = self.patience();
+        let entry = self.get_until(key, until).await?;
+        match entry.alias_of {
+            Some(target) => self.get_until(target, until).await,
+            None => Some(entry),
+        }
     }
 
     async fn get_until(&self, key: CacheKey, until: Instant) -> Option<Arc<Entry>> {
@@ -131,7 +136,9 @@ impl Cache {
 
     /// The live entry under `key` if it is in memory: the check that costs no await.
     pub fn peek(&self, key: CacheKey) -> Option<Arc<Entry>> {
-        self.memory.get(&key).filter(|entry| entry.is_live(SystemTime::now()))
+        let live = |key| self.memory.get(&key).filter(|entry| entry.is_live(SystemTime::now()));
+        let entry = live(key)?;
+        entry.alias_of.map_or(Some(entry), live)
     }
 
     /// Up to `k` live entries of `scope`, nearest first.
@@ -144,8 +151,8 @@ impl Cache {
         let until = self.patience();
         for near in neighbours {
             match self.get_until(near.key, until).await {
-                Some(entry) => candidates.push(Candidate { entry, similarity: near.similarity }),
-                None => self.repair(near.key, until).await,
+                Some(found) => candidates.extend(self.candidate(found, near.similarity, until).await),
+                None => self.repair(near.key, near.key, until).await,
             }
         }
         candidates
@@ -155,7 +162,23 @@ impl Cache {
     /// `store.timeout`, grants it.
     pub async fn claim(&self, key: CacheKey) -> Claim {
         let claim = in_time(Op::Claim, self.patience(), self.store.claim(key));
-        self.timed(Op::Claim, claim).await.unwrap_or_default()
+        let mut claim = self.timed(Op::Claim, claim).await.unwrap_or_default();
+        if claim.kept.as_ref().is_some_and(|entry| entry.alias_of.is_some()) {
+            claim.kept = self.get(key).await;
+        }
+        claim
+    }
+
+    /// What was found, with the answer that it stands for.
+    async fn candidate(&self, found: Arc<Entry>, similarity: f32, until: Instant) -> Option<Candidate> {
+        let Some(target) = found.alias_of else {
+            return Some(Candidate { entry: found, alias: None, similarity });
+        };
+        let entry = self.get_until(target, until).await;
+        if entry.is_none() {
+            self.repair(found.key, target, until).await;
+        }
+        Some(Candidate { entry: entry?, alias: Some(found), similarity })
     }
 
     /// The live entry with this id.
@@ -204,12 +227,38 @@ impl Cache {
         put
     }
 
-    /// Removes what `selector` matches, and what is being bought at this moment with it. Returns the
-    /// number of entries.
+    /// Removes what `selector` matches, and what is being bought at this moment with it; of a prompt that is
+    /// another name of an entry, that entry too. Returns the number of entries, such names included.
     ///
     /// # Errors
     /// When the store failed: gone from memory, but a restart may bring it back.
     pub async fn invalidate(&self, selector: &Selector, dry_run: bool) -> Result<u64, StoreError> {
+        let target = match selector.key {
+            Some(key) => self.get_until(key, self.patience()).await.and_then(|entry| entry.alias_of),
+            None => None,
+        };
+        let named = self.remove(selector, dry_run).await?;
+        match target {
+            Some(target) => {
+                Ok(named + self.remove(&Selector { key: Some(target), ..selector.clone() }, dry_run).await?)
+            }
+            None => Ok(named),
+        }
+    }
+
+    /// Makes the prompt under `key` no longer another name of an entry; an entry of its own stays.
+    ///
+    /// # Errors
+    /// When the store failed: gone from memory, but a restart may bring it back.
+    pub async fn part(&self, key: CacheKey) -> Result<(), StoreError> {
+        let found = self.get_until(key, self.patience()).await;
+        if found.is_some_and(|entry| entry.alias_of.is_some()) {
+            self.remove(&Selector { key: Some(key), ..Selector::default() }, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<u64, StoreError> {
         if !dry_run {
             self.drop_matching(selector);
         }
@@ -364,9 +413,10 @@ impl Cache {
         }
     }
 
-    /// A vector without an entry repairs itself; one whose store is down, or only expired, stays.
-    async fn repair(&self, key: CacheKey, until: Instant) {
-        if let Ok(None) = in_time(Op::Get, until, self.store.get(key)).await {
+    /// The vector of `key` without the answer under `missing` repairs itself; one whose store is down, or which
+    /// is only expired, stays.
+    async fn repair(&self, key: CacheKey, missing: CacheKey, until: Instant) {
+        if let Ok(None) = in_time(Op::Get, until, self.store.get(missing)).await {
             self.forget(&[key]);
         }
     }

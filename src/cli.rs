@@ -5,6 +5,7 @@ mod demo;
 mod model;
 mod serve;
 mod stats;
+mod tune;
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
@@ -50,6 +51,8 @@ enum Command {
         #[command(subcommand)]
         command: ModelCommand,
     },
+    /// What the cache would do with labelled traffic: hits, wrong answers, and how many of them it expects
+    Tune(tune::Tune),
     /// The numbers of a running server
     Stats {
         /// gRPC address of the server
@@ -88,6 +91,7 @@ impl Cli {
             Command::Demo { requests, exit, json } => {
                 demo::run(crate::demo::Options { requests, exit, json }).await
             }
+            Command::Tune(tune) => tune::run(tune).await,
             Command::CheckConfig { file, json } => Ok(check_config::run(&file, json)),
             Command::Model { command: ModelCommand::Pull } => model::pull().await,
             Command::Model { command: ModelCommand::Path } => model::path(),

@@ -148,6 +148,15 @@ pub struct CacheConfig {
     pub mode: Mode,
     /// Lowest cosine similarity of a semantic hit in mode `static`.
     pub min_similarity: f32,
+    /// Modes `bounded` and `shadow`: wrong answers as a share of all requests.
+    pub max_error_rate: f32,
+    /// The same as a share of the semantic hits. Both hold.
+    pub max_wrong_hits: f32,
+    /// Least share of the semantic hits that is checked against a bought answer.
+    pub audit_rate: f32,
+    pub keep: Keep,
+    /// Life of an answer that is kept with care.
+    pub careful_ttl: Duration,
     /// Default and longest life of an entry.
     pub ttl: Duration,
     /// Bytes of the memory tier.
@@ -155,6 +164,7 @@ pub struct CacheConfig {
     /// Entries in the store; beyond, those nearest their expiry go.
     pub max_entries: u64,
     pub index: IndexConfig,
+    pub learning: LearningConfig,
 }
 
 /// How a near-duplicate is judged.
@@ -164,8 +174,29 @@ pub enum Mode {
     Exact,
     /// Guards and a fixed similarity.
     Static,
-    /// Decides as `static` does and counts it, but serves exact hits only.
+    /// By what was learned from the namespace's own traffic, inside two error budgets.
+    Bounded,
+    /// Learns and decides as `bounded` does and counts it, but serves exact hits only.
     Shadow,
+}
+
+/// `[cache.learning]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct LearningConfig {
+    /// Namespaces held in memory, about 1 MB each when they have seen much; the others are read again when
+    /// they are asked in.
+    pub max_namespaces: usize,
+    /// Answers that may be compared at once; more are not learned from.
+    pub max_comparisons: usize,
+}
+
+/// What is kept of prompts that are bound to a moment or a person, or ask for variety.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Keep {
+    /// As of any other.
+    All,
+    /// Exact repeats only and for a short time, or nothing; see [`crate::decide::keep`].
+    Careful,
 }
 
 /// `[cache.index]`
@@ -320,6 +351,7 @@ impl Mode {
         match self {
             Self::Exact => "exact",
             Self::Static => "static",
+            Self::Bounded => "bounded",
             Self::Shadow => "shadow",
         }
     }

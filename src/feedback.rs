@@ -9,6 +9,8 @@ use quick_cache::sync::Cache;
 
 use crate::{
     cache::entry::{Entry, EntryId},
+    key::CacheKey,
+    learn::Pair,
     outcome::Outcome,
     tenant::Owner,
 };
@@ -38,8 +40,13 @@ pub struct Served {
     pub namespace: String,
     /// `None` when it is not known, because the entry was named instead of the reply.
     pub outcome: Option<Outcome>,
-    /// The entry that answered, if one did.
-    pub entry: Option<EntryId>,
+    /// Who wrote the answer.
+    pub model: String,
+    pub tier: String,
+    /// What was asked; `None` when the entry was named.
+    pub prompt: Option<CacheKey>,
+    /// Of a semantic hit: what the feedback says something about.
+    pub pair: Option<Pair>,
 }
 
 /// Recent replies and the feedback they got.
@@ -69,6 +76,17 @@ impl Replies {
         self.served.get(&id)
     }
 
+    /// Whether the tenant has said something else of the subject before. Then nobody knows what it means.
+    pub fn is_contradicted(&self, tenant: &str, subject: Subject, verdict: Verdict) -> bool {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = |verdict| given.contains(&(tenant.to_owned(), subject, verdict));
+        match verdict {
+            Verdict::Up => said(Verdict::Down) || said(Verdict::WrongHit),
+            Verdict::Down | Verdict::WrongHit => said(Verdict::Up),
+            Verdict::Escalated => false,
+        }
+    }
+
     /// Whether this feedback is new.
     pub fn record(&self, tenant: &str, subject: Subject, verdict: Verdict) -> bool {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,8 +108,15 @@ impl Default for Replies {
 impl Served {
     /// When feedback names an entry.
     pub fn entry(entry: &Entry) -> Self {
-        let (owner, namespace) = (entry.owner.clone(), entry.namespace.clone());
-        Self { owner, namespace, outcome: None, entry: Some(entry.id()) }
+        Self {
+            owner: entry.owner.clone(),
+            namespace: entry.namespace.clone(),
+            outcome: None,
+            model: entry.completion.model.clone(),
+            tier: entry.completion.tier.clone(),
+            prompt: None,
+            pair: None,
+        }
     }
 }
 

@@ -135,8 +135,8 @@ impl PromptCache for Door {
         request: Request<proto::LookupRequest>,
     ) -> Result<Response<proto::LookupResponse>, Status> {
         let (_, extensions, proto::LookupRequest { prompt, cache }) = request.into_parts();
-        let looked_up = self.pipeline.lookup(self.request(&extensions, prompt, cache)?).await?;
-        Ok(Response::new(encode::lookup(&looked_up)))
+        let (id, looked_up) = self.pipeline.lookup(self.request(&extensions, prompt, cache)?).await?;
+        Ok(Response::new(encode::lookup(id, &looked_up)))
     }
 
     async fn complete(

@@ -24,9 +24,11 @@ pub mod key;
 pub mod prompt;
 pub mod store;
 pub mod tenant;
+pub mod tune;
 pub mod upstream;
 
 pub mod feedback;
+pub mod learn;
 pub mod metrics;
 pub mod outcome;
 pub mod stats;

@@ -13,6 +13,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    decide::{keep::Bound, learner::WrongHits},
     feedback::Verdict,
     outcome::{MissReason, Outcome},
     prompt::Usage,
@@ -27,6 +28,7 @@ const SECONDS: [f64; 21] = [
 ];
 
 type Dollars = Counter<f64, AtomicU64>;
+type Ratio = Gauge<f64, AtomicU64>;
 type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The calls that are counted.
@@ -46,6 +48,14 @@ pub enum Shed {
     InFlight,
     Rate,
     Budget,
+}
+
+/// How it became known whether two prompts have one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelOrigin {
+    Miss,
+    Audit,
+    Feedback,
 }
 
 /// Every metric of the server.
@@ -73,6 +83,12 @@ pub struct Metrics {
     memory_bytes: Family<PartLabel, Gauge>,
     index_loaded: Gauge<f64, AtomicU64>,
     replication_lag_seconds: Family<PeerLabel, Gauge<f64, AtomicU64>>,
+    labels: Family<LearnedLabels, Counter>,
+    labels_dropped: Counter,
+    bound_prompts: Family<ReasonLabel, Counter>,
+    false_hit_rate: Ratio,
+    false_hit_rate_low: Ratio,
+    false_hit_rate_high: Ratio,
     breaker_state: Family<BreakerLabels, Gauge>,
     provider_up: Family<ProviderLabels, Gauge>,
 }
@@ -127,6 +143,14 @@ struct TokenLabels {
 struct FeedbackLabels {
     verdict: &'static str,
     outcome: &'static str,
+    model: String,
+    tier: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LearnedLabels {
+    origin: &'static str,
+    says: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -193,6 +217,16 @@ impl Metrics {
                 "Time since everything that a region told had been read; 0 while in step",
             ),
             memory_bytes: family(&mut to, "memory_bytes", "Memory held, by part"),
+            labels: family(&mut to, "labels", "Pairs of prompts whose answers were compared or judged"),
+            labels_dropped: counter(
+                &mut to,
+                "labels_dropped",
+                "Pairs that were not compared for want of time",
+            ),
+            bound_prompts: family(&mut to, "bound_prompts", "Prompts that are kept with care or not at all"),
+            false_hit_rate: gauge(&mut to, "false_hit_rate", "Share of wrong answers among semantic hits"),
+            false_hit_rate_low: gauge(&mut to, "false_hit_rate_low", "Lower end of its 95 % interval"),
+            false_hit_rate_high: gauge(&mut to, "false_hit_rate_high", "Upper end of its 95 % interval"),
             breaker_state: family(&mut to, "breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open"),
             provider_up: family(&mut to, "provider_up", "1 while health checks pass"),
             registry: to,
@@ -240,10 +274,42 @@ impl Metrics {
         self.cost_usd.get_or_create(&model).inc_by(cost_usd);
     }
 
-    /// Counts feedback on an answer that was served with `outcome`.
-    pub fn feedback(&self, verdict: Verdict, outcome: Option<Outcome>) {
+    /// Counts feedback on an answer. `model`: the id and the tier of the model that wrote it, when it is in the
+    /// catalog.
+    pub fn feedback(&self, verdict: Verdict, outcome: Option<Outcome>, model: Option<(&str, &str)>) {
         let outcome = outcome.map_or("unknown", Outcome::as_str);
-        self.feedback.get_or_create(&FeedbackLabels { verdict: verdict.as_str(), outcome }).inc();
+        let (model, tier) = model.unwrap_or_default();
+        let (model, tier) = (model.to_owned(), tier.to_owned());
+        self.feedback
+            .get_or_create(&FeedbackLabels { verdict: verdict.as_str(), outcome, model, tier })
+            .inc();
+    }
+
+    /// Counts a pair whose answers say the same with probability `same`.
+    pub fn label(&self, origin: LabelOrigin, same: f32) {
+        let says = match same {
+            s if s > 0.9 => "same",
+            s if s < 0.1 => "different",
+            _ => "unsure",
+        };
+        self.labels.get_or_create(&LearnedLabels { origin: origin.as_str(), says }).inc();
+    }
+
+    /// Counts pairs that nobody had time to compare.
+    pub fn labels_dropped(&self, pairs: usize) {
+        self.labels_dropped.inc_by(pairs as u64);
+    }
+
+    /// Counts a prompt that is kept with care.
+    pub fn bound(&self, bound: Bound) {
+        self.bound_prompts.get_or_create(&ReasonLabel { reason: bound.as_str() }).inc();
+    }
+
+    /// Sets the estimate of wrong hits, read when the metrics are.
+    pub fn wrong_hits(&self, estimate: WrongHits) {
+        self.false_hit_rate.set(estimate.rate.into());
+        self.false_hit_rate_low.set(estimate.low.into());
+        self.false_hit_rate_high.set(estimate.high.into());
     }
 
     /// Counts one operation of the store.
@@ -351,11 +417,17 @@ fn seconds(to: &mut Registry, name: &str, help: &str) -> Histogram {
 
 fn gauge<N, A>(to: &mut Registry, name: &str, help: &str) -> Gauge<N, A>
 where
-    Gauge<N, A>: prometheus_client::registry::Metric + Default + Clone,
+    Gauge<N, A>: prometheus_client::registry::Metric + Clone + Default,
 {
-    let gauge = Gauge::<N, A>::default();
+    let gauge = Gauge::default();
     to.register(name, help, gauge.clone());
     gauge
+}
+
+fn counter(to: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    to.register(name, help, counter.clone());
+    counter
 }
 
 // === impl Rpc ===
@@ -371,6 +443,18 @@ impl Rpc {
             Self::CompleteStream => "CompleteStream",
             Self::Store => "Store",
             Self::Forward => "Forward",
+        }
+    }
+}
+
+// === impl LabelOrigin ===
+
+impl LabelOrigin {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Miss => "miss",
+            Self::Audit => "audit",
+            Self::Feedback => "feedback",
         }
     }
 }

@@ -37,6 +37,8 @@ pub enum MissReason {
     Learning,
     /// Would have been a hit; sent upstream to measure wrong hits.
     Audit,
+    /// Checked hits were wrong far too often: exact hits only for now.
+    OverBudget,
     /// The text has more tokens than the embedding model's window.
     OverWindow,
     /// The last turn is not a user text.
@@ -102,6 +104,7 @@ impl MissReason {
             Self::Guard(guard) => guard.reason(),
             Self::Learning => "learning",
             Self::Audit => "audit",
+            Self::OverBudget => "over_budget",
             Self::OverWindow => "over_window",
             Self::NotText => "not_text",
             Self::NotKept => "not_kept",

@@ -6,6 +6,7 @@ mod asked;
 mod entries;
 mod explain;
 mod forward;
+mod learn;
 mod purchase;
 mod record;
 mod reply;
@@ -19,18 +20,23 @@ use tokio_util::task::TaskTracker;
 use self::{
     asked::{Admission, ToKeep},
     entries::within,
+    learn::Rest,
     purchase::Reserved,
-    record::Recorder,
+    record::{Recorder, Savings},
 };
 use crate::{
     cache::Cache,
     config::{CacheConfig, Mode},
-    decide::{self, Candidate, Decision},
+    decide::{
+        self, Bounds, Candidate, Decision, Policy,
+        learner::{Verdict, WrongHits},
+    },
     embed::{Embedded, Embedder, Embedding},
     error::Error,
-    feedback::Replies,
+    feedback::{Replies, RequestId},
     flight::{self, Flights, Leader},
     key::CacheKey,
+    learn::{Check, Learning, Near},
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::Delta,
@@ -48,17 +54,21 @@ pub use self::{
     reply::{Bought, Chunk, Hit, Match, Missed, Reply, Source, Started},
 };
 
-/// Entries of a scope that the decision step looks at, nearest first.
-const CANDIDATES: usize = 8;
+/// Entries of a scope that mode `static` looks at, nearest first.
+const CANDIDATES_STATIC: usize = 8;
+/// Those of mode `bounded`: what it learned, it learned of so many.
+const CANDIDATES_BOUNDED: usize = 4;
 
 /// Everything a request needs.
 pub struct Pipeline {
     settings: ArcSwap<Settings>,
     cache: Arc<Cache>,
     embedder: Option<Arc<dyn Embedder>>,
+    learning: Arc<Learning>,
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    savings: Savings,
     flights: Arc<Flights<FlightKey, Piece, Landing>>,
     replies: Replies,
     admission: Admission,
@@ -72,6 +82,7 @@ pub struct Parts {
     pub cache: Arc<Cache>,
     /// `None`: only exact repeats are answered.
     pub embedder: Option<Arc<dyn Embedder>>,
+    pub learning: Arc<Learning>,
     pub upstreams: Upstreams,
     pub metrics: Arc<Metrics>,
     pub ledger: Arc<Ledger>,
@@ -114,8 +125,17 @@ enum Landing {
 
 /// What the cache says about a prompt that is no exact repeat.
 enum Judged {
-    Hit(Hit),
-    Miss(Missed, Option<Embedding>),
+    /// With what is needed to check it, when it is to be.
+    Hit(Hit, Option<(Near, Embedding)>),
+    Miss(Missed, Known),
+}
+
+/// What was found out about a prompt before its answer is bought.
+#[derive(Default)]
+struct Known {
+    embedding: Option<Embedding>,
+    /// What the answer will be compared with.
+    near: Option<Near>,
 }
 
 // === impl Pipeline: the calls ===
@@ -123,14 +143,16 @@ enum Judged {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, cache, embedder, upstreams, metrics, ledger } = parts;
+        let Parts { settings, cache, embedder, learning, upstreams, metrics, ledger } = parts;
         Self {
             settings: ArcSwap::from_pointee(settings),
             cache,
             embedder,
+            learning,
             upstreams,
             metrics,
             ledger,
+            savings: Savings::default(),
             flights: Arc::default(),
             replies: Replies::default(),
             admission: Admission::default(),
@@ -138,29 +160,32 @@ impl Pipeline {
         }
     }
 
-    /// Answers from the cache alone.
+    /// Answers from the cache alone. The id names a hit in feedback.
     ///
     /// # Errors
     /// Only for what is wrong with the request or over a limit; a miss is a reply.
-    pub async fn lookup(&self, request: Request) -> Result<Result<Hit, Missed>, Error> {
+    pub async fn lookup(&self, request: Request) -> Result<(RequestId, Result<Hit, Missed>), Error> {
         let mut record = Recorder::start(self, Rpc::Lookup, request.namespace());
         let asked = self.admit(request)?;
         let judging = async {
             match self.exact(&asked).await {
-                Some(hit) => Judged::Hit(hit),
+                Some(hit) => Judged::Hit(hit, None),
                 None => self.judge(&asked).await,
             }
         };
-        Ok(match within(asked.deadline, judging).await? {
-            Judged::Hit(hit) => {
+        let found = match self.for_lookup(&asked, within(asked.deadline, judging).await?) {
+            Judged::Hit(hit, _) => {
                 record.finish(hit.outcome, None, self.saved(&asked, &hit));
+                let served = asked.served(hit.outcome, &hit.entry.completion, hit.pair.clone());
+                self.replies.remember(asked.id, served);
                 Ok(hit)
             }
             Judged::Miss(missed, _) => {
                 record.finish(Outcome::Miss, Some(missed.reason), 0.0);
                 Err(missed)
             }
-        })
+        };
+        Ok((asked.id, found))
     }
 
     /// Answers from the cache, else from a model. The answer comes piece by piece or, through
@@ -179,10 +204,17 @@ impl Pipeline {
         Ok(Answering::of_flight(Arc::clone(self), asked, record, joined))
     }
 
+    /// The live estimate of the share of wrong answers among semantic hits, of all namespaces or those of one
+    /// name.
+    pub fn wrong_hits(&self, namespace: Option<&str>) -> WrongHits {
+        self.learning.wrong_hits(|id| namespace.is_none_or(|name| id.name == name))
+    }
+
     /// The server's numbers, since the start or of the last `window`, of one namespace or all.
     pub fn stats(&self, window: Option<Duration>, namespace: Option<&str>) -> Stats {
         let (entries, index_vectors) = self.cache.sizes();
-        self.ledger.stats(window, namespace, Sizes { entries, index_vectors: index_vectors as u64 })
+        let sizes = Sizes { entries, index_vectors: index_vectors as u64 };
+        Stats { wrong_hits: self.wrong_hits(namespace), ..self.ledger.stats(window, namespace, sizes) }
     }
 
     /// Takes a reloaded configuration for the requests that come from here on.
@@ -199,6 +231,14 @@ impl Pipeline {
     pub async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        self.learning.save_all().await;
+    }
+
+    /// Waits until what was served so far is learned from, as a replay must before its next request.
+    pub async fn settled(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
     }
 
     /// The configuration in force.
@@ -219,6 +259,16 @@ impl Pipeline {
         asked.accepts(&entry).then(|| Hit::exact(entry))
     }
 
+    /// Of a hit that is to be checked the caller of a lookup is asked to buy the answer, and to bring it.
+    fn for_lookup(&self, asked: &Asked, judged: Judged) -> Judged {
+        let Judged::Hit(hit, Some((near, embedding))) = judged else { return judged };
+        if let Some(check) = near.check {
+            self.learning.expect_check(asked.key, check);
+        }
+        let missed = Missed { reason: MissReason::Audit, nearest: Some(hit.matched()) };
+        Judged::Miss(missed, Known { embedding: Some(embedding), near: Some(near) })
+    }
+
     /// Follows the identical prompt that is being answered, or starts answering this one.
     fn join(self: &Arc<Self>, asked: &Arc<Asked>) -> answering::Joined {
         match self.flights.join(FlightKey(asked.key, asked.flight_salt())) {
@@ -232,11 +282,12 @@ impl Pipeline {
 
     /// Answers for everyone who joined, and for nobody when all have left.
     async fn lead(self: Arc<Self>, asked: Arc<Asked>, leader: Leader<FlightKey, Piece, Landing>) {
-        let landed = tokio::select! {
-            landed = self.land(&asked, &leader) => landed,
+        let (landed, rest) = tokio::select! {
+            landed = self.land(&asked, &leader) => landed.map_or_else(|e| (Err(e), Rest::Nothing), |(l, rest)| (Ok(l), rest)),
             () = leader.abandoned(), if !asked.settings.finish_abandoned => return,
         };
         leader.end(landed);
+        self.do_rest(&asked, rest).await;
     }
 
     /// The part of the path that identical concurrent prompts share.
@@ -244,43 +295,51 @@ impl Pipeline {
         &self,
         asked: &Asked,
         leader: &Leader<FlightKey, Piece, Landing>,
-    ) -> Result<Landing, Error> {
+    ) -> Result<(Landing, Rest), Error> {
         // The flight before this one may have landed between our exact check and our joining.
         if let Some(entry) =
             self.cache.peek(asked.key).filter(|entry| !asked.cache.no_cache && asked.accepts(entry))
         {
-            return Ok(Landing::Hit(Hit::exact(entry)));
+            return Ok((Landing::Hit(Hit::exact(entry)), Rest::Nothing));
         }
-        let (missed, embedding) = match self.judge(asked).await {
-            Judged::Hit(hit) => return Ok(Landing::Hit(hit)),
-            Judged::Miss(missed, embedding) => (missed, embedding),
+        let (missed, Known { embedding, near }) = match self.judge(asked).await {
+            Judged::Hit(hit, check) => return Ok((Landing::Hit(hit), Rest::of_hit(check))),
+            Judged::Miss(missed, known) => (missed, known),
         };
         // Held until the answer was kept, or the purchase failed.
         let _lease = match self.reserve(asked).await {
-            Reserved::Kept(entry) => return Ok(Landing::Hit(Hit::exact(entry))),
+            Reserved::Kept(entry) => return Ok((Landing::Hit(Hit::exact(entry)), Rest::Nothing)),
             Reserved::Buy(lease) => lease,
         };
         let answer = self.open(asked, embedding.as_ref()).await?;
         let bought = Self::relay(asked, answer, missed, leader).await?;
         if !asked.cache.no_store && bought.completion.is_complete() {
             // A store that does not take it costs the next caller time, not this one its answer.
-            let _ = self.keep(asked, bought.to_keep(embedding), Durability::Queued).await;
+            let _ = self.keep(asked, bought.to_keep(embedding.clone()), Durability::Queued).await;
         }
-        Ok(Landing::Bought(Arc::new(bought)))
+        let bought = Arc::new(bought);
+        Ok((Landing::Bought(Arc::clone(&bought)), Rest::of_purchase(near, embedding, bought)))
     }
 
     /// Embeds, searches and decides.
     async fn judge(&self, asked: &Asked) -> Judged {
         let embedding = match self.embed(asked).await {
             Ok(embedding) => embedding,
-            Err(reason) => return Judged::Miss(Missed::without_candidate(reason), None),
+            Err(reason) => return Judged::Miss(Missed::without_candidate(reason), Known::default()),
         };
-        if asked.cache.no_cache || asked.cache.exact_only {
-            return Judged::Miss(Missed::without_candidate(MissReason::Disabled), Some(embedding));
-        }
-        match self.search(asked, &embedding).await {
-            Ok(candidates) => self.decide(asked, candidates, embedding),
-            Err(reason) => Judged::Miss(Missed::without_candidate(reason), Some(embedding)),
+        let policy = if asked.cache.no_cache { Policy::Exact } else { asked.policy() };
+        match policy {
+            Policy::Exact => Judged::miss(MissReason::Disabled, embedding),
+            Policy::Static { min_similarity } => {
+                match self.search(asked, &embedding, CANDIDATES_STATIC).await {
+                    Ok(candidates) => Self::decide_by_guards(asked, min_similarity, &candidates, embedding),
+                    Err(reason) => Judged::miss(reason, embedding),
+                }
+            }
+            Policy::Bounded(bounds) => {
+                let found = self.search(asked, &embedding, CANDIDATES_BOUNDED).await;
+                self.decide_by_learning(asked, bounds, found, embedding).await
+            }
         }
     }
 
@@ -289,6 +348,10 @@ impl Pipeline {
         let enabled = self.embedder.as_ref().filter(|_| asked.settings.cache.mode != Mode::Exact);
         let embedder = enabled.ok_or(MissReason::Disabled)?;
         let text = asked.prompt.fuzzy_text().ok_or(MissReason::NotText)?;
+        if let Some(bound) = asked.bound() {
+            self.metrics.bound(bound);
+            return Err(MissReason::NotKept);
+        }
         let started = std::time::Instant::now();
         let embedded = embedder.embed(text).await;
         self.metrics.embed(started);
@@ -303,33 +366,76 @@ impl Pipeline {
     }
 
     /// The nearest entries of the same scope that this caller would accept.
-    async fn search(&self, asked: &Asked, embedding: &Embedding) -> Result<Vec<Candidate>, MissReason> {
+    async fn search(
+        &self,
+        asked: &Asked,
+        embedding: &Embedding,
+        count: usize,
+    ) -> Result<Vec<Candidate>, MissReason> {
         if !self.cache.knows(asked.scope) {
             return Err(MissReason::ScopeEmpty);
         }
-        let mut candidates = self.cache.nearest(asked.scope, embedding, CANDIDATES).await;
-        candidates.retain(|candidate| asked.accepts(&candidate.entry));
+        let mut candidates = self.cache.nearest(asked.scope, embedding, count).await;
+        let is_other = |candidate: &Candidate| candidate.key() != asked.key;
+        candidates.retain(|candidate| is_other(candidate) && asked.accepts(&candidate.entry));
         if candidates.is_empty() { Err(MissReason::NoCandidate) } else { Ok(candidates) }
     }
 
-    /// Whether one of them may answer.
-    fn decide(&self, asked: &Asked, mut candidates: Vec<Candidate>, embedding: Embedding) -> Judged {
+    /// Whether one of them may answer, in mode `static`.
+    fn decide_by_guards(
+        asked: &Asked,
+        min_similarity: f32,
+        candidates: &[Candidate],
+        embedding: Embedding,
+    ) -> Judged {
         let text = asked.prompt.fuzzy_text().unwrap_or_default();
-        match decide::decide(&asked.policy(), text, &candidates) {
-            Decision::Serve { candidate, confidence } if asked.settings.cache.mode != Mode::Shadow => {
-                Judged::Hit(Hit::semantic(candidates.swap_remove(candidate), confidence))
-            }
-            Decision::Serve { candidate, .. } => {
-                Judged::Miss(Missed::near(MissReason::Disabled, &candidates[candidate]), Some(embedding))
-            }
+        match decide::by_guards(min_similarity, text, candidates) {
+            Decision::Serve { candidate } => Judged::Hit(Hit::semantic(&candidates[candidate]), None),
             Decision::Refuse { reason, nearest } => {
                 let missed = match nearest.and_then(|nearest| candidates.get(nearest)) {
-                    Some(candidate) => Missed::near(reason, candidate),
+                    Some(candidate) => Missed::near(reason, candidate, 0.0),
                     None => Missed::without_candidate(reason),
                 };
-                Judged::Miss(missed, Some(embedding))
+                Judged::Miss(missed, Known { embedding: Some(embedding), near: None })
             }
         }
+    }
+
+    /// Whether one of them may answer, by what was learned of the namespace. A prompt without candidates
+    /// counts too: one of the budgets is a share of all requests.
+    async fn decide_by_learning(
+        &self,
+        asked: &Asked,
+        bounds: Bounds,
+        found: Result<Vec<Candidate>, MissReason>,
+        embedding: Embedding,
+    ) -> Judged {
+        let text = asked.prompt.fuzzy_text().unwrap_or_default();
+        let (mut candidates, without) = found
+            .map_or_else(|reason| (Vec::new(), reason), |candidates| (candidates, MissReason::NoCandidate));
+        candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
+        let namespace = self.learning.namespace(&asked.owner, &asked.prompt.namespace).await;
+        let mut near = namespace.near(asked.key, text, candidates);
+        let (reason, confidence) = match namespace.decide(&near, &bounds.budget, bounds.audit_rate) {
+            Verdict::Serve { candidate, probability, audit } => {
+                let entry = near.candidates[candidate].key();
+                near.check = audit.map(|propensity| Check { entry, propensity });
+                if !bounds.shadow {
+                    let hit = Hit::learned(&near, candidate, probability);
+                    return Judged::Hit(hit, near.check.map(|_| (near, embedding)));
+                }
+                (MissReason::Disabled, probability)
+            }
+            Verdict::Below { probability } => (MissReason::BelowThreshold, probability),
+            Verdict::Learning { probability } => (MissReason::Learning, probability),
+            Verdict::Blown => (MissReason::OverBudget, 0.0),
+            Verdict::Nothing => (without, 0.0),
+        };
+        let missed = match near.best() {
+            Some(best) => Missed::near(reason, &near.candidates[best], confidence),
+            None => Missed::without_candidate(reason),
+        };
+        Judged::Miss(missed, Known { embedding: Some(embedding), near: Some(near) })
     }
 
     /// Calls the models until one begins to answer.
@@ -362,7 +468,17 @@ impl Pipeline {
     /// Memory, index and store; other callers find it from here on.
     async fn keep(&self, asked: &Asked, answer: ToKeep, durability: Durability) -> Result<(), StoreError> {
         let embedder = self.embedder.as_ref().map_or("", |embedder| embedder.name());
-        let entry = asked.entry(answer, embedder);
-        self.cache.keep(entry, durability, asked.epoch).await
+        match asked.entry(answer, embedder) {
+            Some(entry) => self.cache.keep(entry, durability, asked.epoch).await,
+            None => Ok(()),
+        }
+    }
+}
+
+// === impl Judged ===
+
+impl Judged {
+    fn miss(reason: MissReason, embedding: Embedding) -> Self {
+        Self::Miss(Missed::without_candidate(reason), Known { embedding: Some(embedding), near: None })
     }
 }

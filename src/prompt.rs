@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value};
 
-use crate::error::Error;
+use crate::{config::Keep, error::Error};
 
 /// Fields of the OpenAI dialect's request that [`Prompt`] has a place of its own for, or that this server
 /// sets itself: never among [`Prompt::extra`].
@@ -31,8 +31,9 @@ pub const NAMESPACE_BYTES_MAX: usize = 256;
 const TAGS_MAX: usize = 64;
 const TAG_BYTES_MAX: usize = 1024;
 
-/// A validated prompt. Everything but the last user text must be equal for a semantic hit.
-#[derive(Clone, Debug, PartialEq)]
+/// A validated prompt. Everything but the last user text must be equal for a semantic hit. The default is an empty
+/// one, to be filled.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prompt {
     /// Groups entries that may answer one another. Never empty.
     pub namespace: String,
@@ -105,6 +106,8 @@ pub struct CacheControl {
     pub max_age: Option<Duration>,
     /// Labels for invalidation.
     pub tags: Vec<String>,
+    /// Instead of the server's `cache.keep`.
+    pub keep: Option<Keep>,
 }
 
 /// A model's whole answer.
@@ -244,6 +247,14 @@ impl Role {
         [Self::System, Self::Developer, Self::User, Self::Assistant, Self::Tool]
             .into_iter()
             .find(|role| role.as_str() == name)
+    }
+}
+
+// === impl Message ===
+
+impl Message {
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self { role, content: content.into(), name: None, tool_call_id: None, tool_calls: None }
     }
 }
 

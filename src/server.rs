@@ -12,8 +12,10 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     cache::Cache,
     config::{Config, Mode, changed_needs_restart},
+    decide::table::TableError,
     embed::{self, Embedder},
     grpc, http,
+    learn::Learning,
     metrics::Metrics,
     pipeline::{Parts, Pipeline, Settings},
     stats::Ledger,
@@ -46,6 +48,8 @@ pub enum StartError {
     #[error(transparent)]
     Embedder(#[from] embed::StartError),
     #[error(transparent)]
+    Table(#[from] TableError),
+    #[error(transparent)]
     Upstreams(#[from] upstream::StartError),
 }
 
@@ -66,14 +70,17 @@ impl Server {
     /// # Errors
     /// When a part cannot start.
     pub async fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        let patience = config.store.timeout;
         let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new()));
+        let learning =
+            Learning::new(&config.cache.learning, (Arc::clone(&store), patience), Arc::clone(&metrics))?;
         let embedder = start_embedder(&config).await?;
         let embedder_name = embedder.as_ref().map_or_else(String::new, |embedder| embedder.name().to_owned());
         let upstreams = Upstreams::new(upstream_settings(&config, &embedder_name))?;
         let vectors = embedder.as_ref().map(|embedder| (embedder.name(), embedder.dimensions()));
         let cache = Arc::new(Cache::new(
             &config.cache,
-            (store, config.store.timeout),
+            (store, patience),
             vectors,
             Arc::clone(&metrics),
             Arc::clone(&ledger),
@@ -82,6 +89,7 @@ impl Server {
             settings: settings(&config, Tenants::new(&config.tenants)),
             cache: Arc::clone(&cache),
             embedder,
+            learning: Arc::new(learning),
             upstreams: upstreams.clone(),
             metrics: Arc::clone(&metrics),
             ledger,
@@ -165,6 +173,7 @@ impl Server {
         };
         (new.cache.max_memory, new.cache.max_entries) = (config.cache.max_memory, config.cache.max_entries);
         new.cache.index = config.cache.index.clone();
+        new.cache.learning = config.cache.learning.clone();
         if self.embedder.is_empty() && new.cache.mode != Mode::Exact {
             new.cache.mode = Mode::Exact;
             need_restart.push("cache.mode");
@@ -174,6 +183,11 @@ impl Server {
         self.pipeline.reload(settings(&new, tenants));
         *config = new;
         Ok(need_restart)
+    }
+
+    /// The path of a request, for callers in this process.
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
     }
 
     /// Requests that are being answered.

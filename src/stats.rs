@@ -10,6 +10,7 @@ use std::{
 use hdrhistogram::Histogram;
 
 use crate::{
+    decide::learner::WrongHits,
     feedback::Verdict,
     outcome::{MissReason, Outcome},
     prompt::{NAMESPACE_BYTES_MAX, Usage},
@@ -50,6 +51,8 @@ pub struct Stats {
     pub feedback: BTreeMap<&'static str, u64>,
     pub store_errors: u64,
     pub sizes: Sizes,
+    /// How often semantic hits were wrong, since ever.
+    pub wrong_hits: WrongHits,
 }
 
 /// How much is kept.
@@ -168,6 +171,7 @@ impl Ledger {
             feedback: books.feedback.clone(),
             store_errors: books.store_errors,
             sizes,
+            wrong_hits: WrongHits::UNKNOWN,
         }
     }
 

@@ -44,6 +44,9 @@ pub struct Entry {
     /// How hard the router judged the prompt to be; `None` when nobody asked it: the prompt named a model or
     /// a tier, or the caller got the answer by itself.
     pub difficulty: Option<Difficulty>,
+    /// Set when this is a paraphrase found to have the answer of the entry under that key: then the answer is
+    /// there, and `completion` has none.
+    pub alias_of: Option<CacheKey>,
 }
 
 /// Which entries to remove: every criterion that is set must match.

@@ -62,13 +62,25 @@ impl Default for EmbeddingConfig {
 impl Default for CacheConfig {
     fn default() -> Self {
         Self {
-            mode: Mode::Static,
+            mode: Mode::Bounded,
             min_similarity: 0.95,
+            max_error_rate: 0.01,
+            max_wrong_hits: 0.05,
+            audit_rate: 0.02,
+            keep: Keep::Careful,
+            careful_ttl: Duration::from_secs(5 * 60),
             ttl: Duration::from_secs(24 * 60 * 60),
             max_memory: 1024 * MIB as u64,
             max_entries: 1_000_000,
             index: IndexConfig::default(),
+            learning: LearningConfig::default(),
         }
+    }
+}
+
+impl Default for LearningConfig {
+    fn default() -> Self {
+        Self { max_namespaces: 1000, max_comparisons: 64 }
     }
 }
 

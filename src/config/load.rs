@@ -21,7 +21,9 @@ const STORES: &[(&str, StoreKind)] =
 const EMBEDDERS: &[(&str, EmbeddingKind)] =
     &[("minilm", EmbeddingKind::Minilm), ("openai", EmbeddingKind::Openai)];
 const PRECISIONS: &[(&str, Precision)] = &[("int8", Precision::Int8), ("f32", Precision::F32)];
-const MODES: &[(&str, Mode)] = &[("exact", Mode::Exact), ("static", Mode::Static), ("shadow", Mode::Shadow)];
+const KEEPS: &[(&str, Keep)] = &[("all", Keep::All), ("careful", Keep::Careful)];
+const MODES: &[(&str, Mode)] =
+    &[("exact", Mode::Exact), ("static", Mode::Static), ("bounded", Mode::Bounded), ("shadow", Mode::Shadow)];
 const INDEXES: &[(&str, IndexKind)] =
     &[("auto", IndexKind::Auto), ("scan", IndexKind::Scan), ("hnsw", IndexKind::Hnsw)];
 
@@ -111,11 +113,11 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
 /// Reads every field of a struct by its own name: `keys!(section, target: Struct { field: reader, … })`,
 /// with a table (`nested`) or a list of tables (`each`) after the braces. Fields without a line do not compile.
 macro_rules! keys {
-    ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($how:ident $nested:ident: $fill:ident)?) => {
+    ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($how:ident $nested:ident: $fill:ident)*) => {
         // Only for the compiler, which knows whether a field is missing here.
-        let $of { $($key: _,)* $($nested: _)? } = &*$target;
+        let $of { $($key: _,)* $($nested: _,)* } = &*$target;
         $($section.take(stringify!($key), &mut $target.$key, $read);)*
-        $($section.$how(stringify!($nested), &mut $target.$nested, $fill);)?
+        $($section.$how(stringify!($nested), &mut $target.$nested, $fill);)*
     };
 }
 
@@ -173,10 +175,22 @@ fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
     keys!(section, cache: CacheConfig {
         mode: choice(MODES),
         min_similarity: share,
+        max_error_rate: share,
+        max_wrong_hits: share,
+        audit_rate: share,
+        keep: choice(KEEPS),
+        careful_ttl: duration,
         ttl: duration,
         max_memory: size,
         max_entries: count,
-    } nested index: read_index);
+    } nested index: read_index nested learning: read_learning);
+}
+
+fn read_learning(section: &mut Section<'_>, learning: &mut LearningConfig) {
+    keys!(section, learning: LearningConfig {
+        max_namespaces: count,
+        max_comparisons: count,
+    });
 }
 
 fn read_index(section: &mut Section<'_>, index: &mut IndexConfig) {

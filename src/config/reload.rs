@@ -10,7 +10,21 @@ pub fn changed_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         server,
         store,
         embedding,
-        cache: CacheConfig { mode: _, min_similarity: _, ttl: _, max_memory, max_entries, index },
+        cache:
+            CacheConfig {
+                mode: _,
+                min_similarity: _,
+                max_error_rate: _,
+                max_wrong_hits: _,
+                audit_rate: _,
+                keep: _,
+                careful_ttl: _,
+                ttl: _,
+                max_memory,
+                max_entries,
+                index,
+                learning,
+            },
         routing: _,
         upstream: _,
         tenants: _,
@@ -25,6 +39,7 @@ pub fn changed_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("cache.max_memory", *max_memory == new.cache.max_memory),
         ("cache.max_entries", *max_entries == new.cache.max_entries),
         ("cache.index", *index == new.cache.index),
+        ("cache.learning", *learning == new.cache.learning),
     ] {
         if !same {
             changed.push(section);

@@ -12,6 +12,8 @@ pub enum Bound {
     Moment,
     /// The answer is one person's.
     Person,
+    /// The caller wants another answer each time.
+    Variety,
 }
 
 /// Words that bind to a moment, in several languages.
@@ -64,6 +66,7 @@ impl Bound {
         match self {
             Self::Moment => "moment",
             Self::Person => "person",
+            Self::Variety => "variety",
         }
     }
 

@@ -90,9 +90,20 @@ pub enum Verdict {
     /// Checked hits were wrong far too often: exact hits only for now. Worth an alarm.
     Blown,
     /// Nothing but surface variants is served yet.
-    Learning,
+    Learning { probability: f32 },
     /// No candidate.
     Nothing,
+}
+
+/// How far a namespace is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Surface variants only.
+    Young,
+    /// What the threshold lets pass.
+    Trusted,
+    /// Exact hits only.
+    Blown,
 }
 
 /// Where a label comes from.
@@ -188,8 +199,9 @@ impl Learner {
         (self.model.probability(scored.logit, deviation), deviation)
     }
 
-    /// Counts the request and decides it. `budget` is the namespace's, or a caller's stricter one.
-    pub fn decide(&mut self, candidates: &[Scored], budget: &Budget) -> Verdict {
+    /// Counts the request and decides it. `budget` is the namespace's, or a caller's stricter one;
+    /// `audit_rate` the least share of the hits that is checked.
+    pub fn decide(&mut self, candidates: &[Scored], budget: &Budget, audit_rate: f32) -> Verdict {
         self.requests += 1;
         let best = Scored::best(candidates);
         if self.recent.len() == RECENT_MAX {
@@ -200,16 +212,45 @@ impl Learner {
         let Some(candidate) = best else { return Verdict::Nothing };
         let scored = &candidates[candidate];
         let (probability, _) = self.estimate(scored);
-        if self.audits.is_blown(budget) {
+        if self.is_blown(budget) {
             self.audits.rest();
             return Verdict::Blown;
         }
         if !self.allows(scored, probability, budget) {
             let learning = self.labelled < TRUST_AFTER;
-            return if learning { Verdict::Learning } else { Verdict::Below { probability } };
+            return if learning { Verdict::Learning { probability } } else { Verdict::Below { probability } };
         }
-        let audit = self.audits.draw(self.requests);
+        let audit = self.audits.draw(self.requests, audit_rate);
         Verdict::Serve { candidate, probability, audit }
+    }
+
+    /// Whether the candidate would be served.
+    pub fn would_serve(&self, scored: &Scored, budget: &Budget) -> bool {
+        let (probability, _) = self.estimate(scored);
+        !self.is_blown(budget) && self.allows(scored, probability, budget)
+    }
+
+    /// The probability that a candidate must reach, and why, for `Explain`; above 1 when none will do.
+    pub fn bar(&self, budget: &Budget) -> (f32, String, Standing) {
+        if self.is_blown(budget) {
+            let found = self.wrong_hits();
+            let (rate, low) = (100.0 * found.rate, 100.0 * found.low);
+            let reason =
+                format!("{rate:.0} % (at least {low:.0} %) of the checked hits were wrong: exact hits only");
+            return (2.0, reason, Standing::Blown);
+        }
+        if self.labelled < TRUST_AFTER {
+            let reason = format!(
+                "the namespace is young, {} of {TRUST_AFTER} answers compared: only texts that differ on the surface",
+                self.labelled
+            );
+            return (0.5, reason, Standing::Young);
+        }
+        (self.threshold.at(budget), self.threshold.reason(budget), Standing::Trusted)
+    }
+
+    fn is_blown(&self, budget: &Budget) -> bool {
+        self.audits.is_blown(budget, self.model.noise.missed as f32)
     }
 
     fn allows(&self, scored: &Scored, probability: f32, budget: &Budget) -> bool {
@@ -289,6 +330,15 @@ impl Learner {
     /// The live estimate of the share of wrong answers among semantic hits.
     pub fn wrong_hits(&self) -> WrongHits {
         self.audits.estimate(self.model.noise.missed as f32)
+    }
+
+    /// What checks of served answers found.
+    pub const fn audits(&self) -> &Audits {
+        &self.audits
+    }
+
+    pub const fn table(&self) -> &Arc<Table> {
+        &self.table
     }
 
     pub const fn threshold(&self) -> &Threshold {

@@ -13,6 +13,8 @@ use super::{
 
 /// Candidates that are scored and labelled per request.
 const CANDIDATES: usize = 4;
+/// Least share of the hits that is checked.
+const AUDIT_RATE: f32 = 0.02;
 /// Entries less similar than this are no candidates.
 const SIMILARITY_MIN: f32 = 0.6;
 
@@ -38,7 +40,7 @@ pub fn run(stream: &Stream, table: &Arc<Table>, budget: &Budget, seed: u64) -> (
         let near: Vec<_> = near.into_iter().filter(|n| n.1 >= SIMILARITY_MIN).collect();
         let scored: Vec<Scored> =
             (0..near.len()).map(|k| learner.score(&stream.features(i, &near, k, table))).collect();
-        let verdict = learner.decide(&scored, budget);
+        let verdict = learner.decide(&scored, budget, AUDIT_RATE);
         let label = |k: usize| stream.answers[i].same(&stream.answers[near[k].0]);
         if let Verdict::Serve { candidate, audit, .. } = verdict {
             let right = stream.same(i, near[candidate].0);

@@ -196,6 +196,11 @@ impl<'a> Reader<'a> {
         (0..n).map(|_| self.f32()).collect()
     }
 
+    /// What was not taken.
+    pub const fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -185,14 +185,15 @@ fn entry(text: &str) -> Arc<Entry> {
         expires: SystemTime::UNIX_EPOCH,
         stale_for: Default::default(),
         difficulty: None,
+        alias_of: None,
     })
 }
 
 fn candidate(text: &str, similarity: f32) -> Candidate {
-    Candidate { entry: entry(text), similarity }
+    Candidate { entry: entry(text), alias: None, similarity }
 }
 
-const POLICY: Policy = Policy { semantic: true, min_similarity: 0.9 };
+const MIN: f32 = 0.9;
 
 fn objections(a: &str, b: &str) -> Vec<Guard> {
     let (a, b) = (Analysis::of(a), Analysis::of(b));
@@ -240,36 +241,45 @@ fn the_nearest_acceptable_candidate_is_served() {
         candidate("How can I turn on 2FA?", 0.93),
         candidate("How do I activate 2FA?", 0.92),
     ];
-    let decision = decide(&POLICY, "How do I enable 2FA?", &candidates);
-    assert_eq!(decision, Decision::Serve { candidate: 1, confidence: 0.0 });
+    let decision = by_guards(MIN, "How do I enable 2FA?", &candidates);
+    assert_eq!(decision, Decision::Serve { candidate: 1 });
 }
 
 #[test]
 fn the_nearest_candidates_objection_names_the_miss() {
     let refused = |reason, nearest| Decision::Refuse { reason, nearest };
     let far = [candidate("How do I disable 2FA?", 0.97), candidate("How can I turn on 2FA?", 0.5)];
-    let decision = decide(&POLICY, "How do I enable 2FA?", &far);
+    let decision = by_guards(MIN, "How do I enable 2FA?", &far);
     assert_eq!(decision, refused(MissReason::Guard(Guard::Antonyms), Some(0)));
-    assert_eq!(decide(&POLICY, "enable 2FA", &far[1..]), refused(MissReason::BelowThreshold, Some(0)));
-    assert_eq!(decide(&POLICY, "enable 2FA", &[]), refused(MissReason::NoCandidate, None));
-    let exact = Policy { semantic: false, ..POLICY };
-    assert_eq!(decide(&exact, "enable 2FA", &far), refused(MissReason::Disabled, None));
+    assert_eq!(by_guards(MIN, "enable 2FA", &far[1..]), refused(MissReason::BelowThreshold, Some(0)));
+    assert_eq!(by_guards(MIN, "enable 2FA", &[]), refused(MissReason::NoCandidate, None));
 }
 
 #[test]
 fn a_caller_can_only_tighten() {
-    let config = CacheConfig { min_similarity: 0.9, ..CacheConfig::default() };
-    let asking =
-        |min| Policy::new(&config, &CacheControl { min_similarity: Some(min), ..Default::default() });
-    assert_eq!(asking(0.5).min_similarity, 0.9);
-    assert_eq!(asking(0.95).min_similarity, 0.95);
-    assert!(!Policy::new(&config, &CacheControl { exact_only: true, ..Default::default() }).semantic);
+    let policy = |mode, asks: CacheControl| {
+        let config = CacheConfig { mode, min_similarity: 0.9, ..CacheConfig::default() };
+        Policy::new(&config, &asks)
+    };
+    let similar = |min| CacheControl { min_similarity: Some(min), ..Default::default() };
+    assert_eq!(policy(Mode::Static, similar(0.5)), Policy::Static { min_similarity: 0.9 });
+    assert_eq!(policy(Mode::Static, similar(0.95)), Policy::Static { min_similarity: 0.95 });
+    for mode in [Mode::Static, Mode::Bounded, Mode::Shadow] {
+        let exact = CacheControl { exact_only: true, ..Default::default() };
+        assert_eq!(policy(mode, exact), Policy::Exact);
+    }
+    let bounded = |max_error_rate| {
+        let asks = CacheControl { max_error_rate: Some(max_error_rate), ..Default::default() };
+        let Policy::Bounded(bounds) = policy(Mode::Bounded, asks) else { panic!("another mode") };
+        bounds.budget.max_error_rate
+    };
+    assert_eq!((bounded(0.5), bounded(0.001)), (0.01, 0.001));
 }
 
 #[test]
 fn explain_lists_every_verdict_and_agrees_with_decide() {
     let candidates = [candidate("How do I disable 2FA?", 0.97), candidate("How can I turn on 2FA?", 0.93)];
-    let explained = explain(&POLICY, "How do I enable 2FA?", &candidates);
+    let explained = explain_guards(MIN, "How do I enable 2FA?", &candidates);
     assert_eq!(explained.iter().map(|e| e.accepted).collect::<Vec<_>>(), [false, true]);
     let failed: Vec<_> = explained[0].checks.iter().filter(|c| !c.passed).collect();
     assert_eq!(failed.len(), 1);

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::proto;
 use crate::{
     cache::entry::{EntryId, Selector},
+    config::Keep,
     error::Error,
     feedback::{RequestId, Subject, Verdict},
     prompt::{CacheControl, Completion, FinishReason, Message, Prompt, Role, Usage},
@@ -108,7 +109,17 @@ pub(super) fn cache_control(cache: Option<proto::CacheControl>) -> Result<CacheC
         ttl: duration("cache.ttl", cache.ttl)?,
         max_age: duration("cache.max_age", cache.max_age)?,
         tags: cache.tags,
+        keep: keep(cache.keep)?,
     })
+}
+
+fn keep(keep: i32) -> Result<Option<Keep>, Error> {
+    match proto::Keep::try_from(keep) {
+        Ok(proto::Keep::Unspecified) => Ok(None),
+        Ok(proto::Keep::All) => Ok(Some(Keep::All)),
+        Ok(proto::Keep::Careful) => Ok(Some(Keep::Careful)),
+        Err(_) => Err(Error::invalid("cache.keep", "is unknown")),
+    }
 }
 
 fn duration(field: &str, duration: Option<prost_types::Duration>) -> Result<Option<Duration>, Error> {

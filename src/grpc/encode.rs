@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::proto;
 use crate::{
     decide::{Check, Explained},
+    feedback::RequestId,
     outcome::Outcome,
     pipeline::{Chunk, Explanation, Hit, Match, Missed, Reply, Started},
     prompt::{Completion, Delta, Usage},
@@ -12,19 +13,21 @@ use crate::{
     upstream::{Attempt, Route},
 };
 
-pub(super) fn lookup(looked_up: &Result<Hit, Missed>) -> proto::LookupResponse {
+pub(super) fn lookup(id: RequestId, looked_up: &Result<Hit, Missed>) -> proto::LookupResponse {
     match looked_up {
         Ok(hit) => proto::LookupResponse {
             outcome: outcome(hit.outcome).into(),
             completion: Some(completion(&hit.entry.completion)),
             r#match: Some(matched(&hit.matched())),
             reason: String::new(),
+            request_id: id.to_string(),
         },
         Err(missed) => proto::LookupResponse {
             outcome: proto::Outcome::Miss.into(),
             completion: None,
             r#match: missed.nearest.as_ref().map(matched),
             reason: missed.reason.as_str().to_owned(),
+            request_id: String::new(),
         },
     }
 }
@@ -151,7 +154,9 @@ pub(super) fn explanation(explanation: Explanation) -> proto::ExplainResponse {
         scope_parts: explanation.scope_parts.into_iter().map(|(part, n)| (part.to_owned(), n)).collect(),
         mode: explanation.mode.as_str().to_owned(),
         threshold: explanation.threshold,
-        threshold_reason: explanation.threshold_reason.to_owned(),
+        threshold_reason: explanation.threshold_reason,
+        max_error_rate: explanation.budget.map_or(0.0, |budget| budget.max_error_rate),
+        max_wrong_hits: explanation.budget.map_or(0.0, |budget| budget.max_wrong_hits),
         tokens: explanation.tokens,
         candidates: explanation.candidates.into_iter().map(candidate).collect(),
     }
@@ -168,7 +173,7 @@ fn candidate((near, explained): (Match, Explained)) -> proto::Candidate {
 }
 
 pub(super) fn stats(stats: &Stats) -> proto::GetStatsResponse {
-    let Stats { uptime, window, tally, models, feedback, store_errors, sizes } = stats;
+    let Stats { uptime, window, tally, models, feedback, store_errors, sizes, wrong_hits } = stats;
     let by_outcome = |latencies: &[Latencies]| {
         let seen = Outcome::ALL.into_iter().zip(latencies).filter(|(_, latencies)| latencies.count() > 0);
         seen.map(|(outcome, latencies)| (outcome.as_str().to_owned(), percentiles(latencies))).collect()
@@ -192,6 +197,12 @@ pub(super) fn stats(stats: &Stats) -> proto::GetStatsResponse {
         index_vectors: sizes.index_vectors,
         feedback: feedback.iter().map(owned).collect(),
         store_errors: *store_errors,
+        wrong_hits: Some(proto::WrongHits {
+            rate: wrong_hits.rate.into(),
+            low: wrong_hits.low.into(),
+            high: wrong_hits.high.into(),
+            checked: wrong_hits.checks,
+        }),
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) async fn search(
     request.cache.exact_only |=
         search.search_strategies.is_some_and(|list| !list.contains(&Strategy::Semantic));
     let prompt = request.prompt.messages[0].content.clone();
-    let looked_up = door.pipeline.lookup(request).await?;
+    let (_, looked_up) = door.pipeline.lookup(request).await?;
     let found = looked_up.ok().map(|hit| entry(&hit, prompt, &search.attributes));
     Ok(Json(json!({ "data": found.as_slice() })).into_response())
 }

@@ -9,6 +9,7 @@ use axum::http::{
 use tokio::time::Instant;
 
 use crate::{
+    config::Keep,
     error::Error,
     pipeline::Request,
     prompt::{CacheControl, Prompt},
@@ -86,8 +87,18 @@ fn cache(headers: &HeaderMap) -> Result<CacheControl, Error> {
         max_error_rate: parsed(headers, "x-promptkeep-max-error-rate")?,
         ttl: seconds(headers, "x-promptkeep-ttl")?,
         tags: tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
+        keep: keep(headers)?,
         ..CacheControl::default()
     })
+}
+
+fn keep(headers: &HeaderMap) -> Result<Option<Keep>, Error> {
+    match text(headers, "x-promptkeep-keep")? {
+        None => Ok(None),
+        Some("all") => Ok(Some(Keep::All)),
+        Some("careful") => Ok(Some(Keep::Careful)),
+        Some(_) => Err(Error::invalid("x-promptkeep-keep", "must be all or careful")),
+    }
 }
 
 /// The key of `Bearer <key>`; the scheme is case-insensitive.

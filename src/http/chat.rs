@@ -68,7 +68,7 @@ async fn streamed(door: &Door, request: Request, shape: Shape) -> Result<Respons
 }
 
 async fn from_cache(door: &Door, request: Request, shape: Shape) -> Result<Response, Failure> {
-    let Ok(hit) = door.pipeline.lookup(request).await? else { return Err(Failure::not_cached()) };
+    let (_, Ok(hit)) = door.pipeline.lookup(request).await? else { return Err(Failure::not_cached()) };
     let completion = &hit.entry.completion;
     let facts = Facts::of_hit(&hit);
     if shape.stream {

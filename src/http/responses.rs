@@ -58,7 +58,7 @@ async fn streamed(door: &Door, request: Request, echo: Echo) -> Result<Response,
 }
 
 async fn from_cache(door: &Door, request: Request, echo: Echo, stream: bool) -> Result<Response, Failure> {
-    let Ok(hit) = door.pipeline.lookup(request).await? else { return Err(Failure::not_cached()) };
+    let (_, Ok(hit)) = door.pipeline.lookup(request).await? else { return Err(Failure::not_cached()) };
     let (facts, completion) = (Facts::of_hit(&hit), &hit.entry.completion);
     if stream {
         let events = ResponseEvents::new(&reply::started(&hit), echo);

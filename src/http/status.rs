@@ -30,6 +30,7 @@ pub(super) async fn ready(State(door): State<Door>) -> impl IntoResponse {
 /// Every metric, for Prometheus.
 pub(super) async fn metrics(State(door): State<Door>) -> impl IntoResponse {
     door.cache.report();
+    door.metrics.wrong_hits(door.pipeline.wrong_hits(None));
     door.metrics.states(&door.upstreams.model_states(), &door.upstreams.provider_states());
     ([(CONTENT_TYPE, OPENMETRICS)], door.metrics.encode())
 }

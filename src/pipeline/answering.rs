@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     error::Error,
-    feedback::Served,
     flight::{Event, Follower},
     outcome::Outcome,
     prompt::{Completion, Delta},
@@ -189,6 +188,10 @@ impl Answering {
 
     /// Counts and remembers the answer.
     fn finish(&mut self, landed: Landing) -> Reply {
+        let pair = match &landed {
+            Landing::Hit(hit) => hit.pair.clone(),
+            Landing::Bought(_) => None,
+        };
         let reply = match landed {
             Landing::Hit(hit) => self.hit_reply(&hit),
             Landing::Bought(bought) => {
@@ -205,7 +208,7 @@ impl Answering {
             }
         };
         self.source = AnswerSource::Exhausted;
-        self.pipeline.replies.remember(reply.id, self.served(&reply));
+        self.pipeline.replies.remember(reply.id, self.asked.served(reply.outcome, reply.completion(), pair));
         self.record.finish(reply.outcome, reply.reason, reply.saved_usd);
         reply
     }
@@ -219,11 +222,6 @@ impl Answering {
             saved_usd: self.pipeline.saved(&self.asked, hit),
             answer: Source::Entry(Arc::clone(&hit.entry)),
         }
-    }
-
-    fn served(&self, reply: &Reply) -> Served {
-        let (owner, namespace) = (self.asked.owner.clone(), self.asked.prompt.namespace.clone());
-        Served { owner, namespace, outcome: Some(reply.outcome), entry: reply.entry_id() }
     }
 
     fn bought_outcome(&self) -> Outcome {

@@ -14,13 +14,15 @@ use tokio::time::Instant;
 use super::{Pipeline, Settings};
 use crate::{
     cache::{Epoch, entry::Entry},
-    config::CacheConfig,
-    decide::Policy,
+    config::{CacheConfig, Keep},
+    decide::{Policy, keep::Bound},
     embed::Embedding,
     error::Error,
-    feedback::RequestId,
+    feedback::{RequestId, Served},
     key::{self, CacheKey, Scope},
+    learn::Pair,
     metrics::Shed,
+    outcome::Outcome,
     prompt::{CacheControl, Completion, Prompt},
     tenant::{Owner, Tenant},
     upstream::Difficulty,
@@ -28,6 +30,10 @@ use crate::{
 
 /// The namespace of prompts that name none.
 const DEFAULT_NAMESPACE: &str = "default";
+
+/// Above it a caller wants answers that differ. The default of the OpenAI dialect, which many clients send
+/// without meaning anything by it.
+const VARIETY_TEMPERATURE: f32 = 1.0;
 
 /// What a shed caller is told to wait.
 const SHED_RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -153,10 +159,11 @@ impl Asked {
             ttl,
             max_age,
             tags,
+            keep,
         } = &self.cache;
         let mut hasher = DefaultHasher::new();
         let bits = |share: Option<f32>| share.map(f32::to_bits);
-        (no_store, exact_only, bits(*min_similarity), bits(*max_error_rate), ttl, max_age, tags)
+        (no_store, exact_only, bits(*min_similarity), bits(*max_error_rate), ttl, max_age, tags, keep)
             .hash(&mut hasher);
         no_cache.then_some(self.id).hash(&mut hasher);
         hasher.finish()
@@ -167,25 +174,73 @@ impl Asked {
         Policy::new(&self.settings.cache, &self.cache)
     }
 
-    /// The entry that keeps `answer`, its embedding made by `embedder`.
-    pub(super) fn entry(&self, answer: ToKeep, embedder: &str) -> Entry {
+    /// What the prompt is bound to, if that matters here.
+    pub(super) fn bound(&self) -> Option<Bound> {
+        let careful = self.cache.keep.unwrap_or(self.settings.cache.keep) == Keep::Careful;
+        let asks_for_variety = self.prompt.temperature.is_some_and(|t| t > VARIETY_TEMPERATURE);
+        careful.then_some(())?;
+        if asks_for_variety {
+            return Some(Bound::Variety);
+        }
+        self.prompt.fuzzy_text().and_then(Bound::of)
+    }
+
+    /// The entry that keeps `answer`, its embedding made by `embedder`; `None` when it should not be kept. One
+    /// that is kept with care has no text, so that it is found by exact repeats only.
+    pub(super) fn entry(&self, answer: ToKeep, embedder: &str) -> Option<Entry> {
         let ToKeep { completion, embedding, difficulty } = answer;
         let created = SystemTime::now();
-        Entry {
+        let bound = self.bound();
+        if bound == Some(Bound::Variety) {
+            return None;
+        }
+        let ttl = self.ttl(&self.settings.cache);
+        let ttl = if bound.is_some() { ttl.min(self.settings.cache.careful_ttl) } else { ttl };
+        let embedding = embedding.filter(|_| bound.is_none());
+        Some(Entry {
             key: self.key,
             scope: self.scope,
             owner: self.owner.clone(),
             namespace: self.prompt.namespace.clone(),
             requested_model: self.prompt.model.clone(),
-            text: self.prompt.fuzzy_text().map(str::to_owned),
+            text: self.prompt.fuzzy_text().filter(|_| bound.is_none()).map(str::to_owned),
             embedding,
             embedder: embedder.to_owned(),
             completion,
             tags: self.cache.tags.clone(),
             created,
-            expires: created + self.ttl(&self.settings.cache),
+            expires: created + ttl,
             stale_for: Duration::ZERO,
             difficulty,
+            alias_of: None,
+        })
+    }
+
+    /// The entry that makes the prompt another name of `target`, whose answer was found to be right for it.
+    pub(super) fn alias(
+        &self,
+        target: &Entry,
+        embedding: Option<Embedding>,
+        embedder: &str,
+    ) -> Option<Entry> {
+        let answer = &target.completion;
+        let elsewhere = Completion { content: String::new(), tool_calls: None, ..answer.clone() };
+        let own =
+            self.entry(ToKeep { completion: elsewhere, embedding, difficulty: target.difficulty }, embedder)?;
+        let (expires, tags) = (own.expires.min(target.expires), target.tags.clone());
+        Some(Entry { expires, tags, alias_of: Some(target.key), ..own })
+    }
+
+    /// What feedback on the answer will be about.
+    pub(super) fn served(&self, outcome: Outcome, answer: &Completion, pair: Option<Pair>) -> Served {
+        Served {
+            owner: self.owner.clone(),
+            namespace: self.prompt.namespace.clone(),
+            outcome: Some(outcome),
+            model: answer.model.clone(),
+            tier: answer.tier.clone(),
+            prompt: Some(self.key),
+            pair,
         }
     }
 

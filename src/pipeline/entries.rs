@@ -14,10 +14,10 @@ use crate::{
     error::Error,
     feedback::{Served, Subject, Verdict},
     key,
-    metrics::Rpc,
+    metrics::{Rpc, Shed},
     outcome::Outcome,
-    prompt::{Completion, Prompt},
-    store::Durability,
+    prompt::{Completion, Prompt, Usage},
+    store::{Durability, StoreError},
     tenant::Tenant,
 };
 
@@ -42,9 +42,18 @@ impl Pipeline {
         let (id, deadline, pipeline) = (asked.key.into(), asked.deadline, Arc::clone(self));
         let keep = async move {
             let embedding = pipeline.embed(&asked).await.ok();
+            let near = pipeline.near_of_stored(&asked, embedding.as_ref()).await;
             // Its caller chose the model, so nobody judges the prompt.
-            let answer = ToKeep { completion, embedding, difficulty: None };
-            pipeline.keep(&asked, answer, Durability::Durable).await
+            let (kept, vector) = (completion.clone(), embedding.clone());
+            let answer = ToKeep { completion: kept, embedding: vector, difficulty: None };
+            pipeline.keep(&asked, answer, Durability::Durable).await?;
+            if let Some(near) = near {
+                let learning = Arc::clone(&pipeline);
+                pipeline.tasks.spawn(async move {
+                    learning.learn(&asked, near, embedding, &completion).await;
+                });
+            }
+            Ok::<_, StoreError>(())
         };
         self.to_its_end(deadline, keep).await?.map_err(|_| Error::StoreUnavailable)?;
         record.finish(Outcome::Stored, None, 0.0);
@@ -105,20 +114,43 @@ impl Pipeline {
         verdict: Verdict,
         deadline: Option<Instant>,
     ) -> Result<bool, Error> {
+        tenant.check_rate(std::time::Instant::now()).inspect_err(|_| self.metrics.shed(Shed::Rate))?;
         let deadline = self.deadline(deadline);
         for subject in subjects {
             let served = within(deadline, self.served(*subject)).await?;
             let Some(served) = served.filter(|served| tenant.sees(&served.owner, &served.namespace)) else {
                 continue;
             };
+            let contradicted = self.replies.is_contradicted(tenant.name(), *subject, verdict);
             let news = self.replies.record(tenant.name(), *subject, verdict);
             if news {
-                self.metrics.feedback(verdict, served.outcome);
+                // Whoever stores an answer may call its model anything.
+                let is_known = self.upstreams.price(&served.model, Usage::default()).is_some();
+                let model = is_known.then_some((&*served.model, &*served.tier));
+                self.metrics.feedback(verdict, served.outcome, model);
                 self.ledger.feedback(verdict);
+                self.heed(&served, verdict, contradicted).await;
             }
             return Ok(news);
         }
         Err(Error::NotFound("request_id or entry_id"))
+    }
+
+    /// An answer that is said to belong to another question is not served to this one again, at once. The
+    /// namespace learns from it, unless the same caller has said the opposite.
+    async fn heed(&self, served: &Served, verdict: Verdict, contradicted: bool) {
+        let right = match verdict {
+            Verdict::Up => true,
+            Verdict::Down | Verdict::WrongHit => false,
+            Verdict::Escalated => return,
+        };
+        if let Some(pair) = &served.pair {
+            self.learning.hear(pair, right, !contradicted).await;
+        }
+        if let Some(prompt) = served.prompt.filter(|_| !right) {
+            // The store's failure is counted there.
+            let _ = self.cache.part(prompt).await;
+        }
     }
 
     async fn served(&self, subject: Subject) -> Option<Served> {

@@ -1,9 +1,11 @@
 //! How a lookup would be decided, step by step, without changing or counting anything.
 
-use super::{Asked, CANDIDATES, Match, Pipeline, Request, entries::within};
+use std::sync::Arc;
+
+use super::{Asked, CANDIDATES_BOUNDED, CANDIDATES_STATIC, Match, Pipeline, Request, entries::within};
 use crate::{
     config::Mode,
-    decide::{self, Candidate, Decision, Explained, Policy},
+    decide::{self, Bounds, Candidate, Decision, Explained, Policy, learner::Budget},
     embed::{Embedded, Embedding},
     error::Error,
     key::Scope,
@@ -27,7 +29,9 @@ pub struct Explanation {
     /// What a candidate must reach.
     pub threshold: f32,
     /// Why the threshold is where it is.
-    pub threshold_reason: &'static str,
+    pub threshold_reason: String,
+    /// The budgets that hold for this request; `None` where the mode has none.
+    pub budget: Option<Budget>,
     /// Tokens of the last user text; 0 when they were not counted.
     pub tokens: u32,
     /// Where a miss would be sent first.
@@ -49,8 +53,7 @@ impl Pipeline {
     }
 
     async fn explain_asked(&self, asked: &Asked) -> Explanation {
-        let policy = asked.policy();
-        let mut explanation = Explanation::of(asked, &policy);
+        let mut explanation = Explanation::of(asked);
         if self.exact(asked).await.is_some() {
             explanation.outcome = Outcome::Exact;
             explanation.reason = None;
@@ -59,7 +62,7 @@ impl Pipeline {
             Ok((embedding, tokens)) => {
                 explanation.tokens = tokens;
                 explanation.route = self.upstreams.route(&asked.prompt, Some(&embedding));
-                self.explain_candidates(asked, &policy, &embedding, &mut explanation).await;
+                self.explain_candidates(asked, &embedding, &mut explanation).await;
             }
             Err((reason, tokens)) => {
                 explanation.tokens = tokens;
@@ -74,6 +77,9 @@ impl Pipeline {
         let enabled = self.embedder.as_ref().filter(|_| asked.settings.cache.mode != Mode::Exact);
         let embedder = enabled.ok_or((MissReason::Disabled, 0))?;
         let text = asked.prompt.fuzzy_text().ok_or((MissReason::NotText, 0))?;
+        if asked.bound().is_some() {
+            return Err((MissReason::NotKept, 0));
+        }
         match embedder.embed(text).await {
             Ok(Embedded::Vector { embedding, tokens }) => Ok((embedding, tokens)),
             Ok(Embedded::OverWindow { tokens }) => Err((MissReason::OverWindow, tokens)),
@@ -81,46 +87,77 @@ impl Pipeline {
         }
     }
 
-    async fn explain_candidates(
+    async fn explain_candidates(&self, asked: &Asked, embedding: &Embedding, to: &mut Explanation) {
+        let policy = if asked.cache.no_cache { Policy::Exact } else { asked.policy() };
+        let count = match policy {
+            Policy::Exact => return to.miss(MissReason::Disabled),
+            Policy::Static { .. } => CANDIDATES_STATIC,
+            Policy::Bounded(_) => CANDIDATES_BOUNDED,
+        };
+        match (self.search(asked, embedding, count).await, policy) {
+            (Err(reason), _) => to.miss(reason),
+            (Ok(candidates), Policy::Bounded(bounds)) => {
+                self.explain_learned(asked, &bounds, candidates, to).await;
+            }
+            (Ok(candidates), _) => explain_guards(asked, candidates, to),
+        }
+    }
+
+    async fn explain_learned(
         &self,
         asked: &Asked,
-        policy: &Policy,
-        embedding: &Embedding,
-        explanation: &mut Explanation,
+        bounds: &Bounds,
+        mut candidates: Vec<Candidate>,
+        to: &mut Explanation,
     ) {
-        if asked.cache.no_cache || asked.cache.exact_only {
-            return explanation.miss(MissReason::Disabled);
+        candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
+        let namespace = self.learning.namespace(&asked.owner, &asked.prompt.namespace).await;
+        let near = namespace.near(asked.key, asked.prompt.fuzzy_text().unwrap_or_default(), candidates);
+        let outlook = namespace.outlook(&near, &bounds.budget);
+        match near.best() {
+            None => to.miss(MissReason::NoCandidate),
+            Some(best) if outlook.candidates[best].accepted && !bounds.shadow => to.semantic_hit(),
+            Some(_) => to.miss(outlook.refusal),
         }
-        if !self.cache.knows(asked.scope) {
-            return explanation.miss(MissReason::ScopeEmpty);
-        }
-        let mut candidates = self.cache.nearest(asked.scope, embedding, CANDIDATES).await;
-        candidates.retain(|candidate| asked.accepts(&candidate.entry));
-        if candidates.is_empty() {
-            return explanation.miss(MissReason::NoCandidate);
-        }
-        let text = asked.prompt.fuzzy_text().unwrap_or_default();
-        match decide::decide(policy, text, &candidates) {
-            Decision::Serve { .. } if asked.settings.cache.mode == Mode::Shadow => {
-                explanation.miss(MissReason::Disabled);
-            }
-            Decision::Serve { .. } => explanation.semantic_hit(),
-            Decision::Refuse { reason, .. } => explanation.miss(reason),
-        }
-        let verdicts = decide::explain(policy, text, &candidates);
-        explanation.candidates = candidates.into_iter().map(near).zip(verdicts).collect();
+        (to.threshold, to.threshold_reason) = (outlook.threshold, outlook.threshold_reason);
+        let candidates = near.candidates.iter().zip(outlook.candidates).enumerate();
+        to.candidates = candidates
+            .map(|(index, (candidate, view))| {
+                let explained =
+                    Explained { checks: view.checks(near.features(index)), accepted: view.accepted };
+                (matched(candidate, view.probability), explained)
+            })
+            .collect();
     }
 }
 
-fn near(Candidate { entry, similarity }: Candidate) -> Match {
-    Match { entry, similarity, confidence: 0.0 }
+fn explain_guards(asked: &Asked, candidates: Vec<Candidate>, to: &mut Explanation) {
+    let text = asked.prompt.fuzzy_text().unwrap_or_default();
+    match decide::by_guards(to.threshold, text, &candidates) {
+        Decision::Serve { .. } => to.semantic_hit(),
+        Decision::Refuse { reason, .. } => to.miss(reason),
+    }
+    let verdicts = decide::explain_guards(to.threshold, text, &candidates);
+    to.candidates = candidates.iter().map(|candidate| matched(candidate, 0.0)).zip(verdicts).collect();
+}
+
+fn matched(candidate: &Candidate, confidence: f32) -> Match {
+    Match { entry: Arc::clone(&candidate.entry), similarity: candidate.similarity, confidence }
 }
 
 // === impl Explanation ===
 
 impl Explanation {
-    fn of(asked: &Asked, policy: &Policy) -> Self {
-        let stricter = policy.min_similarity > asked.settings.cache.min_similarity;
+    fn of(asked: &Asked) -> Self {
+        let configured = asked.settings.cache.min_similarity;
+        let (threshold, threshold_reason, budget) = match asked.policy() {
+            Policy::Exact => (1.0, "exact hits only", None),
+            Policy::Static { min_similarity } if min_similarity > configured => {
+                (min_similarity, "cache.min_similarity of the request", None)
+            }
+            Policy::Static { min_similarity } => (min_similarity, "cache.min_similarity", None),
+            Policy::Bounded(bounds) => (0.0, "no candidate to decide on", Some(bounds.budget)),
+        };
         Self {
             outcome: Outcome::Miss,
             reason: Some(MissReason::Disabled),
@@ -128,12 +165,9 @@ impl Explanation {
             scope: asked.scope.to_string(),
             scope_parts: Scope::parts(&asked.owner, &asked.prompt),
             mode: asked.settings.cache.mode,
-            threshold: policy.min_similarity,
-            threshold_reason: if stricter {
-                "cache.min_similarity of the request"
-            } else {
-                "cache.min_similarity"
-            },
+            threshold,
+            threshold_reason: threshold_reason.to_owned(),
+            budget,
             tokens: 0,
             route: None,
             candidates: Vec::new(),

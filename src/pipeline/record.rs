@@ -1,7 +1,7 @@
 //! The one place where a request is counted: when its recorder is dropped, however it ended.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -20,6 +20,7 @@ use crate::{
 pub(super) struct Recorder {
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    savings: Savings,
     rpc: Rpc,
     namespace: String,
     started: Instant,
@@ -33,6 +34,33 @@ pub(super) struct Recorder {
     is_closed: bool,
 }
 
+/// What is spent to keep the cache honest comes off the savings, so that these are net. Counters cannot fall,
+/// so it comes off those that follow.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Savings {
+    /// US dollars spent and not yet taken off.
+    owed: Arc<Mutex<f64>>,
+}
+
+// === impl Savings ===
+
+impl Savings {
+    pub(super) fn spend(&self, usd: f64) {
+        *self.owed.lock().unwrap_or_else(PoisonError::into_inner) += usd;
+    }
+
+    /// What is left of a saving of `usd`.
+    fn net(&self, usd: f64) -> f64 {
+        if usd <= 0.0 {
+            return 0.0;
+        }
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let paid = owed.min(usd);
+        *owed -= paid;
+        usd - paid
+    }
+}
+
 // === impl Recorder ===
 
 impl Recorder {
@@ -40,6 +68,7 @@ impl Recorder {
         Self {
             metrics: Arc::clone(&pipeline.metrics),
             ledger: Arc::clone(&pipeline.ledger),
+            savings: pipeline.savings.clone(),
             rpc,
             namespace: namespace.to_owned(),
             started: Instant::now(),
@@ -79,8 +108,9 @@ impl Recorder {
         if let Some(reason) = reason {
             self.metrics.semantic_miss(*reason);
         }
+        let saved_usd = self.savings.net(*saved_usd);
         if outcome.is_hit() {
-            self.metrics.saved(*outcome, *saved_usd);
+            self.metrics.saved(*outcome, saved_usd);
         }
         self.ledger.request(&Observation {
             namespace,
@@ -88,7 +118,7 @@ impl Recorder {
             reason: *reason,
             elapsed,
             first_token: *first_token,
-            saved_usd: *saved_usd,
+            saved_usd,
         });
         tracing::debug!(
             rpc = rpc.as_str(),

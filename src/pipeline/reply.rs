@@ -4,10 +4,11 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::asked::ToKeep;
 use crate::{
-    cache::entry::{Entry, EntryId},
+    cache::entry::Entry,
     decide::Candidate,
     embed::Embedding,
     feedback::RequestId,
+    learn::{Near, Pair},
     outcome::{MissReason, Outcome},
     prompt::{Completion, Delta},
     upstream::Attempt,
@@ -22,6 +23,8 @@ pub struct Hit {
     pub similarity: f32,
     /// Probability that the answer is right; 1 for an exact hit, 0 where none is estimated.
     pub confidence: f32,
+    /// Of a semantic hit of mode `bounded`: what feedback on it is about.
+    pub pair: Option<Pair>,
 }
 
 /// Why the cache did not answer.
@@ -89,12 +92,18 @@ pub struct Started {
 
 impl Hit {
     pub(super) fn exact(entry: Arc<Entry>) -> Self {
-        Self { outcome: Outcome::Exact, entry, similarity: 1.0, confidence: 1.0 }
+        Self { outcome: Outcome::Exact, entry, similarity: 1.0, confidence: 1.0, pair: None }
     }
 
-    pub(super) fn semantic(candidate: Candidate, confidence: f32) -> Self {
-        let Candidate { entry, similarity } = candidate;
-        Self { outcome: Outcome::Semantic, entry, similarity, confidence }
+    pub(super) fn semantic(candidate: &Candidate) -> Self {
+        let Candidate { entry, similarity, .. } = candidate;
+        let (entry, similarity) = (Arc::clone(entry), *similarity);
+        Self { outcome: Outcome::Semantic, entry, similarity, confidence: 0.0, pair: None }
+    }
+
+    /// By what was learned: the candidate of `near` at `index`.
+    pub(super) fn learned(near: &Near, index: usize, confidence: f32) -> Self {
+        Self { confidence, pair: Some(near.pair(index)), ..Self::semantic(&near.candidates[index]) }
     }
 
     /// As callers see it.
@@ -111,12 +120,11 @@ impl Missed {
         Self { reason, nearest: None }
     }
 
-    pub(super) fn near(reason: MissReason, candidate: &Candidate) -> Self {
-        let Candidate { entry, similarity } = candidate;
-        Self {
-            reason,
-            nearest: Some(Match { entry: Arc::clone(entry), similarity: *similarity, confidence: 0.0 }),
-        }
+    /// `confidence`: probability that its answer is right; 0 where none is estimated.
+    pub(super) fn near(reason: MissReason, candidate: &Candidate, confidence: f32) -> Self {
+        let Candidate { entry, similarity, .. } = candidate;
+        let nearest = Match { entry: Arc::clone(entry), similarity: *similarity, confidence };
+        Self { reason, nearest: Some(nearest) }
     }
 }
 
@@ -155,14 +163,6 @@ impl Reply {
         match &self.answer {
             Source::Bought(bought) if self.outcome != Outcome::Coalesced => &bought.attempts,
             _ => &[],
-        }
-    }
-
-    /// The entry that answered.
-    pub(super) fn entry_id(&self) -> Option<EntryId> {
-        match &self.answer {
-            Source::Entry(entry) => Some(entry.id()),
-            Source::Bought(_) => None,
         }
     }
 }

@@ -6,7 +6,7 @@
 //! is read for ever, which tests of committed bytes pin:
 //!
 //! - 1: up to the tags. Not kept past its expiry, difficulty unknown.
-//! - 2: `stale_for` and `difficulty`.
+//! - 2: `stale_for`, `difficulty` and `alias_of`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -66,6 +66,7 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
         expires,
         stale_for,
         difficulty,
+        alias_of,
     } = entry;
     let mut to = Writer::with_capacity(size_hint(entry));
     to.0.extend_from_slice(key.as_bytes());
@@ -83,6 +84,7 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
     tags.iter().for_each(|tag| to.string(tag));
     to.duration(*stale_for);
     to.option(*difficulty, Writer::difficulty);
+    to.option(*alias_of, |to, key| to.0.extend_from_slice(key.as_bytes()));
     to.finish()
 }
 
@@ -102,9 +104,9 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
     let embedding = from.option(Reader::embedding)?;
     let completion = from.completion()?;
     let tags = from.list(Reader::string)?;
-    let (stale_for, difficulty) = match version {
-        1 => (Duration::ZERO, None),
-        _ => (from.duration()?, from.option(Reader::difficulty)?),
+    let (stale_for, difficulty, alias_of) = match version {
+        1 => (Duration::ZERO, None, None),
+        _ => (from.duration()?, from.option(Reader::difficulty)?, from.option(Reader::key)?),
     };
     from.end()?;
     Ok(Entry {
@@ -122,6 +124,7 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
         expires,
         stale_for,
         difficulty,
+        alias_of,
     })
 }
 
@@ -271,6 +274,10 @@ impl<'a> Reader<'a> {
 
     fn byte(&mut self) -> Result<u8, CodecError> {
         self.array().map(|[byte]| byte)
+    }
+
+    fn key(&mut self) -> Result<CacheKey, CodecError> {
+        self.array().map(CacheKey::from_bytes)
     }
 
     fn flag(&mut self) -> Result<bool, CodecError> {

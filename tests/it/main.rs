@@ -12,6 +12,7 @@ mod http;
 mod index;
 mod invalidate;
 mod isolation;
+mod learn;
 mod replicas;
 mod rpcs;
 mod store;

@@ -51,6 +51,7 @@ fn entry(n: u64) -> Entry {
         expires: created + HOUR,
         stale_for: Duration::ZERO,
         difficulty: None,
+        alias_of: None,
     }
 }
 

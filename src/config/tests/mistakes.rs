@@ -33,7 +33,7 @@ fallback = ["cold", "tepid"]
             "c.toml:8: server.max_in_flight: must be a whole number from 1 to 1000000000000",
             "c.toml:9: server.max_request: must be a size such as \"1GiB\", \"512MB\" or 4096 (bytes)",
             "c.toml:10: server.log_prompts: must be true or false",
-            "c.toml:13: cache.mode: `fuzzy` is not one of exact, static, shadow",
+            "c.toml:13: cache.mode: `fuzzy` is not one of exact, static, bounded, shadow",
             "c.toml:14: cache.ttl: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\"",
             "c.toml:15: cache.min_similarity: must be a number from 0 to 1",
             "c.toml:16: cache.index: must be a table",

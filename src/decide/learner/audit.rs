@@ -5,10 +5,9 @@ use crate::decide::table::Reader;
 
 /// Checks that a young namespace makes of its first hits, spread as this many over the number of hits.
 const EARLY: f32 = 100.0;
-/// Least share of the hits that is checked.
-const SHARE_MIN: f32 = 0.02;
-/// Most checks, as a share of all requests.
-const COST_MAX: f32 = 0.04;
+/// Most checks as a share of all requests, over the share of the hits that is checked: a young namespace
+/// checks more of its hits, and it has few of them.
+const COST_MAX: f32 = 2.0;
 /// Checks after which an older one counts half.
 const HALF_LIFE: f32 = 300.0;
 /// Requests without hits after which findings count half.
@@ -107,11 +106,15 @@ impl Audits {
         }
     }
 
-    /// Counts a hit and says with which probability it was chosen to be checked, if it was.
-    pub fn draw(&mut self, requests: u64) -> Option<f32> {
+    /// Counts a hit and says with which probability it was chosen to be checked, if it was. `rate`: least
+    /// share of the hits that is checked; 0 checks none of them, 1 all.
+    pub fn draw(&mut self, requests: u64, rate: f32) -> Option<f32> {
         self.hits += 1;
-        let propensity = (EARLY / self.hits as f32).clamp(SHARE_MIN, 1.0);
-        let affordable = (self.checks as f32) < COST_MAX * requests as f32;
+        if rate == 0.0 {
+            return None;
+        }
+        let propensity = (EARLY / self.hits as f32).clamp(rate, 1.0);
+        let affordable = rate >= 1.0 || (self.checks as f32) < COST_MAX * rate * requests as f32;
         (affordable && self.random.f32() < propensity).then(|| {
             self.checks += 1;
             propensity
@@ -138,15 +141,30 @@ impl Audits {
     }
 
     /// Whether even the lower end of the estimate is far beyond the budget: nothing but exact hits then.
-    pub fn is_blown(&self, budget: &Budget) -> bool {
-        let estimate = self.estimate(0.0);
+    /// `missed` of the labels say "different" by mistake, or a few of those would close a namespace.
+    pub fn is_blown(&self, budget: &Budget, missed: f32) -> bool {
+        let estimate = self.estimate(missed);
         self.count > 20.0 && estimate.low > 2.0 * budget.max_wrong_hits
+    }
+
+    /// Hits that were chosen to be checked, ever.
+    pub const fn checks(&self) -> u64 {
+        self.checks
+    }
+
+    /// Adds the findings of another namespace, to report both as one.
+    pub fn add(&mut self, other: &Self) {
+        self.hits += other.hits;
+        self.checks += other.checks;
+        self.weight += other.weight;
+        self.square += other.square;
+        self.differing += other.differing;
     }
 
     /// Inverse-propensity estimate with Wilson's interval over the effective number of checks.
     pub fn estimate(&self, missed: f32) -> WrongHits {
         if self.weight == 0.0 {
-            return WrongHits { rate: 0.0, low: 0.0, high: 1.0, checks: self.checks };
+            return WrongHits { checks: self.checks, ..WrongHits::UNKNOWN };
         }
         let n = self.weight * self.weight / self.square;
         let (low, high) = wilson(self.differing / self.weight, n);
@@ -154,6 +172,13 @@ impl Audits {
         let rate = corrected(self.differing / self.weight);
         WrongHits { rate, low: corrected(low), high: corrected(high), checks: self.checks }
     }
+}
+
+// === impl WrongHits ===
+
+impl WrongHits {
+    /// Before anything is checked.
+    pub const UNKNOWN: Self = Self { rate: 0.0, low: 0.0, high: 1.0, checks: 0 };
 }
 
 /// 95 % interval of a share seen in `n` trials.

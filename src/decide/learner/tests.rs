@@ -64,7 +64,7 @@ impl Traffic {
             let (features, same) = self.pair();
             let scored = learner.score(&features);
             let label = f32::from(u8::from(same != (self.random.f32() < self.noise)));
-            match learner.decide(std::slice::from_ref(&scored), &BUDGET) {
+            match learner.decide(std::slice::from_ref(&scored), &BUDGET, 0.02) {
                 Verdict::Serve { audit, .. } => {
                     *if same { &mut tally.correct } else { &mut tally.wrong } += 1;
                     if let Some(propensity) = audit {
@@ -91,9 +91,9 @@ fn a_new_namespace_serves_surface_variants_only() {
     let other =
         learner.score(&features_of("How do I reset a password?", "How can I reset a password?", 0.99));
     assert!(!other.surface);
-    assert!(matches!(learner.decide(&[variant], &BUDGET), Verdict::Serve { .. }));
-    assert_eq!(learner.decide(&[other], &BUDGET), Verdict::Learning);
-    assert_eq!(learner.decide(&[], &BUDGET), Verdict::Nothing);
+    assert!(matches!(learner.decide(&[variant], &BUDGET, 0.02), Verdict::Serve { .. }));
+    assert!(matches!(learner.decide(&[other], &BUDGET, 0.02), Verdict::Learning { .. }));
+    assert_eq!(learner.decide(&[], &BUDGET, 0.02), Verdict::Nothing);
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn golden() -> Entry {
         expires: UNIX_EPOCH + Duration::from_secs(1_790_086_400),
         stale_for: Duration::from_secs(600),
         difficulty: Some(Difficulty::Hard),
+        alias_of: Some(CacheKey::from_bytes([8; 32])),
     }
 }
 
@@ -44,6 +45,7 @@ fn smallest() -> Entry {
         embedding: None,
         tags: Vec::new(),
         difficulty: None,
+        alias_of: None,
         completion: Completion { tool_calls: None, ..golden().completion },
         ..golden()
     }
@@ -64,7 +66,7 @@ fn reads_and_writes_version_2_as_it_was_committed() {
 
 #[test]
 fn reads_version_1_as_it_was_committed() {
-    let without = Entry { stale_for: Duration::ZERO, difficulty: None, ..golden() };
+    let without = Entry { stale_for: Duration::ZERO, difficulty: None, alias_of: None, ..golden() };
     assert_eq!(decode(GOLDEN_V1), Ok(without.clone()));
     assert_eq!(decode(&encode(&without)), Ok(without), "it is rewritten as version 2");
 }
@@ -144,7 +146,7 @@ prop_compose! {
         (content, tool_calls, reason, model, tier) in any::<(String, Option<Vec<String>>, String, String, String)>(),
         (prompt_tokens, completion_tokens, cents, estimated) in any::<(u64, u64, u32, bool)>(),
         tags in any::<Vec<String>>(),
-        (created, life, stale_ms) in any::<(u64, u32, u32)>(),
+        (created, life, stale_ms, target) in any::<(u64, u32, u32, Option<[u8; 32]>)>(),
         difficulty in proptest::option::of(proptest::sample::select(Difficulty::ALL.as_slice())),
     ) -> Entry {
         let created = UNIX_EPOCH + Duration::from_nanos(created / 2);
@@ -170,6 +172,7 @@ prop_compose! {
             expires: created + Duration::from_millis(life.into()),
             stale_for: Duration::from_millis(stale_ms.into()),
             difficulty,
+            alias_of: target.map(CacheKey::from_bytes),
         }
     }
 }

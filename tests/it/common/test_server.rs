@@ -111,6 +111,8 @@ pub fn exact_config(upstreams: &[&FakeUpstream]) -> Config {
 /// `cold`, the second `warm`.
 pub fn semantic_config(upstreams: &[&FakeUpstream]) -> Config {
     let mut config = Config::default();
+    // Its decisions can be foretold; tests of what is learned choose `bounded`.
+    config.cache.mode = Mode::Static;
     config.store.kind = StoreKind::Memory;
     // A test that wants a retry or a hedge says so.
     config.upstream.retries = 0;

@@ -1,0 +1,235 @@
+//! What the learned decision knows, namespace by namespace, and how it comes to know more: each answer that
+//! is bought is compared with those of the near entries, off the request path. What was learned is kept as
+//! notes of the store, and read when a namespace is first asked in.
+
+mod namespace;
+mod near;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use quick_cache::sync::Cache;
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+pub use self::{
+    namespace::{Namespace, NamespaceId, Outlook, View},
+    near::{Check, Near, Pair},
+};
+use crate::{
+    config::LearningConfig,
+    decide::{
+        answer::Answer,
+        learner::{Audits, Learner, WrongHits},
+        table::{Table, TableError},
+    },
+    key::CacheKey,
+    metrics::{LabelOrigin, Metrics},
+    prompt::Completion,
+    store::Store,
+    tenant::Owner,
+};
+
+/// Least time between two notes of one namespace.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// Bytes of an answer that are compared. Two answers that agree so far agree.
+const COMPARED_BYTES_MAX: usize = 16 * 1024;
+
+/// Probability at which an answer counts as the same without a doubt.
+const CERTAINLY_SAME: f32 = 0.95;
+
+/// Checked lookups whose answers may still come.
+const CHECKS_MAX: usize = 10_000;
+
+/// Everything learned.
+pub struct Learning {
+    table: Arc<Table>,
+    /// The least recently asked go first; their notes stay.
+    namespaces: Cache<NamespaceId, Arc<Namespace>>,
+    store: Arc<dyn Store>,
+    store_timeout: Duration,
+    /// Comparisons at once; more are dropped.
+    comparing: Semaphore,
+    /// Lookups that were answered as misses to be checked, by the prompt.
+    checks: Cache<CacheKey, Check>,
+    metrics: Arc<Metrics>,
+}
+
+/// What an answer that was bought taught.
+#[derive(Debug, Default)]
+pub struct Taught {
+    /// The entry whose answer says the same, as far as anybody can tell.
+    pub same_as: Option<CacheKey>,
+}
+
+// === impl Learning ===
+
+impl Learning {
+    /// Knows nothing yet; reads the notes in `store` as namespaces are asked in.
+    ///
+    /// # Errors
+    /// [`TableError`] when this build embedded a table of another version.
+    pub fn new(
+        config: &LearningConfig,
+        (store, store_timeout): (Arc<dyn Store>, Duration),
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, TableError> {
+        Ok(Self {
+            table: Table::embedded()?,
+            namespaces: Cache::new(config.max_namespaces),
+            store,
+            store_timeout,
+            comparing: Semaphore::new(config.max_comparisons),
+            checks: Cache::new(CHECKS_MAX),
+            metrics,
+        })
+    }
+
+    /// The namespace `name` of `owner`. A store that fails makes it one that knows nothing, until it answers.
+    pub async fn namespace(&self, owner: &Owner, name: &str) -> Arc<Namespace> {
+        let id = NamespaceId { owner: owner.clone(), name: name.to_owned() };
+        if let Some(known) = self.namespaces.get(&id) {
+            return known;
+        }
+        let read = self.namespaces.get_or_insert_async(&id, async { self.read(&id).await.ok_or(()) });
+        read.await.unwrap_or_else(|()| Arc::new(Namespace::new(id.clone(), self.fresh(&id))))
+    }
+
+    /// The same, when it has been asked in before.
+    pub fn known(&self, owner: &Owner, name: &str) -> Option<Arc<Namespace>> {
+        self.namespaces.get(&NamespaceId { owner: owner.clone(), name: name.to_owned() })
+    }
+
+    /// From its note; `None` when the store cannot tell whether there is one.
+    async fn read(&self, id: &NamespaceId) -> Option<Arc<Namespace>> {
+        let name = id.note();
+        let note = tokio::time::timeout(self.store_timeout, self.store.note(&name)).await;
+        let note = match note {
+            Ok(Ok(note)) => note,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what was learned cannot be read");
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let (id, fresh) = (id.clone(), self.fresh(id));
+        let Some(note) = note else { return Some(Arc::new(Namespace::new(id, fresh))) };
+        let table = Arc::clone(&self.table);
+        // Reading fits the model, which takes tens of milliseconds.
+        let read = spawn_blocking(move || Namespace::read(id, &note, table, fresh)).await;
+        read.ok().map(Arc::new)
+    }
+
+    fn fresh(&self, id: &NamespaceId) -> Learner {
+        Learner::new(Arc::clone(&self.table), id.seed())
+    }
+
+    /// Compares an answer with those of the near entries, and learns from it. Whoever bought it should have
+    /// it before this is called.
+    pub async fn learn(&self, near: Near, answer: &Completion) -> Taught {
+        let Ok(_permit) = self.comparing.try_acquire() else {
+            self.metrics.labels_dropped(near.candidates.len());
+            return Taught::default();
+        };
+        let answer = said(answer);
+        let Ok((near, labels)) = spawn_blocking(move || compare(near, &answer)).await else {
+            return Taught::default();
+        };
+        near.observe(&labels, |origin, same| self.metrics.label(origin, same));
+        let taught = near.taught(&labels, CERTAINLY_SAME);
+        self.fit_when_due(near.namespace()).await;
+        taught
+    }
+
+    /// A caller says of an answer that it was served that it belongs to its question, or not. A pair that is
+    /// said not to belong together is not served again.
+    pub async fn hear(&self, pair: &Pair, same: bool, teaches: bool) {
+        if !same {
+            pair.part();
+        }
+        if !teaches {
+            return;
+        }
+        self.metrics.label(LabelOrigin::Feedback, f32::from(u8::from(same)));
+        pair.teach(same);
+        self.fit_when_due(pair.namespace()).await;
+    }
+
+    /// The lookup of `prompt` was answered as a miss, so that its caller buys the answer and brings it.
+    pub fn expect_check(&self, prompt: CacheKey, check: Check) {
+        self.checks.insert(prompt, check);
+    }
+
+    /// Whether the answer to `prompt` is waited for to check a hit.
+    pub fn take_check(&self, prompt: CacheKey) -> Option<Check> {
+        self.checks.remove(&prompt).map(|(_, check)| check)
+    }
+
+    async fn fit_when_due(&self, namespace: &Arc<Namespace>) {
+        let Some(snapshot) = namespace.snapshot_when_due() else { return };
+        // A panic leaves the model as it was.
+        let Ok(fitted) = spawn_blocking(move || snapshot.fit()).await else { return };
+        namespace.install(fitted);
+        if namespace.claim_save(Instant::now(), SAVE_EVERY) {
+            self.save(namespace).await;
+        }
+    }
+
+    async fn save(&self, namespace: &Namespace) {
+        let saved = self.store.put_note(&namespace.id().note(), namespace.write()).await;
+        if let Err(error) = saved {
+            tracing::warn!(%error, "what was learned cannot be kept");
+        }
+    }
+
+    /// Keeps what is not yet kept. Called at shutdown.
+    pub async fn save_all(&self) {
+        let namespaces: Vec<_> = self.namespaces.iter().map(|(_, namespace)| namespace).collect();
+        for namespace in namespaces {
+            if namespace.claim_save(Instant::now(), Duration::ZERO) {
+                self.save(&namespace).await;
+            }
+        }
+    }
+
+    /// The live estimate of the share of wrong answers among semantic hits, of the namespaces that `counts`
+    /// chooses together.
+    pub fn wrong_hits(&self, counts: impl Fn(&NamespaceId) -> bool) -> WrongHits {
+        let mut sum = Audits::new(0);
+        let (mut missed, mut of) = (0.0, 0.0);
+        for (_, namespace) in self.namespaces.iter().filter(|(id, _)| counts(id)) {
+            let (audits, share) = namespace.audits();
+            let weight = audits.checks() as f32;
+            missed += share * weight;
+            of += weight;
+            sum.add(&audits);
+        }
+        sum.estimate(if of > 0.0 { missed / of } else { 0.0 })
+    }
+}
+
+/// What an answer says, as text: what it calls counts as said.
+fn said(answer: &Completion) -> String {
+    let mut end = answer.content.len().min(COMPARED_BYTES_MAX);
+    while !answer.content.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut said = answer.content[..end].to_owned();
+    if let Some(calls) = &answer.tool_calls {
+        said.extend(calls.as_array().into_iter().flatten().map(|call| format!(" {}", call["function"])));
+    }
+    said
+}
+
+/// How probable it is that each near entry's answer says the same.
+fn compare(near: Near, answer: &str) -> (Near, Vec<f32>) {
+    let answer = Answer::of(answer);
+    let same = |entry: &Completion| answer.same(&Answer::of(&said(entry)));
+    let labels = near.candidates.iter().map(|candidate| same(&candidate.entry.completion)).collect();
+    (near, labels)
+}

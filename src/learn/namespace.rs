@@ -1,0 +1,262 @@
+//! One namespace: its learner, and the pairs that were found not to belong together.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::Near;
+use crate::{
+    decide::{
+        Candidate, Check,
+        features::{self, Features, Neighbourhood},
+        learner::{Audits, Budget, Fitted, Learner, Snapshot, Standing, Verdict},
+        table::{Reader, Table},
+        text::Analysis,
+    },
+    key::CacheKey,
+    outcome::MissReason,
+    tenant::Owner,
+};
+
+/// Pairs remembered; the oldest go. By then their prompts have long been answered by themselves.
+const APART_MAX: usize = 256;
+
+/// First bytes of a note.
+const MAGIC: &[u8; 8] = b"pknote\0\x01";
+
+/// Whose traffic: each learns for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NamespaceId {
+    pub owner: Owner,
+    pub name: String,
+}
+
+/// See the [module](self).
+pub struct Namespace {
+    id: NamespaceId,
+    table: Arc<Table>,
+    /// Std mutexes: held for a few computations, never across an await.
+    learner: Mutex<Learner>,
+    apart: Mutex<VecDeque<(CacheKey, CacheKey)>>,
+    saved: Mutex<Option<Instant>>,
+}
+
+/// What a namespace thinks of the candidates of a prompt, for `Explain`.
+#[derive(Clone, Debug)]
+pub struct Outlook {
+    /// In their order.
+    pub candidates: Vec<View>,
+    /// The probability that one must reach; above 1 when none will do.
+    pub threshold: f32,
+    /// Why the threshold is where it is.
+    pub threshold_reason: String,
+    /// Why a candidate that is not accepted is not.
+    pub refusal: MissReason,
+}
+
+/// What it thinks of one candidate.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// That the answer is right.
+    pub probability: f32,
+    /// Standard deviation of the probability's logit.
+    pub deviation: f32,
+    /// Whether it would be served.
+    pub accepted: bool,
+}
+
+// === impl View ===
+
+impl View {
+    /// The verdict and what it is made of, as `Explain` lists them: the probability first, then every feature
+    /// that is not zero.
+    pub fn checks(&self, features: &Features) -> Vec<Check> {
+        let detail = format!("{:.3}, logit ± {:.2}", self.probability, self.deviation);
+        let verdict = Check { name: "probability", passed: self.accepted, detail };
+        let named = features::NAMES.iter().zip(features).filter(|(_, value)| **value != 0.0);
+        let feature = |(name, value): (&&'static str, &f32)| Check {
+            name,
+            passed: true,
+            detail: format!("{value:.3}"),
+        };
+        std::iter::once(verdict).chain(named.map(feature)).collect()
+    }
+}
+
+// === impl NamespaceId ===
+
+impl NamespaceId {
+    /// Name of its note. No two namespaces share one.
+    pub fn note(&self) -> String {
+        let name = &self.name;
+        match &self.owner {
+            Owner::Tenant(tenant) => format!("learned/tenant/{}:{tenant}/{name}", tenant.len()),
+            Owner::Shared => format!("learned/shared/{name}"),
+        }
+    }
+
+    /// Of what is drawn by chance: it differs between namespaces, and repeats itself in a replay.
+    pub fn seed(&self) -> u64 {
+        let hash = blake3::hash(self.note().as_bytes());
+        hash.as_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+    }
+}
+
+// === impl Namespace ===
+
+impl Namespace {
+    pub(super) fn new(id: NamespaceId, learner: Learner) -> Self {
+        Self {
+            id,
+            table: Arc::clone(learner.table()),
+            learner: learner.into(),
+            apart: Mutex::default(),
+            saved: Mutex::default(),
+        }
+    }
+
+    pub fn id(&self) -> &NamespaceId {
+        &self.id
+    }
+
+    /// What is known of the candidates of a prompt. Counts nothing.
+    pub fn near(self: &Arc<Self>, prompt: CacheKey, text: &str, mut candidates: Vec<Candidate>) -> Near {
+        candidates.retain(|candidate| !self.is_apart(prompt, candidate.entry.key));
+        let features = self.features(text, &candidates);
+        let scored = {
+            let learner = self.learner();
+            features.iter().map(|features| learner.score(features)).collect()
+        };
+        Near { namespace: Arc::clone(self), prompt, candidates, features, scored, check: None }
+    }
+
+    fn features(&self, text: &str, candidates: &[Candidate]) -> Vec<Features> {
+        if candidates.is_empty() {
+            return Vec::new();
+        }
+        let new = Analysis::of(text);
+        let similarities: Vec<_> = candidates.iter().map(|candidate| ((), candidate.similarity)).collect();
+        let features = |(index, candidate): (usize, &Candidate)| {
+            let entry = Analysis::of(candidate.text());
+            let around = Neighbourhood::of(&similarities, index);
+            features::of(&new, &entry, candidate.similarity, around, &self.table.rarity)
+        };
+        candidates.iter().enumerate().map(features).collect()
+    }
+
+    /// Counts the request and decides it.
+    pub fn decide(&self, near: &Near, budget: &Budget, audit_rate: f32) -> Verdict {
+        self.learner().decide(&near.scored, budget, audit_rate)
+    }
+
+    /// What `decide` would say, and what it is based on.
+    pub fn outlook(&self, near: &Near, budget: &Budget) -> Outlook {
+        let learner = self.learner();
+        let view = |scored| {
+            let (probability, deviation) = learner.estimate(scored);
+            View { probability, deviation, accepted: learner.would_serve(scored, budget) }
+        };
+        let (threshold, threshold_reason, state) = learner.bar(budget);
+        let refusal = match state {
+            Standing::Blown => MissReason::OverBudget,
+            Standing::Young => MissReason::Learning,
+            Standing::Trusted => MissReason::BelowThreshold,
+        };
+        Outlook { candidates: near.scored.iter().map(view).collect(), threshold, threshold_reason, refusal }
+    }
+
+    pub(super) fn snapshot_when_due(&self) -> Option<Snapshot> {
+        let mut learner = self.learner();
+        learner.is_due().then(|| learner.snapshot())
+    }
+
+    pub(super) fn install(&self, fitted: Fitted) {
+        self.learner().install(fitted);
+    }
+
+    /// What checks found, and the share of equal answers that they miss.
+    pub(super) fn audits(&self) -> (Audits, f32) {
+        let learner = self.learner();
+        (learner.audits().clone(), learner.model().noise.missed as f32)
+    }
+
+    pub(super) fn learner(&self) -> MutexGuard<'_, Learner> {
+        lock(&self.learner)
+    }
+
+    /// The pair is not served again.
+    pub(super) fn part(&self, prompt: CacheKey, entry: CacheKey) {
+        let mut apart = lock(&self.apart);
+        if apart.len() == APART_MAX {
+            apart.pop_front();
+        }
+        apart.push_back((prompt, entry));
+        // So that the next save is not put off.
+        *lock(&self.saved) = None;
+    }
+
+    fn is_apart(&self, prompt: CacheKey, entry: CacheKey) -> bool {
+        lock(&self.apart).contains(&(prompt, entry))
+    }
+
+    /// Whether it is time for another note, `every` so often. Says so once.
+    pub(super) fn claim_save(&self, now: Instant, every: Duration) -> bool {
+        let mut saved = lock(&self.saved);
+        let due = saved.is_none_or(|saved| now.duration_since(saved) >= every);
+        if due {
+            *saved = Some(now);
+        }
+        due
+    }
+
+    /// The note that [`Namespace::read`] reads.
+    pub(super) fn write(&self) -> Vec<u8> {
+        let mut note = MAGIC.to_vec();
+        let apart = lock(&self.apart);
+        note.extend((apart.len() as u32).to_le_bytes());
+        for (prompt, entry) in apart.iter() {
+            note.extend(prompt.as_bytes());
+            note.extend(entry.as_bytes());
+        }
+        drop(apart);
+        note.extend(self.learner().encode());
+        note
+    }
+
+    /// From a note, or from `fresh` when the note is of another version: then it learns anew.
+    pub(super) fn read(id: NamespaceId, note: &[u8], table: Arc<Table>, fresh: Learner) -> Self {
+        let seed = id.seed();
+        let Some((apart, learner)) = parse(note, table, seed) else {
+            tracing::warn!("what was learned of a namespace is of another version; it learns anew");
+            return Self::new(id, fresh);
+        };
+        let namespace = Self::new(id, learner);
+        *lock(&namespace.apart) = apart;
+        namespace
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+fn parse(note: &[u8], table: Arc<Table>, seed: u64) -> Option<(VecDeque<(CacheKey, CacheKey)>, Learner)> {
+    let mut reader = Reader::new(note);
+    if reader.take(MAGIC.len())? != MAGIC {
+        return None;
+    }
+    let count = Some(reader.u32()? as usize).filter(|count| *count <= APART_MAX)?;
+    let mut key = || reader.take(32).and_then(|bytes| Some(CacheKey::from_bytes(bytes.try_into().ok()?)));
+    let apart = (0..count).map(|_| Some((key()?, key()?))).collect::<Option<_>>()?;
+    Some((apart, Learner::decode(reader.rest(), table, seed)?))
+}
+
+/// A panic under the lock leaves sums that are at most one label short.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,121 @@
+//! The near entries of one prompt, and what was thought of each before its answer was bought.
+
+use std::sync::Arc;
+
+use super::{Namespace, Taught};
+use crate::{
+    decide::{
+        Candidate,
+        features::Features,
+        learner::{Origin, Scored},
+    },
+    key::CacheKey,
+    metrics::LabelOrigin,
+};
+
+/// See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Near {
+    pub(super) namespace: Arc<Namespace>,
+    pub(super) prompt: CacheKey,
+    /// Nearest first.
+    pub candidates: Vec<Candidate>,
+    /// Of each candidate.
+    pub(super) features: Vec<Features>,
+    pub(super) scored: Vec<Scored>,
+    /// The one that would have been served, or was, and is to be checked.
+    pub check: Option<Check>,
+}
+
+/// A hit to be checked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Check {
+    /// What was found, see [`Candidate::key`].
+    pub entry: CacheKey,
+    /// With which probability it was chosen.
+    pub propensity: f32,
+}
+
+/// A prompt and the entry that answered it, for whoever says afterwards how good that was.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    namespace: Arc<Namespace>,
+    prompt: CacheKey,
+    /// Whose answer was served.
+    entry: CacheKey,
+    scored: Scored,
+}
+
+// === impl Near ===
+
+impl Near {
+    pub(super) fn namespace(&self) -> &Arc<Namespace> {
+        &self.namespace
+    }
+
+    /// Of the candidate at `index`.
+    pub fn features(&self, index: usize) -> &Features {
+        &self.features[index]
+    }
+
+    /// The prompt and the candidate at `index`.
+    pub fn pair(&self, index: usize) -> Pair {
+        Pair {
+            namespace: Arc::clone(&self.namespace),
+            prompt: self.prompt,
+            entry: self.candidates[index].entry.key,
+            scored: self.scored[index].clone(),
+        }
+    }
+
+    /// Index of the candidate that would be served if it was sure enough.
+    pub fn best(&self) -> Option<usize> {
+        Scored::best(&self.scored)
+    }
+
+    /// Teaches the namespace what the answers' comparison says.
+    pub(super) fn observe(&self, labels: &[f32], mut count: impl FnMut(LabelOrigin, f32)) {
+        let best = self.best();
+        let mut learner = self.namespace.learner();
+        for (index, (scored, same)) in self.scored.iter().zip(labels).enumerate() {
+            let key = self.candidates[index].key();
+            match self.check.filter(|check| check.entry == key) {
+                Some(Check { propensity, .. }) => {
+                    learner.observe(scored, *same, Origin::Audit { propensity });
+                    count(LabelOrigin::Audit, *same);
+                }
+                None => {
+                    let best = self.check.is_none() && best == Some(index);
+                    learner.observe(scored, *same, Origin::Miss { best });
+                    count(LabelOrigin::Miss, *same);
+                }
+            }
+        }
+    }
+
+    /// The surest candidate whose answer is `certainly` the same and of which the model thinks so too.
+    pub(super) fn taught(&self, labels: &[f32], certainly: f32) -> Taught {
+        let learner = self.namespace.learner();
+        let agreed = |i: &usize| labels[*i] >= certainly && learner.estimate(&self.scored[*i]).0 >= 0.5;
+        let surest = (0..labels.len())
+            .filter(agreed)
+            .max_by(|a, b| self.scored[*a].logit.total_cmp(&self.scored[*b].logit));
+        Taught { same_as: surest.map(|index| self.candidates[index].entry.key) }
+    }
+}
+
+// === impl Pair ===
+
+impl Pair {
+    pub(super) fn namespace(&self) -> &Arc<Namespace> {
+        &self.namespace
+    }
+
+    pub(super) fn part(&self) {
+        self.namespace.part(self.prompt, self.entry);
+    }
+
+    pub(super) fn teach(&self, same: bool) {
+        self.namespace.learner().observe(&self.scored, f32::from(u8::from(same)), Origin::Feedback);
+    }
+}

@@ -1,0 +1,120 @@
+//! What follows an answer that was bought, when nobody waits any more: learning from it, and the checking of
+//! hits.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Asked, Bought, CANDIDATES_BOUNDED, Missed, Pipeline};
+use crate::{
+    decide::Policy, embed::Embedding, error::Error, key::CacheKey, learn::Near, outcome::MissReason,
+    prompt::Completion, store::Durability, upstream::Ask,
+};
+
+/// What a flight leaves to be done after it has landed.
+pub(super) enum Rest {
+    Nothing,
+    /// A model answered: its answer says what the near entries were worth.
+    Learn(Near, Option<Embedding>, Arc<Bought>),
+    /// The cache answered, and whether rightly is to be found out.
+    Check(Near, Embedding),
+}
+
+// === impl Rest ===
+
+impl Rest {
+    pub(super) fn of_hit(check: Option<(Near, Embedding)>) -> Self {
+        check.map_or(Self::Nothing, |(near, embedding)| Self::Check(near, embedding))
+    }
+
+    pub(super) fn of_purchase(near: Option<Near>, embedding: Option<Embedding>, bought: Arc<Bought>) -> Self {
+        match near {
+            Some(near) if !near.candidates.is_empty() => Self::Learn(near, embedding, bought),
+            _ => Self::Nothing,
+        }
+    }
+}
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    /// Does what a flight left.
+    pub(super) async fn do_rest(&self, asked: &Asked, rest: Rest) {
+        match rest {
+            Rest::Nothing => {}
+            Rest::Learn(near, embedding, bought) => {
+                self.learn(asked, near, embedding, &bought.completion).await;
+            }
+            Rest::Check(near, embedding) => {
+                // A check that fails is one fewer; its calls are counted like any other.
+                let _ = self.check(asked, near, embedding).await;
+            }
+        }
+    }
+
+    /// Learns from an answer. When it says what a near entry says, the prompt becomes another name of that
+    /// entry.
+    pub(super) async fn learn(
+        &self,
+        asked: &Asked,
+        near: Near,
+        embedding: Option<Embedding>,
+        completion: &Completion,
+    ) {
+        if !completion.is_complete() {
+            return;
+        }
+        let taught = self.learning.learn(near, completion).await;
+        if let (Some(target), false) = (taught.same_as, asked.cache.no_store) {
+            self.alias(asked, target, embedding).await;
+        }
+    }
+
+    /// What the answer that a caller brings is to be compared with: after a lookup that missed, the entries
+    /// which that lookup saw.
+    pub(super) async fn near_of_stored(&self, asked: &Asked, embedding: Option<&Embedding>) -> Option<Near> {
+        let Policy::Bounded(bounds) = asked.policy() else { return None };
+        let mut candidates = self.search(asked, embedding?, CANDIDATES_BOUNDED).await.ok()?;
+        candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
+        let namespace = self.learning.namespace(&asked.owner, &asked.prompt.namespace).await;
+        let mut near = namespace.near(asked.key, asked.prompt.fuzzy_text()?, candidates);
+        near.check = self.learning.take_check(asked.key);
+        (!near.candidates.is_empty()).then_some(near)
+    }
+
+    /// Buys the answer to a prompt that was answered by a near entry. It is kept: the next who asks just this
+    /// has an answer to just this.
+    async fn check(&self, asked: &Asked, near: Near, embedding: Embedding) -> Result<(), Error> {
+        self.check_budget(asked)?;
+        let (count, savings) =
+            (self.bookkeeper(&asked.tenant, &asked.prompt.namespace), self.savings.clone());
+        let ask = Ask::new(&asked.prompt, Instant::now() + asked.settings.timeout)
+            .embedding(Some(&embedding))
+            .on_attempt(move |attempt| {
+                count(attempt);
+                savings.spend(attempt.usage.cost_usd);
+            });
+        let mut answer = self.upstreams.open(ask).await?;
+        while answer.next().await?.is_some() {}
+        let (completion, attempts) = answer.finish();
+        let bought = Bought { completion, attempts, missed: Missed::without_candidate(MissReason::Audit) };
+        if bought.completion.is_complete() && !asked.cache.no_store {
+            let kept = bought.to_keep(Some(embedding.clone()));
+            // The store's failure is counted there.
+            let _ = self.keep(asked, kept, Durability::Queued).await;
+        }
+        self.learn(asked, near, Some(embedding), &bought.completion).await;
+        Ok(())
+    }
+
+    /// Makes the prompt another name of the entry under `target`, instead of an entry of its own.
+    async fn alias(&self, asked: &Asked, target: CacheKey, embedding: Option<Embedding>) {
+        let embedder = self.embedder.as_ref().map_or("", |embedder| embedder.name());
+        let target = self.cache.get(target).await;
+        let alias = target.and_then(|target| asked.alias(&target, embedding, embedder));
+        if let Some(alias) = alias {
+            // The store's failure is counted there.
+            let _ = self.cache.keep(alias, Durability::Queued, asked.epoch).await;
+        }
+    }
+}

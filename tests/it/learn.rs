@@ -1,0 +1,370 @@
+//! What the cache learns from the answers that are bought anyway, and what it does with it.
+
+use std::time::Duration;
+
+use promptkeep::{
+    config::{Config, Mode, StoreKind, TenantConfig},
+    grpc::proto::{
+        CacheControl, CompleteResponse, Completion, FeedbackRequest, Keep, Outcome, StoreRequest, Verdict,
+    },
+    tenant::ApiKeyHash,
+    tune::{self, Protocol, Row},
+};
+use tonic::Code;
+
+use crate::common::{
+    fake_upstream::{FakeUpstream, Reply},
+    test_server::{
+        Client, TestServer, ask, ask_with, complete, lookup, prompt, semantic_config, stats, text, until,
+    },
+};
+
+const RESET: &str = "How do I reset my password?";
+const PARAPHRASE: &str = "How can I reset my password?";
+/// The same but for the surface: what a namespace serves before it has learned anything.
+const SURFACE: &str = "how do i reset my password";
+const ANSWER: &str = "Open the settings, choose security, and follow the link that is sent to your address.";
+
+fn bounded_config(upstreams: &[&FakeUpstream]) -> Config {
+    let mut config = semantic_config(upstreams);
+    config.cache.mode = Mode::Bounded;
+    config
+}
+
+async fn bounded(upstream: &FakeUpstream) -> (TestServer, Client) {
+    let server = TestServer::start(bounded_config(&[upstream])).await;
+    let client = server.client().await;
+    (server, client)
+}
+
+async fn judge(client: &mut Client, served: &CompleteResponse, verdict: Verdict) -> bool {
+    let request_id = served.request_id.clone();
+    let request = FeedbackRequest { request_id, verdict: verdict.into(), ..FeedbackRequest::default() };
+    client.feedback(request).await.unwrap().into_inner().recorded
+}
+
+async fn metric(server: &TestServer, line: &str) -> Option<f64> {
+    let (_, page) = server.get("/metrics").await;
+    page.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok())
+}
+
+async fn until_metric(server: &TestServer, line: &str, least: f64) {
+    until(async || metric(server, line).await.is_some_and(|value| value >= least)).await;
+}
+
+const COMPARED: &str = "promptkeep_labels_total{origin=\"miss\",says=\"same\"}";
+const CHECKED_SAME: &str = "promptkeep_labels_total{origin=\"audit\",says=\"same\"}";
+
+#[tokio::test]
+async fn a_new_namespace_serves_surface_variants_only_and_checks_them() {
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::text(ANSWER));
+    let (server, mut client) = bounded(&upstream).await;
+    complete(&mut client, RESET).await;
+    let other = complete(&mut client, "How do I delete my password history?").await;
+    assert_eq!((other.outcome(), other.reason.as_str()), (Outcome::Upstream, "learning"));
+    let variant = complete(&mut client, SURFACE).await;
+    assert_eq!(variant.outcome(), Outcome::Semantic, "{}", variant.reason);
+    assert!(variant.r#match.as_ref().unwrap().confidence > 0.5);
+    // The first hits are all checked, by a call that nobody waits for.
+    until_metric(&server, CHECKED_SAME, 1.0).await;
+    assert_eq!(upstream.calls(), 3);
+    let measured = stats(&mut client).await.wrong_hits.unwrap();
+    assert_eq!((measured.checked, measured.rate), (1, 0.0));
+    assert!(measured.high < 1.0);
+}
+
+#[tokio::test]
+async fn a_paraphrase_whose_answer_was_the_same_becomes_another_name_of_the_entry() {
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::text(ANSWER));
+    let (server, mut client) = bounded(&upstream).await;
+    let first = complete(&mut client, RESET).await;
+    assert_eq!(complete(&mut client, PARAPHRASE).await.reason, "learning");
+    until_metric(&server, COMPARED, 1.0).await;
+    let named = async || {
+        let hit = complete(&mut client.clone(), PARAPHRASE).await;
+        let origin = hit.r#match.as_ref().unwrap().matched_text.clone();
+        (hit.outcome() == Outcome::Exact && origin == RESET).then_some(hit)
+    };
+    until(async || named().await.is_some()).await;
+    let hit = named().await.unwrap();
+    let own = complete(&mut client, RESET).await;
+    assert_eq!(hit.r#match.as_ref().unwrap().entry_id, own.r#match.unwrap().entry_id);
+    assert_eq!(text(hit), text(first));
+}
+
+#[tokio::test]
+async fn an_answer_that_differs_makes_an_entry_of_its_own() {
+    let upstream = FakeUpstream::start().await;
+    upstream
+        .script([Reply::text(ANSWER), Reply::text("Passwords cannot be changed here, ask your employer.")]);
+    let (server, mut client) = bounded(&upstream).await;
+    complete(&mut client, RESET).await;
+    let bought = complete(&mut client, PARAPHRASE).await;
+    until_metric(&server, "promptkeep_labels_total{origin=\"miss\",says=\"different\"}", 1.0).await;
+    let again = complete(&mut client, PARAPHRASE).await;
+    assert_eq!(again.r#match.as_ref().unwrap().matched_text, PARAPHRASE);
+    assert_eq!(text(again), text(bought));
+}
+
+/// Invalidating a paraphrase must not leave the answer behind that it was served.
+#[tokio::test]
+async fn invalidating_another_name_removes_the_entry_too() {
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::text(ANSWER));
+    let (server, mut client) = bounded(&upstream).await;
+    complete(&mut client, RESET).await;
+    complete(&mut client, PARAPHRASE).await;
+    until_metric(&server, COMPARED, 1.0).await;
+    until(async || {
+        let hit = complete(&mut client.clone(), PARAPHRASE).await;
+        hit.r#match.unwrap().matched_text == RESET
+    })
+    .await;
+    let request =
+        promptkeep::grpc::proto::InvalidateRequest { prompt: Some(prompt(PARAPHRASE)), ..Default::default() };
+    assert_eq!(client.invalidate(request).await.unwrap().into_inner().entries, 2);
+    assert_eq!(lookup(&mut client, RESET).await.outcome(), Outcome::Miss);
+    assert_eq!(lookup(&mut client, PARAPHRASE).await.outcome(), Outcome::Miss);
+}
+
+#[tokio::test]
+async fn a_wrong_hit_is_not_served_again_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::text(ANSWER));
+    let mut config = bounded_config(&[&upstream]);
+    config.store.kind = StoreKind::Embedded;
+    config.store.path = folder.path().to_owned();
+    // No check whose answer would be kept under the prompt's own key.
+    config.cache.audit_rate = 0.0;
+    let server = TestServer::start(config.clone()).await;
+    let mut client = server.client().await;
+    complete(&mut client, RESET).await;
+    let hit = complete(&mut client, SURFACE).await;
+    assert_eq!(hit.outcome(), Outcome::Semantic, "{}", hit.reason);
+    assert!(judge(&mut client, &hit, Verdict::WrongHit).await);
+    assert!(!judge(&mut client, &hit, Verdict::WrongHit).await, "saying it again changes nothing");
+    assert_eq!(lookup(&mut client, SURFACE).await.outcome(), Outcome::Miss);
+    assert_eq!(lookup(&mut client, RESET).await.outcome(), Outcome::Exact, "its own question keeps it");
+    server.stop().await;
+    let server = TestServer::start(config).await;
+    let mut client = server.client().await;
+    until(async || server.server.is_ready()).await;
+    assert_eq!(lookup(&mut client, SURFACE).await.outcome(), Outcome::Miss);
+    assert_eq!(
+        metric(&server, "promptkeep_feedback_total{verdict=\"wrong_hit\"").await,
+        None,
+        "a new process"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_hit_on_another_name_takes_the_name_away() {
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::text(ANSWER));
+    let (server, mut client) = bounded(&upstream).await;
+    complete(&mut client, RESET).await;
+    complete(&mut client, PARAPHRASE).await;
+    until_metric(&server, COMPARED, 1.0).await;
+    until(async || {
+        let hit = complete(&mut client.clone(), PARAPHRASE).await;
+        hit.r#match.unwrap().matched_text == RESET
+    })
+    .await;
+    let hit = complete(&mut client, PARAPHRASE).await;
+    judge(&mut client, &hit, Verdict::Down).await;
+    assert_eq!(lookup(&mut client, PARAPHRASE).await.outcome(), Outcome::Miss);
+    assert_eq!(lookup(&mut client, RESET).await.outcome(), Outcome::Exact);
+}
+
+#[tokio::test]
+async fn feedback_that_contradicts_itself_parts_the_pair_and_teaches_nothing_more() {
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::text(ANSWER));
+    let mut config = bounded_config(&[&upstream]);
+    config.cache.audit_rate = 0.0;
+    let server = TestServer::start(config).await;
+    let mut client = server.client().await;
+    complete(&mut client, RESET).await;
+    let hit = complete(&mut client, SURFACE).await;
+    judge(&mut client, &hit, Verdict::Up).await;
+    judge(&mut client, &hit, Verdict::WrongHit).await;
+    assert_eq!(lookup(&mut client, SURFACE).await.outcome(), Outcome::Miss);
+    let taught = |says| format!("promptkeep_labels_total{{origin=\"feedback\",says=\"{says}\"}}");
+    assert_eq!(metric(&server, &taught("same")).await, Some(1.0));
+    assert_eq!(metric(&server, &taught("different")).await, None);
+}
+
+#[tokio::test]
+async fn a_flood_of_feedback_meets_the_rate_limit() {
+    let upstream = FakeUpstream::start().await;
+    let mut config = bounded_config(&[&upstream]);
+    config.tenants.push(TenantConfig {
+        name: "acme".to_owned(),
+        api_key_sha256: Some(ApiKeyHash::of("acme-key")),
+        rate_limit: Some(2.0),
+        ..TenantConfig::default()
+    });
+    let server = TestServer::start(config).await;
+    let mut client = server.client().await;
+    let mut feedback = async || {
+        let request_id = "0".repeat(32);
+        let mut request = tonic::Request::new(FeedbackRequest {
+            request_id,
+            verdict: Verdict::Up.into(),
+            ..FeedbackRequest::default()
+        });
+        request.metadata_mut().insert("authorization", "Bearer acme-key".parse().unwrap());
+        client.feedback(request).await.unwrap_err().code()
+    };
+    assert_eq!([feedback().await, feedback().await], [Code::NotFound; 2]);
+    assert_eq!(feedback().await, Code::ResourceExhausted);
+}
+
+/// A lookup's caller buys its own answers, so it is asked to buy one to check a hit, and to bring it.
+#[tokio::test]
+async fn a_lookup_that_is_to_be_checked_is_a_miss_and_the_stored_answer_is_the_check() {
+    let upstream = FakeUpstream::start().await;
+    let (server, mut client) = bounded(&upstream).await;
+    let store = |question: &str| StoreRequest {
+        prompt: Some(prompt(question)),
+        completion: Some(Completion {
+            content: ANSWER.to_owned(),
+            finish_reason: "stop".to_owned(),
+            ..Completion::default()
+        }),
+        cache: None,
+    };
+    client.store(store(RESET)).await.unwrap();
+    let found = lookup(&mut client, SURFACE).await;
+    assert_eq!((found.outcome(), found.reason.as_str()), (Outcome::Miss, "audit"));
+    client.store(store(SURFACE)).await.unwrap();
+    until_metric(&server, CHECKED_SAME, 1.0).await;
+    assert_eq!(stats(&mut client).await.wrong_hits.unwrap().checked, 1);
+    assert_eq!(upstream.calls(), 0);
+}
+
+#[tokio::test]
+async fn shadow_learns_and_measures_but_serves_exact_repeats_only() {
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::text(ANSWER));
+    let mut config = bounded_config(&[&upstream]);
+    config.cache.mode = Mode::Shadow;
+    let server = TestServer::start(config).await;
+    let mut client = server.client().await;
+    complete(&mut client, RESET).await;
+    let missed = complete(&mut client, SURFACE).await;
+    assert_eq!((missed.outcome(), missed.reason.as_str()), (Outcome::Upstream, "disabled"));
+    until_metric(&server, CHECKED_SAME, 1.0).await;
+}
+
+#[tokio::test]
+async fn prompts_bound_to_a_moment_or_a_person_are_kept_for_exact_repeats() {
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::text(ANSWER));
+    let (server, mut client) = bounded(&upstream).await;
+    for (reason, question, variant) in [
+        ("moment", "What's the weather in Paris today?", "whats the weather in paris today"),
+        ("person", "Where is my order 4711?", "where is my order 4711"),
+    ] {
+        assert_eq!(complete(&mut client, question).await.reason, "not_kept");
+        assert_eq!(complete(&mut client, question).await.outcome(), Outcome::Exact);
+        let other = complete(&mut client, variant).await;
+        assert_eq!((other.outcome(), other.reason.as_str()), (Outcome::Upstream, "not_kept"));
+        let counted = format!("promptkeep_bound_prompts_total{{reason=\"{reason}\"}}");
+        assert_eq!(metric(&server, &counted).await, Some(2.0));
+    }
+    assert_eq!(stats(&mut client).await.index_vectors, 0);
+    // A caller that knows better says so.
+    let all = || CacheControl { keep: Keep::All.into(), ..CacheControl::default() };
+    client.complete(ask_with("What is on today's menu?", all())).await.unwrap();
+    let hit = client.complete(ask_with("what is on today's menu", all())).await.unwrap().into_inner();
+    assert_eq!(hit.outcome(), Outcome::Semantic, "{}", hit.reason);
+}
+
+#[tokio::test]
+async fn careful_answers_live_shorter() {
+    let upstream = FakeUpstream::start().await;
+    let mut config = bounded_config(&[&upstream]);
+    config.cache.careful_ttl = Duration::from_nanos(1);
+    let server = TestServer::start(config).await;
+    let mut client = server.client().await;
+    complete(&mut client, "Who is winning right now?").await;
+    assert_eq!(complete(&mut client, "Who is winning right now?").await.outcome(), Outcome::Upstream);
+    complete(&mut client, RESET).await;
+    assert_eq!(complete(&mut client, RESET).await.outcome(), Outcome::Exact);
+}
+
+#[tokio::test]
+async fn a_temperature_that_asks_for_variety_is_not_answered_twice_alike() {
+    let upstream = FakeUpstream::start().await;
+    let (_server, mut client) = bounded(&upstream).await;
+    let varied = |temperature| {
+        let mut request = ask("Write a limerick about caches.");
+        request.prompt.as_mut().unwrap().temperature = Some(temperature);
+        request
+    };
+    for (temperature, again) in [(1.5, Outcome::Upstream), (1.0, Outcome::Exact)] {
+        client.complete(varied(temperature)).await.unwrap();
+        let reply = client.complete(varied(temperature)).await.unwrap().into_inner();
+        assert_eq!(reply.outcome(), again, "at {temperature}");
+    }
+}
+
+const CITIES: [&str; 12] = [
+    "Paris", "London", "Berlin", "Madrid", "Vienna", "Prague", "Dublin", "Lisbon", "Athens", "Oslo",
+    "Warsaw", "Zagreb",
+];
+const THINGS: [&str; 8] = ["museum", "hotel", "restaurant", "bakery", "park", "theatre", "market", "school"];
+const FORMS: [&str; 4] = [
+    "What is the best {thing} in {city}?",
+    "Which {thing} in {city} is the best one?",
+    "best {thing} in {city} please",
+    "Can you tell me the best {thing} of {city}?",
+];
+
+/// Questions of which those about one thing in one city have one answer, with one label in thirty wrong.
+fn rows(count: usize) -> Vec<Row> {
+    let mut random = fastrand::Rng::with_seed(3);
+    let row = |n: usize| {
+        let (thing, city) = (THINGS[random.usize(..THINGS.len())], CITIES[random.usize(..CITIES.len())]);
+        let text = FORMS[random.usize(..FORMS.len())].replace("{thing}", thing).replace("{city}", city);
+        let class = format!("{thing}/{city}");
+        let said = if random.u8(..30) == 0 { n.to_string() } else { class.clone() };
+        let mut words = fastrand::Rng::with_seed(said.bytes().fold(7, |seed, b| seed * 31 + u64::from(b)));
+        let answer: Vec<String> = (0..25).map(|_| format!("word{}", words.u16(..300))).collect();
+        serde_json::from_value(serde_json::json!({
+            "id": format!("row-{n}"), "text": text, "class": class, "answer": answer.join(" "),
+        }))
+        .unwrap()
+    };
+    (0..count).map(row).collect()
+}
+
+#[tokio::test]
+async fn a_namespace_opens_as_it_learns_and_keeps_its_budgets() {
+    let rows = rows(1200);
+    let report = tune::run(&rows, Protocol::Online, Config::default()).await.unwrap();
+    assert!(report.correct > 600, "{report}");
+    assert!(report.wrong <= 12, "{report}");
+    assert!(report.extra_calls <= 60, "{report}");
+    let mut written = Vec::new();
+    report.write_rows(&mut written).unwrap();
+    let lines: Vec<serde_json::Value> =
+        written.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    assert_eq!(lines.len(), rows.len());
+    let class = |id: &serde_json::Value| rows.iter().find(|row| row.id == *id).map(|row| &row.class);
+    let hits = || lines.iter().filter(|line| line["hit"] == true);
+    let right = hits().filter(|line| class(&line["id"]) == class(&line["match"])).count();
+    assert_eq!((right, hits().count()), (report.correct, report.correct + report.wrong));
+}
+
+#[tokio::test]
+async fn a_score_only_run_buys_every_row_and_learns_nothing() {
+    let rows = rows(60);
+    let report = tune::run(&rows, Protocol::ScoreOnly, Config::default()).await.unwrap();
+    assert_eq!((report.correct, report.wrong, report.measured_high), (0, 0, 1.0));
+    assert!(report.hindsight.iter().any(|point| point.correct > 0), "{report}");
+}
