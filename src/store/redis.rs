@@ -72,7 +72,7 @@ impl RedisStore {
     /// once, and writes wait.
     pub fn start(region: &str, config: &StoreConfig) -> Self {
         let nodes = Nodes { urls: config.url.clone(), password_env: config.password_env.clone() };
-        let link = Link::new(nodes, config.timeout);
+        let link = Link::new(nodes, patience(config));
         let core = Arc::new(Core::new(Arc::clone(&link), Keys::new(&config.key_prefix), region));
         let queue = Arc::new(Queue::new(config.write_queue));
         let stop = CancellationToken::new();
@@ -85,7 +85,7 @@ impl RedisStore {
         for peer in &config.peers {
             let PeerConfig { region, url, password_env } = peer;
             let nodes = Nodes { urls: url.clone(), password_env: password_env.clone() };
-            let link = Link::new(nodes, config.timeout);
+            let link = Link::new(nodes, patience(config));
             spawn(&stop, Arc::clone(&link).keep());
             let there = Arc::new(Core::new(link, Keys::new(&config.key_prefix), region));
             let (here, queue) = (Arc::clone(&core), Arc::clone(&queue));
@@ -218,6 +218,11 @@ impl Store for RedisStore {
     async fn flush(&self) -> Result<(), StoreError> {
         self.written().await.map_err(of(Op::Flush))
     }
+}
+
+/// A little less than requests wait: the link must learn that there was no reply before the request gives up.
+fn patience(config: &StoreConfig) -> Duration {
+    config.timeout * 4 / 5
 }
 
 fn of(op: Op) -> impl Fn(Fault) -> StoreError {
