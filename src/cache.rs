@@ -109,20 +109,30 @@ impl Cache {
         }
     }
 
-    /// The live entry under `key`. A store that fails, or takes longer than `store.timeout`, is a miss.
+    /// The live entry under `key`, or the one that `key` is another name of. A store that fails, or takes longer
+    /// than `store.timeout`, is a miss.
     pub async fn get(&self, key: CacheKey) -> Option<Arc<Entry>> {
+        self.get_kept(key).await.filter(|entry| entry.is_live(SystemTime::now()))
+    }
+
+    /// The same, also past its expiry for as long as it is kept.
+    pub async fn get_kept(&self, key: CacheKey) -> Option<Arc<Entry>> {
         let until = self.patience();
-        let entry = self.get_until(key, until).await?;
+        let entry = self.read_until(key, until).await?;
         match entry.alias_of {
-            Some(target) => self.get_until(target, until).await,
             None => Some(entry),
+            Some(target) if entry.is_live(SystemTime::now()) => self.read_until(target, until).await,
+            Some(_) => None,
         }
     }
 
     async fn get_until(&self, key: CacheKey, until: Instant) -> Option<Arc<Entry>> {
-        let now = SystemTime::now();
+        self.read_until(key, until).await.filter(|entry| entry.is_live(SystemTime::now()))
+    }
+
+    async fn read_until(&self, key: CacheKey, until: Instant) -> Option<Arc<Entry>> {
         if let Some(entry) = self.memory.get(&key) {
-            return entry.is_live(now).then_some(entry);
+            return Some(entry);
         }
         let epoch = self.epoch();
         let entry = self.timed(Op::Get, in_time(Op::Get, until, self.store.get(key)));
@@ -131,7 +141,7 @@ impl Cache {
             self.memory.remove(&key);
             return None;
         }
-        entry.is_live(now).then_some(entry)
+        Some(entry)
     }
 
     /// The live entry under `key` if it is in memory: the check that costs no await.

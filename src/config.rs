@@ -25,7 +25,7 @@ pub use self::{
     reload::changed_needs_restart,
     report::{Report, check_file},
 };
-use crate::{tenant::ApiKeyHash, upstream::Tier};
+use crate::{decide::learner::Budget, tenant::ApiKeyHash, upstream::Tier};
 
 /// Everything `promptkeep.toml` can say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -159,12 +159,31 @@ pub struct CacheConfig {
     pub careful_ttl: Duration,
     /// Default and longest life of an entry.
     pub ttl: Duration,
+    /// Most of that life, as a share, that an entry is short of, so that those kept together do not expire
+    /// together.
+    pub ttl_jitter: f64,
+    /// How long past its expiry an answer is served once more, while it is bought anew; zero: not at all.
+    pub stale_while_revalidate: Duration,
+    /// An answer may be served where the router would now ask a higher tier than the one that gave it.
+    pub serve_lower_tier: bool,
     /// Bytes of the memory tier.
     pub max_memory: u64,
     /// Entries in the store; beyond, those nearest their expiry go.
     pub max_entries: u64,
     pub index: IndexConfig,
     pub learning: LearningConfig,
+    pub namespaces: Vec<NamespaceCache>,
+}
+
+/// One `[[cache.namespaces]]`: what differs for one namespace. `None`: as in `[cache]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NamespaceCache {
+    pub namespace: String,
+    pub mode: Option<Mode>,
+    pub max_error_rate: Option<f32>,
+    pub max_wrong_hits: Option<f32>,
+    pub keep: Option<Keep>,
+    pub stale_while_revalidate: Option<Duration>,
 }
 
 /// How a near-duplicate is judged.
@@ -341,6 +360,46 @@ pub struct ModelConfig {
     pub output_usd_per_mtok: f64,
     /// Tokens of prompt and completion together.
     pub context_window: u64,
+}
+
+// === impl CacheConfig ===
+
+impl CacheConfig {
+    /// `cache.stale_while_revalidate` where this namespace says nothing else.
+    pub fn stale_while_revalidate(&self, namespace: &str) -> Duration {
+        let own = self.own(namespace).and_then(|own| own.stale_while_revalidate);
+        own.unwrap_or(self.stale_while_revalidate)
+    }
+
+    /// `cache.mode` where this namespace says nothing else.
+    pub fn mode(&self, namespace: &str) -> Mode {
+        self.own(namespace).and_then(|own| own.mode).unwrap_or(self.mode)
+    }
+
+    /// `cache.max_error_rate` and `cache.max_wrong_hits` where this namespace says nothing else.
+    pub fn budget(&self, namespace: &str) -> Budget {
+        let own = self.own(namespace);
+        Budget {
+            max_error_rate: own.and_then(|own| own.max_error_rate).unwrap_or(self.max_error_rate),
+            max_wrong_hits: own.and_then(|own| own.max_wrong_hits).unwrap_or(self.max_wrong_hits),
+        }
+    }
+
+    /// `cache.keep` where this namespace says nothing else.
+    pub fn keep(&self, namespace: &str) -> Keep {
+        self.own(namespace).and_then(|own| own.keep).unwrap_or(self.keep)
+    }
+
+    /// Whether every namespace is answered by exact repeats alone: then there is nothing to embed.
+    pub fn is_exact(&self) -> bool {
+        self.mode == Mode::Exact
+            && self.namespaces.iter().all(|own| own.mode.is_none_or(|m| m == Mode::Exact))
+    }
+
+    /// What differs for this namespace.
+    fn own(&self, namespace: &str) -> Option<&NamespaceCache> {
+        self.namespaces.iter().find(|own| own.namespace == namespace)
+    }
 }
 
 // === impl Mode ===

@@ -175,15 +175,15 @@ fn first_objection(analysis: &Analysis, candidate: &Candidate) -> Option<Guard> 
 
 impl Policy {
     /// The stricter of what the server and the caller want.
-    pub fn new(config: &CacheConfig, control: &CacheControl) -> Self {
+    pub fn new(config: &CacheConfig, namespace: &str, control: &CacheControl) -> Self {
         let asked = control.min_similarity.unwrap_or(0.0);
-        match config.mode {
+        match config.mode(namespace) {
             _ if control.exact_only => Self::Exact,
             Mode::Exact => Self::Exact,
             Mode::Static => Self::Static { min_similarity: config.min_similarity.max(asked) },
             mode @ (Mode::Bounded | Mode::Shadow) => {
-                let max_error_rate = control.max_error_rate.unwrap_or(1.0).min(config.max_error_rate);
-                let budget = Budget { max_error_rate, max_wrong_hits: config.max_wrong_hits };
+                let mut budget = config.budget(namespace);
+                budget.max_error_rate = budget.max_error_rate.min(control.max_error_rate.unwrap_or(1.0));
                 let shadow = mode == Mode::Shadow;
                 Self::Bounded(Bounds {
                     budget,

@@ -212,8 +212,10 @@ impl PromptCache for Door {
         &self,
         request: Request<proto::GetStatsRequest>,
     ) -> Result<Response<proto::GetStatsResponse>, Status> {
+        let Caller { tenant, .. } = Caller::of(request.extensions())?;
         let (window, namespace) = decode::stats_request(request.into_inner())?;
-        Ok(Response::new(encode::stats(&self.pipeline.stats(window, namespace.as_deref()))))
+        let stats = self.pipeline.stats_for(&tenant, window, namespace.as_deref());
+        Ok(Response::new(encode::stats(&stats)))
     }
 }
 

@@ -99,6 +99,12 @@ impl CacheKey {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// A number from 0 to below 1 that is this key's own, and as evenly spread as keys are.
+    pub fn share(&self) -> f64 {
+        let [.., a, b, c, d] = self.0;
+        f64::from(u32::from_le_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
+    }
 }
 
 // === impl Scope ===

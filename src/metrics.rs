@@ -18,7 +18,7 @@ use crate::{
     outcome::{MissReason, Outcome},
     prompt::Usage,
     store::Op,
-    upstream::{Attempt, ModelState, ProviderState},
+    upstream::{Attempt, AttemptReason, ModelState, ProviderState},
 };
 
 /// Upper bounds in seconds: three a decade from 10 µs, where a memory hit is, to 60 s.
@@ -67,11 +67,15 @@ pub struct Metrics {
     first_token_seconds: [Histogram; Outcome::ALL.len()],
     saved_usd: [Dollars; Outcome::ALL.len()],
     semantic_misses: Family<ReasonLabel, Counter>,
+    routes: Family<RouteLabels, Counter>,
     upstream_requests: Family<AttemptLabels, Counter>,
     upstream_seconds: Seconds<ModelLabel>,
     upstream_first_token_seconds: Seconds<ModelLabel>,
     tokens: Family<TokenLabels, Counter>,
     cost_usd: Family<ModelLabel, Dollars>,
+    tenant_tokens: Family<TenantTokenLabels, Counter>,
+    tenant_cost_usd: Family<TenantLabel, Dollars>,
+    refreshes: Family<ResultLabel, Counter>,
     feedback: Family<FeedbackLabels, Counter>,
     store_errors: Family<OpLabel, Counter>,
     store_seconds: Seconds<OpLabel>,
@@ -110,6 +114,12 @@ struct ReasonLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    tier: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AttemptLabels {
     model: String,
     tier: String,
@@ -137,6 +147,23 @@ struct ProviderLabels {
 struct TokenLabels {
     model: String,
     direction: &'static str,
+}
+
+/// Tenants come from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantLabel {
+    tenant: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantTokenLabels {
+    tenant: String,
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -189,6 +216,7 @@ impl Metrics {
             first_token_seconds: Outcome::ALL.map(|o| first_token_seconds.get_or_create_owned(&label(o))),
             saved_usd: Outcome::ALL.map(|o| saved_usd.get_or_create_owned(&label(o))),
             semantic_misses: family(&mut to, "semantic_misses", "Why a request was not a semantic hit"),
+            routes: family(&mut to, "routes", "Requests sent to a model, by its tier and why it was chosen"),
             upstream_requests: family(&mut to, "upstream_requests", "Model calls by result"),
             upstream_seconds: seconds_by(&mut to, "upstream_seconds", "Time of a whole model call"),
             upstream_first_token_seconds: seconds_by(
@@ -198,6 +226,13 @@ impl Metrics {
             ),
             tokens: family(&mut to, "tokens", "Tokens of model calls, by direction"),
             cost_usd: family(&mut to, "cost_usd", "US dollars spent on model calls"),
+            tenant_tokens: family(&mut to, "tenant_tokens", "Tokens of the model calls of a tenant"),
+            tenant_cost_usd: family(
+                &mut to,
+                "tenant_cost_usd",
+                "US dollars spent on the model calls of a tenant",
+            ),
+            refreshes: family(&mut to, "refreshes", "Answers served past their TTL and then bought again"),
             feedback: family(&mut to, "feedback", "Feedback on served answers"),
             store_errors: family(&mut to, "store_errors", "Failed operations of the store"),
             store_seconds: seconds_by(&mut to, "store_seconds", "Time of operations of the store"),
@@ -254,8 +289,14 @@ impl Metrics {
         self.semantic_misses.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
 
-    /// Counts one call of one model.
-    pub fn attempt(&self, attempt: &Attempt) {
+    /// Counts one call of one model, made for `tenant`.
+    pub fn attempt(&self, tenant: &str, attempt: &Attempt) {
+        if let AttemptReason::Routed(reason) = attempt.reason
+            && attempt.result.is_call()
+        {
+            let labels = RouteLabels { tier: attempt.tier.clone(), reason: reason.as_str() };
+            self.routes.get_or_create(&labels).inc();
+        }
         let labels = AttemptLabels {
             model: attempt.model.clone(),
             tier: attempt.tier.clone(),
@@ -270,8 +311,17 @@ impl Metrics {
         let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
         for (direction, n) in [("input", prompt_tokens), ("output", completion_tokens)] {
             self.tokens.get_or_create(&TokenLabels { model: attempt.model.clone(), direction }).inc_by(n);
+            let labels = TenantTokenLabels { tenant: tenant.to_owned(), direction };
+            self.tenant_tokens.get_or_create(&labels).inc_by(n);
         }
         self.cost_usd.get_or_create(&model).inc_by(cost_usd);
+        self.tenant_cost_usd.get_or_create(&TenantLabel { tenant: tenant.to_owned() }).inc_by(cost_usd);
+    }
+
+    /// Counts an answer that was served past its TTL, when the call that was to replace it has ended.
+    pub fn refresh(&self, is_replaced: bool) {
+        let result = if is_replaced { "ok" } else { "failed" };
+        self.refreshes.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// Counts feedback on an answer. `model`: the id and the tier of the model that wrote it, when it is in the

@@ -29,6 +29,8 @@ pub enum Outcome {
 pub enum MissReason {
     /// Every near entry was gone or too old.
     NoCandidate,
+    /// Every near entry was answered by a lower tier than the router would ask now.
+    LowerTier,
     /// The nearest entry did not reach the threshold.
     BelowThreshold,
     /// A lexical guard saw a difference that changes the answer.
@@ -100,6 +102,7 @@ impl MissReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoCandidate => "no_candidate",
+            Self::LowerTier => "lower_tier",
             Self::BelowThreshold => "below_threshold",
             Self::Guard(guard) => guard.reason(),
             Self::Learning => "learning",

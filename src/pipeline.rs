@@ -10,6 +10,8 @@ mod learn;
 mod purchase;
 mod record;
 mod reply;
+mod revalidate;
+mod servable;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +25,7 @@ use self::{
     learn::Rest,
     purchase::Reserved,
     record::{Recorder, Savings},
+    revalidate::ServedStale,
 };
 use crate::{
     cache::Cache,
@@ -36,13 +39,13 @@ use crate::{
     feedback::{Replies, RequestId},
     flight::{self, Flights, Leader},
     key::CacheKey,
-    learn::{Check, Learning, Near},
+    learn::{Check, Learning, NamespaceId, Near},
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::Delta,
     stats::{Ledger, Sizes, Stats},
     store::{Durability, StoreError},
-    tenant::Tenants,
+    tenant::{Owner, Tenant, Tenants},
     upstream::{Answer, Ask, Upstreams},
 };
 
@@ -71,6 +74,7 @@ pub struct Pipeline {
     savings: Savings,
     flights: Arc<Flights<FlightKey, Piece, Landing>>,
     replies: Replies,
+    served_stale: ServedStale,
     admission: Admission,
     /// Flights, and changes of entries: what goes on when its caller leaves.
     tasks: TaskTracker,
@@ -155,6 +159,7 @@ impl Pipeline {
             savings: Savings::default(),
             flights: Arc::default(),
             replies: Replies::default(),
+            served_stale: ServedStale::default(),
             admission: Admission::default(),
             tasks: TaskTracker::new(),
         }
@@ -165,7 +170,7 @@ impl Pipeline {
     /// # Errors
     /// Only for what is wrong with the request or over a limit; a miss is a reply.
     pub async fn lookup(&self, request: Request) -> Result<(RequestId, Result<Hit, Missed>), Error> {
-        let mut record = Recorder::start(self, Rpc::Lookup, request.namespace());
+        let mut record = Recorder::start(self, Rpc::Lookup, &request.tenant, request.namespace());
         let asked = self.admit(request)?;
         let judging = async {
             match self.exact(&asked).await {
@@ -195,9 +200,9 @@ impl Pipeline {
     /// For what is wrong with the request or over a limit; what goes wrong later comes from
     /// [`Answering`].
     pub async fn complete(self: &Arc<Self>, rpc: Rpc, request: Request) -> Result<Answering, Error> {
-        let record = Recorder::start(self, rpc, request.namespace());
+        let record = Recorder::start(self, rpc, &request.tenant, request.namespace());
         let asked = Arc::new(self.admit(request)?);
-        if let Some(hit) = within(asked.deadline, self.exact(&asked)).await? {
+        if let Some(hit) = within(asked.deadline, self.exact_or_stale(&asked)).await? {
             return Ok(Answering::of_hit(Arc::clone(self), asked, record, hit));
         }
         let joined = self.join(&asked);
@@ -215,6 +220,20 @@ impl Pipeline {
         let (entries, index_vectors) = self.cache.sizes();
         let sizes = Sizes { entries, index_vectors: index_vectors as u64 };
         Stats { wrong_hits: self.wrong_hits(namespace), ..self.ledger.stats(window, namespace, sizes) }
+    }
+
+    /// What this tenant may see of them: everything where no tenants are told apart, else its own.
+    pub fn stats_for(&self, tenant: &Tenant, window: Option<Duration>, namespace: Option<&str>) -> Stats {
+        match self.settings().tenants.anyone() {
+            Some(_) => self.stats(window, namespace),
+            None => {
+                let owner = Owner::Tenant(tenant.name().to_owned());
+                let is_own =
+                    |id: &NamespaceId| id.owner == owner && namespace.is_none_or(|name| id.name == name);
+                let wrong_hits = self.learning.wrong_hits(is_own);
+                Stats { wrong_hits, ..self.ledger.stats_of(tenant.name(), window, namespace) }
+            }
+        }
     }
 
     /// Takes a reloaded configuration for the requests that come from here on.
@@ -256,7 +275,7 @@ impl Pipeline {
             return None;
         }
         let entry = self.cache.get(asked.key).await?;
-        asked.accepts(&entry).then(|| Hit::exact(entry))
+        self.serves(asked, &entry).then(|| Hit::exact(entry))
     }
 
     /// Of a hit that is to be checked the caller of a lookup is asked to buy the answer, and to bring it.
@@ -283,7 +302,10 @@ impl Pipeline {
     /// Answers for everyone who joined, and for nobody when all have left.
     async fn lead(self: Arc<Self>, asked: Arc<Asked>, leader: Leader<FlightKey, Piece, Landing>) {
         let (landed, rest) = tokio::select! {
-            landed = self.land(&asked, &leader) => landed.map_or_else(|e| (Err(e), Rest::Nothing), |(l, rest)| (Ok(l), rest)),
+            landed = self.land(&asked, &leader) => match landed {
+                Ok((landing, rest)) => (Ok(landing), rest),
+                Err(error) => (Err(error), Rest::Nothing),
+            },
             () = leader.abandoned(), if !asked.settings.finish_abandoned => return,
         };
         leader.end(landed);
@@ -298,7 +320,7 @@ impl Pipeline {
     ) -> Result<(Landing, Rest), Error> {
         // The flight before this one may have landed between our exact check and our joining.
         if let Some(entry) =
-            self.cache.peek(asked.key).filter(|entry| !asked.cache.no_cache && asked.accepts(entry))
+            self.cache.peek(asked.key).filter(|entry| !asked.cache.no_cache && self.serves(asked, entry))
         {
             return Ok((Landing::Hit(Hit::exact(entry)), Rest::Nothing));
         }
@@ -345,7 +367,7 @@ impl Pipeline {
 
     /// The vector of the last user text.
     async fn embed(&self, asked: &Asked) -> Result<Embedding, MissReason> {
-        let enabled = self.embedder.as_ref().filter(|_| asked.settings.cache.mode != Mode::Exact);
+        let enabled = self.embedder.as_ref().filter(|_| asked.mode() != Mode::Exact);
         let embedder = enabled.ok_or(MissReason::Disabled)?;
         let text = asked.prompt.fuzzy_text().ok_or(MissReason::NotText)?;
         if let Some(bound) = asked.bound() {
@@ -375,10 +397,9 @@ impl Pipeline {
         if !self.cache.knows(asked.scope) {
             return Err(MissReason::ScopeEmpty);
         }
-        let mut candidates = self.cache.nearest(asked.scope, embedding, count).await;
-        let is_other = |candidate: &Candidate| candidate.key() != asked.key;
-        candidates.retain(|candidate| is_other(candidate) && asked.accepts(&candidate.entry));
-        if candidates.is_empty() { Err(MissReason::NoCandidate) } else { Ok(candidates) }
+        let mut nearest = self.cache.nearest(asked.scope, embedding, count).await;
+        nearest.retain(|candidate| candidate.key() != asked.key);
+        self.servable(asked, embedding, nearest)
     }
 
     /// Whether one of them may answer, in mode `static`.

@@ -174,8 +174,9 @@ impl Server {
         (new.cache.max_memory, new.cache.max_entries) = (config.cache.max_memory, config.cache.max_entries);
         new.cache.index = config.cache.index.clone();
         new.cache.learning = config.cache.learning.clone();
-        if self.embedder.is_empty() && new.cache.mode != Mode::Exact {
+        if self.embedder.is_empty() && !new.cache.is_exact() {
             new.cache.mode = Mode::Exact;
+            new.cache.namespaces.iter_mut().for_each(|own| own.mode = None);
             need_restart.push("cache.mode");
         }
         self.upstreams.reload(upstream_settings(&new, &self.embedder))?;
@@ -228,7 +229,7 @@ impl Server {
 
 /// A cache of exact repeats needs no model.
 async fn start_embedder(config: &Config) -> Result<Option<Arc<dyn Embedder>>, embed::StartError> {
-    if config.cache.mode == Mode::Exact {
+    if config.cache.is_exact() {
         return Ok(None);
     }
     embed::start(&config.embedding).await.map(Some)

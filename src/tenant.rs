@@ -89,6 +89,11 @@ impl Tenants {
         self.by_key.get(&ApiKeyHash::of(key)).cloned().ok_or(Error::Unauthenticated)
     }
 
+    /// Whoever calls, where no tenants are configured.
+    pub fn anyone(&self) -> Option<&Arc<Tenant>> {
+        self.anyone.as_ref()
+    }
+
     /// Every tenant, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.by_key.values().chain(&self.anyone)

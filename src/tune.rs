@@ -77,7 +77,8 @@ pub async fn run(rows: &[Row], protocol: Protocol, config: Config) -> Result<Rep
         progress.inc(1);
     }
     progress.finish_and_clear();
-    let extra_calls = answers.calls() - judged.iter().filter(|row: &&Judged| !row.hit).count() as u64;
+    let bought = judged.iter().filter(|row: &&Judged| row.bought).count() as u64;
+    let extra_calls = answers.calls().saturating_sub(bought);
     let wrong_hits = run.pipeline.wrong_hits(None);
     drop(run);
     answers.stop().await?;
@@ -131,6 +132,7 @@ impl Run<'_> {
         Judged {
             // In score-only an exact repeat is an entry like any other.
             hit: hit && self.protocol == Protocol::Online,
+            bought: !hit,
             of,
             score: matched.map_or(0.0, |matched| matched.confidence),
             similarity: matched.map_or(0.0, |matched| matched.similarity),

@@ -13,6 +13,7 @@ mod forward;
 mod health;
 mod latency;
 mod openai;
+mod rank;
 mod reply;
 mod route;
 mod sse;
@@ -103,7 +104,7 @@ pub struct ModelState {
     pub breaker: BreakerState,
 }
 
-/// Tier of compute, cheapest last.
+/// Tier of compute, from the highest to the lowest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tier {
     Hot,
@@ -296,6 +297,11 @@ impl Tier {
             Self::Cold => "cold",
             Self::Economy => "economy",
         }
+    }
+
+    /// Whether it is meant to answer better than `other`.
+    pub const fn is_above(self, other: Self) -> bool {
+        (self as u8) < other as u8
     }
 
     /// Parses [`Tier::as_str`]'s names.

@@ -17,6 +17,7 @@ pub(super) fn check(loaded: &mut Loaded, env: &HashMap<String, String>, secrets:
     check_server(&config.server, findings);
     check_store(&config.store, &config.server.region, &variables, findings);
     check_embedding(&config.embedding, &variables, findings);
+    check_cache(&config.cache, findings);
     check_routing(config, findings);
     check_tenants(&mut config.tenants, &variables, findings);
     check_providers(&mut config.providers, &config.server.region, &variables, findings);
@@ -80,6 +81,21 @@ fn check_embedding(embedding: &EmbeddingConfig, variables: &Variables<'_>, findi
     variables.get("embedding.api_key_env", api_key_env, findings);
 }
 
+fn check_cache(cache: &CacheConfig, findings: &mut Findings) {
+    let names = cache.namespaces.iter().map(|own| &own.namespace);
+    check_namespaces("cache.namespaces", names, findings);
+}
+
+/// What differs for a namespace stands in one place.
+fn check_namespaces<'a>(list: &str, names: impl Iterator<Item = &'a String>, findings: &mut Findings) {
+    let mut seen = HashSet::new();
+    for (n, name) in names.enumerate() {
+        if !seen.insert(name) {
+            findings.report_key(&format!("{list}[{n}].namespace"), format!("`{name}` is listed twice"));
+        }
+    }
+}
+
 fn check_routing(config: &Config, findings: &mut Findings) {
     let Config { routing, models, .. } = config;
     let is_model = |name: &str| models.iter().any(|model| model.id == name);
@@ -94,12 +110,10 @@ fn check_routing(config: &Config, findings: &mut Findings) {
         );
     }
     check_fallback("routing.fallback", &routing.fallback, findings);
-    let mut names = HashSet::new();
-    for (n, NamespaceRouting { namespace, auto, fallback }) in routing.namespaces.iter().enumerate() {
+    let names = routing.namespaces.iter().map(|own| &own.namespace);
+    check_namespaces("routing.namespaces", names, findings);
+    for (n, NamespaceRouting { namespace: _, auto, fallback }) in routing.namespaces.iter().enumerate() {
         let path = |key: &str| format!("routing.namespaces[{n}].{key}");
-        if !names.insert(namespace) {
-            findings.report_key(&path("namespace"), format!("`{namespace}` is listed twice"));
-        }
         if let Some(name) = auto.as_ref().filter(|name| !is_known(name)) {
             findings.report_key(&path("auto"), format!("`{name}` is no model id, tier or auto"));
         }

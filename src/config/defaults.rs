@@ -70,10 +70,14 @@ impl Default for CacheConfig {
             keep: Keep::Careful,
             careful_ttl: Duration::from_secs(5 * 60),
             ttl: Duration::from_secs(24 * 60 * 60),
+            ttl_jitter: 0.1,
+            stale_while_revalidate: Duration::ZERO,
+            serve_lower_tier: false,
             max_memory: 1024 * MIB as u64,
             max_entries: 1_000_000,
             index: IndexConfig::default(),
             learning: LearningConfig::default(),
+            namespaces: Vec::new(),
         }
     }
 }

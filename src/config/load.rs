@@ -111,9 +111,9 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
 }
 
 /// Reads every field of a struct by its own name: `keys!(section, target: Struct { field: reader, … })`,
-/// with a table (`nested`) or a list of tables (`each`) after the braces. Fields without a line do not compile.
+/// with tables (`nested`) and lists of tables (`each`) after the braces. Fields without a line do not compile.
 macro_rules! keys {
-    ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($how:ident $nested:ident: $fill:ident)*) => {
+    ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($how:ident $nested:ident: $fill:ident),*) => {
         // Only for the compiler, which knows whether a field is missing here.
         let $of { $($key: _,)* $($nested: _,)* } = &*$target;
         $($section.take(stringify!($key), &mut $target.$key, $read);)*
@@ -181,15 +181,30 @@ fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
         keep: choice(KEEPS),
         careful_ttl: duration,
         ttl: duration,
+        ttl_jitter: ratio,
+        stale_while_revalidate: duration_or_zero,
+        serve_lower_tier: flag,
         max_memory: size,
         max_entries: count,
-    } nested index: read_index nested learning: read_learning);
+    } nested index: read_index, nested learning: read_learning, each namespaces: read_namespace_cache);
 }
 
 fn read_learning(section: &mut Section<'_>, learning: &mut LearningConfig) {
     keys!(section, learning: LearningConfig {
         max_namespaces: count,
         max_comparisons: count,
+    });
+}
+
+fn read_namespace_cache(section: &mut Section<'_>, cache: &mut NamespaceCache) {
+    section.require(&["namespace"]);
+    keys!(section, cache: NamespaceCache {
+        namespace: name,
+        mode: optional(choice(MODES)),
+        max_error_rate: optional(share),
+        max_wrong_hits: optional(share),
+        keep: optional(choice(KEEPS)),
+        stale_while_revalidate: optional(duration_or_zero),
     });
 }
 

@@ -332,6 +332,11 @@ impl Learner {
         self.audits.estimate(self.model.noise.missed as f32)
     }
 
+    /// Probability that a pair's answers are the same, thought to be `before` and then labelled `same`.
+    pub fn belief(&self, before: f32, same: f32) -> f32 {
+        self.model.noise.posterior(before.into(), same.into()) as f32
+    }
+
     /// What checks of served answers found.
     pub const fn audits(&self) -> &Audits {
         &self.audits

@@ -259,7 +259,7 @@ fn the_nearest_candidates_objection_names_the_miss() {
 fn a_caller_can_only_tighten() {
     let policy = |mode, asks: CacheControl| {
         let config = CacheConfig { mode, min_similarity: 0.9, ..CacheConfig::default() };
-        Policy::new(&config, &asks)
+        Policy::new(&config, "default", &asks)
     };
     let similar = |min| CacheControl { min_similarity: Some(min), ..Default::default() };
     assert_eq!(policy(Mode::Static, similar(0.5)), Policy::Static { min_similarity: 0.9 });

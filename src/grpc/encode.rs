@@ -117,6 +117,7 @@ fn matched(matched: &Match) -> proto::Match {
         similarity: matched.similarity,
         confidence: matched.confidence,
         age: duration(matched.age()),
+        stale: matched.is_stale,
         matched_text: matched.entry.text.clone().unwrap_or_default(),
     }
 }
@@ -149,6 +150,7 @@ pub(super) fn explanation(explanation: Explanation) -> proto::ExplainResponse {
         route_reason: routed(|route| route.reason.as_str()),
         outcome: outcome(explanation.outcome).into(),
         reason: explanation.reason.map_or_else(String::new, |reason| reason.as_str().to_owned()),
+        would_serve_stale: explanation.would_serve_stale,
         cache_key: explanation.cache_key,
         scope: explanation.scope,
         scope_parts: explanation.scope_parts.into_iter().map(|(part, n)| (part.to_owned(), n)).collect(),
@@ -203,6 +205,7 @@ pub(super) fn stats(stats: &Stats) -> proto::GetStatsResponse {
             high: wrong_hits.high.into(),
             checked: wrong_hits.checks,
         }),
+        stale_served: tally.stale,
     }
 }
 

@@ -93,12 +93,14 @@ mod tests {
     fn it_shows_the_numbers_and_no_markup_of_names() {
         let ledger = Ledger::new();
         ledger.request(&Observation {
+            tenant: "default",
             namespace: "a",
             outcome: Outcome::Exact,
             reason: None,
             elapsed: Duration::from_millis(1),
             first_token: None,
             saved_usd: 0.25,
+            is_stale: false,
         });
         let mut stats = ledger.stats(None, None, Sizes::default());
         assert!(render(&stats).contains("None yet."), "no model was called");

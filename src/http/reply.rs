@@ -73,6 +73,9 @@ impl Facts {
             set("x-promptkeep-entry", &hit.entry.id());
             set("x-promptkeep-similarity", &format_args!("{:.4}", hit.similarity));
             set("age", &hit.age().as_secs());
+            if hit.is_stale {
+                set("x-promptkeep-stale", &true);
+            }
         }
         if let Some(saved) = self.saved_usd {
             set("x-promptkeep-saved-usd", &format_args!("{saved:.8}"));

@@ -93,10 +93,14 @@ impl Near {
         }
     }
 
-    /// The surest candidate whose answer is `certainly` the same and of which the model thinks so too.
+    /// The surest candidate whose answer is `certainly` the same, going by the comparison, and by what was
+    /// thought of the pair before, as answers to different questions can look alike too.
     pub(super) fn taught(&self, labels: &[f32], certainly: f32) -> Taught {
         let learner = self.namespace.learner();
-        let agreed = |i: &usize| labels[*i] >= certainly && learner.estimate(&self.scored[*i]).0 >= 0.5;
+        let agreed = |i: &usize| {
+            let (before, _) = learner.estimate(&self.scored[*i]);
+            labels[*i] >= certainly && learner.belief(before, labels[*i]) >= certainly
+        };
         let surest = (0..labels.len())
             .filter(agreed)
             .max_by(|a, b| self.scored[*a].logit.total_cmp(&self.scored[*b].logit));

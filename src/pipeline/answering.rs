@@ -208,6 +208,9 @@ impl Answering {
             }
         };
         self.source = AnswerSource::Exhausted;
+        if reply.matched.as_ref().is_some_and(|matched| matched.is_stale) {
+            self.record.stale();
+        }
         self.pipeline.replies.remember(reply.id, self.asked.served(reply.outcome, reply.completion(), pair));
         self.record.finish(reply.outcome, reply.reason, reply.saved_usd);
         reply

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{Pipeline, Settings};
 use crate::{
     cache::{Epoch, entry::Entry},
-    config::{CacheConfig, Keep},
+    config::{CacheConfig, Keep, Mode},
     decide::{Policy, keep::Bound},
     embed::Embedding,
     error::Error,
@@ -144,7 +144,38 @@ impl Asked {
     /// Whether the caller takes an entry of this age.
     pub(super) fn accepts(&self, entry: &Entry) -> bool {
         let now = SystemTime::now();
-        entry.is_live(now) && self.cache.max_age.is_none_or(|max_age| entry.age(now) <= max_age)
+        entry.is_live(now) && self.takes_age(entry, now)
+    }
+
+    /// Whether the caller's own `max_age` lets it pass.
+    pub(super) fn takes_age(&self, entry: &Entry, now: SystemTime) -> bool {
+        self.cache.max_age.is_none_or(|max_age| entry.age(now) <= max_age)
+    }
+
+    /// How long past its expiry this caller takes an answer. One that sets a TTL means it.
+    pub(super) fn stale_for(&self) -> Duration {
+        match self.cache.ttl {
+            Some(_) => Duration::ZERO,
+            None => self.settings.cache.stale_while_revalidate(&self.prompt.namespace),
+        }
+    }
+
+    /// The same question, asked once more for the cache. Only a model may answer it: a near-duplicate may be
+    /// as old.
+    pub(super) fn again(&self, deadline: Instant, place: Place) -> Self {
+        Self {
+            id: RequestId::random(),
+            tenant: Arc::clone(&self.tenant),
+            owner: self.owner.clone(),
+            prompt: self.prompt.clone(),
+            cache: CacheControl { exact_only: true, ..self.cache.clone() },
+            deadline,
+            key: self.key,
+            scope: self.scope,
+            epoch: self.epoch,
+            settings: Arc::clone(&self.settings),
+            _place: place,
+        }
     }
 
     /// Tells apart callers of one prompt that allow the cache different things. One that wants no
@@ -169,14 +200,20 @@ impl Asked {
         hasher.finish()
     }
 
+    /// Of the namespace.
+    pub(super) fn mode(&self) -> Mode {
+        self.settings.cache.mode(&self.prompt.namespace)
+    }
+
     /// How near-duplicates are judged for this caller.
     pub(super) fn policy(&self) -> Policy {
-        Policy::new(&self.settings.cache, &self.cache)
+        Policy::new(&self.settings.cache, &self.prompt.namespace, &self.cache)
     }
 
     /// What the prompt is bound to, if that matters here.
     pub(super) fn bound(&self) -> Option<Bound> {
-        let careful = self.cache.keep.unwrap_or(self.settings.cache.keep) == Keep::Careful;
+        let configured = self.settings.cache.keep(&self.prompt.namespace);
+        let careful = self.cache.keep.unwrap_or(configured) == Keep::Careful;
         let asks_for_variety = self.prompt.temperature.is_some_and(|t| t > VARIETY_TEMPERATURE);
         careful.then_some(())?;
         if asks_for_variety {
@@ -210,7 +247,7 @@ impl Asked {
             tags: self.cache.tags.clone(),
             created,
             expires: created + ttl,
-            stale_for: Duration::ZERO,
+            stale_for: self.stale_for(),
             difficulty,
             alias_of: None,
         })
@@ -244,9 +281,11 @@ impl Asked {
         }
     }
 
-    /// The caller may shorten the life of an entry, not lengthen it.
+    /// The caller may shorten the life of an entry, not lengthen it; jitter shortens it too. It comes from
+    /// the key, so that every replica keeps the answer as long.
     fn ttl(&self, config: &CacheConfig) -> Duration {
-        self.cache.ttl.map_or(config.ttl, |ttl| ttl.min(config.ttl))
+        let whole = self.cache.ttl.map_or(config.ttl, |ttl| ttl.min(config.ttl));
+        whole.mul_f64(1.0 - config.ttl_jitter * self.key.share())
     }
 }
 
@@ -257,7 +296,7 @@ impl Admission {
         self.under_way.load(Ordering::Relaxed)
     }
 
-    fn enter(&self, max: usize) -> Result<Place, Error> {
+    pub(super) fn enter(&self, max: usize) -> Result<Place, Error> {
         let place = Place(Arc::clone(&self.under_way));
         if self.under_way.fetch_add(1, Ordering::Relaxed) < max {
             return Ok(place);

@@ -31,7 +31,7 @@ impl Pipeline {
     /// [`Error::InvalidArgument`] for an incomplete answer, [`Error::StoreUnavailable`] when it could not
     /// be made durable.
     pub async fn store(self: &Arc<Self>, request: Request, completion: Completion) -> Result<EntryId, Error> {
-        let mut record = Recorder::start(self, Rpc::Store, request.namespace());
+        let mut record = Recorder::start(self, Rpc::Store, &request.tenant, request.namespace());
         let asked = self.admit(request)?;
         if !completion.is_complete() {
             return Err(Error::invalid(
@@ -128,7 +128,7 @@ impl Pipeline {
                 let is_known = self.upstreams.price(&served.model, Usage::default()).is_some();
                 let model = is_known.then_some((&*served.model, &*served.tier));
                 self.metrics.feedback(verdict, served.outcome, model);
-                self.ledger.feedback(verdict);
+                self.ledger.feedback(tenant.name(), verdict);
                 self.heed(&served, verdict, contradicted).await;
             }
             return Ok(news);

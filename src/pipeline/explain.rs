@@ -19,6 +19,8 @@ pub struct Explanation {
     pub outcome: Outcome,
     /// Why it is no semantic hit.
     pub reason: Option<MissReason>,
+    /// [`Pipeline::complete`] would serve an answer past its TTL, and buy it again.
+    pub would_serve_stale: bool,
     /// Hex.
     pub cache_key: String,
     /// Hex.
@@ -58,6 +60,7 @@ impl Pipeline {
             explanation.outcome = Outcome::Exact;
             explanation.reason = None;
         }
+        explanation.would_serve_stale = self.would_serve_stale(asked).await;
         match self.vector(asked).await {
             Ok((embedding, tokens)) => {
                 explanation.tokens = tokens;
@@ -74,7 +77,7 @@ impl Pipeline {
     }
 
     async fn vector(&self, asked: &Asked) -> Result<(Embedding, u32), (MissReason, u32)> {
-        let enabled = self.embedder.as_ref().filter(|_| asked.settings.cache.mode != Mode::Exact);
+        let enabled = self.embedder.as_ref().filter(|_| asked.mode() != Mode::Exact);
         let embedder = enabled.ok_or((MissReason::Disabled, 0))?;
         let text = asked.prompt.fuzzy_text().ok_or((MissReason::NotText, 0))?;
         if asked.bound().is_some() {
@@ -142,7 +145,12 @@ fn explain_guards(asked: &Asked, candidates: Vec<Candidate>, to: &mut Explanatio
 }
 
 fn matched(candidate: &Candidate, confidence: f32) -> Match {
-    Match { entry: Arc::clone(&candidate.entry), similarity: candidate.similarity, confidence }
+    Match {
+        entry: Arc::clone(&candidate.entry),
+        similarity: candidate.similarity,
+        confidence,
+        is_stale: false,
+    }
 }
 
 // === impl Explanation ===
@@ -161,10 +169,11 @@ impl Explanation {
         Self {
             outcome: Outcome::Miss,
             reason: Some(MissReason::Disabled),
+            would_serve_stale: false,
             cache_key: asked.key.to_string(),
             scope: asked.scope.to_string(),
             scope_parts: Scope::parts(&asked.owner, &asked.prompt),
-            mode: asked.settings.cache.mode,
+            mode: asked.mode(),
             threshold,
             threshold_reason: threshold_reason.to_owned(),
             budget,

@@ -45,7 +45,7 @@ impl Pipeline {
     /// As [`Pipeline::complete`]; what the provider says against the request is a reply.
     pub async fn forward(&self, forward: Forward) -> Result<Forwarding, Error> {
         let Forward { request, endpoint, body } = forward;
-        let record = Recorder::start(self, Rpc::Forward, request.namespace());
+        let record = Recorder::start(self, Rpc::Forward, &request.tenant, request.namespace());
         let Request { tenant, mut prompt, cache: _, deadline } = request;
         let settings = self.settings();
         let place = self.enter(&tenant, &settings)?;

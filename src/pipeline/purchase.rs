@@ -31,7 +31,7 @@ impl Pipeline {
         let (mut pause, last) = LOOK_AGAIN;
         loop {
             let claim = self.cache.claim(asked.key).await;
-            if let Some(entry) = claim.kept.filter(|entry| asked.accepts(entry)) {
+            if let Some(entry) = claim.kept.filter(|entry| self.serves(asked, entry)) {
                 return Reserved::Kept(entry);
             }
             if let Some(lease) = claim.lease {

@@ -22,12 +22,14 @@ pub(super) struct Recorder {
     ledger: Arc<Ledger>,
     savings: Savings,
     rpc: Rpc,
+    tenant: Arc<Tenant>,
     namespace: String,
     started: Instant,
     first_token: Option<Duration>,
     outcome: Outcome,
     reason: Option<MissReason>,
     saved_usd: f64,
+    is_stale: bool,
     /// When the answer was complete; handing it over is the caller's time.
     elapsed: Option<Duration>,
     /// It has been counted.
@@ -64,18 +66,20 @@ impl Savings {
 // === impl Recorder ===
 
 impl Recorder {
-    pub(super) fn start(pipeline: &Pipeline, rpc: Rpc, namespace: &str) -> Self {
+    pub(super) fn start(pipeline: &Pipeline, rpc: Rpc, tenant: &Arc<Tenant>, namespace: &str) -> Self {
         Self {
             metrics: Arc::clone(&pipeline.metrics),
             ledger: Arc::clone(&pipeline.ledger),
             savings: pipeline.savings.clone(),
             rpc,
+            tenant: Arc::clone(tenant),
             namespace: namespace.to_owned(),
             started: Instant::now(),
             first_token: None,
             outcome: Outcome::Error,
             reason: None,
             saved_usd: 0.0,
+            is_stale: false,
             elapsed: None,
             is_closed: false,
         }
@@ -93,13 +97,30 @@ impl Recorder {
         self.saved_usd = saved_usd;
     }
 
+    /// The answer was past its TTL.
+    pub(super) fn stale(&mut self) {
+        self.is_stale = true;
+    }
+
     /// Counts it now. A stream's caller that has seen the end must find it counted, and a server drops a
     /// stream only some time after.
     pub(super) fn close(&mut self) {
         if std::mem::replace(&mut self.is_closed, true) {
             return;
         }
-        let Self { rpc, namespace, started, first_token, outcome, reason, saved_usd, elapsed, .. } = self;
+        let Self {
+            rpc,
+            tenant,
+            namespace,
+            is_stale,
+            started,
+            first_token,
+            outcome,
+            reason,
+            saved_usd,
+            elapsed,
+            ..
+        } = self;
         let elapsed = elapsed.unwrap_or_else(|| started.elapsed());
         self.metrics.request(*rpc, *outcome, elapsed);
         if let Some(first_token) = first_token {
@@ -113,12 +134,14 @@ impl Recorder {
             self.metrics.saved(*outcome, saved_usd);
         }
         self.ledger.request(&Observation {
+            tenant: tenant.name(),
             namespace,
             outcome: *outcome,
             reason: *reason,
             elapsed,
             first_token: *first_token,
             saved_usd,
+            is_stale: *is_stale,
         });
         tracing::debug!(
             rpc = rpc.as_str(),
@@ -148,16 +171,19 @@ impl Pipeline {
         let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
         let (tenant, namespace) = (Arc::clone(tenant), namespace.to_owned());
         move |attempt| {
-            metrics.attempt(attempt);
-            ledger.attempt(&namespace, attempt);
+            metrics.attempt(tenant.name(), attempt);
+            ledger.attempt(tenant.name(), &namespace, attempt);
             tenant.spend(SystemTime::now(), attempt.usage.cost_usd);
         }
     }
 
     /// What a hit saves: its tokens at the price of the model that would have been asked, or at its own
     /// where none would. For an exact repeat that is the model that answered the first time; judging the
-    /// prompt again took a third of the whole call's CPU.
+    /// prompt again took a third of the whole call's CPU. A stale answer saves nothing: it is bought again.
     pub(super) fn saved(&self, asked: &Asked, hit: &Hit) -> f64 {
+        if hit.is_stale {
+            return 0.0;
+        }
         let Completion { model, usage, .. } = &hit.entry.completion;
         let priced = match hit.outcome {
             Outcome::Exact => self.upstreams.price(model, *usage),

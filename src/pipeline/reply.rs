@@ -25,6 +25,8 @@ pub struct Hit {
     pub confidence: f32,
     /// Of a semantic hit of mode `bounded`: what feedback on it is about.
     pub pair: Option<Pair>,
+    /// It is past its TTL, and being bought again.
+    pub is_stale: bool,
 }
 
 /// Why the cache did not answer.
@@ -41,6 +43,8 @@ pub struct Match {
     pub entry: Arc<Entry>,
     pub similarity: f32,
     pub confidence: f32,
+    /// It is past its TTL, and being bought again.
+    pub is_stale: bool,
 }
 
 /// A whole answer.
@@ -92,13 +96,16 @@ pub struct Started {
 
 impl Hit {
     pub(super) fn exact(entry: Arc<Entry>) -> Self {
-        Self { outcome: Outcome::Exact, entry, similarity: 1.0, confidence: 1.0, pair: None }
+        Self { outcome: Outcome::Exact, entry, similarity: 1.0, confidence: 1.0, pair: None, is_stale: false }
+    }
+
+    pub(super) fn stale(entry: Arc<Entry>) -> Self {
+        Self { is_stale: true, ..Self::exact(entry) }
     }
 
     pub(super) fn semantic(candidate: &Candidate) -> Self {
-        let Candidate { entry, similarity, .. } = candidate;
-        let (entry, similarity) = (Arc::clone(entry), *similarity);
-        Self { outcome: Outcome::Semantic, entry, similarity, confidence: 0.0, pair: None }
+        let (entry, similarity) = (Arc::clone(&candidate.entry), candidate.similarity);
+        Self { outcome: Outcome::Semantic, similarity, confidence: 0.0, ..Self::exact(entry) }
     }
 
     /// By what was learned: the candidate of `near` at `index`.
@@ -108,8 +115,13 @@ impl Hit {
 
     /// As callers see it.
     pub fn matched(&self) -> Match {
-        let Self { entry, similarity, confidence, .. } = self;
-        Match { entry: Arc::clone(entry), similarity: *similarity, confidence: *confidence }
+        let Self { entry, similarity, confidence, is_stale, .. } = self;
+        Match {
+            entry: Arc::clone(entry),
+            similarity: *similarity,
+            confidence: *confidence,
+            is_stale: *is_stale,
+        }
     }
 }
 
@@ -123,7 +135,8 @@ impl Missed {
     /// `confidence`: probability that its answer is right; 0 where none is estimated.
     pub(super) fn near(reason: MissReason, candidate: &Candidate, confidence: f32) -> Self {
         let Candidate { entry, similarity, .. } = candidate;
-        let nearest = Match { entry: Arc::clone(entry), similarity: *similarity, confidence };
+        let nearest =
+            Match { entry: Arc::clone(entry), similarity: *similarity, confidence, is_stale: false };
         Self { reason, nearest: Some(nearest) }
     }
 }

@@ -19,6 +19,8 @@ const ERROR_RATES: [f64; 4] = [0.005, 0.01, 0.02, 0.05];
 #[derive(Clone, Copy, Debug)]
 pub struct Judged {
     pub hit: bool,
+    /// A model was asked before the caller had its answer.
+    pub bought: bool,
     /// Index of the row whose answer was served, or came nearest.
     pub of: Option<usize>,
     /// Probability that it is right.

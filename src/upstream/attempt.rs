@@ -139,6 +139,7 @@ impl Attempt {
     fn log(&self, number: usize) {
         let elapsed_ms = self.elapsed.as_secs_f64() * 1e3;
         let first_token_ms = self.first_token.map(|took| took.as_secs_f64() * 1e3);
+        let error_kind = (self.result != AttemptResult::Ok).then(|| self.result.as_str());
         let Usage { prompt_tokens, completion_tokens, cost_usd, estimated } = self.usage;
         macro_rules! event {
             ($level:ident, $name:literal) => {
@@ -148,9 +149,9 @@ impl Attempt {
                     provider = self.provider,
                     attempt = number,
                     reason = self.reason.as_str(),
-                    result = self.result.as_str(),
                     elapsed_ms,
                     first_token_ms,
+                    error_kind,
                     prompt_tokens,
                     completion_tokens,
                     cost_usd,
@@ -280,6 +281,11 @@ impl AttemptResult {
 }
 
 impl AttemptResult {
+    /// Whether the model was called at all.
+    pub const fn is_call(self) -> bool {
+        !matches!(self, Self::BreakerOpen | Self::OverWindow)
+    }
+
     /// Whether no other model is tried after it.
     const fn ends_the_chain(self) -> bool {
         match self {
@@ -302,10 +308,8 @@ impl AttemptReason {
     /// How hard the router judged the prompt to be, if that is why this model was chosen.
     pub const fn difficulty(self) -> Option<Difficulty> {
         match self {
-            Self::Routed(RouteReason::Local(difficulty) | RouteReason::Classifier(difficulty)) => {
-                Some(difficulty)
-            }
-            _ => None,
+            Self::Routed(reason) => reason.difficulty(),
+            Self::Fallback | Self::Retry | Self::Hedge | Self::Classify => None,
         }
     }
 

@@ -221,8 +221,7 @@ impl Context<'_> {
     }
 
     fn fits(&self, model: &Model) -> bool {
-        let wanted = self.prompt_tokens.saturating_add(self.prompt.max_tokens.unwrap_or(0).into());
-        wanted <= model.config.context_window
+        tokens::wanted(self.prompt, self.prompt_tokens) <= model.config.context_window
     }
 }
 

@@ -105,15 +105,19 @@ pub(super) fn plan_for_difficulty(
     difficulty: Difficulty,
     reason: RouteReason,
 ) -> Plan {
-    let RoutingConfig { easy, moderate, hard, .. } = catalog.routing;
-    let tier = match difficulty {
-        Difficulty::Easy => easy,
-        Difficulty::Moderate => moderate,
-        Difficulty::Hard => hard,
-    };
+    let tier = tier_for(&catalog.routing, difficulty);
     let mut models = Vec::new();
     extend_by_tiers(&mut models, catalog, prompt, tier);
     Plan { models, reason }
+}
+
+/// The tier of an `auto` prompt of this difficulty.
+pub(super) fn tier_for(routing: &RoutingConfig, difficulty: Difficulty) -> Tier {
+    match difficulty {
+        Difficulty::Easy => routing.easy,
+        Difficulty::Moderate => routing.moderate,
+        Difficulty::Hard => routing.hard,
+    }
 }
 
 /// Judges without asking anybody; takes no time to speak of.
@@ -175,6 +179,14 @@ impl Difficulty {
 // === impl RouteReason ===
 
 impl RouteReason {
+    /// How hard the prompt was judged to be, where that decided.
+    pub const fn difficulty(self) -> Option<Difficulty> {
+        match self {
+            Self::Local(difficulty) | Self::Classifier(difficulty) => Some(difficulty),
+            Self::Named | Self::Tier | Self::Namespace => None,
+        }
+    }
+
     /// Its label.
     pub const fn as_str(self) -> &'static str {
         match self {

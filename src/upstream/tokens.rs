@@ -13,6 +13,11 @@ pub fn estimate_prompt(prompt: &Prompt) -> u64 {
     turns + json(&prompt.tools) + json(&prompt.response_format)
 }
 
+/// What a context window must hold: the prompt's tokens and the longest answer that was asked for.
+pub fn wanted(prompt: &Prompt, prompt_tokens: u64) -> u64 {
+    prompt_tokens.saturating_add(prompt.max_tokens.unwrap_or(0).into())
+}
+
 /// Estimated tokens of a text: four bytes of ASCII are about one token of English or code, and other
 /// characters are about one token each.
 pub fn estimate(text: &str) -> u64 {

@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod fake_upstream;
+pub mod log;
 pub mod process;
 pub mod proxy;
 pub mod raw;

@@ -1,7 +1,9 @@
 //! The main path over gRPC: exact, semantic, upstream, stream.
 
-use promptkeep::grpc::proto::{CacheControl, CompleteRequest, Outcome, complete_chunk::Event};
+use promptkeep::grpc::proto::{Attempt, CacheControl, CompleteRequest, Outcome, complete_chunk::Event};
+use prost::Message as _;
 use tokio_stream::StreamExt as _;
+use tonic::Code;
 
 use crate::common::{
     fake_upstream::{FakeUpstream, Reply},
@@ -101,4 +103,24 @@ async fn no_store_keeps_nothing() {
         assert_eq!(client.complete(request).await.unwrap().into_inner().outcome(), Outcome::Upstream);
     }
     assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test]
+async fn when_every_model_fails_the_details_name_each_attempt() {
+    let (cold, warm) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    cold.always(Reply::status(503));
+    warm.always(Reply::reset());
+    let server = TestServer::start(exact_config(&[&cold, &warm])).await;
+    let refused = server.client().await.complete(ask("A?")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    let status = tonic_types::pb::Status::decode(refused.details()).unwrap();
+    let attempts: Vec<_> = status
+        .details
+        .iter()
+        .filter(|detail| detail.type_url.ends_with("/promptkeep.v1.Attempt"))
+        .map(|detail| Attempt::decode(detail.value.as_slice()).unwrap())
+        .map(|attempt| (attempt.model, attempt.result))
+        .collect();
+    let named = [("model-cold", "http_503"), ("model-warm", "broken")];
+    assert_eq!(attempts, named.map(|(model, result)| (model.to_owned(), result.to_owned())));
 }

@@ -333,7 +333,8 @@ fn rows(count: usize) -> Vec<Row> {
         let text = FORMS[random.usize(..FORMS.len())].replace("{thing}", thing).replace("{city}", city);
         let class = format!("{thing}/{city}");
         let said = if random.u8(..30) == 0 { n.to_string() } else { class.clone() };
-        let mut words = fastrand::Rng::with_seed(said.bytes().fold(7, |seed, b| seed * 31 + u64::from(b)));
+        let mut words =
+            fastrand::Rng::with_seed(said.bytes().fold(7, |seed, b| seed.wrapping_mul(31) + u64::from(b)));
         let answer: Vec<String> = (0..25).map(|_| format!("word{}", words.u16(..300))).collect();
         serde_json::from_value(serde_json::json!({
             "id": format!("row-{n}"), "text": text, "class": class, "answer": answer.join(" "),

@@ -107,6 +107,11 @@ auto = "hot"
 fallback = []
 [[routing.namespaces]]
 auto = "hot"
+[[cache.namespaces]]
+namespace = "a"
+stale_while_revalidate = "10"
+[[cache.namespaces]]
+namespace = "a"
 [upstream]
 breaker_failures = 11
 hedge_after = "soon"
@@ -122,9 +127,11 @@ retry_budget = 1.5
             "c.toml:10: routing.namespaces[1].namespace: `a` is listed twice",
             "c.toml:12: routing.namespaces[1].fallback: must name at least one tier",
             "c.toml:13: routing.namespaces[2].namespace: is missing",
-            "c.toml:16: upstream.breaker_failures: must be a whole number from 1 to 10",
-            "c.toml:17: upstream.hedge_after: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\", or p95 or off",
-            "c.toml:18: upstream.retry_budget: must be a number from 0 to 1",
+            "c.toml:17: cache.namespaces[0].stale_while_revalidate: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\"",
+            "c.toml:19: cache.namespaces[1].namespace: `a` is listed twice",
+            "c.toml:21: upstream.breaker_failures: must be a whole number from 1 to 10",
+            "c.toml:22: upstream.hedge_after: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\", or p95 or off",
+            "c.toml:23: upstream.retry_budget: must be a number from 0 to 1",
         ]
     );
 }

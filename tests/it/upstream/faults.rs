@@ -103,11 +103,13 @@ async fn a_refused_request_goes_back_as_it_is() {
 
 #[tokio::test]
 async fn what_a_provider_says_about_our_key_is_not_handed_on() {
-    let fake = FakeUpstream::start().await;
-    fake.script([Reply::status(401)]);
-    let error = open(&Fixture::new(&[(Tier::Cold, &fake)]).build(), &prompt("Hi")).await.unwrap_err();
+    let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    bad.script([Reply::status(401)]);
+    let upstreams = Fixture::new(&[(Tier::Cold, &bad), (Tier::Warm, &good)]).build();
+    let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
     let Error::Refused { status: 401, message, .. } = error else { panic!("{error:?}") };
     assert!(!message.contains("scripted"), "{message}");
+    assert_eq!((bad.calls(), good.calls()), (1, 0), "nor is another model tried");
 }
 
 #[tokio::test]

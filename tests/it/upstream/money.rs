@@ -1,18 +1,18 @@
 //! Tokens and money: every call counted once, to the cent, whatever became of it.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
 use promptkeep::{
     error::Error,
     prompt::Usage,
     upstream::{Ask, AttemptResult, Tier},
 };
 
+use tracing::Level;
+
 use super::{Fixture, Told, complete, open, patience, prompt, read};
-use crate::common::fake_upstream::{FakeUpstream, Reply};
+use crate::common::{
+    fake_upstream::{FakeUpstream, Reply},
+    log::Log,
+};
 
 #[tokio::test]
 async fn thousands_of_calls_add_up() {
@@ -107,47 +107,45 @@ async fn a_price_is_asked_for_by_model() {
     assert_eq!(upstreams.price("nobody", usage), None);
 }
 
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn every_call_is_an_event_without_what_was_said() {
     let (cold, warm) = (FakeUpstream::start().await, FakeUpstream::start().await);
     cold.script([Reply::status(503)]);
     warm.script([Reply::text("secret-answer"), Reply::status(400)]);
-    let written = Written::default();
-    let writer = written.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let log = Log::capture(Level::TRACE);
     let upstreams = Fixture::new(&[(Tier::Cold, &cold), (Tier::Warm, &warm)]).build();
     complete(&upstreams, &prompt("secret-question")).await.unwrap();
     cold.script([Reply::status(400)]);
     open(&upstreams, &prompt("secret-question")).await.unwrap_err();
-    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let (text, events) = (log.text(), log.events());
     assert!(!text.contains("secret"), "{text}");
-    let events: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let named =
-        |name: &str| events.iter().map(|e| &e["fields"]).find(|f| f["message"] == name).cloned().unwrap();
+    let named = |name: &str| events.iter().find(|event| event["message"] == name).cloned().unwrap();
     let fallback = named("inference_fallback");
-    assert_eq!((&fallback["model"], &fallback["result"]), (&"model-cold".into(), &"http_503".into()));
+    assert_eq!((&fallback["model"], &fallback["error_kind"]), (&"model-cold".into(), &"http_503".into()));
+    assert_eq!((&fallback["tier"], &fallback["attempt"]), (&"cold".into(), &1.into()));
+    assert!(fallback["elapsed_ms"].is_f64() && fallback["first_token_ms"].is_null());
     let ok = named("inference_ok");
     assert_eq!((&ok["tier"], &ok["attempt"], &ok["prompt_tokens"]), (&"warm".into(), &2.into(), &10.into()));
-    assert!(ok["elapsed_ms"].is_f64() && ok["first_token_ms"].is_f64());
-    assert_eq!(named("inference_failed")["result"], AttemptResult::Http(400).as_str());
+    assert!(ok["elapsed_ms"].is_f64() && ok["first_token_ms"].is_f64() && ok["error_kind"].is_null());
+    // What was said has no place in it, nor has any field that could hold it.
+    let mut fields: Vec<_> = ok.as_object().unwrap().keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    assert_eq!(
+        fields,
+        [
+            "attempt",
+            "completion_tokens",
+            "cost_usd",
+            "elapsed_ms",
+            "estimated",
+            "first_token_ms",
+            "message",
+            "model",
+            "prompt_tokens",
+            "provider",
+            "reason",
+            "tier",
+        ]
+    );
+    assert_eq!(named("inference_failed")["error_kind"], AttemptResult::Http(400).as_str());
 }
