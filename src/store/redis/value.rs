@@ -39,3 +39,35 @@ pub fn decode(bytes: &[u8]) -> Result<(Entry, Position), CodecError> {
     let (position, entry) = rest.split_first_chunk().ok_or(CodecError::Damaged("header"))?;
     Ok((codec::decode(entry)?, Position::from_bytes(*position)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry as the first version of the codec wrote it, pinned in the codec's own tests.
+    const ENTRY: &[u8] = include_bytes!("../codec/testdata/entry-v1.bin");
+
+    fn first_version() -> Vec<u8> {
+        let header = [1, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 7];
+        [header.as_slice(), ENTRY].concat()
+    }
+
+    #[test]
+    fn what_the_first_version_wrote_is_read() {
+        let (entry, seen) = decode(&first_version()).unwrap();
+        assert_eq!(seen, Position { ms: 5, n: 7 });
+        assert_eq!(Ok(&entry), codec::decode(ENTRY).as_ref());
+        let again = encode(&entry, seen);
+        assert_eq!(again[..HEADER], first_version()[..HEADER]);
+        assert_eq!(decode(&again), Ok((entry, seen)));
+    }
+
+    #[test]
+    fn later_versions_and_junk_are_told_apart() {
+        let later = [[VERSION + 1].as_slice(), &first_version()[1..]].concat();
+        assert_eq!(decode(&later), Err(CodecError::Newer(VERSION + 1)));
+        for length in 0..first_version().len() {
+            assert!(matches!(decode(&first_version()[..length]), Err(CodecError::Damaged(_))), "{length}");
+        }
+    }
+}
