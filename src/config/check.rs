@@ -50,9 +50,6 @@ fn check_server(server: &ServerConfig, findings: &mut Findings) {
 
 fn check_store(store: &StoreConfig, region: &String, variables: &Variables<'_>, findings: &mut Findings) {
     if store.kind != StoreKind::Redis {
-        if !store.peers.is_empty() {
-            findings.report_key("store.peers", "needs store.kind redis");
-        }
         return;
     }
     variables.get("store.password_env", &store.password_env, findings);
