@@ -33,7 +33,7 @@ impl Cache {
 
     fn take_over(&self, change: Change, epoch: Epoch) {
         match change {
-            Change::Stored(entry) => self.take_over_entry(entry, epoch),
+            Change::Stored(entry) => self.take_over_entry(&entry, epoch),
             Change::Removed(keys) => self.forget(&keys),
             Change::Invalidated(selector) => self.drop_matching(&selector),
             Change::MissedInvalidations => {
@@ -48,14 +48,13 @@ impl Cache {
     }
 
     /// Into the index, and in place of an older one in memory: what nobody asked for here need not be there.
-    fn take_over_entry(&self, entry: Arc<Entry>, epoch: Epoch) {
+    fn take_over_entry(&self, entry: &Arc<Entry>, epoch: Epoch) {
         let older = self.memory.peek(&entry.key).is_some_and(|known| known.created <= entry.created);
-        self.index_stored(&entry, epoch);
+        self.index_stored(entry, epoch);
         if older {
-            let key = entry.key;
-            self.remember(Arc::clone(&entry));
-            if self.invalidations.since(epoch, &entry) {
-                self.memory.remove(&key);
+            self.remember(Arc::clone(entry));
+            if self.invalidations.since(epoch, entry) {
+                self.memory.remove(&entry.key);
             }
         }
     }

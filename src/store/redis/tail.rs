@@ -56,7 +56,7 @@ impl Tail {
     pub async fn at_end(core: &Core, streams: Vec<String>, read_only: bool) -> Result<Self, Fault> {
         let mut tail = Self { read_only, ..Self::from(streams, Vec::new()) };
         tail.positions = vec![Position::default(); tail.streams.len()];
-        tail.to_end(core).await?;
+        tail.skip_to_end(core).await?;
         Ok(tail)
     }
 
@@ -91,7 +91,7 @@ impl Tail {
         if self.conn.is_none() {
             self.conn = Some(core.link.dedicated().await?);
             if !self.all_there(&core.link).await? {
-                self.to_end(core).await?;
+                self.skip_to_end(core).await?;
                 return Ok(News::Missed);
             }
         }
@@ -99,7 +99,7 @@ impl Tail {
         // Whoever reads less than a page has kept up, so nothing was trimmed before it was read.
         let is_behind = pages.iter().any(|page| page.len() >= PAGE);
         if is_behind && !self.all_there(&core.link).await? {
-            self.to_end(core).await?;
+            self.skip_to_end(core).await?;
             return Ok(News::Missed);
         }
         if !is_behind {
@@ -170,7 +170,7 @@ impl Tail {
     }
 
     /// Moves to the ends.
-    async fn to_end(&mut self, core: &Core) -> Result<(), Fault> {
+    async fn skip_to_end(&mut self, core: &Core) -> Result<(), Fault> {
         for (stream, position) in self.streams.iter().zip(&mut self.positions) {
             *position = match last(&core.link, stream).await? {
                 Some(last) => last,
