@@ -7,6 +7,7 @@ mod entries;
 mod explain;
 mod forward;
 mod learn;
+mod paraphrase;
 mod purchase;
 mod record;
 mod reply;
@@ -23,6 +24,7 @@ use self::{
     asked::{Admission, ToKeep},
     entries::within,
     learn::Rest,
+    paraphrase::UnderWay,
     purchase::Reserved,
     record::{Recorder, Savings},
     revalidate::ServedStale,
@@ -73,6 +75,7 @@ pub struct Pipeline {
     ledger: Arc<Ledger>,
     savings: Savings,
     flights: Arc<Flights<FlightKey, Piece, Landing>>,
+    under_way: UnderWay,
     replies: Replies,
     served_stale: ServedStale,
     admission: Admission,
@@ -114,7 +117,12 @@ struct FlightKey(CacheKey, u64);
 /// A piece of an answer being produced.
 #[derive(Clone, Debug)]
 enum Piece {
-    Started { model: String, tier: &'static str },
+    Started {
+        model: String,
+        tier: &'static str,
+        /// A paraphrase's answer is being shared.
+        is_shared: bool,
+    },
     Delta(Delta),
 }
 
@@ -123,8 +131,8 @@ enum Piece {
 enum Landing {
     /// The cache answers after all: a near-duplicate, or an exact repeat kept a moment ago.
     Hit(Hit),
-    /// A model answered.
-    Bought(Arc<Bought>),
+    /// A model answered: this prompt, or a paraphrase of it whose answer is shared.
+    Bought { bought: Arc<Bought>, is_shared: bool },
 }
 
 /// What the cache says about a prompt that is no exact repeat.
@@ -158,6 +166,7 @@ impl Pipeline {
             ledger,
             savings: Savings::default(),
             flights: Arc::default(),
+            under_way: UnderWay::default(),
             replies: Replies::default(),
             served_stale: ServedStale::default(),
             admission: Admission::default(),
@@ -324,15 +333,22 @@ impl Pipeline {
         {
             return Ok((Landing::Hit(Hit::exact(entry)), Rest::Nothing));
         }
-        let (missed, Known { embedding, near }) = match self.judge(asked).await {
+        let (missed, known) = match self.judge(asked).await {
             Judged::Hit(hit, check) => return Ok((Landing::Hit(hit), Rest::of_hit(check))),
             Judged::Miss(missed, known) => (missed, known),
         };
+        if let Some(paraphrase) = self.paraphrase(asked, &known)
+            && let Some(landed) = Self::share(paraphrase, leader).await
+        {
+            return Ok((landed?, Rest::Nothing));
+        }
         // Held until the answer was kept, or the purchase failed.
         let _lease = match self.reserve(asked).await {
             Reserved::Kept(entry) => return Ok((Landing::Hit(Hit::exact(entry)), Rest::Nothing)),
             Reserved::Buy(lease) => lease,
         };
+        let _place = self.let_join(asked, &known);
+        let Known { embedding, near } = known;
         let answer = self.open(asked, embedding.as_ref()).await?;
         let bought = Self::relay(asked, answer, missed, leader).await?;
         if !asked.cache.no_store && bought.completion.is_complete() {
@@ -340,7 +356,8 @@ impl Pipeline {
             let _ = self.keep(asked, bought.to_keep(embedding.clone()), Durability::Queued).await;
         }
         let bought = Arc::new(bought);
-        Ok((Landing::Bought(Arc::clone(&bought)), Rest::of_purchase(near, embedding, bought)))
+        let landing = Landing::Bought { bought: Arc::clone(&bought), is_shared: false };
+        Ok((landing, Rest::of_purchase(near, embedding, bought)))
     }
 
     /// Embeds, searches and decides.
@@ -478,7 +495,8 @@ impl Pipeline {
         // Those who follow by now may have more time than the one who asked first. Each minds its own
         // deadline, and when all have left the call is cancelled.
         answer.extend_deadline(Instant::now() + asked.settings.timeout);
-        leader.push(Piece::Started { model: answer.model().to_owned(), tier: answer.tier().as_str() });
+        let (model, tier) = (answer.model().to_owned(), answer.tier().as_str());
+        leader.push(Piece::Started { model, tier, is_shared: false });
         while let Some(delta) = answer.next().await? {
             leader.push(Piece::Delta(delta));
         }

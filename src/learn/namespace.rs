@@ -168,6 +168,11 @@ impl Namespace {
         Outlook { candidates: near.scored.iter().map(view).collect(), threshold, threshold_reason, refusal }
     }
 
+    /// Whether the candidate at `index` would be served.
+    pub fn would_serve(&self, near: &Near, index: usize, budget: &Budget) -> bool {
+        self.learner().would_serve(&near.scored[index], budget)
+    }
+
     pub(super) fn snapshot_when_due(&self) -> Option<Snapshot> {
         let mut learner = self.learner();
         learner.is_due().then(|| learner.snapshot())

@@ -49,7 +49,8 @@ pub struct Pair {
 // === impl Near ===
 
 impl Near {
-    pub(super) fn namespace(&self) -> &Arc<Namespace> {
+    /// Whose traffic it is.
+    pub fn namespace(&self) -> &Arc<Namespace> {
         &self.namespace
     }
 

@@ -13,7 +13,8 @@ use promptkeep::{
 use tonic::Code;
 
 use crate::common::{
-    fake_upstream::{FakeUpstream, Reply},
+    events::Events,
+    fake_upstream::{FakeUpstream, Gate, Reply},
     test_server::{
         Client, TestServer, ask, ask_with, complete, lookup, prompt, semantic_config, stats, text, until,
     },
@@ -368,4 +369,43 @@ async fn a_score_only_run_buys_every_row_and_learns_nothing() {
     let report = tune::run(&rows, Protocol::ScoreOnly, Config::default()).await.unwrap();
     assert_eq!((report.correct, report.wrong, report.measured_high), (0, 0, 1.0));
     assert!(report.hindsight.iter().any(|point| point.correct > 0), "{report}");
+}
+
+#[tokio::test]
+async fn a_paraphrase_of_an_answer_still_being_produced_joins_its_stream() {
+    let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
+    upstream.script([Reply::text(ANSWER).hold_before(2, &gate)]);
+    let (_server, mut client) = bounded(&upstream).await;
+    let mut first = Events::open(&mut client, ask(RESET)).await;
+    assert_eq!(first.started().await.outcome(), Outcome::Upstream);
+    let mut variant = Events::open(&mut client, ask(SURFACE)).await;
+    assert_eq!(variant.started().await.outcome(), Outcome::Coalesced);
+    // What asks something else is bought beside it.
+    assert_eq!(complete(&mut client, "How do I delete my account?").await.outcome(), Outcome::Upstream);
+    gate.open();
+    let (first, variant) = (first.rest().await, variant.rest().await);
+    assert_eq!((first.text.as_str(), variant.text.as_str()), (ANSWER, ANSWER));
+    let finished = variant.finished.unwrap();
+    assert!(finished.saved_usd > 0.0 && finished.attempts.is_empty());
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_paraphrase_buys_its_own_answer_when_the_one_it_joined_fails() {
+    let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
+    upstream.script([Reply::status(400).hold(&gate), Reply::text(ANSWER)]);
+    let (server, mut client) = bounded(&upstream).await;
+    let first = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.complete(ask(RESET)).await }
+    });
+    upstream.wait_for_calls(1).await;
+    let mut other = client.clone();
+    let variant = tokio::spawn(async move { complete(&mut other, SURFACE).await });
+    server.wait_for_requests(2).await;
+    gate.open();
+    assert_eq!(first.await.unwrap().unwrap_err().code(), Code::InvalidArgument);
+    let variant = variant.await.unwrap();
+    assert_eq!((variant.outcome(), text(variant)), (Outcome::Upstream, ANSWER.to_owned()));
+    assert_eq!(complete(&mut client, SURFACE).await.outcome(), Outcome::Exact);
 }
