@@ -105,11 +105,11 @@ fn scope(n: u64) -> Scope {
 
 /// One replica: what a server has beneath its doors.
 fn replica(redis: &RedisServer, max_memory: u64) -> Arc<Cache> {
-    replica_at(StoreConfig { write_queue: 10_000_000, ..redis.store() }, max_memory)
+    replica_at(&StoreConfig { write_queue: 10_000_000, ..redis.store() }, max_memory)
 }
 
-fn replica_at(config: StoreConfig, max_memory: u64) -> Arc<Cache> {
-    let store = store::open(&config).expect("a valid configuration");
+fn replica_at(config: &StoreConfig, max_memory: u64) -> Arc<Cache> {
+    let store = store::open(config).expect("a valid configuration");
     let cache = CacheConfig { max_memory, ..CacheConfig::default() };
     let vectors = Some((EMBEDDER, DIMENSIONS));
     let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new()));
@@ -301,7 +301,7 @@ async fn cold_start(entries: u64) {
 async fn load(url: String) {
     let before = resident_bytes();
     let cache = replica_at(
-        StoreConfig { kind: StoreKind::Redis, url: vec![url], ..StoreConfig::default() },
+        &StoreConfig { kind: StoreKind::Redis, url: vec![url], ..StoreConfig::default() },
         NO_MEMORY,
     );
     let started = Instant::now();
