@@ -67,6 +67,17 @@ pub struct StoreConfig {
     pub kind: StoreKind,
     /// Folder of the embedded store.
     pub path: PathBuf,
+    /// Redis: one node, or several nodes of a cluster, as `redis://host:port` (`rediss://` for TLS).
+    pub url: Vec<String>,
+    /// Redis: environment variable that holds the password; empty: none is sent.
+    pub password_env: String,
+    /// Redis: what the name of every key begins with. Deployments with the same prefix share one cache.
+    pub key_prefix: String,
+    /// Redis: how long a purchase stays reserved for one replica without a sign of life from it; zero: each
+    /// replica buys for itself.
+    pub lease: Duration,
+    /// Redis: other regions, whose answers and invalidations are taken over.
+    pub peers: Vec<PeerConfig>,
     /// Writes queued before the store; more are dropped and counted.
     pub write_queue: usize,
     /// How long a request waits for a read of the store, or for a write that need not be durable; then it
@@ -74,10 +85,22 @@ pub struct StoreConfig {
     pub timeout: Duration,
 }
 
+/// One `[[store.peers]]`: the Redis of another region, which is only read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PeerConfig {
+    /// Its `server.region`.
+    pub region: String,
+    /// One node, or several of a cluster.
+    pub url: Vec<String>,
+    /// Environment variable that holds the password; empty: none is sent.
+    pub password_env: String,
+}
+
 /// Which [`Store`](crate::store::Store) is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     Embedded,
+    Redis,
     Memory,
 }
 

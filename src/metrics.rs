@@ -94,6 +94,8 @@ pub struct Metrics {
     memory_bytes: Family<PartLabel, Gauge>,
     tenant_budget_usd: Family<TenantLabel, Gauge<f64, AtomicU64>>,
     tenant_spent_today_usd: Family<TenantLabel, Gauge<f64, AtomicU64>>,
+    index_loaded: Gauge<f64, AtomicU64>,
+    replication_lag_seconds: Family<PeerLabel, Gauge<f64, AtomicU64>>,
     labels: Family<LearnedLabels, Counter>,
     labels_dropped: Counter,
     bound_prompts: Family<ReasonLabel, Counter>,
@@ -195,6 +197,11 @@ struct OpLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    peer: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PartLabel {
     part: &'static str,
 }
@@ -263,6 +270,16 @@ impl Metrics {
             search_seconds: seconds(&mut to, "search_seconds", "Time to find the nearest entries"),
             entries: gauge(&mut to, "entries", "Entries in the store"),
             index_vectors: gauge(&mut to, "index_vectors", "Vectors in the index"),
+            index_loaded: gauge(
+                &mut to,
+                "index_loaded",
+                "Share of the entries that the index was built from",
+            ),
+            replication_lag_seconds: family(
+                &mut to,
+                "replication_lag_seconds",
+                "Time since everything that a region told had been read; 0 while in step",
+            ),
             memory_bytes: family(&mut to, "memory_bytes", "Memory held, by part"),
             tenant_budget_usd: family(&mut to, "tenant_budget_usd", "Budget of a tenant for a UTC day"),
             tenant_spent_today_usd: family(
@@ -444,6 +461,15 @@ impl Metrics {
             self.tenant_budget_usd.get_or_create(&label).set(budget);
             let spent = tenant.spent_today(SystemTime::now());
             self.tenant_spent_today_usd.get_or_create(&label).set(spent);
+        }
+    }
+
+    /// Sets how far the index is, and how far this replica is behind each region.
+    pub fn replication(&self, loaded: f64, lags: &[(String, Duration)]) {
+        self.index_loaded.set(loaded);
+        for (peer, lag) in lags {
+            let label = PeerLabel { peer: peer.clone() };
+            self.replication_lag_seconds.get_or_create(&label).set(lag.as_secs_f64());
         }
     }
 

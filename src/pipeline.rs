@@ -8,6 +8,7 @@ mod explain;
 mod forward;
 mod learn;
 mod paraphrase;
+mod purchase;
 mod record;
 mod reply;
 mod revalidate;
@@ -24,6 +25,7 @@ use self::{
     entries::within,
     learn::Rest,
     paraphrase::UnderWay,
+    purchase::Reserved,
     record::{Recorder, Savings},
     revalidate::ServedStale,
 };
@@ -374,6 +376,11 @@ impl Pipeline {
         {
             return Ok((landed?, Rest::Nothing));
         }
+        // Held until the answer was kept, or the purchase failed.
+        let _lease = match self.reserve(asked).await {
+            Reserved::Kept(entry) => return Ok((Landing::Hit(Hit::exact(entry)), Rest::Nothing)),
+            Reserved::Buy(lease) => lease,
+        };
         let _place = self.let_join(asked, &known);
         let Known { embedding, near } = known;
         let answer = self.open(asked, embedding.as_ref()).await?;

@@ -65,7 +65,7 @@ impl Server {
     /// # Errors
     /// When a part cannot start.
     pub async fn new(config: Config) -> Result<Self, StartError> {
-        let store = store::open(&config.store)?;
+        let store = store::open_in(&config.server.region, &config.store)?;
         Self::with_store(config, store).await
     }
 
@@ -120,6 +120,7 @@ impl Server {
     /// When a listener fails.
     pub async fn listen(&self, grpc: TcpListener, http: TcpListener) -> io::Result<()> {
         self.background(load_index(Arc::clone(&self.cache)));
+        self.background(follow(Arc::clone(&self.cache)));
         self.background(sweep(Arc::clone(&self.cache)));
         self.background(watch_health(self.upstreams.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -245,17 +246,28 @@ async fn start_embedder(config: &Config) -> Result<Option<Arc<dyn Embedder>>, em
     embed::start(&config.embedding).await.map(Some)
 }
 
+/// Builds the index, and builds it again whenever it went stale.
 async fn load_index(cache: Arc<Cache>) {
     /// A store that cannot be read now may be later; nothing is lost meanwhile but semantic hits.
-    const AGAIN_AFTER: Duration = Duration::from_secs(5);
-    let started = std::time::Instant::now();
+    const AGAIN_AFTER: Duration = Duration::from_secs(1);
+    let mut started = std::time::Instant::now();
     loop {
         match cache.load().await {
-            Ok(vectors) => return tracing::info!(vectors, elapsed = ?started.elapsed(), "index loaded"),
-            Err(error) => tracing::error!(%error, "index not loaded"),
+            Ok(vectors) => {
+                tracing::info!(vectors, elapsed = ?started.elapsed(), "index loaded");
+                cache.stale().await;
+                started = std::time::Instant::now();
+            }
+            Err(error) => {
+                tracing::error!(%error, "index not loaded");
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
         }
-        tokio::time::sleep(AGAIN_AFTER).await;
     }
+}
+
+async fn follow(cache: Arc<Cache>) {
+    cache.follow().await;
 }
 
 /// Tells those who watch that the server stops, and ends their watching, which would hold it up.

@@ -15,6 +15,7 @@ pub(super) fn check(loaded: &mut Loaded, env: &HashMap<String, String>, secrets:
     let Loaded { config, findings } = loaded;
     let variables = Variables { env, secrets };
     check_server(&config.server, findings);
+    check_store(&config.store, &config.server.region, &variables, findings);
     check_embedding(&config.embedding, &variables, findings);
     check_cache(&config.cache, findings);
     check_routing(config, findings);
@@ -45,6 +46,21 @@ fn check_server(server: &ServerConfig, findings: &mut Findings) {
     let ServerConfig { grpc_listen, http_listen, .. } = server;
     if grpc_listen == http_listen && grpc_listen.port() != 0 {
         findings.report_key("server.http_listen", "must differ from server.grpc_listen");
+    }
+}
+
+fn check_store(store: &StoreConfig, region: &String, variables: &Variables<'_>, findings: &mut Findings) {
+    if store.kind != StoreKind::Redis {
+        return;
+    }
+    variables.get("store.password_env", &store.password_env, findings);
+    let mut regions = HashSet::from([region]);
+    for (n, PeerConfig { region, password_env, .. }) in store.peers.iter().enumerate() {
+        let path = |key: &str| format!("store.peers[{n}].{key}");
+        if !regions.insert(region) {
+            findings.report_key(&path("region"), format!("`{region}` is this region, or listed twice"));
+        }
+        variables.get(&path("password_env"), password_env, findings);
     }
 }
 

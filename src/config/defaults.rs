@@ -30,6 +30,11 @@ impl Default for StoreConfig {
         Self {
             kind: StoreKind::Embedded,
             path: "promptkeep-data".into(),
+            url: vec!["redis://127.0.0.1:6379".to_owned()],
+            password_env: String::new(),
+            key_prefix: "promptkeep".to_owned(),
+            lease: Duration::from_secs(5),
+            peers: Vec::new(),
             write_queue: 10_000,
             timeout: Duration::from_millis(250),
         }

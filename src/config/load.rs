@@ -10,12 +10,14 @@ use super::{
     tree::{self, PREFIX, Table},
     value::{
         address, choice, count, count_or_zero, count_to, duration, duration_or_zero, flag, hedge_after,
-        key_hash, list, money, name, optional, path, rate, ratio, share, size, text, tier, url, variable,
+        key_hash, key_prefix, list, money, name, optional, path, rate, ratio, redis_nodes, share, size, text,
+        tier, url, variable,
     },
     *,
 };
 
-const STORES: &[(&str, StoreKind)] = &[("embedded", StoreKind::Embedded), ("memory", StoreKind::Memory)];
+const STORES: &[(&str, StoreKind)] =
+    &[("embedded", StoreKind::Embedded), ("redis", StoreKind::Redis), ("memory", StoreKind::Memory)];
 const EMBEDDERS: &[(&str, EmbeddingKind)] =
     &[("minilm", EmbeddingKind::Minilm), ("openai", EmbeddingKind::Openai)];
 const PRECISIONS: &[(&str, Precision)] = &[("int8", Precision::Int8), ("f32", Precision::F32)];
@@ -149,8 +151,21 @@ fn read_store(section: &mut Section<'_>, store: &mut StoreConfig) {
     keys!(section, store: StoreConfig {
         kind: choice(STORES),
         path: path,
+        url: redis_nodes,
+        password_env: variable,
+        key_prefix: key_prefix,
+        lease: duration_or_zero,
         write_queue: count,
         timeout: duration,
+    } each peers: read_peer);
+}
+
+fn read_peer(section: &mut Section<'_>, peer: &mut PeerConfig) {
+    section.require(&["region", "url"]);
+    keys!(section, peer: PeerConfig {
+        region: name,
+        url: redis_nodes,
+        password_env: variable,
     });
 }
 

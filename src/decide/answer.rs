@@ -17,7 +17,7 @@ const LONG: f32 = 20.0;
 const CONTRADICTED: f32 = 0.05;
 /// Words of an answer up to which a number that differs is what it says; longer ones mention many.
 const SAYS_A_NUMBER: u32 = 60;
-/// Longest reference, such as "[17]", that may head an answer without being part of it.
+/// Longest reference, such as `[17]`, that may head an answer without being part of it.
 const REFERENCE_BYTES_MAX: usize = 64;
 
 /// First character of the scripts that are written without spaces.

@@ -26,12 +26,14 @@ pub(super) async fn ready(State(door): State<Door>) -> impl IntoResponse {
     if door.cache.loaded() {
         return (StatusCode::OK, format!("ready: {entries} entries, {vectors} vectors\n"));
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("loading the index: {vectors} vectors of {entries} entries\n"))
+    let percent = door.cache.loaded_share() * 100.0;
+    let loading = format!("loading the index: {percent:.0} % of {entries} entries, {vectors} vectors\n");
+    (StatusCode::SERVICE_UNAVAILABLE, loading)
 }
 
 /// Every metric, for Prometheus: OpenMetrics where it is asked for, else the older text format.
 pub(super) async fn metrics(State(door): State<Door>, headers: HeaderMap) -> impl IntoResponse {
-    door.cache.report_sizes();
+    door.cache.report();
     let settings = door.pipeline.settings();
     door.metrics.objectives(door.pipeline.ledger().objective(), settings.cache.max_wrong_hits);
     door.metrics.wrong_hits(door.pipeline.wrong_hits(None));

@@ -15,6 +15,7 @@ mod invalidate;
 mod isolation;
 mod learn;
 mod money;
+mod replicas;
 mod rpcs;
 mod stale;
 mod store;
