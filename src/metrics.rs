@@ -464,9 +464,11 @@ impl Metrics {
         }
     }
 
-    /// Sets how far the index is, and how far this replica is behind each region.
+    /// Sets how far the index is, and how far this replica is behind each region. Regions that another
+    /// replica reads now are gone.
     pub fn replication(&self, loaded: f64, lags: &[(String, Duration)]) {
         self.index_loaded.set(loaded);
+        self.replication_lag_seconds.clear();
         for (peer, lag) in lags {
             let label = PeerLabel { peer: peer.clone() };
             self.replication_lag_seconds.get_or_create(&label).set(lag.as_secs_f64());
@@ -627,5 +629,20 @@ impl Shed {
             Self::Rate => "rate",
             Self::Budget => "budget",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_that_another_replica_reads_now_has_no_lag_here() {
+        let metrics = Metrics::new();
+        let us = r#"promptkeep_replication_lag_seconds{peer="us"}"#;
+        metrics.replication(1.0, &[("us".to_owned(), Duration::from_secs(3))]);
+        assert!(metrics.encode().contains(us));
+        metrics.replication(1.0, &[]);
+        assert!(!metrics.encode().contains(us));
     }
 }

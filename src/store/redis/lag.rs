@@ -28,6 +28,14 @@ impl Lag {
         lag.insert((region.to_owned(), part), caught_up);
     }
 
+    /// This replica is to read of this region. Until it has, the lag counts from the first try.
+    pub fn begin(&self, region: &str) {
+        let mut lag = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for part in [Part::Invalidations, Part::Changes] {
+            lag.entry((region.to_owned(), part)).or_insert_with(Instant::now);
+        }
+    }
+
     /// Another replica reads of this region now.
     pub fn forget(&self, region: &str) {
         let mut lag = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -64,12 +64,16 @@ impl Peer {
         let place = Place::new(self.here.keys.reader(&self.region), &self.here);
         loop {
             self.here.link.up().await;
-            if let Ok(true) = place.take(&self.here, PLACE).await {
-                let fault = self.read(&place).await;
-                tracing::info!(region = self.region, fault = ?fault.err(), "reading of a region was interrupted");
-                // Freed by time otherwise.
-                let _ = place.leave(&self.here).await;
-                self.here.lag.forget(&self.region);
+            match place.take(&self.here, PLACE).await {
+                Ok(true) => {
+                    self.here.lag.begin(&self.region);
+                    let fault = self.read(&place).await;
+                    tracing::info!(region = self.region, fault = ?fault.err(), "reading of a region was interrupted");
+                    // Freed by time otherwise.
+                    let _ = place.leave(&self.here).await;
+                }
+                Ok(false) => self.here.lag.forget(&self.region),
+                Err(_) => {}
             }
             sleep(AGAIN).await;
         }

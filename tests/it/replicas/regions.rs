@@ -4,6 +4,9 @@ use promptkeep::config::PeerConfig;
 
 use super::*;
 
+/// Begins the sample of how far a replica is behind region us.
+const LAG_OF_US: &str = "promptkeep_replication_lag_seconds{peer=\"us\"} ";
+
 /// A region with one replica, and the network before its Redis as others see it.
 struct Region {
     name: &'static str,
@@ -75,6 +78,24 @@ async fn what_one_buys_warms_the_others_and_what_one_invalidates_is_gone_everywh
         let lag = format!("promptkeep_replication_lag_seconds{{peer=\"{region}\"}} 0.0");
         assert!(metrics.contains(&lag), "{metrics}");
     }
+}
+
+#[tokio::test]
+async fn the_lag_behind_a_region_grows_while_it_is_cut_off_even_for_one_that_never_reached_it() {
+    let upstream = FakeUpstream::start().await;
+    let (eu, us) = (Region::new("eu").await, Region::new("us").await);
+    us.seen_by_others.set(Network::Cut);
+    let (server, _client) = eu.replica(&upstream, &[&us]).await;
+    let is_in_step = async || {
+        let (_, metrics) = server.get("/metrics").await;
+        let lag = metrics.lines().find_map(|line| line.strip_prefix(LAG_OF_US))?;
+        Some(lag.parse::<f64>().unwrap() == 0.0)
+    };
+    until(async || is_in_step().await == Some(false)).await;
+    us.seen_by_others.set(Network::Whole);
+    until(async || is_in_step().await == Some(true)).await;
+    us.seen_by_others.set(Network::Cut);
+    until(async || is_in_step().await == Some(false)).await;
 }
 
 #[tokio::test]
