@@ -363,9 +363,14 @@ impl Cache {
         (self.memory.weight(), self.index.memory_bytes())
     }
 
+    /// How far this process is behind others that share the store, by region; empty when nobody does.
+    pub fn lags(&self) -> Vec<(String, Duration)> {
+        self.store.lags()
+    }
+
     /// Sets the metrics of sizes and of replication.
     pub fn report(&self) {
-        self.metrics.replication(self.loaded_share(), &self.store.lags());
+        self.metrics.replication(self.loaded_share(), &self.lags());
         let ((entries, vectors), (memory_tier, index)) = (self.sizes(), self.memory());
         self.metrics.sizes(entries, vectors, memory_tier, index);
     }

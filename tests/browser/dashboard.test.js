@@ -4,7 +4,7 @@
 const assert = require("node:assert/strict");
 const { after, before, test } = require("node:test");
 const { launch, open, shot } = require("./browser.js");
-const { serve } = require("./server.js");
+const { redis, serve } = require("./server.js");
 
 const SECRET = "Zanzibar";
 let browser;
@@ -39,7 +39,7 @@ async function traffic() {
 test("an idle server's page says so everywhere", async () => {
   const page = await open(browser, server.url);
   await page.locator("#live.on").waitFor();
-  for (const text of ["No request in this time.", "No miss in this time.", "No request yet.", "No semantic hit yet."]) {
+  for (const text of ["No request in this time.", "No miss in this time.", "No request yet.", "No semantic hit yet.", "No replica or region shares this store."]) {
     assert.ok(await page.getByText(text).isVisible(), text);
   }
   assert.equal(await page.locator(".chart .none:visible").count(), 4);
@@ -130,6 +130,28 @@ test("without leave, no prompt is on the page or sent to it", async () => {
     await page.context().close();
   } finally {
     await quiet.stop();
+  }
+});
+
+test("a replica tells how far it is behind its region and each peer, and how far its index is", async () => {
+  const [own, peer] = await Promise.all([redis(), redis()]);
+  const store = `kind = "redis"\nurl = "${own.url}"\n[[store.peers]]\nregion = "far-away"\nurl = "${peer.url}"`;
+  const replica = await serve({ store });
+  try {
+    const page = await open(browser, replica.url);
+    const fact = (name, text) => page.locator(`#store [data-fact="${name}"]`).getByText(text, { exact: true }).waitFor();
+    await fact("index loaded", "100.0 %");
+    await fact("lag behind other replicas", "in step");
+    await fact("lag behind far-away", "in step");
+    assert.equal(await page.locator("#replication").textContent(), "");
+    await peer.stop();
+    await page.locator('#store [data-fact="lag behind far-away"] .warn').waitFor();
+    await shot(page, "lag");
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  } finally {
+    await replica.stop();
+    await Promise.all([own.stop(), peer.stop()]);
   }
 });
 

@@ -2,7 +2,9 @@
 "use strict";
 
 const { spawn, execFile } = require("node:child_process");
+const { once } = require("node:events");
 const fs = require("node:fs");
+const net = require("node:net");
 const os = require("node:os");
 const path = require("node:path");
 const { promisify } = require("node:util");
@@ -12,7 +14,7 @@ const BINARY = process.env.PROMPTKEEP_BIN;
 // How long a process may take to say where it listens. A debug build on a busy machine needs a while.
 const START_MS = 60_000;
 
-const config = (upstream, more = "") => `
+const config = (upstream, more, store) => `
 providers = [{ name = "stand-in", base_url = "http://${upstream}/v1" }]
 models = [
   { id = "small", provider = "stand-in", tier = "cold", input_usd_per_mtok = 100.0, output_usd_per_mtok = 200.0, context_window = 100000 },
@@ -25,7 +27,7 @@ http_listen = "127.0.0.1:0"
 region = "test-region"
 
 [store]
-kind = "memory"
+${store}
 
 [cache]
 mode = "static"
@@ -75,13 +77,13 @@ async function until(isSo, what) {
 }
 
 // promptkeep in front of the stand-in provider. `more` goes above the configuration's first section,
-// `sections` after its last.
-async function serve({ more, sections = "", env } = {}) {
+// `store` into its section, `sections` after its last.
+async function serve({ more = "", store = 'kind = "memory"', sections = "", env } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "promptkeep-browser-"));
   const provider = start("python3", ["-u", path.join(ROOT, "tests/clients/upstream.py")], /listening on (\S+)/);
   const [, upstream] = await provider.found;
   const file = path.join(folder, "promptkeep.toml");
-  fs.writeFileSync(file, config(upstream, more) + sections);
+  fs.writeFileSync(file, config(upstream, more, store) + sections);
   const server = start(BINARY, ["serve", "--config", file], /starting grpc=(\S+) http=(\S+)/, env);
   const [, grpc, http] = await server.found;
   const url = `http://${http}`;
@@ -96,6 +98,18 @@ async function serve({ more, sections = "", env } = {}) {
       fs.rmSync(folder, { recursive: true });
     },
   };
+}
+
+// An empty Redis that keeps nothing.
+async function redis() {
+  const probe = net.createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const { port } = probe.address();
+  await new Promise((closed) => probe.close(closed));
+  const options = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"].map(String);
+  const { child, found } = start("redis-server", options, /Ready to accept connections/);
+  await found;
+  return { url: `redis://127.0.0.1:${port}`, stop: () => stop(child) };
 }
 
 // One question over the OpenAI dialect; returns how it was answered.
@@ -115,4 +129,4 @@ async function stats(grpc, env = {}) {
   return JSON.parse((await run).stdout);
 }
 
-module.exports = { serve, start, stop, until, BINARY };
+module.exports = { serve, redis, start, stop, until, BINARY };

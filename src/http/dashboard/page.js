@@ -235,20 +235,26 @@ function showNamespaces(namespaces) {
   ])));
 }
 
-function showStore(store) {
+function showStore(store, region) {
   const facts = [
     ["entries", number.format(store.entries)], ["vectors", number.format(store.vectors)],
     ["store errors", number.format(store.errors), store.errors > 0],
     ["memory tier", format.bytes(store.memory_bytes)], ["index", format.bytes(store.index_bytes)],
+    ["index loaded", format.percent(store.index_loaded), store.index_loaded < 1],
   ];
-  const peers = Object.entries(store.replication_lag);
-  for (const [peer, seconds] of peers) facts.push([`lag behind ${peer}`, format.ms(seconds * 1000), seconds > 1]);
+  const lags = Object.entries(store.replication_lag);
+  for (const [peer, seconds] of lags) {
+    const name = peer === region ? "lag behind other replicas" : `lag behind ${peer}`;
+    facts.push([name, seconds ? format.ms(seconds * 1000) : "in step", seconds > 0]);
+  }
   byId("store").replaceChildren(...facts.map(([name, text, warn]) => {
     const item = make("div");
+    item.dataset.fact = name;
     item.append(make("dt", "", name), make("dd", warn ? "warn" : "", text));
     return item;
   }));
-  put("replication", peers.length ? "" : "No replica or region shares this store.");
+  const alone = lags.length ? "This replica reads of no other region." : "No replica or region shares this store.";
+  put("replication", lags.some(([peer]) => peer !== region) ? "" : alone);
 }
 
 // === recent hits: rows stay, so that a button does not move away under the finger ===
@@ -340,7 +346,7 @@ function show(s) {
   showMisses(window);
   showModels(s.models);
   showNamespaces(s.namespaces);
-  showStore(s.store);
+  showStore(s.store, s.region);
   showHitTable(s.hits, s.shows_prompts);
 }
 

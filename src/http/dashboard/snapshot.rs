@@ -132,7 +132,10 @@ struct Store {
     errors: u64,
     memory_bytes: u64,
     index_bytes: usize,
-    /// Behind each peer, in seconds.
+    /// Share of the entries that the index was built from: 1 once all were read.
+    index_loaded: f64,
+    /// By region, the seconds since everything that it told had been read: 0 while in step. Our own is
+    /// among them, for its other replicas; empty when nobody shares the store.
     replication_lag: BTreeMap<String, f64>,
 }
 
@@ -193,7 +196,8 @@ impl Snapshot {
                 errors: stats.store_errors,
                 memory_bytes,
                 index_bytes,
-                replication_lag: BTreeMap::new(),
+                index_loaded: door.cache.loaded_share(),
+                replication_lag: seconds_by_region(door.cache.lags()),
             },
             namespaces: ledger.largest_namespaces(NAMESPACES_MAX).into_iter().map(Namespace::from).collect(),
             shows_prompts: settings.show_prompts,
@@ -320,6 +324,10 @@ fn hits(recent: Vec<RecentHit>, has_tenants: bool) -> Vec<Hit> {
         }
     };
     recent.into_iter().take(HITS_MAX).map(hit).collect()
+}
+
+fn seconds_by_region(lags: Vec<(String, Duration)>) -> BTreeMap<String, f64> {
+    lags.into_iter().map(|(region, lag)| (region, lag.as_secs_f64())).collect()
 }
 
 fn unix_seconds(at: SystemTime) -> f64 {

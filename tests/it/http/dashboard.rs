@@ -63,6 +63,8 @@ async fn the_snapshot_has_the_numbers_of_the_ledger_models_and_providers() {
         assert_eq!((&offer["breaker"], &offer["is_up"]), (&json!("closed"), &json!(true)));
         assert_eq!(snapshot["namespaces"][0]["name"], "default");
         assert_eq!(snapshot["namespaces"][0]["answered"], 3);
+        assert_eq!(snapshot["store"]["index_loaded"], 1.0);
+        assert_eq!(snapshot["store"]["replication_lag"], json!({}), "nobody shares the store");
         let drawn = snapshot["chart"]["exact"].as_array().unwrap();
         assert!(drawn.iter().any(|rate| rate.as_f64().unwrap() > 0.0), "{drawn:?}");
     }
