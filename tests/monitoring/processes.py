@@ -71,6 +71,17 @@ def server(folder, config, env=None):
 
 
 @contextlib.contextmanager
+def redis(folder):
+    """An empty Redis that keeps nothing; gives its URL and the process."""
+    port = free_port()
+    log = folder / f"redis-{port}.log"
+    command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with process(log, command) as child:
+        found(log, "Ready to accept connections")
+        yield f"redis://127.0.0.1:{port}", child
+
+
+@contextlib.contextmanager
 def prometheus(folder, config):
     """Gives the root of its API."""
     log, file, port = folder / "prometheus.log", folder / "prometheus.yml", free_port()

@@ -8,7 +8,6 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
 import yaml
 from processes import BINARY, ROOT, found, free_port, get, post, process, until
 
@@ -49,13 +48,21 @@ def test_ports_and_paths_agree_with_the_configuration():
     grpc, http = port(setting("grpc_listen")), port(setting("http_listen"))
     for name in REPLICAS:
         assert {mapping.split(":")[2] for mapping in SERVICES[name]["ports"]} == {grpc, http}
-        assert any(volume.split(":")[1] == setting("path") for volume in SERVICES[name]["volumes"])
         assert ["serve", "--config", "/etc/promptkeep.toml"] == SERVICES[name]["command"]
         assert "./deploy/promptkeep.toml:/etc/promptkeep.toml:ro" in SERVICES[name]["volumes"]
     assert f"EXPOSE {grpc} {http}" in DOCKERFILE
-    assert f"VOLUME {setting('path')}" in DOCKERFILE
+    assert re.search(r"PROMPTKEEP_STORE__PATH=(\S+)", DOCKERFILE)[1] == re.search(r"^VOLUME (\S+)$", DOCKERFILE, re.M)[1]
     models = SERVICES["models"]["command"]
     assert f"http://models:{port(models[-1])}/v1" in CONFIG
+
+
+def test_the_replicas_share_a_redis_that_nobody_else_reaches_and_that_outlives_its_container():
+    assert (setting("kind"), setting("url")) == ("redis", "redis://redis:6379")
+    assert all(SERVICES[name]["depends_on"]["redis"] == {"condition": "service_healthy"} for name in REPLICAS)
+    redis = SERVICES["redis"]
+    assert "ports" not in redis and "--port" not in redis["command"]
+    # The folder that the image runs in.
+    assert [volume.split(":")[1] for volume in redis["volumes"]] == ["/data"]
 
 
 def test_prometheus_and_grafana_find_each_other_and_the_replicas():
@@ -86,8 +93,33 @@ def test_the_configuration_is_sound():
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-@pytest.mark.parametrize("name", REPLICAS)
-def test_what_the_containers_run_runs(name):
+def run_redis(running, folder):
+    """As the container does, on a free port; gives its address once the container's check is content."""
+    service, at = SERVICES["redis"], free_port()
+    running.enter_context(process(folder / "redis.log", [*service["command"], "--bind", "127.0.0.1", "--port", at]))
+    check, *arguments = service["healthcheck"]["test"][1:]
+    healthy = [check, "-p", str(at), *arguments]
+    until(lambda: subprocess.run(healthy, capture_output=True).returncode == 0, "Redis")
+    return f"127.0.0.1:{at}"
+
+
+def run_replica(running, folder, name, file):
+    """As the container does; gives its HTTP address once it is healthy and ready."""
+    log = folder / f"{name}.log"
+    command = [BINARY, *(str(file) if part == "/etc/promptkeep.toml" else part for part in SERVICES[name]["command"])]
+    running.enter_context(process(log, command, dict(os.environ, NO_COLOR="1")))
+    grpc, http = found(log, r'"grpc":"(\S+?)"')[1], found(log, r'"http":"(\S+?)"')[1]
+    health = [BINARY, *SERVICES[name]["healthcheck"]["test"][2:], "--server", f"http://{grpc}"]
+    until(lambda: subprocess.run(health, capture_output=True).returncode == 0, "health")
+    until(lambda: get(f"http://{http}/readyz"), "readiness")
+    return http
+
+
+def sum_of(metrics, series):
+    return sum(float(value) for value in re.findall(rf"^{series} (\S+)$", metrics, re.M))
+
+
+def test_what_the_containers_run_runs_and_one_replica_serves_what_another_bought():
     """Entrypoint and command as written, with this machine's folders and ports in place of the container's."""
     with tempfile.TemporaryDirectory(prefix="promptkeep-compose-") as folder, ExitStack() as running:
         folder = Path(folder)
@@ -95,17 +127,13 @@ def test_what_the_containers_run_runs(name):
         models[-1] = f"127.0.0.1:{free_port()}"
         running.enter_context(process(folder / "models.log", models))
         found(folder / "models.log", "simulated models at")
-        config = CONFIG.replace("models:9000", models[-1])
-        config = re.sub(r'"0\.0\.0\.0:\d+"', '"127.0.0.1:0"', config).replace('"/data"', f'"{folder / "data"}"')
+        config = CONFIG.replace("models:9000", models[-1]).replace("redis:6379", run_redis(running, folder))
         file = folder / "promptkeep.toml"
-        file.write_text(config)
-        command = [BINARY, *(str(file) if part == "/etc/promptkeep.toml" else part for part in SERVICES[name]["command"])]
-        running.enter_context(process(folder / "serve.log", command, dict(os.environ, NO_COLOR="1")))
-        grpc = found(folder / "serve.log", r'"grpc":"(\S+?)"')[1]
-        http = found(folder / "serve.log", r'"http":"(\S+?)"')[1]
-        health = [BINARY, *SERVICES[name]["healthcheck"]["test"][2:], "--server", f"http://{grpc}"]
-        until(lambda: subprocess.run(health, capture_output=True).returncode == 0, "health")
-        until(lambda: get(f"http://{http}/readyz"), "readiness")
+        file.write_text(re.sub(r'"0\.0\.0\.0:\d+"', '"127.0.0.1:0"', config))
+        buyer, other = (run_replica(running, folder, name, file) for name in REPLICAS)
         question = {"model": "auto", "messages": [{"role": "user", "content": "Hello?"}]}
-        status, answer = post(f"http://{http}/v1/chat/completions", question)
-        assert status == 200, answer
+        for http in (buyer, other):
+            status, answer = post(f"http://{http}/v1/chat/completions", question)
+            assert status == 200, answer
+        bought = [sum_of(get(f"http://{http}/metrics"), 'promptkeep_requests_total{[^}]*outcome="upstream"}') for http in (buyer, other)]
+        assert bought == [1, 0]

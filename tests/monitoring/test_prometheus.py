@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from processes import BINARY, ROOT, get, post, prometheus, server, stand_in, until
+from processes import BINARY, ROOT, get, post, prometheus, redis, server, stand_in, until
 
 RULES = ROOT / "deploy/prometheus/rules.yml"
 CONFIG = ROOT / "deploy/prometheus/prometheus.yml"
@@ -49,6 +49,15 @@ hedge_after = "off"
 
 [dashboard]
 api_key_env = "OPERATOR_KEY"
+"""
+
+REPLICATED = """\
+kind = "redis"
+url = "{own}"
+
+[[store.peers]]
+region = "there"
+url = "{peer}"\
 """
 
 # Outcomes: upstream, exact, semantic, upstream, refused as the opposite, failed.
@@ -118,7 +127,8 @@ def watched():
 
 @pytest.fixture(scope="module")
 def busy(watched):
-    """The same under traffic, since a rate needs counters that move; and with a second server, which learns."""
+    """The same under traffic, since a rate needs counters that move; and with a second server, which learns,
+    keeps its entries in Redis and reads those of another region."""
     folder = watched.folder / "learning"
     folder.mkdir()
     ended = threading.Event()
@@ -132,13 +142,15 @@ def busy(watched):
                 return
 
     learning = SERVER.format(upstream=watched.upstream).replace('"static"', '"bounded"')
-    with server(folder, learning, ENV) as (_, http):
-        (watched.folder / "more.json").write_text(json.dumps([{"targets": [http]}]))
-        asking = threading.Thread(target=keep_asking, args=[http])
-        asking.start()
-        yield watched
-        ended.set()
-        asking.join()
+    with redis(folder) as (own, _), redis(folder) as (peer, watched.peer):
+        learning = learning.replace('kind = "memory"', REPLICATED.format(own=own, peer=peer))
+        with server(folder, learning, ENV) as (_, http):
+            (watched.folder / "more.json").write_text(json.dumps([{"targets": [http]}]))
+            asking = threading.Thread(target=keep_asking, args=[http])
+            asking.start()
+            yield watched
+            ended.set()
+            asking.join()
 
 
 def total(watched, expression):
@@ -219,3 +231,11 @@ def test_every_query_of_the_board_has_data(busy, title, expression):
 @pytest.mark.parametrize(("name", "expression"), rule_queries())
 def test_every_query_of_the_rules_has_data(busy, name, expression):
     until(lambda: busy.query(without_comparison(expression)), f"{name}: {expression}")
+
+
+def test_the_lag_behind_a_region_that_is_lost_grows(busy):
+    lag = 'max by (peer) (promptkeep_replication_lag_seconds{peer="%s"}) %s 0'
+    for peer in ("local", "there"):
+        until(lambda: busy.query(lag % (peer, "==")), f"in step with {peer}")
+    busy.peer.terminate()
+    until(lambda: busy.query(lag % ("there", ">")), "a lag")
