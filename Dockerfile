@@ -20,5 +20,6 @@ ENV PROMPTKEEP_SERVER__GRPC_LISTEN=0.0.0.0:50051 \
     PROMPTKEEP_EMBEDDING__MODEL_DIR=/models/all-MiniLM-L6-v2
 EXPOSE 50051 8080
 VOLUME /data
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s CMD ["promptkeep", "health"]
 ENTRYPOINT ["promptkeep"]
 CMD ["serve"]

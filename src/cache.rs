@@ -5,11 +5,12 @@ mod directory;
 pub mod entry;
 pub mod index;
 mod invalidations;
+mod replication;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -18,6 +19,8 @@ use quick_cache::{
     Weighter,
     sync::{Cache as MemoryTier, GuardResult},
 };
+
+use tokio::sync::Notify;
 
 use self::{
     directory::Directory,
@@ -32,13 +35,16 @@ use crate::{
     key::{CacheKey, Scope},
     metrics::Metrics,
     stats::Ledger,
-    store::{Durability, Op, Store, StoreError},
+    store::{Claim, Durability, Op, Store, StoreError},
 };
 
 pub use self::invalidations::Epoch;
 
 /// Entries read from the store at once while the index is built.
 const SCAN_PAGE: usize = 1000;
+
+/// Pause between two lines of the log about a load under way.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// Expired entries removed at once.
 const SWEEP_PAGE: usize = 1000;
@@ -55,8 +61,12 @@ pub struct Cache {
     index: Index,
     directory: Directory,
     invalidations: Invalidations,
-    /// Whether the index holds everything that the store does.
+    /// Entries read so far by the load under way, or by the last one.
+    scanned: AtomicU64,
+    /// Whether the index was built once.
     loaded: AtomicBool,
+    /// Told when it should be built again.
+    is_stale: Notify,
     /// Only vectors of this embedder are searched.
     embedder: String,
     max_entries: u64,
@@ -89,7 +99,9 @@ impl Cache {
             index: Index::new(&config.index, dimensions),
             directory: Directory::default(),
             invalidations: Invalidations::default(),
+            scanned: AtomicU64::new(0),
             loaded: AtomicBool::new(false),
+            is_stale: Notify::new(),
             embedder: embedder.to_owned(),
             max_entries: config.max_entries,
             metrics,
@@ -154,6 +166,17 @@ impl Cache {
             }
         }
         candidates
+    }
+
+    /// Reserves the purchase of the answer under `key`. A store that fails, or takes longer than
+    /// `store.timeout`, grants it.
+    pub async fn claim(&self, key: CacheKey) -> Claim {
+        let claim = in_time(Op::Claim, self.patience(), self.store.claim(key));
+        let mut claim = self.timed(Op::Claim, claim).await.unwrap_or_default();
+        if claim.kept.as_ref().is_some_and(|entry| entry.alias_of.is_some()) {
+            claim.kept = self.get(key).await;
+        }
+        claim
     }
 
     /// What was found, with the answer that it stands for.
@@ -247,14 +270,19 @@ impl Cache {
 
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<u64, StoreError> {
         if !dry_run {
-            self.invalidations.push(selector.clone());
-            self.memory.retain(|_, entry| !selector.matches(entry));
+            self.drop_matching(selector);
         }
         let removed = self.timed(Op::Remove, self.store.remove(selector, dry_run)).await?;
         if !dry_run {
             self.forget(&removed);
         }
         Ok(removed.len() as u64)
+    }
+
+    /// From memory, and for answers on their way.
+    fn drop_matching(&self, selector: &Selector) {
+        self.invalidations.push(selector.clone());
+        self.memory.retain(|_, entry| !selector.matches(entry));
     }
 
     /// Builds the index from the store. Exact hits are served meanwhile, and insertions go on.
@@ -264,12 +292,20 @@ impl Cache {
     pub async fn load(&self) -> Result<usize, StoreError> {
         let mut after = None;
         let mut vectors = 0;
+        let mut told = Instant::now();
+        self.scanned.store(0, Ordering::Relaxed);
         loop {
             let epoch = self.epoch();
             let page = self.timed(Op::Scan, self.store.scan(after, SCAN_PAGE)).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.key);
             vectors += page.iter().filter(|entry| self.index_stored(entry, epoch)).count();
+            self.scanned.fetch_add(page.len() as u64, Ordering::Relaxed);
+            if told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                let (entries, read) = (self.store.entries(), self.scanned.load(Ordering::Relaxed));
+                tracing::info!(read, entries, vectors, "loading the index");
+            }
             // A page takes a while to index; others run in between.
             tokio::task::yield_now().await;
         }
@@ -299,6 +335,16 @@ impl Cache {
         removed.len()
     }
 
+    /// Share of the entries that the index was built from: 1 once all were read.
+    pub fn loaded_share(&self) -> f64 {
+        if self.loaded() {
+            return 1.0;
+        }
+        // What was stored since counts among the entries, and is in the index all the same.
+        let entries = self.store.entries().max(1);
+        (self.scanned.load(Ordering::Relaxed) as f64 / entries as f64).min(1.0)
+    }
+
     /// Waits until everything kept is durable.
     ///
     /// # Errors
@@ -312,10 +358,16 @@ impl Cache {
         (self.store.entries(), self.index.len())
     }
 
-    /// Sets the size metrics.
-    pub fn report_sizes(&self) {
-        let (entries, vectors) = self.sizes();
-        self.metrics.sizes(entries, vectors, self.memory.weight(), self.index.memory_bytes());
+    /// Bytes held by the memory tier and by the index.
+    pub fn memory(&self) -> (u64, usize) {
+        (self.memory.weight(), self.index.memory_bytes())
+    }
+
+    /// Sets the metrics of sizes and of replication.
+    pub fn report(&self) {
+        self.metrics.replication(self.loaded_share(), &self.store.lags());
+        let ((entries, vectors), (memory_tier, index)) = (self.sizes(), self.memory());
+        self.metrics.sizes(entries, vectors, memory_tier, index);
     }
 
     /// When a request that reads the store from now on goes on without.

@@ -2,14 +2,17 @@
 
 mod check_config;
 mod demo;
+mod health;
 mod model;
 mod serve;
 mod stats;
 mod tune;
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use crate::config::LogFormat;
 
 /// A semantic prompt-cache server in front of LLM inference.
 #[derive(Debug, Parser)]
@@ -39,6 +42,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run the demo's simulated models alone, for trying a configuration out
+    SimulateModels {
+        /// Address to listen on
+        #[arg(long, default_value = "127.0.0.1:9000")]
+        listen: SocketAddr,
+    },
     /// Report every problem of a configuration file
     CheckConfig {
         file: PathBuf,
@@ -50,6 +59,12 @@ enum Command {
     Model {
         #[command(subcommand)]
         command: ModelCommand,
+    },
+    /// Whether a server serves, as the exit code says
+    Health {
+        /// gRPC address of the server
+        #[arg(long, default_value = "http://127.0.0.1:50051")]
+        server: String,
     },
     /// What the cache would do with labelled traffic: hits, wrong answers, and how many of them it expects
     Tune(tune::Tune),
@@ -91,10 +106,12 @@ impl Cli {
             Command::Demo { requests, exit, json } => {
                 demo::run(crate::demo::Options { requests, exit, json }).await
             }
+            Command::SimulateModels { listen } => demo::simulate_models(listen).await,
             Command::Tune(tune) => tune::run(tune).await,
             Command::CheckConfig { file, json } => Ok(check_config::run(&file, json)),
             Command::Model { command: ModelCommand::Pull } => model::pull().await,
             Command::Model { command: ModelCommand::Path } => model::path(),
+            Command::Health { server } => health::run(&server).await,
             Command::Stats { server, api_key, watch, json } => {
                 stats::run(&server, api_key, watch, json).await
             }
@@ -103,11 +120,14 @@ impl Cli {
 }
 
 /// Logs to standard error; `RUST_LOG` chooses what, `default` when it is not set.
-fn start_logging(default: &str) {
+fn start_logging(default: &str, format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Fails when a test has set one up, which is as good.
-    let _ = log.with_writer(std::io::stderr).try_init();
+    let _ = match format {
+        LogFormat::Text => log.with_ansi(colours).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
 }

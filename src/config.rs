@@ -36,6 +36,8 @@ pub struct Config {
     pub cache: CacheConfig,
     pub routing: RoutingConfig,
     pub upstream: UpstreamConfig,
+    pub dashboard: DashboardConfig,
+    pub telemetry: TelemetryConfig,
     /// Empty: every caller is the tenant `default`, without a key.
     pub tenants: Vec<TenantConfig>,
     pub providers: Vec<ProviderConfig>,
@@ -65,6 +67,17 @@ pub struct StoreConfig {
     pub kind: StoreKind,
     /// Folder of the embedded store.
     pub path: PathBuf,
+    /// Redis: one node, or several nodes of a cluster, as `redis://host:port` (`rediss://` for TLS).
+    pub url: Vec<String>,
+    /// Redis: environment variable that holds the password; empty: none is sent.
+    pub password_env: String,
+    /// Redis: what the name of every key begins with. Deployments with the same prefix share one cache.
+    pub key_prefix: String,
+    /// Redis: how long a purchase stays reserved for one replica without a sign of life from it; zero: each
+    /// replica buys for itself.
+    pub lease: Duration,
+    /// Redis: other regions, whose answers and invalidations are taken over.
+    pub peers: Vec<PeerConfig>,
     /// Writes queued before the store; more are dropped and counted.
     pub write_queue: usize,
     /// How long a request waits for a read of the store, or for a write that need not be durable; then it
@@ -72,10 +85,22 @@ pub struct StoreConfig {
     pub timeout: Duration,
 }
 
+/// One `[[store.peers]]`: the Redis of another region, which is only read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PeerConfig {
+    /// Its `server.region`.
+    pub region: String,
+    /// One node, or several of a cluster.
+    pub url: Vec<String>,
+    /// Environment variable that holds the password; empty: none is sent.
+    pub password_env: String,
+}
+
 /// Which [`Store`](crate::store::Store) is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     Embedded,
+    Redis,
     Memory,
 }
 
@@ -293,6 +318,40 @@ pub enum HedgeAfter {
     Fixed(Duration),
     /// `"off"`
     Never,
+}
+
+/// `[dashboard]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct DashboardConfig {
+    /// 99 of 100 answers are to begin within this time: the first token of a stream, any other answer as a
+    /// whole.
+    pub slo_p99: Duration,
+    /// The table of recent semantic hits shows the two prompts. Off, they are not even remembered for it.
+    pub show_prompts: bool,
+    /// SHA-256 of the operator's key, which the page then asks for. Loading also sets it from the variable
+    /// that `api_key_env` names.
+    pub api_key_sha256: Option<ApiKeyHash>,
+    /// Environment variable that holds the operator's key, instead of its hash in the file; else empty.
+    pub api_key_env: String,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct TelemetryConfig {
+    /// Collector that spans are sent to, by OTLP over gRPC, such as `http://127.0.0.1:4317`; empty: none are
+    /// made.
+    pub otlp_endpoint: String,
+    /// Share of the requests that are traced, of those whose caller has not decided that.
+    pub trace_share: f64,
+    pub log_format: LogFormat,
+}
+
+/// How the lines of the log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    /// One object a line.
+    Json,
 }
 
 /// `[[tenants]]`

@@ -35,6 +35,8 @@ pub fn config(upstream: &SimulatedUpstream, data: PathBuf) -> Config {
         models: simulated_upstream::models(),
         ..Config::default()
     };
+    // The traffic is in the repository for everyone to read.
+    config.dashboard.show_prompts = true;
     config.server.grpc_listen.set_port(0);
     config.server.http_listen.set_port(0);
     config

@@ -1,5 +1,7 @@
 //! What callers say of served answers, and the memory of recent replies that makes it meaningful.
 
+mod recent;
+
 use std::{
     collections::HashSet,
     sync::{Mutex, PoisonError},
@@ -7,6 +9,8 @@ use std::{
 
 use quick_cache::sync::Cache;
 
+use self::recent::RecentHits;
+pub use self::recent::{RecentHit, Texts};
 use crate::{
     cache::entry::{Entry, EntryId},
     key::CacheKey,
@@ -52,6 +56,7 @@ pub struct Served {
 /// Recent replies and the feedback they got.
 pub struct Replies {
     served: Cache<RequestId, Served>,
+    semantic: RecentHits,
     /// Feedback given, by the tenant's name, so that repeating it changes nothing. Cleared when it reaches its bound.
     given: Mutex<HashSet<(String, Subject, Verdict)>>,
 }
@@ -76,6 +81,16 @@ impl Replies {
         self.served.get(&id)
     }
 
+    /// Remembers a semantic hit for those who look over them.
+    pub fn remember_semantic(&self, hit: RecentHit) {
+        self.semantic.push(hit);
+    }
+
+    /// The last semantic hits, newest first.
+    pub fn semantic(&self) -> Vec<RecentHit> {
+        self.semantic.newest()
+    }
+
     /// Whether the tenant has said something else of the subject before. Then nobody knows what it means.
     pub fn is_contradicted(&self, tenant: &str, subject: Subject, verdict: Verdict) -> bool {
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,6 +104,7 @@ impl Replies {
 
     /// Whether this feedback is new.
     pub fn record(&self, tenant: &str, subject: Subject, verdict: Verdict) -> bool {
+        self.semantic.judged(subject, verdict);
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if given.len() >= REPLIES_MAX {
             given.clear();
@@ -99,7 +115,7 @@ impl Replies {
 
 impl Default for Replies {
     fn default() -> Self {
-        Self { served: Cache::new(REPLIES_MAX), given: Mutex::default() }
+        Self { served: Cache::new(REPLIES_MAX), semantic: RecentHits::default(), given: Mutex::default() }
     }
 }
 

@@ -74,6 +74,13 @@ impl<K: Eq + Hash + Clone, P, E> Flights<K, P, E> {
     }
 }
 
+impl<K: Eq + Hash, P, E> Flights<K, P, E> {
+    /// Follows the flight of `key`, if it is under way.
+    pub fn follow(&self, key: &K) -> Option<Follower<P, E>> {
+        self.lock().get(key).map(Follower::new)
+    }
+}
+
 impl<K, P, E> Flights<K, P, E> {
     /// Number of flights under way.
     pub fn len(&self) -> usize {

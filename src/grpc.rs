@@ -20,6 +20,7 @@ use crate::{
     metrics::Rpc,
     pipeline::{self, Answering, Pipeline},
     tenant::Tenant,
+    trace::Trace,
 };
 
 /// The generated types. Nothing but this module and the error conversion names them.
@@ -58,6 +59,7 @@ pub struct Door {
 struct Caller {
     tenant: Arc<Tenant>,
     deadline: Option<Instant>,
+    trace: Trace,
 }
 
 /// The service in front of `pipeline`. Requests above `max_request` bytes are refused.
@@ -97,7 +99,8 @@ impl Interceptor for Gate {
         let metadata = request.metadata();
         let deadline = timeout(metadata).map(|left| Instant::now() + left.saturating_sub(REPLY_MARGIN));
         let tenant = self.pipeline.settings().tenants.authenticate(bearer(metadata))?;
-        request.extensions_mut().insert(Caller { tenant, deadline });
+        let trace = Trace::read(|name| metadata.get(name).and_then(|value| value.to_str().ok()));
+        request.extensions_mut().insert(Caller { tenant, deadline, trace });
         Ok(request)
     }
 }
@@ -119,10 +122,10 @@ impl Door {
         prompt: Option<proto::Prompt>,
         cache: Option<proto::CacheControl>,
     ) -> Result<pipeline::Request, Error> {
-        let Caller { tenant, deadline } = Caller::of(extensions)?;
+        let Caller { tenant, deadline, trace } = Caller::of(extensions)?;
         decode::check_size("prompt", prompt.as_ref(), self.max_request)?;
         let prompt = decode::prompt("prompt", prompt)?;
-        Ok(pipeline::Request { tenant, prompt, cache: decode::cache_control(cache)?, deadline })
+        Ok(pipeline::Request { tenant, prompt, cache: decode::cache_control(cache)?, deadline, trace })
     }
 }
 
@@ -177,7 +180,7 @@ impl PromptCache for Door {
         request: Request<proto::InvalidateRequest>,
     ) -> Result<Response<proto::InvalidateResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let Caller { tenant, deadline } = Caller::of(&extensions)?;
+        let Caller { tenant, deadline, trace: _ } = Caller::of(&extensions)?;
         decode::check_size("prompt", request.prompt.as_ref(), self.max_request)?;
         let dry_run = request.dry_run;
         let selector = match decode::selector(request)? {
@@ -193,7 +196,7 @@ impl PromptCache for Door {
         request: Request<proto::FeedbackRequest>,
     ) -> Result<Response<proto::FeedbackResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let Caller { tenant, deadline } = Caller::of(&extensions)?;
+        let Caller { tenant, deadline, trace: _ } = Caller::of(&extensions)?;
         let (subjects, verdict) = decode::feedback(&request)?;
         let recorded = self.pipeline.feedback(&tenant, &subjects, verdict, deadline).await?;
         Ok(Response::new(proto::FeedbackResponse { recorded }))

@@ -25,6 +25,7 @@ use axum::{
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
+pub use self::dashboard::Dashboard;
 use self::{caller::Caller, failure::Failure};
 use crate::{cache::Cache, error::Error, metrics::Metrics, pipeline::Pipeline, upstream::Upstreams};
 
@@ -38,12 +39,13 @@ pub struct Door {
     pub metrics: Arc<Metrics>,
     /// Largest request, in bytes.
     pub max_request: usize,
+    pub dashboard: Arc<Dashboard>,
 }
 
 /// Every route of the HTTP port.
 pub fn router(door: Door) -> Router {
     Router::new()
-        .route("/", get(dashboard::page))
+        .merge(dashboard::routes())
         .route("/v1/chat/completions", post(chat::completions))
         .route("/v1/responses", post(responses::create))
         .route("/v1/embeddings", post(forward::embeddings))

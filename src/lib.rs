@@ -31,7 +31,9 @@ pub mod feedback;
 pub mod learn;
 pub mod metrics;
 pub mod outcome;
+pub mod request_log;
 pub mod stats;
+pub mod trace;
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "commands report on the terminal")]
 pub mod cli;

@@ -2,8 +2,10 @@
 //! catalog, never from a caller's text.
 
 use std::{
-    sync::atomic::AtomicU64,
-    time::{Duration, Instant},
+    collections::HashSet,
+    fmt::Write as _,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant, SystemTime},
 };
 
 use prometheus_client::{
@@ -17,7 +19,9 @@ use crate::{
     feedback::Verdict,
     outcome::{MissReason, Outcome},
     prompt::Usage,
+    stats::Observation,
     store::Op,
+    tenant::Tenant,
     upstream::{Attempt, AttemptReason, ModelState, ProviderState},
 };
 
@@ -66,6 +70,9 @@ pub struct Metrics {
     request_seconds: [[Histogram; Outcome::ALL.len()]; Rpc::ALL.len()],
     first_token_seconds: [Histogram; Outcome::ALL.len()],
     saved_usd: [Dollars; Outcome::ALL.len()],
+    hot_tier_usd: Dollars,
+    late_answers: Counter,
+    slo_seconds: Gauge<f64, AtomicU64>,
     semantic_misses: Family<ReasonLabel, Counter>,
     routes: Family<RouteLabels, Counter>,
     upstream_requests: Family<AttemptLabels, Counter>,
@@ -85,12 +92,18 @@ pub struct Metrics {
     entries: Gauge,
     index_vectors: Gauge,
     memory_bytes: Family<PartLabel, Gauge>,
+    tenant_budget_usd: Family<TenantLabel, Gauge<f64, AtomicU64>>,
+    tenant_spent_today_usd: Family<TenantLabel, Gauge<f64, AtomicU64>>,
+    index_loaded: Gauge<f64, AtomicU64>,
+    replication_lag_seconds: Family<PeerLabel, Gauge<f64, AtomicU64>>,
     labels: Family<LearnedLabels, Counter>,
     labels_dropped: Counter,
     bound_prompts: Family<ReasonLabel, Counter>,
     false_hit_rate: Ratio,
     false_hit_rate_low: Ratio,
     false_hit_rate_high: Ratio,
+    false_hit_checks: Gauge,
+    max_wrong_hits: Ratio,
     breaker_state: Family<BreakerLabels, Gauge>,
     provider_up: Family<ProviderLabels, Gauge>,
 }
@@ -184,6 +197,11 @@ struct OpLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    peer: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PartLabel {
     part: &'static str,
 }
@@ -199,15 +217,33 @@ impl Metrics {
         let first_token_seconds =
             seconds_by(&mut to, "first_token_seconds", "Time to the first token of a streamed answer");
         let saved_usd = family(&mut to, "saved_usd", "US dollars not spent, by the kind of hit");
+        let (hot_tier_usd, late_answers, slo_seconds) =
+            (Dollars::default(), Counter::default(), Gauge::default());
+        to.register("hot_tier_usd", "US dollars that the hot tier would have cost", hot_tier_usd.clone());
+        to.register("late_answers", "Answers that began later than slo_seconds", late_answers.clone());
+        to.register("slo_seconds", "Time in which 99 of 100 answers are to begin", slo_seconds.clone());
         let label = |outcome: Outcome| OutcomeLabel { outcome: outcome.as_str() };
         let labels =
             |rpc: Rpc, outcome: Outcome| RequestLabels { rpc: rpc.as_str(), outcome: outcome.as_str() };
+        let store_errors: Family<OpLabel, Counter> =
+            family(&mut to, "store_errors", "Failed operations of the store");
+        let shed: Family<ReasonLabel, Counter> = family(&mut to, "shed", "Requests turned away");
+        // As `announce` does for those of models.
+        for op in Op::ALL {
+            drop(store_errors.get_or_create(&OpLabel { op: op.as_str() }));
+        }
+        for why in Shed::ALL {
+            drop(shed.get_or_create(&ReasonLabel { reason: why.as_str() }));
+        }
         Self {
             requests: Rpc::ALL.map(|rpc| Outcome::ALL.map(|o| requests.get_or_create_owned(&labels(rpc, o)))),
             request_seconds: Rpc::ALL
                 .map(|rpc| Outcome::ALL.map(|o| request_seconds.get_or_create_owned(&labels(rpc, o)))),
             first_token_seconds: Outcome::ALL.map(|o| first_token_seconds.get_or_create_owned(&label(o))),
             saved_usd: Outcome::ALL.map(|o| saved_usd.get_or_create_owned(&label(o))),
+            hot_tier_usd,
+            late_answers,
+            slo_seconds,
             semantic_misses: family(&mut to, "semantic_misses", "Why a request was not a semantic hit"),
             routes: family(&mut to, "routes", "Requests sent to a model, by its tier and why it was chosen"),
             upstream_requests: family(&mut to, "upstream_requests", "Model calls by result"),
@@ -227,14 +263,30 @@ impl Metrics {
             ),
             refreshes: family(&mut to, "refreshes", "Answers served past their TTL and then bought again"),
             feedback: family(&mut to, "feedback", "Feedback on served answers"),
-            store_errors: family(&mut to, "store_errors", "Failed operations of the store"),
+            store_errors,
             store_seconds: seconds_by(&mut to, "store_seconds", "Time of operations of the store"),
-            shed: family(&mut to, "shed", "Requests turned away"),
+            shed,
             embed_seconds: seconds(&mut to, "embed_seconds", "Time to embed one text, waiting included"),
             search_seconds: seconds(&mut to, "search_seconds", "Time to find the nearest entries"),
             entries: gauge(&mut to, "entries", "Entries in the store"),
             index_vectors: gauge(&mut to, "index_vectors", "Vectors in the index"),
+            index_loaded: gauge(
+                &mut to,
+                "index_loaded",
+                "Share of the entries that the index was built from",
+            ),
+            replication_lag_seconds: family(
+                &mut to,
+                "replication_lag_seconds",
+                "Time since everything that a region told had been read; 0 while in step",
+            ),
             memory_bytes: family(&mut to, "memory_bytes", "Memory held, by part"),
+            tenant_budget_usd: family(&mut to, "tenant_budget_usd", "Budget of a tenant for a UTC day"),
+            tenant_spent_today_usd: family(
+                &mut to,
+                "tenant_spent_today_usd",
+                "US dollars that a tenant with a budget has spent today",
+            ),
             labels: family(&mut to, "labels", "Pairs of prompts whose answers were compared or judged"),
             labels_dropped: counter(
                 &mut to,
@@ -245,6 +297,8 @@ impl Metrics {
             false_hit_rate: gauge(&mut to, "false_hit_rate", "Share of wrong answers among semantic hits"),
             false_hit_rate_low: gauge(&mut to, "false_hit_rate_low", "Lower end of its 95 % interval"),
             false_hit_rate_high: gauge(&mut to, "false_hit_rate_high", "Upper end of its 95 % interval"),
+            false_hit_checks: gauge(&mut to, "false_hit_checks", "Semantic hits that were checked for it"),
+            max_wrong_hits: gauge(&mut to, "max_wrong_hits", "The share that cache.max_wrong_hits allows"),
             breaker_state: family(&mut to, "breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open"),
             provider_up: family(&mut to, "provider_up", "1 while health checks pass"),
             registry: to,
@@ -265,6 +319,24 @@ impl Metrics {
     /// Counts what a hit did not spend.
     pub fn saved(&self, outcome: Outcome, usd: f64) {
         self.saved_usd[outcome as usize].inc_by(usd);
+    }
+
+    /// Counts what an answer would have cost at the hot tier.
+    pub fn at_hot_tier(&self, usd: f64) {
+        self.hot_tier_usd.inc_by(usd);
+    }
+
+    /// Counts an answer that began later than `objective` allows.
+    pub fn began(&self, seen: &Observation<'_>, objective: Duration) {
+        if seen.outcome.counts_for_hit_ratio() && seen.wait() > objective {
+            self.late_answers.inc();
+        }
+    }
+
+    /// Says what is too late, and too often wrong.
+    pub fn objectives(&self, late: Duration, max_wrong_hits: f32) {
+        self.slo_seconds.set(late.as_secs_f64());
+        self.max_wrong_hits.set(max_wrong_hits.into());
     }
 
     /// Counts why the cache did not answer semantically.
@@ -343,6 +415,7 @@ impl Metrics {
         self.false_hit_rate.set(estimate.rate.into());
         self.false_hit_rate_low.set(estimate.low.into());
         self.false_hit_rate_high.set(estimate.high.into());
+        self.false_hit_checks.set(estimate.checks.cast_signed());
     }
 
     /// Counts one operation of the store.
@@ -378,12 +451,35 @@ impl Metrics {
         }
     }
 
+    /// Sets the budgets of those tenants that have one, read when the metrics are.
+    pub fn budgets<'t>(&self, tenants: impl Iterator<Item = &'t Arc<Tenant>>) {
+        self.tenant_budget_usd.clear();
+        self.tenant_spent_today_usd.clear();
+        for tenant in tenants {
+            let Some(budget) = tenant.budget_usd_per_day() else { continue };
+            let label = TenantLabel { tenant: tenant.name().to_owned() };
+            self.tenant_budget_usd.get_or_create(&label).set(budget);
+            let spent = tenant.spent_today(SystemTime::now());
+            self.tenant_spent_today_usd.get_or_create(&label).set(spent);
+        }
+    }
+
+    /// Sets how far the index is, and how far this replica is behind each region.
+    pub fn replication(&self, loaded: f64, lags: &[(String, Duration)]) {
+        self.index_loaded.set(loaded);
+        for (peer, lag) in lags {
+            let label = PeerLabel { peer: peer.clone() };
+            self.replication_lag_seconds.get_or_create(&label).set(lag.as_secs_f64());
+        }
+    }
+
     /// Sets the states of models and providers, read when the metrics are. Those that a reload removed
     /// are gone.
     pub fn states(&self, models: &[ModelState], providers: &[ProviderState]) {
         self.breaker_state.clear();
         self.provider_up.clear();
         for ModelState { model, provider, breaker } in models {
+            self.announce(model);
             let labels = BreakerLabels { model: model.clone(), provider: provider.clone() };
             self.breaker_state.get_or_create(&labels).set(*breaker as i64);
         }
@@ -391,6 +487,43 @@ impl Metrics {
             let labels = ProviderLabels { provider: name.clone(), region: region.clone() };
             self.provider_up.get_or_create(&labels).set((*is_up).into());
         }
+    }
+
+    /// Makes a model's counters before they count: one that appears with its first event hides that event
+    /// from every rate.
+    fn announce(&self, model: &str) {
+        let label = ModelLabel { model: model.to_owned() };
+        drop(self.upstream_seconds.get_or_create(&label));
+        drop(self.upstream_first_token_seconds.get_or_create(&label));
+        drop(self.cost_usd.get_or_create(&label));
+        for direction in ["input", "output"] {
+            drop(self.tokens.get_or_create(&TokenLabels { model: model.to_owned(), direction }));
+        }
+    }
+
+    /// Everything in Prometheus' own text format, in which a counter's name has its `_total` everywhere.
+    pub fn encode_plain(&self) -> String {
+        let mut out = String::new();
+        let mut counters = HashSet::new();
+        let encoded = self.encode();
+        for line in encoded.lines() {
+            if let Some(name) = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter")) {
+                counters.insert(name);
+            }
+        }
+        for line in encoded.lines().filter(|line| *line != "# EOF") {
+            let mut words = line.splitn(4, ' ');
+            match (words.next(), words.next(), words.next(), words.next()) {
+                (Some("#"), Some(keyword), Some(name), Some(rest)) if counters.contains(name) => {
+                    // Writing to a string cannot fail.
+                    let _ = writeln!(out, "# {keyword} {name}_total {rest}");
+                }
+                _ => {
+                    let _ = writeln!(out, "{line}");
+                }
+            }
+        }
+        out
     }
 
     /// Everything in the OpenMetrics text format.
@@ -486,6 +619,8 @@ impl LabelOrigin {
 // === impl Shed ===
 
 impl Shed {
+    const ALL: [Self; 3] = [Self::InFlight, Self::Rate, Self::Budget];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::InFlight => "in_flight",

@@ -7,6 +7,8 @@ mod entries;
 mod explain;
 mod forward;
 mod learn;
+mod paraphrase;
+mod purchase;
 mod record;
 mod reply;
 mod revalidate;
@@ -22,6 +24,8 @@ use self::{
     asked::{Admission, ToKeep},
     entries::within,
     learn::Rest,
+    paraphrase::UnderWay,
+    purchase::Reserved,
     record::{Recorder, Savings},
     revalidate::ServedStale,
 };
@@ -34,16 +38,18 @@ use crate::{
     },
     embed::{Embedded, Embedder, Embedding},
     error::Error,
-    feedback::{Replies, RequestId},
+    feedback::{RecentHit, Replies, RequestId},
     flight::{self, Flights, Leader},
     key::CacheKey,
     learn::{Check, Learning, NamespaceId, Near},
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::Delta,
+    request_log::RequestLog,
     stats::{Ledger, Sizes, Stats},
     store::{Durability, StoreError},
     tenant::{Owner, Tenant, Tenants},
+    trace::Tracing,
     upstream::{Answer, Ask, Upstreams},
 };
 
@@ -69,8 +75,11 @@ pub struct Pipeline {
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    tracing: Option<Tracing>,
+    log: Arc<RequestLog>,
     savings: Savings,
     flights: Arc<Flights<FlightKey, Piece, Landing>>,
+    under_way: UnderWay,
     replies: Replies,
     served_stale: ServedStale,
     admission: Admission,
@@ -88,6 +97,9 @@ pub struct Parts {
     pub upstreams: Upstreams,
     pub metrics: Arc<Metrics>,
     pub ledger: Arc<Ledger>,
+    /// `None`: no spans are made.
+    pub tracing: Option<Tracing>,
+    pub log: RequestLog,
 }
 
 /// What a reload can change. A request keeps those it was admitted with.
@@ -103,6 +115,8 @@ pub struct Settings {
     pub finish_abandoned: bool,
     /// `server.max_in_flight`
     pub max_in_flight: usize,
+    /// `dashboard.show_prompts`
+    pub show_prompts: bool,
 }
 
 /// What makes two misses one: the prompt, and what the callers allow the cache to do.
@@ -112,7 +126,12 @@ struct FlightKey(CacheKey, u64);
 /// A piece of an answer being produced.
 #[derive(Clone, Debug)]
 enum Piece {
-    Started { model: String, tier: &'static str },
+    Started {
+        model: String,
+        tier: &'static str,
+        /// A paraphrase's answer is being shared.
+        is_shared: bool,
+    },
     Delta(Delta),
 }
 
@@ -121,8 +140,8 @@ enum Piece {
 enum Landing {
     /// The cache answers after all: a near-duplicate, or an exact repeat kept a moment ago.
     Hit(Hit),
-    /// A model answered.
-    Bought(Arc<Bought>),
+    /// A model answered: this prompt, or a paraphrase of it whose answer is shared.
+    Bought { bought: Arc<Bought>, is_shared: bool },
 }
 
 /// What the cache says about a prompt that is no exact repeat.
@@ -145,7 +164,7 @@ struct Known {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, cache, embedder, learning, upstreams, metrics, ledger } = parts;
+        let Parts { settings, cache, embedder, learning, upstreams, metrics, ledger, tracing, log } = parts;
         Self {
             settings: ArcSwap::from_pointee(settings),
             cache,
@@ -154,8 +173,11 @@ impl Pipeline {
             upstreams,
             metrics,
             ledger,
+            tracing,
+            log: Arc::new(log),
             savings: Savings::default(),
             flights: Arc::default(),
+            under_way: UnderWay::default(),
             replies: Replies::default(),
             served_stale: ServedStale::default(),
             admission: Admission::default(),
@@ -167,8 +189,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// Only for what is wrong with the request or over a limit; a miss is a reply.
-    pub async fn lookup(&self, request: Request) -> Result<(RequestId, Result<Hit, Missed>), Error> {
-        let mut record = Recorder::start(self, Rpc::Lookup, &request.tenant, request.namespace());
+    pub async fn lookup(&self, mut request: Request) -> Result<(RequestId, Result<Hit, Missed>), Error> {
+        let mut record = Recorder::start(self, Rpc::Lookup, &mut request);
         let asked = self.admit(request)?;
         let judging = async {
             match self.exact(&asked).await {
@@ -178,7 +200,10 @@ impl Pipeline {
         };
         let found = match self.for_lookup(&asked, within(asked.deadline, judging).await?) {
             Judged::Hit(hit, _) => {
-                record.finish(hit.outcome, None, self.saved(&asked, &hit));
+                let saved_usd = self.saved(&asked, &hit);
+                self.note_semantic(&asked, &hit, saved_usd);
+                record.answered(&self.upstreams, &hit.entry.completion);
+                record.finish(hit.outcome, None, saved_usd);
                 let served = asked.served(hit.outcome, &hit.entry.completion, hit.pair.clone());
                 self.replies.remember(asked.id, served);
                 Ok(hit)
@@ -197,8 +222,8 @@ impl Pipeline {
     /// # Errors
     /// For what is wrong with the request or over a limit; what goes wrong later comes from
     /// [`Answering`].
-    pub async fn complete(self: &Arc<Self>, rpc: Rpc, request: Request) -> Result<Answering, Error> {
-        let record = Recorder::start(self, rpc, &request.tenant, request.namespace());
+    pub async fn complete(self: &Arc<Self>, rpc: Rpc, mut request: Request) -> Result<Answering, Error> {
+        let record = Recorder::start(self, rpc, &mut request);
         let asked = Arc::new(self.admit(request)?);
         if let Some(hit) = within(asked.deadline, self.exact_or_stale(&asked)).await? {
             return Ok(Answering::of_hit(Arc::clone(self), asked, record, hit));
@@ -218,6 +243,16 @@ impl Pipeline {
         let (entries, index_vectors) = self.cache.sizes();
         let sizes = Sizes { entries, index_vectors: index_vectors as u64 };
         Stats { wrong_hits: self.wrong_hits(namespace), ..self.ledger.stats(window, namespace, sizes) }
+    }
+
+    /// The ledger behind [`Pipeline::stats`], for what changes with time.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The last semantic hits, newest first.
+    pub fn recent_semantic(&self) -> Vec<RecentHit> {
+        self.replies.semantic()
     }
 
     /// What this tenant may see of them: everything where no tenants are told apart, else its own.
@@ -242,6 +277,16 @@ impl Pipeline {
     /// Requests that were admitted and are not done.
     pub fn requests_under_way(&self) -> usize {
         self.admission.under_way()
+    }
+
+    /// Writes the last lines of requests and sends their spans.
+    pub async fn end_tracing(&self) {
+        let log = Arc::clone(&self.log);
+        // It fails only by a panic, which has been logged.
+        let _ = tokio::task::spawn_blocking(move || log.shutdown()).await;
+        if let Some(tracing) = &self.tracing {
+            tracing.shutdown().await;
+        }
     }
 
     /// Waits until everything that goes on without a caller is done. New requests must have ended before.
@@ -322,10 +367,22 @@ impl Pipeline {
         {
             return Ok((Landing::Hit(Hit::exact(entry)), Rest::Nothing));
         }
-        let (missed, Known { embedding, near }) = match self.judge(asked).await {
+        let (missed, known) = match self.judge(asked).await {
             Judged::Hit(hit, check) => return Ok((Landing::Hit(hit), Rest::of_hit(check))),
             Judged::Miss(missed, known) => (missed, known),
         };
+        if let Some(paraphrase) = self.paraphrase(asked, &known)
+            && let Some(landed) = Self::share(paraphrase, leader).await
+        {
+            return Ok((landed?, Rest::Nothing));
+        }
+        // Held until the answer was kept, or the purchase failed.
+        let _lease = match self.reserve(asked).await {
+            Reserved::Kept(entry) => return Ok((Landing::Hit(Hit::exact(entry)), Rest::Nothing)),
+            Reserved::Buy(lease) => lease,
+        };
+        let _place = self.let_join(asked, &known);
+        let Known { embedding, near } = known;
         let answer = self.open(asked, embedding.as_ref()).await?;
         let bought = Self::relay(asked, answer, missed, leader).await?;
         if !asked.cache.no_store && bought.completion.is_complete() {
@@ -333,7 +390,8 @@ impl Pipeline {
             let _ = self.keep(asked, bought.to_keep(embedding.clone()), Durability::Queued).await;
         }
         let bought = Arc::new(bought);
-        Ok((Landing::Bought(Arc::clone(&bought)), Rest::of_purchase(near, embedding, bought)))
+        let landing = Landing::Bought { bought: Arc::clone(&bought), is_shared: false };
+        Ok((landing, Rest::of_purchase(near, embedding, bought)))
     }
 
     /// Embeds, searches and decides.
@@ -370,6 +428,7 @@ impl Pipeline {
         let started = std::time::Instant::now();
         let embedded = embedder.embed(text).await;
         self.metrics.embed(started);
+        asked.trace.step("embed", started);
         match embedded {
             Ok(Embedded::Vector { embedding, .. }) => Ok(embedding),
             Ok(Embedded::OverWindow { .. }) => Err(MissReason::OverWindow),
@@ -390,7 +449,9 @@ impl Pipeline {
         if !self.cache.knows(asked.scope) {
             return Err(MissReason::ScopeEmpty);
         }
+        let started = std::time::Instant::now();
         let mut nearest = self.cache.nearest(asked.scope, embedding, count).await;
+        asked.trace.step("search", started);
         nearest.retain(|candidate| candidate.key() != asked.key);
         self.servable(asked, embedding, nearest)
     }
@@ -457,7 +518,8 @@ impl Pipeline {
         self.check_budget(asked)?;
         let ask = Ask::new(&asked.prompt, asked.deadline)
             .embedding(embedding)
-            .on_attempt(self.bookkeeper(&asked.tenant, &asked.prompt.namespace));
+            .headers(asked.trace.headers())
+            .on_attempt(self.bookkeeper(&asked.tenant, &asked.prompt.namespace, &asked.trace));
         self.upstreams.open(ask).await
     }
 
@@ -471,7 +533,8 @@ impl Pipeline {
         // Those who follow by now may have more time than the one who asked first. Each minds its own
         // deadline, and when all have left the call is cancelled.
         answer.extend_deadline(Instant::now() + asked.settings.timeout);
-        leader.push(Piece::Started { model: answer.model().to_owned(), tier: answer.tier().as_str() });
+        let (model, tier) = (answer.model().to_owned(), answer.tier().as_str());
+        leader.push(Piece::Started { model, tier, is_shared: false });
         while let Some(delta) = answer.next().await? {
             leader.push(Piece::Delta(delta));
         }

@@ -18,9 +18,11 @@ use crate::{
     learn::Learning,
     metrics::Metrics,
     pipeline::{Parts, Pipeline, Settings},
+    request_log::RequestLog,
     stats::Ledger,
     store::{self, Store},
     tenant::Tenants,
+    trace::{self, Tracing},
     transport,
     upstream::{self, UpstreamSettings, Upstreams},
 };
@@ -51,6 +53,8 @@ pub enum StartError {
     Table(#[from] TableError),
     #[error(transparent)]
     Upstreams(#[from] upstream::StartError),
+    #[error(transparent)]
+    Telemetry(#[from] trace::StartError),
 }
 
 // === impl Server ===
@@ -61,7 +65,7 @@ impl Server {
     /// # Errors
     /// When a part cannot start.
     pub async fn new(config: Config) -> Result<Self, StartError> {
-        let store = store::open(&config.store)?;
+        let store = store::open_in(&config.server.region, &config.store)?;
         Self::with_store(config, store).await
     }
 
@@ -71,7 +75,7 @@ impl Server {
     /// When a part cannot start.
     pub async fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let patience = config.store.timeout;
-        let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new()));
+        let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(config.dashboard.slo_p99)));
         let learning =
             Learning::new(&config.cache.learning, (Arc::clone(&store), patience), Arc::clone(&metrics))?;
         let embedder = start_embedder(&config).await?;
@@ -93,6 +97,8 @@ impl Server {
             upstreams: upstreams.clone(),
             metrics: Arc::clone(&metrics),
             ledger,
+            tracing: Tracing::start(&config.telemetry, &config.server.region)?,
+            log: RequestLog::new(config.telemetry.log_format),
         }));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         Ok(Self {
@@ -114,19 +120,21 @@ impl Server {
     /// When a listener fails.
     pub async fn listen(&self, grpc: TcpListener, http: TcpListener) -> io::Result<()> {
         self.background(load_index(Arc::clone(&self.cache)));
+        self.background(follow(Arc::clone(&self.cache)));
         self.background(sweep(Arc::clone(&self.cache)));
         self.background(watch_health(self.upstreams.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<grpc::Service>().await;
         self.tasks.spawn(report_stop(self.stop.clone(), health));
-        let max_request = self.config().server.max_request;
+        let config = self.config();
+        let max_request = config.server.max_request;
         let grpc = GrpcServer::builder()
             .add_service(grpc::service(Arc::clone(&self.pipeline), max_request))
             .add_service(health_service)
             .add_service(grpc::reflection())
             .add_service(grpc::reflection_v1alpha())
             .serve_with_incoming_shutdown(transport::incoming(grpc), self.stop.clone().cancelled_owned());
-        let router = http::router(self.http_door(max_request));
+        let router = http::router(self.http_door(&config));
         // Without it the kernel delays a token until the one before is acknowledged.
         let http = http.tap_io(|socket| drop(socket.set_nodelay(true)));
         let http = axum::serve(http, router).with_graceful_shutdown(self.stop.clone().cancelled_owned());
@@ -150,6 +158,7 @@ impl Server {
         }
         self.tasks.close();
         self.tasks.wait().await;
+        self.pipeline.end_tracing().await;
         if let Err(error) = self.cache.flush().await {
             tracing::error!(%error, "the last answers may not be durable");
         }
@@ -168,6 +177,8 @@ impl Server {
             server: config.server.clone(),
             store: config.store.clone(),
             embedding: config.embedding.clone(),
+            dashboard: config.dashboard.clone(),
+            telemetry: config.telemetry.clone(),
             ..new
         };
         (new.cache.max_memory, new.cache.max_entries) = (config.cache.max_memory, config.cache.max_entries);
@@ -200,13 +211,14 @@ impl Server {
         self.cache.loaded()
     }
 
-    fn http_door(&self, max_request: usize) -> http::Door {
+    fn http_door(&self, config: &Config) -> http::Door {
         http::Door {
             pipeline: Arc::clone(&self.pipeline),
             upstreams: self.upstreams.clone(),
             cache: Arc::clone(&self.cache),
             metrics: Arc::clone(&self.metrics),
-            max_request,
+            max_request: config.server.max_request,
+            dashboard: Arc::new(http::Dashboard::new(config, self.stop.clone())),
         }
     }
 
@@ -234,17 +246,28 @@ async fn start_embedder(config: &Config) -> Result<Option<Arc<dyn Embedder>>, em
     embed::start(&config.embedding).await.map(Some)
 }
 
+/// Builds the index, and builds it again whenever it went stale.
 async fn load_index(cache: Arc<Cache>) {
     /// A store that cannot be read now may be later; nothing is lost meanwhile but semantic hits.
-    const AGAIN_AFTER: Duration = Duration::from_secs(5);
-    let started = std::time::Instant::now();
+    const AGAIN_AFTER: Duration = Duration::from_secs(1);
+    let mut started = std::time::Instant::now();
     loop {
         match cache.load().await {
-            Ok(vectors) => return tracing::info!(vectors, elapsed = ?started.elapsed(), "index loaded"),
-            Err(error) => tracing::error!(%error, "index not loaded"),
+            Ok(vectors) => {
+                tracing::info!(vectors, elapsed = ?started.elapsed(), "index loaded");
+                cache.stale().await;
+                started = std::time::Instant::now();
+            }
+            Err(error) => {
+                tracing::error!(%error, "index not loaded");
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
         }
-        tokio::time::sleep(AGAIN_AFTER).await;
     }
+}
+
+async fn follow(cache: Arc<Cache>) {
+    cache.follow().await;
 }
 
 /// Tells those who watch that the server stops, and ends their watching, which would hold it up.
@@ -283,5 +306,6 @@ fn settings(config: &Config, tenants: Tenants) -> Settings {
         timeout: config.upstream.timeout,
         finish_abandoned: config.upstream.finish_abandoned,
         max_in_flight: config.server.max_in_flight,
+        show_prompts: config.dashboard.show_prompts,
     }
 }

@@ -1,11 +1,15 @@
 //! The ledger behind `GetStats`: counts, money and percentiles since the start, for the last 24 hours by
-//! the minute, by namespace and by tenant.
+//! the minute, for the last quarter of an hour in finer steps, by namespace and by tenant.
 //!
 //! Namespaces are callers' text, so they are counted here, where their number is bounded, and are no label of
 //! a metric.
 
 mod books;
+mod history;
 mod tally;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,10 +25,19 @@ use crate::{
 };
 
 use self::books::{Books, Digits};
-pub use self::tally::{Latencies, ModelTally, Tally};
+pub use self::{
+    history::Stretch,
+    tally::{Latencies, ModelTally, Tally},
+};
 
 /// Minutes remembered, so the longest window.
 const MINUTES_MAX: u64 = 24 * 60;
+
+/// Seconds of a fine step: a chart of the last minutes moves while one looks.
+const FINE_STEP: u64 = 10;
+
+/// Fine steps remembered: a quarter of an hour.
+const FINE_MAX: u64 = 90;
 
 /// Namespaces counted apart; requests of further ones are in the total only.
 const NAMESPACES_MAX: usize = 256;
@@ -41,6 +54,8 @@ pub struct Observation<'a> {
     /// Of a streamed answer.
     pub first_token: Option<Duration>,
     pub saved_usd: f64,
+    /// What the answer would have cost, had the hot tier written it.
+    pub hot_tier_usd: f64,
     /// The answer was past its TTL.
     pub is_stale: bool,
 }
@@ -51,6 +66,8 @@ pub struct Stats {
     pub uptime: Duration,
     /// The time that `tally` covers.
     pub window: Duration,
+    /// How long an answer may take to begin.
+    pub objective: Duration,
     pub tally: Tally,
     /// Since the start.
     pub models: BTreeMap<String, ModelTally>,
@@ -72,6 +89,8 @@ pub struct Sizes {
 /// Counts everything, in memory.
 pub struct Ledger {
     started: Instant,
+    /// How long an answer may take to begin before it counts as late.
+    objective: Duration,
     /// A std mutex: held for a few additions, never across an await.
     accounts: Mutex<Accounts>,
 }
@@ -86,23 +105,29 @@ struct Accounts {
 // === impl Ledger ===
 
 impl Ledger {
-    /// Starts counting.
-    pub fn new() -> Self {
+    /// Starts counting. Answers that take longer than `objective` to begin are late.
+    pub fn new(objective: Duration) -> Self {
         let all = Books::new(Digits { namespace: 2, minute: 1 });
         let accounts = Accounts { all, tenants: HashMap::new(), store_errors: 0 };
-        Self { started: Instant::now(), accounts: Mutex::new(accounts) }
+        Self { started: Instant::now(), objective, accounts: Mutex::new(accounts) }
     }
 
     /// Counts a finished request.
     pub fn request(&self, seen: &Observation<'_>) {
-        let minute = self.minute();
-        self.accounts().each(seen.tenant, |books| books.request(minute, seen));
+        let now = self.seconds();
+        self.accounts().each(seen.tenant, |books| books.request(now, seen, self.objective));
     }
 
     /// Counts one call of one model, made for `tenant` in `namespace`.
     pub fn attempt(&self, tenant: &str, namespace: &str, attempt: &Attempt) {
-        let minute = self.minute();
-        self.accounts().each(tenant, |books| books.attempt(minute, namespace, attempt));
+        let now = self.seconds();
+        self.accounts().each(tenant, |books| books.attempt(now, namespace, attempt));
+    }
+
+    /// Counts what an answer that passed by would have cost at the hot tier.
+    pub fn at_hot_tier(&self, tenant: &str, namespace: &str, usd: f64) {
+        let now = self.seconds();
+        self.accounts().each(tenant, |books| books.at_hot_tier(now, namespace, usd));
     }
 
     /// Counts what `tenant` says of an answer.
@@ -118,41 +143,78 @@ impl Ledger {
     /// The numbers since the start or of the last `window` (to the minute), of one namespace or all. A
     /// namespace is counted since the start only.
     pub fn stats(&self, window: Option<Duration>, namespace: Option<&str>, sizes: Sizes) -> Stats {
-        let accounts = self.accounts();
-        let store_errors = accounts.store_errors;
-        Stats { store_errors, sizes, ..self.told(&accounts.all, window, namespace) }
+        let (stats, recent) = {
+            let accounts = self.accounts();
+            let (stats, recent) = self.told(&accounts.all, window, namespace);
+            (Stats { store_errors: accounts.store_errors, sizes, ..stats }, recent)
+        };
+        stats.of(recent)
     }
 
     /// The same of one tenant's own requests. Latencies are told since the start only; the store is not its own.
     pub fn stats_of(&self, tenant: &str, window: Option<Duration>, namespace: Option<&str>) -> Stats {
-        match self.accounts().tenants.get(tenant) {
+        let (stats, recent) = match self.accounts().tenants.get(tenant) {
             Some(books) => self.told(books, window, namespace),
             None => self.told(&Books::of_tenant(), window, namespace),
-        }
+        };
+        stats.of(recent)
     }
 
-    fn told(&self, books: &Books, window: Option<Duration>, namespace: Option<&str>) -> Stats {
+    /// The stretches of time with requests in the last `window`, oldest first: of ten seconds while they
+    /// are remembered, which is a quarter of an hour, of a minute for longer windows.
+    pub fn stretches(&self, window: Duration) -> Vec<Stretch> {
+        self.accounts().all.stretches(window.as_secs(), self.seconds())
+    }
+
+    /// The namespaces with most requests since the start, first the largest.
+    pub fn largest_namespaces(&self, max: usize) -> Vec<(String, Tally)> {
+        let accounts = self.accounts();
+        let mut all: Vec<_> = accounts.all.namespaces.iter().collect();
+        all.sort_by(|(a, x), (b, y)| y.answered().cmp(&x.answered()).then(a.cmp(b)));
+        all.into_iter().take(max).map(|(name, tally)| (name.clone(), tally.clone())).collect()
+    }
+
+    /// How long the ledger has counted.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How long an answer may take to begin.
+    pub fn objective(&self) -> Duration {
+        self.objective
+    }
+
+    /// The numbers of `books`; those of a window are still to be added up, which nobody should wait for.
+    fn told(
+        &self,
+        books: &Books,
+        window: Option<Duration>,
+        namespace: Option<&str>,
+    ) -> (Stats, Option<Vec<Stretch>>) {
         let uptime = self.started.elapsed();
         let covered = window.filter(|_| namespace.is_none());
-        let tally = match (namespace, covered) {
-            (Some(name), _) => books.namespaces.get(name).cloned().unwrap_or_default(),
-            (None, Some(window)) => books.since(self.minute().saturating_sub(window.as_secs().div_ceil(60))),
-            (None, None) => books.total.clone(),
+        let recent = covered.map(|window| books.minutes(window.as_secs(), self.seconds()));
+        let tally = match namespace {
+            Some(name) => books.namespaces.get(name).cloned().unwrap_or_default(),
+            None if covered.is_some() => Tally::default(),
+            None => books.total.clone(),
         };
-        Stats {
+        let stats = Stats {
             uptime,
             window: covered.map_or(uptime, |window| window.min(uptime)),
+            objective: self.objective,
             tally,
             models: books.models.clone(),
             feedback: books.feedback.clone(),
             store_errors: 0,
             sizes: Sizes::default(),
             wrong_hits: WrongHits::UNKNOWN,
-        }
+        };
+        (stats, recent)
     }
 
-    fn minute(&self) -> u64 {
-        self.started.elapsed().as_secs() / 60
+    fn seconds(&self) -> u64 {
+        self.started.elapsed().as_secs()
     }
 
     fn accounts(&self) -> MutexGuard<'_, Accounts> {
@@ -161,9 +223,23 @@ impl Ledger {
     }
 }
 
-impl Default for Ledger {
-    fn default() -> Self {
-        Self::new()
+// === impl Stats ===
+
+impl Stats {
+    /// With the sums of these stretches of time, if there are any to be added up.
+    fn of(self, recent: Option<Vec<Stretch>>) -> Self {
+        let Some(recent) = recent else { return self };
+        let tally = recent.iter().fold(Tally::default(), |sum, stretch| sum.plus(&stretch.tally));
+        Self { tally, ..self }
+    }
+}
+
+// === impl Observation ===
+
+impl Observation<'_> {
+    /// Until the caller had something to read: the first token of a streamed answer, any other as a whole.
+    pub fn wait(&self) -> Duration {
+        self.first_token.unwrap_or(self.elapsed)
     }
 }
 
@@ -179,84 +255,5 @@ impl Accounts {
         if let Some(books) = self.tenants.get_mut(tenant) {
             add(books);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{prompt::Usage, upstream::AttemptResult};
-
-    fn hit(elapsed_ms: u64) -> Observation<'static> {
-        Observation {
-            tenant: "acme",
-            namespace: "support",
-            outcome: Outcome::Exact,
-            reason: None,
-            elapsed: Duration::from_millis(elapsed_ms),
-            first_token: None,
-            saved_usd: 0.25,
-            is_stale: false,
-        }
-    }
-
-    #[test]
-    fn sums_agree_between_total_window_namespace_and_tenant() {
-        let ledger = Ledger::new();
-        for ms in 1..=100 {
-            ledger.request(&hit(ms));
-        }
-        let miss = Observation {
-            outcome: Outcome::Upstream,
-            reason: Some(MissReason::ScopeEmpty),
-            saved_usd: 0.0,
-            ..hit(7)
-        };
-        ledger.request(&miss);
-        let usage = Usage { prompt_tokens: 10, completion_tokens: 5, cost_usd: 0.5, estimated: false };
-        let attempt = Attempt {
-            model: "m".to_owned(),
-            tier: "hot".to_owned(),
-            provider: "p".to_owned(),
-            result: AttemptResult::Ok,
-            reason: crate::upstream::AttemptReason::Fallback,
-            elapsed: Duration::from_secs(1),
-            first_token: None,
-            usage,
-        };
-        ledger.attempt("acme", "support", &attempt);
-        let minute = Duration::from_secs(60);
-        for (window, namespace) in [(None, None), (Some(minute), None), (None, Some("support"))] {
-            let all = ledger.stats(window, namespace, Sizes::default());
-            let own = ledger.stats_of("acme", window, namespace);
-            let none = ledger.stats_of("other", window, namespace);
-            assert_eq!((own.models, own.tally.requests), (all.models.clone(), all.tally.requests));
-            assert_eq!(own.tally.cost_usd.to_bits(), all.tally.cost_usd.to_bits());
-            assert_eq!((none.models.len(), none.tally.requests), (0, Tally::default().requests));
-            assert_eq!(all.models["m"].prompt_tokens, 10);
-            let tally = all.tally;
-            assert_eq!(tally.requests[Outcome::Exact as usize], 100);
-            assert_eq!(tally.misses["scope_empty"], 1);
-            assert!((tally.hit_ratio() - 100.0 / 101.0).abs() < 1e-9);
-            assert!((tally.saved_usd - 25.0).abs() < 1e-9);
-            assert!((tally.cost_usd - 0.5).abs() < 1e-9);
-            let p50 = tally.latency[Outcome::Exact as usize].quantile_ms(0.5);
-            assert!((46.0..=54.0).contains(&p50), "{p50}");
-        }
-    }
-
-    #[test]
-    fn namespaces_beyond_the_bound_count_in_the_total_only() {
-        let ledger = Ledger::new();
-        for n in 0..NAMESPACES_MAX + 10 {
-            let name = n.to_string();
-            ledger.request(&Observation { namespace: &name, ..hit(1) });
-        }
-        let requests = |namespace| {
-            ledger.stats(None, namespace, Sizes::default()).tally.requests[Outcome::Exact as usize]
-        };
-        assert_eq!(requests(None), NAMESPACES_MAX as u64 + 10);
-        assert_eq!(requests(Some("1")), 1);
-        assert_eq!(requests(Some(&(NAMESPACES_MAX + 5).to_string())), 0);
     }
 }

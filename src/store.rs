@@ -4,15 +4,17 @@
 pub mod codec;
 mod embedded;
 mod memory;
+mod redis;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio_util::sync::DropGuard;
 
-use self::{embedded::EmbeddedStore, memory::MemoryStore};
+use self::{embedded::EmbeddedStore, memory::MemoryStore, redis::RedisStore};
 use crate::{
     cache::entry::{Entry, Selector},
-    config::{StoreConfig, StoreKind},
+    config::{ServerConfig, StoreConfig, StoreKind},
     key::CacheKey,
 };
 
@@ -25,6 +27,7 @@ pub enum Op {
     Scan,
     Expire,
     Flush,
+    Claim,
 }
 
 /// A store that did not do what was asked. Never carries a prompt or an answer.
@@ -60,12 +63,42 @@ pub enum Durability {
     Durable,
 }
 
+/// What [`Store::claim`] found.
+pub struct Claim {
+    /// `None`: another process is buying.
+    pub lease: Option<Lease>,
+    /// What was kept under the key meanwhile.
+    pub kept: Option<Arc<Entry>>,
+}
+
+/// A purchase that no other process makes as long as this lives. Dropped once the answer was kept, or will
+/// not come.
+#[derive(Default)]
+pub struct Lease {
+    _held: Option<DropGuard>,
+}
+
+/// What another process did to a store that several share.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// It kept this entry.
+    Stored(Arc<Entry>),
+    /// It removed what was under these keys.
+    Removed(Vec<CacheKey>),
+    /// It invalidated what matches: also what is on its way.
+    Invalidated(Selector),
+    /// What was stored or removed of late is not known: a scan tells.
+    MissedEntries,
+    /// What was invalidated of late is not known: nothing that was read before may be served.
+    MissedInvalidations,
+}
+
 /// A durable map of entries. Writes take effect in the order in which they were called, so a removal
 /// also removes what was queued before it.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The entry under `key`, also when it has expired: the caller checks. One that cannot be read, see
-    /// [`unreadable`](Self::unreadable), is `None`.
+    /// The entry under `key`. One that has expired may still come: the caller checks. One that cannot be
+    /// read, see [`unreadable`](Self::unreadable), is `None`.
     async fn get(&self, key: CacheKey) -> Result<Option<Arc<Entry>>, StoreError>;
 
     /// Adds the entry, or replaces the one under the same key.
@@ -89,6 +122,23 @@ pub trait Store: Send + Sync + 'static {
     /// `max_entries`; returns the keys of at most `limit` removed ones, so that one call stays short.
     async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError>;
 
+    /// Reserves the purchase of the answer under `key` among the processes that share the store. Granted at
+    /// once where there is one process.
+    async fn claim(&self, _key: CacheKey) -> Result<Claim, StoreError> {
+        Ok(Claim::default())
+    }
+
+    /// Waits for what other processes did. The caller applies it and comes again; by that the store knows
+    /// that it was applied. Dropping the future loses nothing. For ever where no other process writes.
+    async fn changed(&self) -> Vec<Change> {
+        std::future::pending().await
+    }
+
+    /// How far behind other processes this one is, by region.
+    fn lags(&self) -> Vec<(String, Duration)> {
+        Vec::new()
+    }
+
     /// Number of entries, expired ones included.
     fn entries(&self) -> u64;
 
@@ -105,9 +155,36 @@ pub trait Store: Send + Sync + 'static {
 /// # Errors
 /// [`OpenError`], when the data cannot be used as it is; nothing is deleted or overwritten.
 pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
+    open_in(&ServerConfig::default().region, config)
+}
+
+/// The same in a region, the name of which others know.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open_in(region: &str, config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
     match config.kind {
         StoreKind::Memory => Ok(Arc::new(MemoryStore::new())),
+        StoreKind::Redis => Ok(Arc::new(RedisStore::start(region, config))),
         StoreKind::Embedded => Ok(Arc::new(EmbeddedStore::open(config)?)),
+    }
+}
+
+// === impl Claim ===
+
+/// Granted.
+impl Default for Claim {
+    fn default() -> Self {
+        Self { lease: Some(Lease::default()), kept: None }
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// One whose end sets off `held`.
+    pub fn held(held: DropGuard) -> Self {
+        Self { _held: Some(held) }
     }
 }
 
@@ -115,7 +192,8 @@ pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
 
 impl Op {
     /// Every operation, in the order in which reports list them.
-    pub const ALL: [Self; 6] = [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush];
+    pub const ALL: [Self; 7] =
+        [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush, Self::Claim];
 
     /// The label of its metrics.
     pub const fn as_str(self) -> &'static str {
@@ -126,6 +204,7 @@ impl Op {
             Self::Scan => "scan",
             Self::Expire => "expire",
             Self::Flush => "flush",
+            Self::Claim => "claim",
         }
     }
 }

@@ -89,6 +89,11 @@ impl Tenants {
         self.by_key.get(&ApiKeyHash::of(key)).cloned().ok_or(Error::Unauthenticated)
     }
 
+    /// Whether callers are told apart by keys.
+    pub fn have_keys(&self) -> bool {
+        self.anyone.is_none()
+    }
+
     /// Whoever calls, where no tenants are configured.
     pub fn anyone(&self) -> Option<&Arc<Tenant>> {
         self.anyone.as_ref()
@@ -178,6 +183,11 @@ impl Tenant {
     /// Adds the cost of a call, in US dollars, to the day of `now`.
     pub fn spend(&self, now: SystemTime, usd: f64) {
         self.budget.spend(now, usd);
+    }
+
+    /// `budget_usd_per_day`
+    pub fn budget_usd_per_day(&self) -> Option<f64> {
+        self.budget.usd_per_day()
     }
 
     /// US dollars spent on the UTC day of `now`.

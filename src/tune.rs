@@ -18,6 +18,7 @@ use crate::{
     prompt::CacheControl,
     server::{Server, StartError},
     tenant::Tenant,
+    trace::Trace,
 };
 
 pub use self::{
@@ -113,6 +114,7 @@ impl Run<'_> {
             prompt: row.prompt(),
             cache: CacheControl::default(),
             deadline: None,
+            trace: Trace::default(),
         };
         let reply = match self.pipeline.complete(Rpc::Complete, request).await {
             Ok(answering) => answering.whole().await,

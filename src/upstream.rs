@@ -22,6 +22,7 @@ mod tokens;
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
+use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 
 pub use self::{
@@ -78,6 +79,8 @@ pub struct Ask<'a> {
     pub embedding: Option<&'a Embedding>,
     /// End of the whole chain and of the answer.
     pub deadline: Instant,
+    /// Sent to the provider beside the request's own.
+    pub headers: HeaderMap,
     pub on_attempt: Option<OnAttempt>,
 }
 
@@ -206,6 +209,17 @@ impl Upstreams {
         self.catalog.load().model(model).map(|model| model.price(usage))
     }
 
+    /// What these tokens cost at the dearest tier that has a model, in US dollars: the bill of those who send
+    /// everything to their best model.
+    pub fn at_hot_tier(&self, usage: Usage) -> f64 {
+        self.catalog.load().hottest().map_or(0.0, |model| model.price(usage).cost_usd)
+    }
+
+    /// Id of the model that [`Upstreams::at_hot_tier`] goes by.
+    pub fn hot_model(&self) -> Option<String> {
+        self.catalog.load().hottest().map(|model| model.config.id.clone())
+    }
+
     async fn plan(&self, catalog: &Catalog, ask: &Ask<'_>, log: &Arc<AttemptLog>) -> Result<Plan, Error> {
         let prompt = ask.prompt;
         match Wanted::of(catalog, prompt) {
@@ -267,11 +281,16 @@ impl fmt::Debug for Upstreams {
 
 impl<'a> Ask<'a> {
     pub fn new(prompt: &'a Prompt, deadline: Instant) -> Self {
-        Self { prompt, embedding: None, deadline, on_attempt: None }
+        Self { prompt, embedding: None, deadline, headers: HeaderMap::new(), on_attempt: None }
     }
 
     pub fn embedding(mut self, embedding: Option<&'a Embedding>) -> Self {
         self.embedding = embedding;
+        self
+    }
+
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
         self
     }
 

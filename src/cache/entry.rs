@@ -16,7 +16,7 @@ use crate::{
 
 /// Names an entry to callers: the first half of its key, in hex. Two replicas that answer the same
 /// prompt at once so write one entry.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId([u8; 16]);
 
 /// One kept answer and what is needed to find, judge and remove it.
@@ -70,6 +70,16 @@ impl EntryId {
     pub fn parse(text: &str) -> Option<Self> {
         let digits = (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())).then_some(text)?;
         u128::from_str_radix(digits, 16).ok().map(|n| Self(n.to_be_bytes()))
+    }
+
+    /// Reads back [`EntryId::as_bytes`].
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The half key itself.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 
     /// Range of keys that begin with this id, both ends included.

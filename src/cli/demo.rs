@@ -1,8 +1,10 @@
-//! `promptkeep demo`: server, simulated models and traffic in one process.
+//! `promptkeep demo`: server, simulated models and traffic in one process; `promptkeep simulate-models`: the models
+//! alone.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use crate::{
+    config::LogFormat,
     demo::{self, Options, simulated_upstream::SimulatedUpstream, traffic::Traffic},
     server::Server,
     transport,
@@ -12,7 +14,7 @@ use crate::{
 struct TemporaryFolder(PathBuf);
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    super::start_logging("error");
+    super::start_logging("error", LogFormat::Text);
     let all = Traffic::embedded();
     let traffic = match options.requests {
         Some(count) => all.first(count),
@@ -40,6 +42,15 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         super::serve::stop_signal().await;
     }
     server.shutdown(async { (&mut listening).await.unwrap_or_else(|panic| Err(panic.into())) }).await?;
+    upstream.shutdown().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The simulated models alone.
+pub(super) async fn simulate_models(listen: SocketAddr) -> anyhow::Result<ExitCode> {
+    let upstream = SimulatedUpstream::listen(&Traffic::embedded(), listen).await?;
+    println!("simulated models at {}", upstream.base_url());
+    super::serve::stop_signal().await;
     upstream.shutdown().await?;
     Ok(ExitCode::SUCCESS)
 }

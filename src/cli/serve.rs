@@ -14,8 +14,8 @@ use crate::{
 };
 
 pub(super) async fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    super::start_logging("info");
     let config = Config::load(file.as_deref(), process_env())?;
+    super::start_logging("info", config.telemetry.log_format);
     // Before the model is fetched: a port in use is the mistake of every second start.
     let grpc = transport::bind(config.server.grpc_listen).await?;
     let http = transport::bind(config.server.http_listen).await?;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
-    config::{Config, process_env},
+    config::{Config, LogFormat, process_env},
     tune,
 };
 
@@ -22,7 +22,7 @@ pub struct Tune {
     /// Where to write what became of each row, a JSON object a line
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Configuration file, for the [cache] and [embedding] sections
+    /// Configuration file, for its sections `cache` and `embedding`
     #[arg(long)]
     config: Option<PathBuf>,
     /// Largest share of wrong answers among requests, instead of the configured one
@@ -37,7 +37,7 @@ pub struct Tune {
 }
 
 pub(super) async fn run(tune: Tune) -> anyhow::Result<ExitCode> {
-    super::start_logging("error");
+    super::start_logging("error", LogFormat::Text);
     let Tune { labelled, eval, out, config, max_error_rate, max_wrong_hits, json } = tune;
     let file = labelled.or(eval).context("a file of labelled traffic is needed")?;
     let mut config = Config::load(config.as_deref(), process_env())?;

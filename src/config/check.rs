@@ -15,9 +15,11 @@ pub(super) fn check(loaded: &mut Loaded, env: &HashMap<String, String>, secrets:
     let Loaded { config, findings } = loaded;
     let variables = Variables { env, secrets };
     check_server(&config.server, findings);
+    check_store(&config.store, &config.server.region, &variables, findings);
     check_embedding(&config.embedding, &variables, findings);
     check_cache(&config.cache, findings);
     check_routing(config, findings);
+    check_dashboard(&mut config.dashboard, &variables, findings);
     check_tenants(&mut config.tenants, &variables, findings);
     check_providers(&mut config.providers, &config.server.region, &variables, findings);
     check_models(&config.models, &config.providers, findings);
@@ -44,6 +46,21 @@ fn check_server(server: &ServerConfig, findings: &mut Findings) {
     let ServerConfig { grpc_listen, http_listen, .. } = server;
     if grpc_listen == http_listen && grpc_listen.port() != 0 {
         findings.report_key("server.http_listen", "must differ from server.grpc_listen");
+    }
+}
+
+fn check_store(store: &StoreConfig, region: &String, variables: &Variables<'_>, findings: &mut Findings) {
+    if store.kind != StoreKind::Redis {
+        return;
+    }
+    variables.get("store.password_env", &store.password_env, findings);
+    let mut regions = HashSet::from([region]);
+    for (n, PeerConfig { region, password_env, .. }) in store.peers.iter().enumerate() {
+        let path = |key: &str| format!("store.peers[{n}].{key}");
+        if !regions.insert(region) {
+            findings.report_key(&path("region"), format!("`{region}` is this region, or listed twice"));
+        }
+        variables.get(&path("password_env"), password_env, findings);
     }
 }
 
@@ -122,37 +139,55 @@ fn check_tenants(tenants: &mut [TenantConfig], variables: &Variables<'_>, findin
         if !names.insert(tenant.name.clone()) {
             findings.report_key(&path("name"), format!("`{}` names two tenants", tenant.name));
         }
-        let source = fill_key(tenant, path, variables, findings);
+        let key = Key { hash: &mut tenant.api_key_sha256, variable: &tenant.api_key_env, is_needed: true };
+        let source = key.fill(path, variables, findings);
         if tenant.api_key_sha256.is_some_and(|hash| !hashes.insert(hash)) {
             findings.report_key(&path(source), "is the API key of another tenant too");
         }
     }
 }
 
-/// Makes one of the two ways to write a tenant's key, and returns which was used.
-fn fill_key(
-    tenant: &mut TenantConfig,
-    path: impl Fn(&str) -> String,
-    variables: &Variables<'_>,
-    findings: &mut Findings,
-) -> &'static str {
-    let (hash, variable) = ("api_key_sha256", "api_key_env");
-    match (&tenant.api_key_sha256, tenant.api_key_env.is_empty()) {
-        (Some(_), true) => hash,
-        (Some(_), false) => {
-            findings.report_key(&path(variable), "must not be set beside api_key_sha256");
-            hash
-        }
-        (None, true) => {
-            if !findings.is_reported(&path(variable)) {
-                findings.report_key(&path(hash), "is missing, and so is api_key_env");
+fn check_dashboard(dashboard: &mut DashboardConfig, variables: &Variables<'_>, findings: &mut Findings) {
+    let DashboardConfig { api_key_sha256: hash, api_key_env: variable, .. } = dashboard;
+    Key { hash, variable, is_needed: false }.fill(|key| format!("dashboard.{key}"), variables, findings);
+}
+
+/// The two ways to write an API key that callers send.
+struct Key<'a> {
+    hash: &'a mut Option<ApiKeyHash>,
+    /// Name of the variable that holds the key.
+    variable: &'a str,
+    is_needed: bool,
+}
+
+// === impl Key ===
+
+impl Key<'_> {
+    /// Makes one of the two ways, and returns which was used.
+    fn fill(
+        self,
+        path: impl Fn(&str) -> String,
+        variables: &Variables<'_>,
+        findings: &mut Findings,
+    ) -> &'static str {
+        let (hash, variable) = ("api_key_sha256", "api_key_env");
+        match (&self.hash, self.variable.is_empty()) {
+            (Some(_), true) => hash,
+            (Some(_), false) => {
+                findings.report_key(&path(variable), "must not be set beside api_key_sha256");
+                hash
             }
-            hash
-        }
-        (None, false) => {
-            let key = variables.get(&path(variable), &tenant.api_key_env, findings);
-            tenant.api_key_sha256 = key.map(ApiKeyHash::of);
-            variable
+            (None, true) => {
+                if self.is_needed && !findings.is_reported(&path(variable)) {
+                    findings.report_key(&path(hash), "is missing, and so is api_key_env");
+                }
+                hash
+            }
+            (None, false) => {
+                let key = variables.get(&path(variable), self.variable, findings);
+                *self.hash = key.map(ApiKeyHash::of);
+                variable
+            }
         }
     }
 }

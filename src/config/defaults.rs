@@ -30,6 +30,11 @@ impl Default for StoreConfig {
         Self {
             kind: StoreKind::Embedded,
             path: "promptkeep-data".into(),
+            url: vec!["redis://127.0.0.1:6379".to_owned()],
+            password_env: String::new(),
+            key_prefix: "promptkeep".to_owned(),
+            lease: Duration::from_secs(5),
+            peers: Vec::new(),
             write_queue: 10_000,
             timeout: Duration::from_millis(250),
         }
@@ -127,6 +132,23 @@ impl Default for UpstreamConfig {
             max_answer: 8 * MIB,
             finish_abandoned: false,
         }
+    }
+}
+
+impl Default for DashboardConfig {
+    fn default() -> Self {
+        Self {
+            slo_p99: Duration::from_secs(2),
+            show_prompts: false,
+            api_key_sha256: None,
+            api_key_env: String::new(),
+        }
+    }
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { otlp_endpoint: String::new(), trace_share: 1.0, log_format: LogFormat::Text }
     }
 }
 

@@ -10,15 +10,18 @@ use super::{
     tree::{self, PREFIX, Table},
     value::{
         address, choice, count, count_or_zero, count_to, duration, duration_or_zero, flag, hedge_after,
-        key_hash, list, money, name, optional, path, rate, ratio, share, size, text, tier, url, variable,
+        key_hash, key_prefix, list, money, name, optional, path, rate, ratio, redis_nodes, share, size, text,
+        tier, url, variable,
     },
     *,
 };
 
-const STORES: &[(&str, StoreKind)] = &[("embedded", StoreKind::Embedded), ("memory", StoreKind::Memory)];
+const STORES: &[(&str, StoreKind)] =
+    &[("embedded", StoreKind::Embedded), ("redis", StoreKind::Redis), ("memory", StoreKind::Memory)];
 const EMBEDDERS: &[(&str, EmbeddingKind)] =
     &[("minilm", EmbeddingKind::Minilm), ("openai", EmbeddingKind::Openai)];
 const PRECISIONS: &[(&str, Precision)] = &[("int8", Precision::Int8), ("f32", Precision::F32)];
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 const KEEPS: &[(&str, Keep)] = &[("all", Keep::All), ("careful", Keep::Careful)];
 const MODES: &[(&str, Mode)] =
     &[("exact", Mode::Exact), ("static", Mode::Static), ("bounded", Mode::Bounded), ("shadow", Mode::Shadow)];
@@ -93,14 +96,27 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
     let mut config = Config::default();
     let place = Place::File { file: file.to_owned() };
     let mut root = Section::new(String::new(), place, table, findings);
-    let Config { server, store, embedding, cache, routing, upstream, tenants, providers, models } =
-        &mut config;
+    let Config {
+        server,
+        store,
+        embedding,
+        cache,
+        routing,
+        upstream,
+        dashboard,
+        telemetry,
+        tenants,
+        providers,
+        models,
+    } = &mut config;
     root.nested("server", server, read_server);
     root.nested("store", store, read_store);
     root.nested("embedding", embedding, read_embedding);
     root.nested("cache", cache, read_cache);
     root.nested("routing", routing, read_routing);
     root.nested("upstream", upstream, read_upstream);
+    root.nested("dashboard", dashboard, read_dashboard);
+    root.nested("telemetry", telemetry, read_telemetry);
     root.each("tenants", tenants, read_tenant);
     root.each("providers", providers, read_provider);
     root.each("models", models, read_model);
@@ -135,8 +151,21 @@ fn read_store(section: &mut Section<'_>, store: &mut StoreConfig) {
     keys!(section, store: StoreConfig {
         kind: choice(STORES),
         path: path,
+        url: redis_nodes,
+        password_env: variable,
+        key_prefix: key_prefix,
+        lease: duration_or_zero,
         write_queue: count,
         timeout: duration,
+    } each peers: read_peer);
+}
+
+fn read_peer(section: &mut Section<'_>, peer: &mut PeerConfig) {
+    section.require(&["region", "url"]);
+    keys!(section, peer: PeerConfig {
+        region: name,
+        url: redis_nodes,
+        password_env: variable,
     });
 }
 
@@ -243,6 +272,23 @@ fn read_upstream(section: &mut Section<'_>, upstream: &mut UpstreamConfig) {
         health_timeout: duration,
         max_answer: size,
         finish_abandoned: flag,
+    });
+}
+
+fn read_dashboard(section: &mut Section<'_>, dashboard: &mut DashboardConfig) {
+    keys!(section, dashboard: DashboardConfig {
+        slo_p99: duration,
+        show_prompts: flag,
+        api_key_sha256: optional(key_hash),
+        api_key_env: variable,
+    });
+}
+
+fn read_telemetry(section: &mut Section<'_>, telemetry: &mut TelemetryConfig) {
+    keys!(section, telemetry: TelemetryConfig {
+        otlp_endpoint: url,
+        trace_share: ratio,
+        log_format: choice(LOG_FORMATS),
     });
 }
 

@@ -223,6 +223,34 @@ pub(super) fn url(node: &Node) -> Read<String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// One Redis node or several: a list, or a string with commas between. The value is not repeated: it may
+/// hold a password.
+pub(super) fn redis_nodes(node: &Node) -> Read<Vec<String>> {
+    let nodes = match &node.value {
+        Value::Text(text) => list(redis_node)(&Node { value: Value::Raw(text.clone()), ..node.clone() })?,
+        _ => list(redis_node)(node)?,
+    };
+    if nodes.is_empty() { Err("must name at least one node".to_owned()) } else { Ok(nodes) }
+}
+
+fn redis_node(node: &Node) -> Read<String> {
+    let text = text(node)?;
+    let url = reqwest::Url::parse(&text).map_err(|cause| format!("is not a URL: {cause}"))?;
+    if !matches!(url.scheme(), "redis" | "rediss" | "redis+unix" | "unix") {
+        return Err("must begin with redis://, rediss:// or redis+unix://".to_owned());
+    }
+    if url.password().is_some() {
+        return Err("must not hold a password; name a variable in password_env".to_owned());
+    }
+    Ok(text)
+}
+
+/// Braces would decide in which slot of a cluster a key lies.
+pub(super) fn key_prefix(node: &Node) -> Read<String> {
+    let text = name(node)?;
+    if text.contains(['{', '}']) { Err("must not contain { or }".to_owned()) } else { Ok(text) }
+}
+
 /// One of a closed set of names.
 pub(super) fn choice<T: Copy>(names: &'static [(&'static str, T)]) -> impl Fn(&Node) -> Read<T> {
     move |node| {

@@ -16,6 +16,9 @@ use diff::Diff;
 /// Number of features.
 pub const COUNT: usize = NAMES.len();
 
+/// Index of the feature that says that both texts are in the language that most features know.
+pub const ENGLISH: usize = 62;
+
 /// Index of the feature that says that a pair differs on the surface only.
 pub const SURFACE: usize = 63;
 

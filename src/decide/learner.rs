@@ -18,7 +18,7 @@ mod state;
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    features::Features,
+    features::{ENGLISH, Features, SURFACE},
     table::{Bins, Table},
 };
 pub use audit::{Audits, WrongHits};
@@ -72,6 +72,8 @@ pub struct Scored {
     pub logit: f32,
     /// Differs on the surface only.
     pub surface: bool,
+    /// Both texts are in the language that most features know.
+    pub english: bool,
 }
 
 /// What to do with a request.
@@ -125,6 +127,7 @@ pub enum Origin {
 struct Example {
     bins: Bins,
     forest: f32,
+    english: bool,
     same: f32,
     weight: f32,
     /// Number of the request.
@@ -139,6 +142,7 @@ struct Example {
 struct Recent {
     bins: Bins,
     forest: f32,
+    english: bool,
 }
 
 /// All that a fit needs, apart from the learner, so that it can run elsewhere.
@@ -184,19 +188,16 @@ impl Learner {
     pub fn score(&self, features: &Features) -> Scored {
         let bins = self.table.bin(features);
         let forest = self.table.forest.logit(&bins);
-        self.scored(bins, forest, features[super::features::SURFACE] > 0.5)
-    }
-
-    fn scored(&self, bins: Bins, forest: f32, surface: bool) -> Scored {
         let inputs = self.table.inputs_with(&bins, forest);
-        Scored { bins, forest, logit: self.model.logit(&inputs, &bins), surface }
+        let (surface, english) = (features[SURFACE] > 0.5, features[ENGLISH] > 0.5);
+        Scored { bins, forest, logit: self.model.logit(&inputs, &bins), surface, english }
     }
 
     /// Probability that the pair's answer is right, uncertainty included, and the standard deviation of
     /// its logit. Costs more than the score, so only the best candidate is asked for it.
     pub fn estimate(&self, scored: &Scored) -> (f32, f32) {
         let deviation = self.model.deviation(&self.table.inputs_with(&scored.bins, scored.forest));
-        (self.model.probability(scored.logit, deviation), deviation)
+        (self.model.probability(self.model.doubted(scored.logit, scored.english), deviation), deviation)
     }
 
     /// Counts the request and decides it. `budget` is the namespace's, or a caller's stricter one;
@@ -207,8 +208,7 @@ impl Learner {
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
-        self.recent
-            .push_back(best.map(|b| Recent { bins: candidates[b].bins, forest: candidates[b].forest }));
+        self.recent.push_back(best.map(|b| Recent::of(&candidates[b])));
         let Some(candidate) = best else { return Verdict::Nothing };
         let scored = &candidates[candidate];
         let (probability, _) = self.estimate(scored);
@@ -246,7 +246,9 @@ impl Learner {
             );
             return (0.5, reason, Standing::Young);
         }
-        (self.threshold.at(budget), self.threshold.reason(budget), Standing::Trusted)
+        let (threshold, reason) = (self.threshold.at(budget), self.threshold.reason(budget));
+        let reason = if threshold > 1.0 { format!("nothing is sure enough: {reason}") } else { reason };
+        (threshold, reason, Standing::Trusted)
     }
 
     fn is_blown(&self, budget: &Budget) -> bool {
@@ -284,8 +286,9 @@ impl Learner {
         if self.examples.len() == EXAMPLES_MAX {
             self.examples.pop_front();
         }
-        let (bins, forest, at) = (scored.bins, scored.forest, self.requests);
-        self.examples.push_back(Example { bins, forest, same, weight, at, foreseen });
+        let &Scored { bins, forest, english, .. } = scored;
+        let at = self.requests;
+        self.examples.push_back(Example { bins, forest, english, same, weight, at, foreseen });
         self.count(origin);
     }
 
@@ -364,6 +367,14 @@ impl Scored {
     }
 }
 
+// === impl Recent ===
+
+impl Recent {
+    fn of(scored: &Scored) -> Self {
+        Self { bins: scored.bins, forest: scored.forest, english: scored.english }
+    }
+}
+
 // === impl Snapshot ===
 
 impl Snapshot {
@@ -376,7 +387,8 @@ impl Snapshot {
             .flatten()
             .map(|r| {
                 let inputs = self.table.inputs_with(&r.bins, r.forest);
-                model.probability(model.logit(&inputs, &r.bins), model.deviation(&inputs))
+                let logit = model.doubted(model.logit(&inputs, &r.bins), r.english);
+                model.probability(logit, model.deviation(&inputs))
             })
             .collect();
         // What few labels promise is not yet believed.

@@ -124,8 +124,16 @@ impl SimulatedUpstream {
     /// # Errors
     /// When no port can be bound.
     pub async fn start(traffic: &Traffic) -> io::Result<Self> {
+        Self::listen(traffic, (Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// Starts on `address`.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub async fn listen(traffic: &Traffic, address: SocketAddr) -> io::Result<Self> {
         let state = Arc::new(State { answers: answer::all(traffic), completions: AtomicU64::new(0) });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let router = Router::new()
             .route("/v1/chat/completions", post(dialect::chat_completions))

@@ -175,7 +175,7 @@ fn candidate((near, explained): (Match, Explained)) -> proto::Candidate {
 }
 
 pub(super) fn stats(stats: &Stats) -> proto::GetStatsResponse {
-    let Stats { uptime, window, tally, models, feedback, store_errors, sizes, wrong_hits } = stats;
+    let Stats { uptime, window, objective, tally, models, feedback, store_errors, sizes, wrong_hits } = stats;
     let by_outcome = |latencies: &[Latencies]| {
         let seen = Outcome::ALL.into_iter().zip(latencies).filter(|(_, latencies)| latencies.count() > 0);
         seen.map(|(outcome, latencies)| (outcome.as_str().to_owned(), percentiles(latencies))).collect()
@@ -199,6 +199,10 @@ pub(super) fn stats(stats: &Stats) -> proto::GetStatsResponse {
         index_vectors: sizes.index_vectors,
         feedback: feedback.iter().map(owned).collect(),
         store_errors: *store_errors,
+        hot_tier_usd: tally.hot_tier_usd,
+        wait: Some(percentiles(&tally.wait)),
+        slo_p99: duration(*objective),
+        late_answers: tally.late,
         wrong_hits: Some(proto::WrongHits {
             rate: wrong_hits.rate.into(),
             low: wrong_hits.low.into(),

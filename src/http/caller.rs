@@ -14,6 +14,7 @@ use crate::{
     pipeline::Request,
     prompt::{CacheControl, Prompt},
     tenant::{Tenant, Tenants},
+    trace::Trace,
 };
 
 /// Everything beside the body.
@@ -29,6 +30,8 @@ pub(super) struct Caller {
     pub only_if_cached: bool,
     /// From `x-promptkeep-timeout`, in seconds.
     pub deadline: Option<Instant>,
+    /// `traceparent` and `tracestate`
+    pub trace: Trace,
 }
 
 // === impl Caller ===
@@ -43,6 +46,7 @@ impl Caller {
             cache: cache(headers)?,
             only_if_cached: false,
             deadline: seconds(headers, "x-promptkeep-timeout")?.map(|left| Instant::now() + left),
+            trace: Trace::read(|name| headers.get(name).and_then(|value| value.to_str().ok())),
         };
         for value in headers.get_all(CACHE_CONTROL) {
             for directive in value.to_str().unwrap_or_default().split(',') {
@@ -72,10 +76,10 @@ impl Caller {
 
     /// The request of this caller for `prompt`.
     pub fn request(self, mut prompt: Prompt) -> Request {
-        let Self { tenant, namespace, vary, cache, only_if_cached: _, deadline } = self;
+        let Self { tenant, namespace, vary, cache, only_if_cached: _, deadline, trace } = self;
         prompt.namespace = namespace;
         prompt.vary = vary;
-        Request { tenant, prompt, cache, deadline }
+        Request { tenant, prompt, cache, deadline, trace }
     }
 }
 

@@ -1,114 +1,172 @@
-//! The page at `/`: the numbers of `GetStats` since the start, for a look in passing. It has no script and
-//! loads itself again every five seconds; history is Prometheus' business.
+//! The operator's page at `/`: its files, which are in the binary, and the numbers that it shows, once or as
+//! events. Everything else that it needs to know is the ledger's.
 
-use std::fmt::Write as _;
+mod access;
+mod chart;
+mod snapshot;
 
-use axum::{extract::State, response::Html};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use super::Door;
-use crate::{
-    outcome::Outcome,
-    stats::{Stats, Tally},
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State},
+    http::{
+        HeaderMap, HeaderName,
+        header::{
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        },
+    },
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+    routing::{get, post},
 };
+use futures_util::{Stream, StreamExt as _, stream};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
 
-/// Up to where the numbers begin.
-const HEAD: &str = include_str!("dashboard.html");
+use self::{access::Access, chart::Range, snapshot::Snapshot};
+use super::{Door, Failure, reply};
+use crate::{config::Config, error::Error, feedback::RequestId};
 
-pub(super) async fn page(State(door): State<Door>) -> Html<String> {
-    Html(render(&door.pipeline.stats(None, None)))
+/// Between two events. Numbers that move oftener cannot be read.
+const EVENT_EVERY: Duration = Duration::from_secs(2);
+
+/// Pages that are told at once; more are asked to come again.
+const VIEWERS_MAX: usize = 64;
+
+/// The page and its scripts come from here and nowhere else, and nobody frames it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+/// What the page's routes need beside the door.
+pub struct Dashboard {
+    access: Access,
+    region: String,
+    viewers: Arc<Semaphore>,
+    /// Ends the streams of events, which would hold a shutdown up.
+    stop: CancellationToken,
 }
 
-fn render(stats: &Stats) -> String {
-    let mut page = HEAD.to_owned();
-    page.push_str(&figures(stats));
-    page.push_str(&outcomes(&stats.tally));
-    let misses = stats.tally.misses.iter().map(|(reason, n)| [(*reason).to_owned(), n.to_string()]);
-    page.push_str(&table("Not a semantic hit because of", ["reason", "requests"], misses));
-    page.push_str(&models(stats));
-    page
+/// What the wrong-hit button sends.
+#[derive(Debug, Deserialize)]
+struct WrongHit {
+    /// As the page was told it.
+    hit: String,
 }
 
-fn figures(stats: &Stats) -> String {
-    let Stats { uptime, tally, sizes, store_errors, .. } = stats;
-    let figures = [
-        ("hit ratio", format!("{:.1} %", tally.hit_ratio() * 100.0)),
-        ("requests", tally.requests.iter().sum::<u64>().to_string()),
-        ("spent on models", format!("${:.4}", tally.cost_usd)),
-        ("saved", format!("${:.4}", tally.saved_usd)),
-        ("entries", sizes.entries.to_string()),
-        ("vectors", sizes.index_vectors.to_string()),
-        ("store errors", store_errors.to_string()),
-        ("up", format!("{} s", uptime.as_secs())),
+pub(super) fn routes() -> Router<Door> {
+    let html = include_str!("dashboard/page.html");
+    let files = [
+        ("/", "text/html; charset=utf-8", html),
+        ("/dashboard/page.css", "text/css", include_str!("dashboard/page.css")),
+        ("/dashboard/page.js", "text/javascript", include_str!("dashboard/page.js")),
+        ("/dashboard/charts.js", "text/javascript", include_str!("dashboard/charts.js")),
+        ("/dashboard/uplot.css", "text/css", include_str!("dashboard/uplot.css")),
+        ("/dashboard/uplot.js", "text/javascript", include_str!("dashboard/uplot.js")),
+        ("/dashboard/uplot.LICENSE", "text/plain", include_str!("dashboard/uplot.LICENSE")),
     ];
-    let items = figures.map(|(name, value)| format!("<div><dt>{name}</dt><dd>{value}</dd></div>"));
-    format!("<dl>{}</dl>", items.concat())
-}
-
-fn outcomes(tally: &Tally) -> String {
-    let seen = Outcome::ALL.into_iter().filter(|outcome| tally.requests[*outcome as usize] > 0);
-    let rows = seen.map(|outcome| {
-        let latency = &tally.latency[outcome as usize];
-        let at = |quantile| format!("{:.2}", latency.quantile_ms(quantile));
-        let requests = tally.requests[outcome as usize].to_string();
-        [outcome.as_str().to_owned(), requests, at(0.5), at(0.99), at(0.999)]
-    });
-    table("How requests were answered", ["outcome", "requests", "p50 ms", "p99 ms", "p99.9 ms"], rows)
-}
-
-fn models(stats: &Stats) -> String {
-    let rows = stats.models.iter().map(|(name, model)| {
-        let tokens = format!("{} + {}", model.prompt_tokens, model.completion_tokens);
-        let cost = format!("{:.4}", model.cost_usd);
-        [escape(name), escape(&model.tier), model.calls.to_string(), model.errors.to_string(), tokens, cost]
-    });
-    table("Models", ["model", "tier", "calls", "errors", "tokens in + out", "US dollars"], rows)
-}
-
-fn table<const N: usize>(title: &str, head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let mut body = String::new();
-    for row in rows {
-        // Writing to a string cannot fail.
-        let _ = write!(body, "<tr>{}</tr>", row.map(|cell| format!("<td>{cell}</td>")).concat());
+    let mut router = Router::new();
+    for (path, kind, text) in files {
+        router = router.route(path, get(async move || file(kind, text)));
     }
-    if body.is_empty() {
-        return format!("<h2>{title}</h2><p>None yet.</p>");
-    }
-    let head = head.map(|cell| format!("<th>{cell}</th>")).concat();
-    format!("<h2>{title}</h2><div class=wide><table><tr>{head}</tr>{body}</table></div>")
+    router
+        .route("/dashboard/snapshot/{range}", get(snapshot))
+        .route("/dashboard/events/{range}", get(events))
+        .route("/dashboard/wrong-hit", post(wrong_hit))
 }
 
-/// Names of the catalog may be anything.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    // Another binary may answer next time.
+    let headers: [(HeaderName, &str); 5] = [
+        (CONTENT_TYPE, kind),
+        (CACHE_CONTROL, "no-cache"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, text)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
+/// The numbers once.
+async fn snapshot(
+    State(door): State<Door>,
+    Path(range): Path<Range>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    door.dashboard.access.check(&door, &headers)?;
+    let json = look(door, range).await;
+    Ok(([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], json).into_response())
+}
 
-    use super::*;
-    use crate::stats::{Ledger, ModelTally, Observation, Sizes};
+/// The numbers now and every two seconds.
+async fn events(
+    State(door): State<Door>,
+    Path(range): Path<Range>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    door.dashboard.access.check(&door, &headers)?;
+    let place = Arc::clone(&door.dashboard.viewers).try_acquire_owned();
+    let full = |_| Error::Exhausted { limit: "dashboard viewers", retry_after: EVENT_EVERY };
+    let place = place.map_err(full)?;
+    let stop = door.dashboard.stop.clone();
+    let events = looks(door, range, place).take_until(stop.cancelled_owned());
+    let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
+    // nginx would gather the events otherwise.
+    response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
+    Ok(response)
+}
 
-    #[test]
-    fn it_shows_the_numbers_and_no_markup_of_names() {
-        let ledger = Ledger::new();
-        ledger.request(&Observation {
-            tenant: "default",
-            namespace: "a",
-            outcome: Outcome::Exact,
-            reason: None,
-            elapsed: Duration::from_millis(1),
-            first_token: None,
-            saved_usd: 0.25,
-            is_stale: false,
-        });
-        let mut stats = ledger.stats(None, None, Sizes::default());
-        assert!(render(&stats).contains("None yet."), "no model was called");
-        stats.models.insert("<b>".to_owned(), ModelTally::default());
-        let page = render(&stats);
-        for expected in ["100.0 %", "$0.2500", "<td>exact</td><td>1</td>", "&lt;b&gt;"] {
-            assert!(page.contains(expected), "{expected} is not in {page}");
+fn looks(
+    door: Door,
+    range: Range,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    let mut ticks = interval(EVENT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let next = move |(mut ticks, place): (Interval, OwnedSemaphorePermit)| {
+        let door = door.clone();
+        async move {
+            ticks.tick().await;
+            let event = Event::default().data(look(door, range).await);
+            Some((Ok(event), (ticks, place)))
         }
-        assert!(!page.contains("<b>"));
+    };
+    stream::unfold((ticks, place), next)
+}
+
+/// Adding a day of minutes up takes milliseconds, so it leaves the async threads.
+async fn look(door: Door, range: Range) -> String {
+    let look = move || serde_json::to_string(&Snapshot::take(&door, range)).unwrap_or_default();
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+}
+
+/// The wrong-hit button: the feedback that the caller itself would give.
+async fn wrong_hit(State(door): State<Door>, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
+    door.dashboard.access.check_change(&door, &headers)?;
+    let WrongHit { hit } = door.json::<WrongHit>(body).await?;
+    let id = RequestId::parse(&hit).ok_or_else(|| Error::invalid("hit", "is no id of a hit"))?;
+    let recorded = door.pipeline.report_wrong_hit(id).await?;
+    Ok(reply::json(&json!({ "recorded": recorded })))
+}
+
+// === impl Dashboard ===
+
+impl Dashboard {
+    /// As `[dashboard]` says. Its streams end with `stop`.
+    pub fn new(config: &Config, stop: CancellationToken) -> Self {
+        Self {
+            access: Access::new(config.dashboard.api_key_sha256),
+            region: config.server.region.clone(),
+            viewers: Arc::new(Semaphore::new(VIEWERS_MAX)),
+            stop,
+        }
     }
 }

@@ -40,6 +40,11 @@ impl Failure {
         Self { is_final: true, ..Self::new(StatusCode::GATEWAY_TIMEOUT, "not_cached", message) }
     }
 
+    /// Not for this caller, however it asks.
+    pub fn forbidden(message: &str) -> Self {
+        Self { is_final: true, ..Self::new(StatusCode::FORBIDDEN, "forbidden", message) }
+    }
+
     pub fn wrong_method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has another method")
     }

@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -12,7 +15,7 @@ use crate::{
     decide::{
         Candidate, Check,
         features::{self, Features, Neighbourhood},
-        learner::{Audits, Budget, Fitted, Learner, Snapshot, Standing, Verdict},
+        learner::{Audits, Budget, Fitted, Learner, Snapshot, Standing, Verdict, WrongHits},
         table::{Reader, Table},
         text::Analysis,
     },
@@ -34,7 +37,7 @@ pub struct NamespaceId {
     pub name: String,
 }
 
-/// See the [module](self).
+/// See the module.
 pub struct Namespace {
     id: NamespaceId,
     table: Arc<Table>,
@@ -42,6 +45,8 @@ pub struct Namespace {
     learner: Mutex<Learner>,
     apart: Mutex<VecDeque<(CacheKey, CacheKey)>>,
     saved: Mutex<Option<Instant>>,
+    /// The last decision was that too many hits had been wrong.
+    is_blown: AtomicBool,
 }
 
 /// What a namespace thinks of the candidates of a prompt, for `Explain`.
@@ -115,6 +120,7 @@ impl Namespace {
             learner: learner.into(),
             apart: Mutex::default(),
             saved: Mutex::default(),
+            is_blown: AtomicBool::new(false),
         }
     }
 
@@ -149,7 +155,28 @@ impl Namespace {
 
     /// Counts the request and decides it.
     pub fn decide(&self, near: &Near, budget: &Budget, audit_rate: f32) -> Verdict {
-        self.learner().decide(&near.scored, budget, audit_rate)
+        let verdict = self.learner().decide(&near.scored, budget, audit_rate);
+        let is_blown = verdict == Verdict::Blown;
+        if !near.scored.is_empty() && self.is_blown.swap(is_blown, Ordering::Relaxed) != is_blown {
+            self.tell_blown(is_blown);
+        }
+        verdict
+    }
+
+    fn tell_blown(&self, is_blown: bool) {
+        let namespace = self.id.name.as_str();
+        if is_blown {
+            let WrongHits { rate, low, checks, .. } = self.learner().wrong_hits();
+            tracing::error!(
+                namespace,
+                rate,
+                low,
+                checks,
+                "too many hits were wrong: exact repeats only for now"
+            );
+        } else {
+            tracing::info!(namespace, "semantic hits are tried again");
+        }
     }
 
     /// What `decide` would say, and what it is based on.
@@ -166,6 +193,11 @@ impl Namespace {
             Standing::Trusted => MissReason::BelowThreshold,
         };
         Outlook { candidates: near.scored.iter().map(view).collect(), threshold, threshold_reason, refusal }
+    }
+
+    /// Whether the candidate at `index` would be served.
+    pub fn would_serve(&self, near: &Near, index: usize, budget: &Budget) -> bool {
+        self.learner().would_serve(&near.scored[index], budget)
     }
 
     pub(super) fn snapshot_when_due(&self) -> Option<Snapshot> {

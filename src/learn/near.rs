@@ -13,7 +13,7 @@ use crate::{
     metrics::LabelOrigin,
 };
 
-/// See the [module](self).
+/// See the module.
 #[derive(Clone, Debug)]
 pub struct Near {
     pub(super) namespace: Arc<Namespace>,
@@ -49,7 +49,8 @@ pub struct Pair {
 // === impl Near ===
 
 impl Near {
-    pub(super) fn namespace(&self) -> &Arc<Namespace> {
+    /// Whose traffic it is.
+    pub fn namespace(&self) -> &Arc<Namespace> {
         &self.namespace
     }
 

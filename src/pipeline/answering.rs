@@ -155,9 +155,9 @@ impl Answering {
     fn pass_on(&mut self, piece: Piece) {
         self.ready.push_back(match piece {
             Piece::Delta(delta) => Chunk::Delta(delta),
-            Piece::Started { model, tier } => Chunk::Started(Started {
+            Piece::Started { model, tier, is_shared } => Chunk::Started(Started {
                 id: self.asked.id,
-                outcome: self.bought_outcome(),
+                outcome: self.bought_outcome(is_shared),
                 matched: None,
                 model,
                 tier: tier.to_owned(),
@@ -190,12 +190,12 @@ impl Answering {
     fn finish(&mut self, landed: Landing) -> Reply {
         let pair = match &landed {
             Landing::Hit(hit) => hit.pair.clone(),
-            Landing::Bought(_) => None,
+            Landing::Bought { .. } => None,
         };
         let reply = match landed {
             Landing::Hit(hit) => self.hit_reply(&hit),
-            Landing::Bought(bought) => {
-                let outcome = self.bought_outcome();
+            Landing::Bought { bought, is_shared } => {
+                let outcome = self.bought_outcome(is_shared);
                 let coalesced = outcome == Outcome::Coalesced;
                 Reply {
                     id: self.asked.id,
@@ -212,24 +212,28 @@ impl Answering {
             self.record.stale();
         }
         self.pipeline.replies.remember(reply.id, self.asked.served(reply.outcome, reply.completion(), pair));
+        self.record.answered(&self.pipeline.upstreams, reply.completion());
         self.record.finish(reply.outcome, reply.reason, reply.saved_usd);
         reply
     }
 
     fn hit_reply(&self, hit: &Hit) -> Reply {
+        let saved_usd = self.pipeline.saved(&self.asked, hit);
+        self.pipeline.note_semantic(&self.asked, hit, saved_usd);
         Reply {
             id: self.asked.id,
             outcome: hit.outcome,
             matched: Some(hit.matched()),
             reason: None,
-            saved_usd: self.pipeline.saved(&self.asked, hit),
+            saved_usd,
             answer: Source::Entry(Arc::clone(&hit.entry)),
         }
     }
 
-    fn bought_outcome(&self) -> Outcome {
+    fn bought_outcome(&self, is_shared: bool) -> Outcome {
         match &self.source {
             _ if self.asked.cache.no_cache => Outcome::Bypass,
+            _ if is_shared => Outcome::Coalesced,
             AnswerSource::Flight(Joined { led: false, .. }) => Outcome::Coalesced,
             _ => Outcome::Upstream,
         }

@@ -25,6 +25,7 @@ use crate::{
     outcome::Outcome,
     prompt::{CacheControl, Completion, Prompt},
     tenant::{Owner, Tenant},
+    trace::Trace,
     upstream::Difficulty,
 };
 
@@ -47,6 +48,8 @@ pub struct Request {
     pub cache: CacheControl,
     /// The caller's own deadline.
     pub deadline: Option<Instant>,
+    /// The caller's trace.
+    pub trace: Trace,
 }
 
 /// An admitted request.
@@ -60,6 +63,7 @@ pub struct Asked {
     pub deadline: Instant,
     pub key: CacheKey,
     pub scope: Scope,
+    pub trace: Trace,
     /// When it was asked, in invalidations.
     pub(super) epoch: Epoch,
     /// The configuration at that time: a reload does not change it half-way.
@@ -92,7 +96,7 @@ pub(super) struct Place(Arc<AtomicUsize>);
 impl Pipeline {
     /// Checks limits and fields, fills in defaults and computes the keys.
     pub(super) fn admit(&self, request: Request) -> Result<Asked, Error> {
-        let Request { tenant, mut prompt, cache, deadline } = request;
+        let Request { tenant, mut prompt, cache, deadline, trace } = request;
         let settings = self.settings();
         let place = self.enter(&tenant, &settings)?;
         prompt.validate()?;
@@ -102,7 +106,20 @@ impl Pipeline {
         let (key, scope) = key::of(&owner, &prompt);
         let deadline = deadline.unwrap_or_else(|| Instant::now() + settings.timeout);
         let (id, epoch) = (RequestId::random(), self.cache.epoch());
-        Ok(Asked { id, tenant, owner, prompt, cache, deadline, key, scope, epoch, settings, _place: place })
+        Ok(Asked {
+            id,
+            tenant,
+            owner,
+            prompt,
+            cache,
+            deadline,
+            key,
+            scope,
+            trace,
+            epoch,
+            settings,
+            _place: place,
+        })
     }
 
     /// A place among the requests under way, within the tenant's rate.
@@ -172,6 +189,7 @@ impl Asked {
             deadline,
             key: self.key,
             scope: self.scope,
+            trace: self.trace.clone(),
             epoch: self.epoch,
             settings: Arc::clone(&self.settings),
             _place: place,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cache::entry::{EntryId, Selector},
     error::Error,
-    feedback::{Served, Subject, Verdict},
+    feedback::{RequestId, Served, Subject, Verdict},
     key,
     metrics::{Rpc, Shed},
     outcome::Outcome,
@@ -30,8 +30,12 @@ impl Pipeline {
     /// # Errors
     /// [`Error::InvalidArgument`] for an incomplete answer, [`Error::StoreUnavailable`] when it could not
     /// be made durable.
-    pub async fn store(self: &Arc<Self>, request: Request, completion: Completion) -> Result<EntryId, Error> {
-        let mut record = Recorder::start(self, Rpc::Store, &request.tenant, request.namespace());
+    pub async fn store(
+        self: &Arc<Self>,
+        mut request: Request,
+        completion: Completion,
+    ) -> Result<EntryId, Error> {
+        let mut record = Recorder::start(self, Rpc::Store, &mut request);
         let asked = self.admit(request)?;
         if !completion.is_complete() {
             return Err(Error::invalid(
@@ -134,6 +138,21 @@ impl Pipeline {
             return Ok(news);
         }
         Err(Error::NotFound("request_id or entry_id"))
+    }
+
+    /// Records that a recent semantic hit was wrong, as the tenant that was served it would; whether it is
+    /// news.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the hit is not among the recent ones, or its tenant is gone.
+    pub async fn report_wrong_hit(&self, id: RequestId) -> Result<bool, Error> {
+        let gone = || Error::NotFound("this hit");
+        let hit = self.recent_semantic().into_iter().find(|hit| hit.id == id).ok_or_else(gone)?;
+        let settings = self.settings();
+        let mut tenants = settings.tenants.iter();
+        let tenant = tenants.find(|tenant| tenant.sees(&hit.owner, &hit.namespace)).ok_or_else(gone)?;
+        // The reply says how it was served; the entry outlives it.
+        self.feedback(tenant, &[Subject::Reply(id), Subject::Entry(hit.entry)], Verdict::WrongHit, None).await
     }
 
     /// An answer that is said to belong to another question is not served to this one again, at once. The

@@ -102,7 +102,7 @@ impl Pipeline {
             (Ok(candidates), Policy::Bounded(bounds)) => {
                 self.explain_learned(asked, &bounds, candidates, to).await;
             }
-            (Ok(candidates), _) => explain_guards(asked, candidates, to),
+            (Ok(candidates), _) => explain_guards(asked, &candidates, to),
         }
     }
 
@@ -134,13 +134,13 @@ impl Pipeline {
     }
 }
 
-fn explain_guards(asked: &Asked, candidates: Vec<Candidate>, to: &mut Explanation) {
+fn explain_guards(asked: &Asked, candidates: &[Candidate], to: &mut Explanation) {
     let text = asked.prompt.fuzzy_text().unwrap_or_default();
-    match decide::by_guards(to.threshold, text, &candidates) {
+    match decide::by_guards(to.threshold, text, candidates) {
         Decision::Serve { .. } => to.semantic_hit(),
         Decision::Refuse { reason, .. } => to.miss(reason),
     }
-    let verdicts = decide::explain_guards(to.threshold, text, &candidates);
+    let verdicts = decide::explain_guards(to.threshold, text, candidates);
     to.candidates = candidates.iter().map(|candidate| matched(candidate, 0.0)).zip(verdicts).collect();
 }
 

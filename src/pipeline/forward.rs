@@ -17,7 +17,9 @@ use crate::{
     feedback::RequestId,
     metrics::{Rpc, Shed},
     outcome::{MissReason, Outcome},
-    upstream::{Endpoint, Forwarded, Passed},
+    tenant::Tenant,
+    trace::Trace,
+    upstream::{Attempt, AttemptResult, Endpoint, Forwarded, Passed},
 };
 
 /// A request to pass on.
@@ -44,9 +46,9 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::complete`]; what the provider says against the request is a reply.
     pub async fn forward(&self, forward: Forward) -> Result<Forwarding, Error> {
-        let Forward { request, endpoint, body } = forward;
-        let record = Recorder::start(self, Rpc::Forward, &request.tenant, request.namespace());
-        let Request { tenant, mut prompt, cache: _, deadline } = request;
+        let Forward { mut request, endpoint, body } = forward;
+        let record = Recorder::start(self, Rpc::Forward, &mut request);
+        let Request { tenant, mut prompt, cache: _, deadline, trace } = request;
         let settings = self.settings();
         let place = self.enter(&tenant, &settings)?;
         tenant.check_budget(SystemTime::now()).inspect_err(|_| self.metrics.shed(Shed::Budget))?;
@@ -55,11 +57,33 @@ impl Pipeline {
             endpoint,
             route: &prompt,
             body,
+            headers: trace.headers(),
             deadline: deadline.unwrap_or_else(|| Instant::now() + settings.timeout),
-            on_attempt: Some(Arc::new(self.bookkeeper(&tenant, &prompt.namespace))),
+            on_attempt: Some(Arc::new(self.forward_bookkeeper(&tenant, &prompt.namespace, &trace))),
         };
         let reply = self.upstreams.forward(passed).await?;
         Ok(Forwarding { id: RequestId::random(), reply, record, _place: place })
+    }
+
+    /// Nobody reads the answer here, so what it would have cost at the hot tier is known with its call only.
+    fn forward_bookkeeper(
+        &self,
+        tenant: &Arc<Tenant>,
+        namespace: &str,
+        trace: &Trace,
+    ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
+        let count = self.bookkeeper(tenant, namespace, trace);
+        let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
+        let (upstreams, namespace) = (self.upstreams.clone(), namespace.to_owned());
+        let tenant = tenant.name().to_owned();
+        move |attempt| {
+            count(attempt);
+            if attempt.result == AttemptResult::Ok {
+                let usd = upstreams.at_hot_tier(attempt.usage);
+                metrics.at_hot_tier(usd);
+                ledger.at_hot_tier(&tenant, &namespace, usd);
+            }
+        }
     }
 }
 

@@ -87,9 +87,10 @@ impl Pipeline {
     async fn check(&self, asked: &Asked, near: Near, embedding: Embedding) -> Result<(), Error> {
         self.check_budget(asked)?;
         let (count, savings) =
-            (self.bookkeeper(&asked.tenant, &asked.prompt.namespace), self.savings.clone());
+            (self.bookkeeper(&asked.tenant, &asked.prompt.namespace, &asked.trace), self.savings.clone());
         let ask = Ask::new(&asked.prompt, Instant::now() + asked.settings.timeout)
             .embedding(Some(&embedding))
+            .headers(asked.trace.headers())
             .on_attempt(move |attempt| {
                 count(attempt);
                 savings.spend(attempt.usage.cost_usd);

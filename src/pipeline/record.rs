@@ -5,14 +5,19 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Asked, Hit, Pipeline};
+use opentelemetry::KeyValue;
+
+use super::{Asked, Hit, Pipeline, Request};
 use crate::{
+    feedback::{RecentHit, Texts},
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::Completion,
+    request_log::{Line, RequestLog},
     stats::{Ledger, Observation},
     tenant::Tenant,
-    upstream::Attempt,
+    trace::Trace,
+    upstream::{Attempt, Upstreams},
 };
 
 /// Counts one request, when it is closed or dropped. A request that ends without [`Recorder::finish`], by failing or because its
@@ -20,15 +25,20 @@ use crate::{
 pub(super) struct Recorder {
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
+    log: Arc<RequestLog>,
     savings: Savings,
     rpc: Rpc,
     tenant: Arc<Tenant>,
     namespace: String,
+    trace: Trace,
+    /// That wrote the answer.
+    model: String,
     started: Instant,
     first_token: Option<Duration>,
     outcome: Outcome,
     reason: Option<MissReason>,
     saved_usd: f64,
+    hot_tier_usd: f64,
     is_stale: bool,
     /// When the answer was complete; handing it over is the caller's time.
     elapsed: Option<Duration>,
@@ -66,19 +76,27 @@ impl Savings {
 // === impl Recorder ===
 
 impl Recorder {
-    pub(super) fn start(pipeline: &Pipeline, rpc: Rpc, tenant: &Arc<Tenant>, namespace: &str) -> Self {
+    /// Starts the clock, and the request's span where spans are made.
+    pub(super) fn start(pipeline: &Pipeline, rpc: Rpc, request: &mut Request) -> Self {
+        if let Some(tracing) = &pipeline.tracing {
+            request.trace = tracing.begin(rpc.as_str(), &request.trace);
+        }
         Self {
             metrics: Arc::clone(&pipeline.metrics),
             ledger: Arc::clone(&pipeline.ledger),
+            log: Arc::clone(&pipeline.log),
             savings: pipeline.savings.clone(),
             rpc,
-            tenant: Arc::clone(tenant),
-            namespace: namespace.to_owned(),
+            tenant: Arc::clone(&request.tenant),
+            namespace: request.namespace().to_owned(),
+            trace: request.trace.clone(),
+            model: String::new(),
             started: Instant::now(),
             first_token: None,
             outcome: Outcome::Error,
             reason: None,
             saved_usd: 0.0,
+            hot_tier_usd: 0.0,
             is_stale: false,
             elapsed: None,
             is_closed: false,
@@ -88,6 +106,12 @@ impl Recorder {
     /// The first token of a stream is on its way. Later calls change nothing.
     pub(super) fn first_token(&mut self) {
         self.first_token.get_or_insert_with(|| self.started.elapsed());
+    }
+
+    /// Who wrote the answer, and what it would have cost at the hot tier.
+    pub(super) fn answered(&mut self, upstreams: &Upstreams, completion: &Completion) {
+        self.model.clone_from(&completion.model);
+        self.hot_tier_usd = upstreams.at_hot_tier(completion.usage);
     }
 
     pub(super) fn finish(&mut self, outcome: Outcome, reason: Option<MissReason>, saved_usd: f64) {
@@ -118,6 +142,7 @@ impl Recorder {
             outcome,
             reason,
             saved_usd,
+            hot_tier_usd,
             elapsed,
             ..
         } = self;
@@ -133,7 +158,7 @@ impl Recorder {
         if outcome.is_hit() {
             self.metrics.saved(*outcome, saved_usd);
         }
-        self.ledger.request(&Observation {
+        let seen = Observation {
             tenant: tenant.name(),
             namespace,
             outcome: *outcome,
@@ -142,14 +167,38 @@ impl Recorder {
             first_token: *first_token,
             saved_usd,
             is_stale: *is_stale,
-        });
-        tracing::debug!(
-            rpc = rpc.as_str(),
-            outcome = outcome.as_str(),
-            reason = reason.map(MissReason::as_str),
-            elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-            "request"
-        );
+            hot_tier_usd: *hot_tier_usd,
+        };
+        self.metrics.at_hot_tier(*hot_tier_usd);
+        self.metrics.began(&seen, self.ledger.objective());
+        self.ledger.request(&seen);
+        self.end_trace(elapsed);
+    }
+
+    /// One line in the log, and the end of the span.
+    fn end_trace(&self, elapsed: Duration) {
+        let Self { rpc, outcome, reason, model, trace, saved_usd, .. } = self;
+        if RequestLog::is_wanted() {
+            self.log.push(Line {
+                at: SystemTime::now(),
+                rpc: *rpc,
+                outcome: *outcome,
+                reason: *reason,
+                model: model.clone(),
+                elapsed,
+                trace: trace.id(),
+            });
+        }
+        if !trace.is_recorded() {
+            return;
+        }
+        let attributes = [
+            Some(KeyValue::new("promptkeep.outcome", outcome.as_str())),
+            reason.map(|reason| KeyValue::new("promptkeep.reason", reason.as_str())),
+            (!model.is_empty()).then(|| KeyValue::new("gen_ai.response.model", model.clone())),
+            Some(KeyValue::new("promptkeep.saved_usd", *saved_usd)),
+        ];
+        trace.end(attributes.into_iter().flatten(), *outcome == Outcome::Error);
     }
 }
 
@@ -167,14 +216,40 @@ impl Pipeline {
         &self,
         tenant: &Arc<Tenant>,
         namespace: &str,
+        trace: &Trace,
     ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
         let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
         let (tenant, namespace) = (Arc::clone(tenant), namespace.to_owned());
+        let trace = trace.clone();
         move |attempt| {
             metrics.attempt(tenant.name(), attempt);
             ledger.attempt(tenant.name(), &namespace, attempt);
+            trace.attempt(attempt);
             tenant.spend(SystemTime::now(), attempt.usage.cost_usd);
         }
+    }
+
+    /// Remembers a semantic hit for those who look over them.
+    pub(super) fn note_semantic(&self, asked: &Asked, hit: &Hit, saved_usd: f64) {
+        if hit.outcome != Outcome::Semantic {
+            return;
+        }
+        let texts = asked.settings.show_prompts.then(|| {
+            let asked = asked.prompt.fuzzy_text().unwrap_or_default();
+            Texts::new(asked, hit.entry.text.as_deref().unwrap_or_default())
+        });
+        self.replies.remember_semantic(RecentHit {
+            id: asked.id,
+            at: SystemTime::now(),
+            owner: asked.owner.clone(),
+            namespace: asked.prompt.namespace.clone(),
+            entry: hit.entry.id(),
+            similarity: hit.similarity,
+            confidence: hit.confidence,
+            saved_usd,
+            texts,
+            verdict: None,
+        });
     }
 
     /// What a hit saves: its tokens at the price of the model that would have been asked, or at its own

@@ -1,9 +1,13 @@
 //! Everything that is counted of one party: of the whole server, or of one tenant.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use super::{
-    MINUTES_MAX, NAMESPACES_MAX, Observation,
+    FINE_MAX, FINE_STEP, MINUTES_MAX, NAMESPACES_MAX, Observation,
+    history::{History, Stretch},
     tally::{ModelTally, Tally},
 };
 use crate::{feedback::Verdict, prompt::NAMESPACE_BYTES_MAX, upstream::Attempt};
@@ -19,8 +23,9 @@ pub(super) struct Digits {
 pub(super) struct Books {
     digits: Digits,
     pub total: Tally,
-    /// Oldest first, by minutes since the start.
-    minutes: VecDeque<(u64, Tally)>,
+    minutes: History,
+    /// In finer steps, for charts.
+    fine: History,
     pub namespaces: HashMap<String, Tally>,
     pub models: BTreeMap<String, ModelTally>,
     pub feedback: BTreeMap<&'static str, u64>,
@@ -31,9 +36,10 @@ pub(super) struct Books {
 impl Books {
     pub fn new(digits: Digits) -> Self {
         Self {
-            digits,
             total: Tally::default(),
-            minutes: VecDeque::new(),
+            minutes: History::new(60, MINUTES_MAX, digits.minute),
+            fine: History::new(FINE_STEP, FINE_MAX, digits.minute),
+            digits,
             namespaces: HashMap::new(),
             models: BTreeMap::new(),
             feedback: BTreeMap::new(),
@@ -45,45 +51,48 @@ impl Books {
         Self::new(Digits { namespace: 1, minute: 0 })
     }
 
-    pub fn request(&mut self, minute: u64, seen: &Observation<'_>) {
-        self.each(minute, seen.namespace, |tally| tally.request(seen));
+    /// Counts a request that ended in second `now` since the start.
+    pub fn request(&mut self, now: u64, seen: &Observation<'_>, objective: Duration) {
+        self.each(now, seen.namespace, |tally| tally.request(seen, objective));
     }
 
-    pub fn attempt(&mut self, minute: u64, namespace: &str, attempt: &Attempt) {
-        self.each(minute, namespace, |tally| tally.cost_usd += attempt.usage.cost_usd);
+    pub fn attempt(&mut self, now: u64, namespace: &str, attempt: &Attempt) {
+        self.each(now, namespace, |tally| tally.cost_usd += attempt.usage.cost_usd);
         // Model names come from the catalog, so this map is bounded by it.
         let model = self.models.entry(attempt.model.clone());
         model.or_insert_with(|| ModelTally::of_tier(&attempt.tier)).attempt(attempt);
+    }
+
+    pub fn at_hot_tier(&mut self, now: u64, namespace: &str, usd: f64) {
+        self.each(now, namespace, |tally| tally.hot_tier_usd += usd);
     }
 
     pub fn feedback(&mut self, verdict: Verdict) {
         *self.feedback.entry(verdict.as_str()).or_default() += 1;
     }
 
-    /// The sums of the minutes from `first` on.
-    pub fn since(&self, first: u64) -> Tally {
-        let recent = self.minutes.iter().filter(|(minute, _)| *minute >= first);
-        recent.fold(Tally::default(), |sum, (_, tally)| sum.plus(tally))
+    /// The minutes of the last `seconds` before `now`.
+    pub fn minutes(&self, seconds: u64, now: u64) -> Vec<Stretch> {
+        self.minutes.last(seconds, now)
     }
 
-    /// Applies `add` to every tally that a request of now counts in.
-    fn each(&mut self, minute: u64, namespace: &str, add: impl Fn(&mut Tally)) {
+    /// The same in the finest steps that are remembered for so long.
+    pub fn stretches(&self, seconds: u64, now: u64) -> Vec<Stretch> {
+        if seconds <= FINE_STEP * FINE_MAX {
+            self.fine.last(seconds, now)
+        } else {
+            self.minutes(seconds, now)
+        }
+    }
+
+    /// Applies `add` to every tally that a request counts in which ends in second `now`.
+    fn each(&mut self, now: u64, namespace: &str, add: impl Fn(&mut Tally)) {
         add(&mut self.total);
-        add(self.current_minute(minute));
+        add(self.minutes.at(now));
+        add(self.fine.at(now));
         if let Some(tally) = self.namespace(namespace) {
             add(tally);
         }
-    }
-
-    fn current_minute(&mut self, minute: u64) -> &mut Tally {
-        if self.minutes.back().is_none_or(|(last, _)| *last < minute) {
-            self.minutes.push_back((minute, Tally::with_digits(self.digits.minute)));
-        }
-        while self.minutes.front().is_some_and(|(first, _)| first + MINUTES_MAX < minute) {
-            self.minutes.pop_front();
-        }
-        let newest = self.minutes.len() - 1;
-        &mut self.minutes[newest].1
     }
 
     fn namespace(&mut self, name: &str) -> Option<&mut Tally> {

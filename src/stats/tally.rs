@@ -23,12 +23,18 @@ pub struct Tally {
     pub misses: BTreeMap<&'static str, u64>,
     pub cost_usd: f64,
     pub saved_usd: f64,
+    /// What the same answers would have cost, had the hot tier written every one of them.
+    pub hot_tier_usd: f64,
     /// Answers served past their TTL.
     pub stale: u64,
     /// Microseconds by [`Outcome`].
     pub latency: [Latencies; Outcome::ALL.len()],
     /// Microseconds by [`Outcome`].
     pub first_token: [Latencies; Outcome::ALL.len()],
+    /// Until an answer began: see [`Observation::wait`].
+    pub wait: Latencies,
+    /// Answers that began later than the objective allows.
+    pub late: u64,
 }
 
 /// Sums over the calls of one model.
@@ -55,23 +61,35 @@ pub struct Latencies {
 impl Tally {
     /// Share of requests answered without a model call of their own; 0 when there were none.
     pub fn hit_ratio(&self) -> f64 {
-        let counted = |wanted: fn(Outcome) -> bool| -> u64 {
-            Outcome::ALL.iter().filter(|o| wanted(**o)).map(|o| self.requests[*o as usize]).sum()
-        };
-        let all = counted(Outcome::counts_for_hit_ratio);
-        if all == 0 { 0.0 } else { counted(Outcome::is_hit) as f64 / all as f64 }
+        share(self.counted(Outcome::is_hit), self.answered())
+    }
+
+    /// Requests that asked for an answer and got one, or a miss: what a hit ratio is a share of.
+    pub fn answered(&self) -> u64 {
+        self.counted(Outcome::counts_for_hit_ratio)
+    }
+
+    /// Share of answers that began later than the objective allows; 0 when there were none.
+    pub fn late_share(&self) -> f64 {
+        share(self.late, self.answered())
+    }
+
+    fn counted(&self, wanted: fn(Outcome) -> bool) -> u64 {
+        Outcome::ALL.iter().filter(|o| wanted(**o)).map(|o| self.requests[*o as usize]).sum()
     }
 
     /// Whose latencies have so many significant digits.
     pub(super) fn with_digits(digits: u8) -> Self {
-        let latencies = || std::array::from_fn(|_| Latencies { digits, histogram: None });
-        Self { latency: latencies(), first_token: latencies(), ..Self::default() }
+        let one = || Latencies { digits, histogram: None };
+        let latencies = || std::array::from_fn(|_| one());
+        Self { latency: latencies(), first_token: latencies(), wait: one(), ..Self::default() }
     }
 
-    pub(super) fn request(&mut self, seen: &Observation<'_>) {
+    pub(super) fn request(&mut self, seen: &Observation<'_>, objective: Duration) {
         let outcome = seen.outcome as usize;
         self.requests[outcome] += 1;
         self.saved_usd += seen.saved_usd;
+        self.hot_tier_usd += seen.hot_tier_usd;
         self.stale += u64::from(seen.is_stale);
         self.latency[outcome].record(seen.elapsed);
         if let Some(first_token) = seen.first_token {
@@ -80,9 +98,14 @@ impl Tally {
         if let Some(reason) = seen.reason {
             *self.misses.entry(reason.as_str()).or_default() += 1;
         }
+        if seen.outcome.counts_for_hit_ratio() {
+            self.wait.record(seen.wait());
+            self.late += u64::from(seen.wait() > objective);
+        }
     }
 
-    pub(super) fn plus(mut self, other: &Self) -> Self {
+    /// Both together.
+    pub fn plus(mut self, other: &Self) -> Self {
         for outcome in Outcome::ALL.map(|o| o as usize) {
             self.requests[outcome] += other.requests[outcome];
             self.latency[outcome].add(&other.latency[outcome]);
@@ -93,9 +116,16 @@ impl Tally {
         }
         self.cost_usd += other.cost_usd;
         self.saved_usd += other.saved_usd;
+        self.hot_tier_usd += other.hot_tier_usd;
+        self.wait.add(&other.wait);
+        self.late += other.late;
         self.stale += other.stale;
         self
     }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 // === impl ModelTally ===

@@ -356,9 +356,9 @@ impl<'a> Reader<'a> {
 
     fn embedding(&mut self) -> Result<Embedding, CodecError> {
         let length = self.length(size_of::<f32>())?;
-        let components: Result<Vec<_>, _> =
-            (0..length).map(|_| self.array().map(f32::from_le_bytes)).collect();
-        Embedding::of_unit_length(components?).ok_or(CodecError::Damaged("embedding"))
+        let bytes = self.take(length * size_of::<f32>())?;
+        let components = bytes.as_chunks().0.iter().map(|component| f32::from_le_bytes(*component));
+        Embedding::of_unit_length(components.collect()).ok_or(CodecError::Damaged("embedding"))
     }
 
     fn completion(&mut self) -> Result<Completion, CodecError> {

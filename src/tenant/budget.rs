@@ -33,6 +33,11 @@ impl Budget {
         Self { usd_per_day, spending: Arc::clone(&self.spending) }
     }
 
+    /// The limit; `None`: there is none.
+    pub fn usd_per_day(&self) -> Option<f64> {
+        self.usd_per_day
+    }
+
     /// Fails with the time until the next day when today's money is spent.
     pub fn check(&self, now: SystemTime) -> Result<(), Duration> {
         match self.usd_per_day {

@@ -29,7 +29,7 @@ pub struct Judged {
     pub similarity: f32,
 }
 
-/// See the [module](self).
+/// See the module.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub requests: usize,

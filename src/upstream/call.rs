@@ -56,11 +56,11 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longer than any deadline, and short enough to reckon with.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Sends the request and reads the head of the reply.
+/// Sends the request, with further headers, and reads the head of the reply.
 pub(super) async fn send(
     client: &Client,
     model: &Model,
-    body: Vec<u8>,
+    (body, headers): (Vec<u8>, &HeaderMap),
     limits: Limits,
 ) -> Result<Reply, Fault> {
     let first_token = Instant::now() + limits.first_token_timeout;
@@ -68,6 +68,7 @@ pub(super) async fn send(
         .post(model.provider.chat_url.clone())
         .header(CONTENT_TYPE, "application/json")
         .header(ACCEPT, "text/event-stream")
+        .headers(headers.clone())
         .body(body);
     if let Some(authorization) = &model.provider.authorization {
         request = request.header(AUTHORIZATION, authorization.clone());

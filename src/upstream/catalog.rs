@@ -98,6 +98,11 @@ impl Catalog {
         if problems.is_empty() { Ok(catalog) } else { Err(StartError { problems }) }
     }
 
+    /// The first model of the dearest tier that has one.
+    pub fn hottest(&self) -> Option<&Arc<Model>> {
+        Tier::ALL.iter().find_map(|tier| self.models.iter().find(|model| model.tier() == *tier))
+    }
+
     /// The first model with this id.
     pub fn model(&self, id: &str) -> Option<&Arc<Model>> {
         self.models.iter().find(|model| model.config.id == id)

@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
+use reqwest::header::HeaderMap;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
@@ -30,6 +31,7 @@ struct Context<'a> {
     prompt: &'a Prompt,
     limits: Limits,
     prompt_tokens: u64,
+    headers: &'a HeaderMap,
     log: Arc<AttemptLog>,
 }
 
@@ -65,6 +67,7 @@ impl<'a> Chain<'a> {
                 answer_max: catalog.limits.max_answer,
             },
             prompt_tokens: tokens::estimate_prompt(ask.prompt),
+            headers: &ask.headers,
             log,
         };
         Self { context, queue: Queue { models: models.into(), fits_one: false } }
@@ -215,7 +218,7 @@ impl Context<'_> {
     async fn call(&self, model: &Model, meter: &mut Meter) -> Result<Begun, Fault> {
         let until = Instant::now() + self.limits.first_token_timeout;
         let body = openai::encode(self.prompt, model.name_at_provider());
-        let reply = call::send(&self.catalog.client, model, body, self.limits).await?;
+        let reply = call::send(&self.catalog.client, model, (body, self.headers), self.limits).await?;
         meter.accepted = true;
         Begun::read(reply, until, self.limits).await
     }

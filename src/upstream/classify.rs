@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
+use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
@@ -100,7 +101,7 @@ async fn ask_model(
 
 async fn call(catalog: &Catalog, model: &Model, question: &Prompt, limits: Limits) -> Result<Begun, Fault> {
     let body = openai::encode(question, model.name_at_provider());
-    let reply = call::send(&catalog.client, model, body, limits).await?;
+    let reply = call::send(&catalog.client, model, (body, &HeaderMap::new()), limits).await?;
     Begun::read(reply, limits.deadline, limits).await
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use reqwest::{
     Response,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
@@ -40,6 +40,8 @@ pub struct Passed<'a> {
     pub route: &'a Prompt,
     /// Sent as it is, but for the model's name.
     pub body: Map<String, Value>,
+    /// Sent to the provider beside the request's own.
+    pub headers: HeaderMap,
     pub deadline: Instant,
     pub on_attempt: Option<OnAttempt>,
 }
@@ -203,6 +205,7 @@ async fn send(
         .client
         .post(provider.url(passed.endpoint))
         .header(CONTENT_TYPE, "application/json")
+        .headers(passed.headers.clone())
         .body(Value::Object(body).to_string());
     if let Some(authorization) = &provider.authorization {
         request = request.header(AUTHORIZATION, authorization.clone());

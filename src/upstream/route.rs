@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How much a prompt asks of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Difficulty {
     /// Look-ups, classification, short rewriting.
     Easy,

@@ -87,11 +87,24 @@ async fn stats_prints_the_numbers_of_a_running_server() {
     assert_eq!((&stats["requests"]["exact"], &stats["requests"]["upstream"]), (&json!(2), &json!(1)));
     assert_eq!((&stats["entries"], &stats["store_errors"]), (&json!(1), &json!(0)));
     assert!(stats["saved_usd"].as_f64().unwrap() > stats["cost_usd"].as_f64().unwrap());
+    let (cold, latency) = (&stats["models"][0], &stats["latency"]["exact"]);
+    assert_eq!((&cold["model"], &cold["calls"]), (&json!("model-cold"), &json!(1)));
+    assert_eq!((&latency["count"], &stats["wait"]["count"]), (&json!(2), &json!(3)));
+    assert_eq!((&stats["slo_p99_seconds"], &stats["late_answers"]), (&json!(2.0), &json!(0)));
     let output = run(promptkeep(&["stats", "--server", &address])).await;
     assert!(stdout(&output).contains("requests 3") && stdout(&output).contains("model-cold"), "{output:?}");
     let nobody = run(promptkeep(&["stats", "--server", "http://127.0.0.1:1"])).await;
     assert_eq!(nobody.status.code(), Some(1));
     assert!(stderr(&nobody).contains("no server answers at http://127.0.0.1:1"), "{nobody:?}");
+}
+
+#[tokio::test]
+async fn health_is_an_exit_code() {
+    let server = TestServer::start(exact_config(&[])).await;
+    let output = run(promptkeep(&["health", "--server", &format!("http://{}", server.grpc)])).await;
+    assert!(output.status.success() && stdout(&output) == "SERVING\n", "{output:?}");
+    let nobody = run(promptkeep(&["health", "--server", "http://127.0.0.1:1"])).await;
+    assert_eq!(nobody.status.code(), Some(1));
 }
 
 #[tokio::test]

@@ -4,5 +4,8 @@ pub mod events;
 pub mod fake_upstream;
 pub mod log;
 pub mod process;
+pub mod proxy;
 pub mod raw;
+pub mod redis_cluster;
+pub mod redis_server;
 pub mod test_server;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use promptkeep::{
     cache::entry::{Entry, Selector},
     key::CacheKey,
-    store::{Durability, Op, Store, StoreError},
+    store::{Change, Claim, Durability, Op, Store, StoreError},
 };
 use tokio::sync::Semaphore;
 
@@ -133,6 +133,18 @@ impl Store for FaultStore {
 
     async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError> {
         self.meet(Op::Expire, self.inner.expire(max_entries, limit)).await
+    }
+
+    async fn claim(&self, key: CacheKey) -> Result<Claim, StoreError> {
+        self.meet(Op::Claim, self.inner.claim(key)).await
+    }
+
+    async fn changed(&self) -> Vec<Change> {
+        self.inner.changed().await
+    }
+
+    fn lags(&self) -> Vec<(String, Duration)> {
+        self.inner.lags()
     }
 
     fn entries(&self) -> u64 {

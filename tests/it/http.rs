@@ -2,6 +2,7 @@
 
 mod caches;
 mod chat;
+mod dashboard;
 mod errors;
 mod forward;
 mod responses;

@@ -13,7 +13,8 @@ use promptkeep::{
 use tonic::Code;
 
 use crate::common::{
-    fake_upstream::{FakeUpstream, Reply},
+    events::Events,
+    fake_upstream::{FakeUpstream, Gate, Reply},
     test_server::{
         Client, TestServer, ask, ask_with, complete, lookup, prompt, semantic_config, stats, text, until,
     },
@@ -52,8 +53,18 @@ async fn until_metric(server: &TestServer, line: &str, least: f64) {
     until(async || metric(server, line).await.is_some_and(|value| value >= least)).await;
 }
 
-const COMPARED: &str = "promptkeep_labels_total{origin=\"miss\",says=\"same\"}";
 const CHECKED_SAME: &str = "promptkeep_labels_total{origin=\"audit\",says=\"same\"}";
+
+/// Asks the question and its paraphrase, whose answers are the same, until the latter is served the former's.
+async fn ask_until_it_is_another_name(client: &Client) {
+    complete(&mut client.clone(), RESET).await;
+    assert_eq!(complete(&mut client.clone(), PARAPHRASE).await.reason, "learning");
+    until(async || {
+        let hit = complete(&mut client.clone(), PARAPHRASE).await;
+        hit.r#match.unwrap().matched_text == RESET
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn a_new_namespace_serves_surface_variants_only_and_checks_them() {
@@ -78,20 +89,13 @@ async fn a_new_namespace_serves_surface_variants_only_and_checks_them() {
 async fn a_paraphrase_whose_answer_was_the_same_becomes_another_name_of_the_entry() {
     let upstream = FakeUpstream::start().await;
     upstream.always(Reply::text(ANSWER));
-    let (server, mut client) = bounded(&upstream).await;
-    let first = complete(&mut client, RESET).await;
-    assert_eq!(complete(&mut client, PARAPHRASE).await.reason, "learning");
-    until_metric(&server, COMPARED, 1.0).await;
-    let named = async || {
-        let hit = complete(&mut client.clone(), PARAPHRASE).await;
-        let origin = hit.r#match.as_ref().unwrap().matched_text.clone();
-        (hit.outcome() == Outcome::Exact && origin == RESET).then_some(hit)
-    };
-    until(async || named().await.is_some()).await;
-    let hit = named().await.unwrap();
+    let (_server, mut client) = bounded(&upstream).await;
+    ask_until_it_is_another_name(&client).await;
+    let hit = complete(&mut client, PARAPHRASE).await;
+    assert_eq!(hit.outcome(), Outcome::Exact);
     let own = complete(&mut client, RESET).await;
     assert_eq!(hit.r#match.as_ref().unwrap().entry_id, own.r#match.unwrap().entry_id);
-    assert_eq!(text(hit), text(first));
+    assert_eq!(text(hit), ANSWER);
 }
 
 #[tokio::test]
@@ -113,15 +117,8 @@ async fn an_answer_that_differs_makes_an_entry_of_its_own() {
 async fn invalidating_another_name_removes_the_entry_too() {
     let upstream = FakeUpstream::start().await;
     upstream.always(Reply::text(ANSWER));
-    let (server, mut client) = bounded(&upstream).await;
-    complete(&mut client, RESET).await;
-    complete(&mut client, PARAPHRASE).await;
-    until_metric(&server, COMPARED, 1.0).await;
-    until(async || {
-        let hit = complete(&mut client.clone(), PARAPHRASE).await;
-        hit.r#match.unwrap().matched_text == RESET
-    })
-    .await;
+    let (_server, mut client) = bounded(&upstream).await;
+    ask_until_it_is_another_name(&client).await;
     let request =
         promptkeep::grpc::proto::InvalidateRequest { prompt: Some(prompt(PARAPHRASE)), ..Default::default() };
     assert_eq!(client.invalidate(request).await.unwrap().into_inner().entries, 2);
@@ -164,15 +161,8 @@ async fn a_wrong_hit_is_not_served_again_also_after_a_restart() {
 async fn a_wrong_hit_on_another_name_takes_the_name_away() {
     let upstream = FakeUpstream::start().await;
     upstream.always(Reply::text(ANSWER));
-    let (server, mut client) = bounded(&upstream).await;
-    complete(&mut client, RESET).await;
-    complete(&mut client, PARAPHRASE).await;
-    until_metric(&server, COMPARED, 1.0).await;
-    until(async || {
-        let hit = complete(&mut client.clone(), PARAPHRASE).await;
-        hit.r#match.unwrap().matched_text == RESET
-    })
-    .await;
+    let (_server, mut client) = bounded(&upstream).await;
+    ask_until_it_is_another_name(&client).await;
     let hit = complete(&mut client, PARAPHRASE).await;
     judge(&mut client, &hit, Verdict::Down).await;
     assert_eq!(lookup(&mut client, PARAPHRASE).await.outcome(), Outcome::Miss);
@@ -368,4 +358,43 @@ async fn a_score_only_run_buys_every_row_and_learns_nothing() {
     let report = tune::run(&rows, Protocol::ScoreOnly, Config::default()).await.unwrap();
     assert_eq!((report.correct, report.wrong, report.measured_high), (0, 0, 1.0));
     assert!(report.hindsight.iter().any(|point| point.correct > 0), "{report}");
+}
+
+#[tokio::test]
+async fn a_paraphrase_of_an_answer_still_being_produced_joins_its_stream() {
+    let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
+    upstream.script([Reply::text(ANSWER).hold_before(2, &gate)]);
+    let (_server, mut client) = bounded(&upstream).await;
+    let mut first = Events::open(&mut client, ask(RESET)).await;
+    assert_eq!(first.started().await.outcome(), Outcome::Upstream);
+    let mut variant = Events::open(&mut client, ask(SURFACE)).await;
+    assert_eq!(variant.started().await.outcome(), Outcome::Coalesced);
+    // What asks something else is bought beside it.
+    assert_eq!(complete(&mut client, "How do I delete my account?").await.outcome(), Outcome::Upstream);
+    gate.open();
+    let (first, variant) = (first.rest().await, variant.rest().await);
+    assert_eq!((first.text.as_str(), variant.text.as_str()), (ANSWER, ANSWER));
+    let finished = variant.finished.unwrap();
+    assert!(finished.saved_usd > 0.0 && finished.attempts.is_empty());
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_paraphrase_buys_its_own_answer_when_the_one_it_joined_fails() {
+    let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
+    upstream.script([Reply::status(400).hold(&gate), Reply::text(ANSWER)]);
+    let (server, mut client) = bounded(&upstream).await;
+    let first = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.complete(ask(RESET)).await }
+    });
+    upstream.wait_for_calls(1).await;
+    let mut other = client.clone();
+    let variant = tokio::spawn(async move { complete(&mut other, SURFACE).await });
+    server.wait_for_requests(2).await;
+    gate.open();
+    assert_eq!(first.await.unwrap().unwrap_err().code(), Code::InvalidArgument);
+    let variant = variant.await.unwrap();
+    assert_eq!((variant.outcome(), text(variant)), (Outcome::Upstream, ANSWER.to_owned()));
+    assert_eq!(complete(&mut client, SURFACE).await.outcome(), Outcome::Exact);
 }

@@ -204,7 +204,7 @@ async fn statistics_agree_with_what_was_asked_and_with_the_metrics() {
     close(sum(&page, "promptkeep_upstream_requests_total", "result=\"http_500\""), 1.0);
     close(sum(&page, "promptkeep_tokens_total", "output"), model.completion_tokens as f64);
     close(sum(&page, "promptkeep_entries", ""), 2.0);
-    assert!(page.ends_with("# EOF\n"));
+    assert!(page.contains("# TYPE promptkeep_requests_total counter\n"), "{page}");
 }
 
 /// Adds up a metric over the lines whose labels contain `label`.
@@ -305,13 +305,10 @@ async fn health_tells_watchers_of_the_shutdown_and_does_not_delay_it() {
 }
 
 #[tokio::test]
-async fn the_page_and_the_metrics_show_models_and_providers() {
+async fn the_metrics_show_models_and_providers() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::start(exact_config(&[&upstream])).await;
     complete(&mut server.client().await, "A?").await;
-    let (status, page) = server.get("/").await;
-    assert_eq!(status, 200);
-    assert!(page.contains("<td>upstream</td><td>1</td>") && page.contains("model-cold"), "{page}");
     let (_, metrics) = server.get("/metrics").await;
     let breaker = "promptkeep_breaker_state{model=\"model-cold\",provider=\"provider-cold\"} 0";
     let provider = "promptkeep_provider_up{provider=\"provider-cold\",region=";

@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod on_disk;
+mod on_redis;
 mod recorder;
 mod suite;
 

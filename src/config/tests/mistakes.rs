@@ -259,3 +259,31 @@ fn one_port_cannot_serve_both() {
     );
     assert_eq!(problems("[server]\nhttp_listen = \"127.0.0.1:0\"\ngrpc_listen = \"127.0.0.1:0\""), [""; 0]);
 }
+
+#[test]
+fn a_store_on_redis_holds_no_secrets_and_knows_its_peers() {
+    let text = r#"
+[store]
+kind = "redis"
+url = ["redis://:hunter2@a:6379", "http://b", "c"]
+key_prefix = "{one}"
+
+[[store.peers]]
+region = "local"
+url = "redis://d,redis://e"
+
+[[store.peers]]
+region = "eu"
+"#;
+    let problems = problems(text);
+    assert_eq!(
+        problems,
+        [
+            "c.toml:4: store.url: must not hold a password; name a variable in password_env; must begin with redis://, rediss:// or redis+unix://; is not a URL: relative URL without a base",
+            "c.toml:5: store.key_prefix: must not contain { or }",
+            "c.toml:8: store.peers[0].region: `local` is this region, or listed twice",
+            "c.toml:11: store.peers[1].url: is missing",
+        ]
+    );
+    assert!(!problems.concat().contains("hunter2"));
+}

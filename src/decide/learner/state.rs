@@ -28,7 +28,7 @@ impl Learner {
         self.examples.iter().for_each(|e| e.encode(&mut bytes));
         bytes.extend((self.recent.len() as u32).to_le_bytes());
         for recent in &self.recent {
-            bytes.push(u8::from(recent.is_some()));
+            bytes.push(recent.map_or(0, |r| 1 + u8::from(r.english)));
             bytes.extend(recent.map_or([0; features::COUNT], |r| r.bins));
         }
         self.audits.encode(&mut bytes);
@@ -55,10 +55,10 @@ impl Learner {
             .collect::<Option<VecDeque<_>>>()?;
         let count = bounded(&mut reader, RECENT_MAX)?;
         for _ in 0..count {
-            let known = reader.take(1)?[0] == 1;
+            let kind = reader.take(1)?[0];
             let bins = bins(&mut reader, &learner.table)?;
             let forest = learner.table.forest.logit(&bins);
-            learner.recent.push_back(known.then_some(Recent { bins, forest }));
+            learner.recent.push_back((kind > 0).then_some(Recent { bins, forest, english: kind > 1 }));
         }
         learner.audits = Audits::decode(&mut reader, seed)?;
         if !reader.is_empty() || learner.examples.iter().any(|e| e.at > learner.requests) {
@@ -75,6 +75,7 @@ impl Learner {
 impl Example {
     fn encode(&self, to: &mut Vec<u8>) {
         to.extend(self.bins);
+        to.push(self.english.into());
         to.extend(self.same.to_le_bytes());
         to.extend(self.weight.to_le_bytes());
         to.extend(self.at.to_le_bytes());
@@ -85,12 +86,14 @@ impl Example {
 
     fn decode(from: &mut Reader<'_>, table: &Table) -> Option<Self> {
         let bins = bins(from, table)?;
+        let english = from.take(1)?[0] == 1;
         let (same, weight, at) = (from.f32()?, from.f32()?, from.u64()?);
         let foreseen = (from.f32()?, from.f32()?);
         let valid = (0.0..=1.0).contains(&same) && weight >= 0.0 && foreseen.1 >= 0.0;
         valid.then(|| Self {
             bins,
             forest: table.forest.logit(&bins),
+            english,
             same,
             weight,
             at,

@@ -132,6 +132,49 @@ fn a_stricter_caller_gets_a_higher_threshold() {
     assert!(learner.threshold().at(&Budget { max_error_rate: 0.0, ..BUDGET }) > 1.0);
 }
 
+/// Most features know English words only. A language that they do not know must not open on their silence.
+#[test]
+fn other_languages_are_doubted_until_they_have_labels_of_their_own() {
+    let mut learner = learner();
+    Traffic::new(0.03).run(&mut learner, 1500);
+    let probability =
+        |learner: &Learner, a: &str, b: &str| learner.estimate(&learner.score(&features_of(a, b, 0.95))).0;
+    let pairs = [
+        ("Wie setze ich mein Passwort zurück?", "Wie kann ich mein Passwort zurücksetzen?"),
+        ("Comment réinitialiser mon mot de passe ?", "Comment puis-je réinitialiser mon mot de passe ?"),
+        ("¿Cómo restablezco mi contraseña?", "¿Cómo puedo restablecer mi contraseña?"),
+        ("如何重置密码", "怎样重置密码"),
+    ];
+    for (a, b) in pairs {
+        let scored = learner.score(&features_of(a, b, 0.95));
+        assert!(!scored.english && !scored.surface, "{a} / {b}");
+        let english = Scored { english: true, ..scored.clone() };
+        assert!(learner.estimate(&scored).0 < learner.estimate(&english).0, "{a} / {b}");
+    }
+    let (a, b) = pairs[0];
+    let before = probability(&learner, a, b);
+    for _ in 0..300 {
+        let scored = learner.score(&features_of(a, b, 0.95));
+        learner.observe(&scored, 1.0, Origin::Miss { best: true });
+    }
+    let fitted = learner.snapshot().fit();
+    learner.install(fitted);
+    assert!(probability(&learner, a, b) > before);
+}
+
+#[test]
+fn a_negation_in_another_language_is_no_surface_variant() {
+    for (a, b) in [
+        ("Darf ich Aspirin nehmen?", "Darf ich kein Aspirin nehmen?"),
+        ("Puis-je boire du café ?", "Puis-je ne pas boire du café ?"),
+        ("¿Puedo beber agua?", "¿No puedo beber agua?"),
+        ("我可以喝水吗", "我不可以喝水吗"),
+        ("水を飲んでもいいですか", "水を飲んではいけませんか"),
+    ] {
+        assert!(!learner().score(&features_of(a, b, 0.99)).surface, "{a} / {b}");
+    }
+}
+
 #[test]
 fn feedback_teaches_more_than_a_comparison() {
     let features = features_of("best museum in Paris", "best museum in London", 0.95);

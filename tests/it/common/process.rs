@@ -52,8 +52,11 @@ impl Process {
             let mut log = Log::read(child.stderr.take().expect("piped"));
             let started = log.wait_for("starting");
             let address = |name: &str| {
-                let from = started.split(&format!("{name}=")).nth(1).expect("named in the log");
-                from.split_whitespace().next().expect("a value").parse().expect("an address")
+                // `name=value` in a text, `"name":"value"` in JSON.
+                let from = started.split(&format!("{name}=")).nth(1);
+                let from = from.or_else(|| started.split(&format!("\"{name}\":\"")).nth(1));
+                let value = from.expect("named in the log").split([' ', '"', '\n']).next();
+                value.expect("a value").parse().expect("an address")
             };
             let (grpc, http) = (address("grpc"), address("http"));
             Self { child, grpc, http, log }

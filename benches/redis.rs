@@ -1,0 +1,341 @@
+//! The store that replicas share: reads against a bare GET, how soon one replica has what another keeps,
+//! searches while entries stream in, a start from cold, memory for each entry, and hits while Redis hangs.
+//!
+//! Starts a redis-server of its own. Run with `cargo bench --bench redis`; the number of entries of the cold
+//! start follows a second `--`: `cargo bench --bench redis -- 1000000`. Figures of one run compare.
+
+#[path = "../tests/it/common/redis_server.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod redis_server;
+
+use std::{
+    env,
+    hint::black_box,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use hdrhistogram::Histogram;
+use promptkeep::{
+    cache::{Cache, entry::Entry},
+    config::{CacheConfig, StoreConfig, StoreKind},
+    embed::Embedding,
+    key::{CacheKey, Scope},
+    metrics::Metrics,
+    prompt::{Completion, FinishReason, Usage},
+    stats::Ledger,
+    store::{self, Durability, codec},
+    tenant::Owner,
+};
+use redis_server::RedisServer;
+use tokio::{task::JoinSet, time::interval};
+
+const DIMENSIONS: usize = 384;
+const EMBEDDER: &str = "bench";
+/// Scopes that the entries are spread over: as many conversations with system prompts of their own.
+const SCOPES: u64 = 100;
+const IN_FLIGHT: usize = 64;
+const RUN: Duration = Duration::from_secs(3);
+const ROUNDS: usize = 3;
+/// Entries that are read.
+const HOT: u64 = 1000;
+const INSERTS_PER_SECOND: u64 = 1000;
+/// Makes this program the replica of [`cold_start`].
+const LOAD: &str = "--load";
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    // `cargo test --benches` only wants to know that it starts.
+    if arguments.iter().any(|argument| argument == "--test") {
+        return;
+    }
+    if let [LOAD, url] = arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        let loading = load((*url).to_owned());
+        return tokio::runtime::Runtime::new().expect("a runtime").block_on(loading);
+    }
+    let entries = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(100_000);
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+        reads().await;
+        replication().await;
+        stream().await;
+        hanging().await;
+        cold_start(entries).await;
+    });
+}
+
+/// An answer of about a hundred tokens; vectors of one scope are unlike each other.
+fn entry(n: u64) -> Entry {
+    let mut random = fastrand::Rng::with_seed(n);
+    let created = SystemTime::now();
+    Entry {
+        key: key(n),
+        scope: scope(n),
+        owner: Owner::Tenant("default".to_owned()),
+        namespace: "support".to_owned(),
+        requested_model: "auto".to_owned(),
+        text: Some(format!("how do I change the delivery address of order {n}?")),
+        embedding: Embedding::normalized((0..DIMENSIONS).map(|_| random.f32() - 0.5).collect()),
+        embedder: EMBEDDER.to_owned(),
+        completion: Completion {
+            content: "Open the order, choose “change address” and confirm. ".repeat(8),
+            tool_calls: None,
+            finish_reason: FinishReason::Stop,
+            model: "gpt-4o".to_owned(),
+            tier: "hot".to_owned(),
+            usage: Usage { prompt_tokens: 40, completion_tokens: 96, cost_usd: 0.001, estimated: false },
+        },
+        tags: Vec::new(),
+        created,
+        expires: created + Duration::from_secs(24 * 60 * 60),
+        stale_for: Duration::ZERO,
+        difficulty: None,
+        alias_of: None,
+    }
+}
+
+/// Scattered as hashes are.
+fn key(n: u64) -> CacheKey {
+    CacheKey::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
+}
+
+fn scope(n: u64) -> Scope {
+    Scope::from_bytes([(n % SCOPES) as u8; 32])
+}
+
+/// One replica: what a server has beneath its doors.
+fn replica(redis: &RedisServer, max_memory: u64) -> Arc<Cache> {
+    replica_at(&StoreConfig { write_queue: 10_000_000, ..redis.store() }, max_memory)
+}
+
+fn replica_at(config: &StoreConfig, max_memory: u64) -> Arc<Cache> {
+    let store = store::open(config).expect("a valid configuration");
+    let cache = CacheConfig { max_memory, ..CacheConfig::default() };
+    let vectors = Some((EMBEDDER, DIMENSIONS));
+    let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(Duration::from_secs(2))));
+    let cache = Arc::new(Cache::new(&cache, (store, config.timeout), vectors, metrics, ledger));
+    tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { cache.follow().await }
+    });
+    cache
+}
+
+async fn keep(cache: &Cache, n: u64) {
+    cache.keep(entry(n), Durability::Queued, cache.epoch()).await.expect("the queue is long enough");
+}
+
+async fn fill(cache: &Cache, entries: u64) {
+    for n in 0..entries {
+        keep(cache, n).await;
+    }
+    cache.flush().await.expect("redis is there");
+}
+
+/// Nothing stays in memory, so every read goes to Redis.
+const NO_MEMORY: u64 = 1;
+const MEMORY: u64 = 1 << 30;
+
+async fn reads() {
+    let redis = RedisServer::start().await;
+    let cache = replica(&redis, NO_MEMORY);
+    fill(&cache, HOT).await;
+    let bare = redis.connection().await;
+    let names: Arc<Vec<String>> = Arc::new(redis.keys("*:e:*").await);
+    let (mut exact, mut get) = (0.0_f64, 0.0_f64);
+    // In turn, and the best of each: others on the machine only make it slower.
+    for _ in 0..ROUNDS {
+        let cache = Arc::clone(&cache);
+        exact = exact.max(
+            rate(move |n| {
+                let cache = Arc::clone(&cache);
+                async move { assert!(cache.get(key(n % HOT)).await.is_some()) }
+            })
+            .await,
+        );
+        let (bare, names) = (bare.clone(), Arc::clone(&names));
+        get = get.max(
+            rate(move |n| {
+                let (mut bare, names) = (bare.clone(), Arc::clone(&names));
+                async move {
+                    let get = redis::cmd("GET").arg(&names[(n % HOT) as usize]).clone();
+                    let value: Vec<u8> = get.query_async(&mut bare).await.expect("a reply");
+                    black_box(value);
+                }
+            })
+            .await,
+        );
+    }
+    println!("exact hit from redis      {exact:>10.0} /s, bare GET {get:.0} /s: {:.2}", exact / get);
+}
+
+/// Calls a second, with [`IN_FLIGHT`] at once.
+async fn rate<F: Future<Output = ()> + Send + 'static>(
+    call: impl Fn(u64) -> F + Send + Clone + 'static,
+) -> f64 {
+    let until = Instant::now() + RUN;
+    let mut callers = JoinSet::new();
+    for caller in 0..IN_FLIGHT as u64 {
+        let call = call.clone();
+        callers.spawn(async move {
+            let mut calls = 0_u64;
+            while Instant::now() < until {
+                call(caller * 7919 + calls).await;
+                calls += 1;
+                // A hit in memory never waits, and others must have their turn.
+                tokio::task::yield_now().await;
+            }
+            calls
+        });
+    }
+    callers.join_all().await.iter().sum::<u64>() as f64 / RUN.as_secs_f64()
+}
+
+/// From the call that keeps on one replica to a search that finds on another.
+async fn replication() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (replica(&redis, MEMORY), replica(&redis, MEMORY));
+    fill(&a, HOT).await;
+    b.load().await.expect("redis is there");
+    let mut micros = histogram();
+    for n in HOT..HOT + 500 {
+        let started = Instant::now();
+        keep(&a, n).await;
+        let embedding = entry(n).embedding.expect("a vector");
+        while b.nearest(scope(n), &embedding, 1).await.first().is_none_or(|found| found.entry.key != key(n)) {
+            tokio::task::yield_now().await;
+        }
+        record(&mut micros, started);
+    }
+    print_times("kept on A, found on B", &micros);
+}
+
+/// Searches on one replica while another keeps.
+async fn stream() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (replica(&redis, MEMORY), replica(&redis, MEMORY));
+    fill(&a, 10 * HOT).await;
+    b.load().await.expect("redis is there");
+    let search = {
+        let b = Arc::clone(&b);
+        let asked: Arc<Vec<Embedding>> = Arc::new((0..HOT).filter_map(|n| entry(n).embedding).collect());
+        move |n: u64| {
+            let (b, asked) = (Arc::clone(&b), Arc::clone(&asked));
+            async move {
+                let n = n % HOT;
+                let found = b.nearest(scope(n), &asked[n as usize], 8).await;
+                assert_eq!(found.first().map(|found| found.entry.key), Some(key(n)));
+            }
+        }
+    };
+    let quiet = rate(search.clone()).await;
+    let keeping = tokio::spawn(async move {
+        let mut every = interval(Duration::from_millis(10));
+        for n in 10 * HOT.. {
+            if n % (INSERTS_PER_SECOND / 100) == 0 {
+                every.tick().await;
+            }
+            keep(&a, n).await;
+        }
+    });
+    let busy = rate(search).await;
+    keeping.abort();
+    let vectors = b.sizes().1 as u64 - 10 * HOT;
+    let per_second = vectors as f64 / RUN.as_secs_f64();
+    println!(
+        "semantic hits on B        {busy:>10.0} /s while {per_second:.0} entries/s come from A, {quiet:.0} /s without"
+    );
+}
+
+/// Hits in memory, beside as many misses that ask Redis.
+async fn hanging() {
+    let redis = RedisServer::start().await;
+    let cache = replica(&redis, MEMORY);
+    fill(&cache, HOT).await;
+    let healthy = hits_beside_misses(&cache).await;
+    redis.signal("STOP");
+    // The requests that find it hanging wait for store.timeout; those after them do not.
+    let first = Instant::now();
+    while cache.get(key(u64::MAX)).await.is_none() && first.elapsed() < Duration::from_secs(2) {}
+    let hanging = hits_beside_misses(&cache).await;
+    redis.signal("CONT");
+    print_times("memory hit, redis healthy", &healthy.0);
+    print_times("memory hit, redis hanging", &hanging.0);
+    print_times("miss, redis healthy", &healthy.1);
+    print_times("miss, redis hanging", &hanging.1);
+}
+
+async fn hits_beside_misses(cache: &Cache) -> (Histogram<u64>, Histogram<u64>) {
+    let (mut hits, mut misses) = (histogram(), histogram());
+    let until = Instant::now() + RUN;
+    let mut n = 0;
+    while Instant::now() < until {
+        n += 1;
+        let started = Instant::now();
+        black_box(cache.get(key(n % HOT)).await);
+        record(&mut hits, started);
+        let started = Instant::now();
+        black_box(cache.get(key(1 << 40 | n)).await);
+        record(&mut misses, started);
+        // As between requests.
+        tokio::task::yield_now().await;
+    }
+    (hits, misses)
+}
+
+/// A replica that starts beside a full Redis: this program again, so that its memory is its own.
+async fn cold_start(entries: u64) {
+    let redis = RedisServer::start().await;
+    let filler = replica(&redis, NO_MEMORY);
+    let started = Instant::now();
+    let empty: f64 = used_memory(&redis).await;
+    fill(&filler, entries).await;
+    println!("{entries} entries kept in {:.1} s", started.elapsed().as_secs_f64());
+    let in_redis = (used_memory(&redis).await - empty) / entries as f64;
+    println!("bytes an entry: {} encoded, {in_redis:.0} in redis", codec::encode(&entry(0)).len());
+    let program = env::current_exe().expect("a path to this program");
+    let load = move || Command::new(program).args([LOAD, &redis.url()]).status().map(|_| redis);
+    tokio::task::spawn_blocking(load).await.expect("no panic").expect("it starts");
+}
+
+async fn load(url: String) {
+    let before = resident_bytes();
+    let cache = replica_at(
+        &StoreConfig { kind: StoreKind::Redis, url: vec![url], ..StoreConfig::default() },
+        NO_MEMORY,
+    );
+    let started = Instant::now();
+    let vectors = cache.load().await.expect("redis is there");
+    let elapsed = started.elapsed().as_secs_f64();
+    let here = (resident_bytes() - before) / vectors as f64;
+    println!(
+        "{vectors} vectors loaded in {elapsed:.1} s, {:.0} /s; {here:.0} bytes each in a replica",
+        vectors as f64 / elapsed
+    );
+}
+
+async fn used_memory(redis: &RedisServer) -> f64 {
+    let info: String = redis.command("INFO memory").await;
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
+    used.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or_default()
+}
+
+/// Of this process; 0 where there is no /proc.
+fn resident_bytes() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    kib.and_then(|kib| kib.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or_default() * 1024.0
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("valid bounds")
+}
+
+fn record(nanos: &mut Histogram<u64>, started: Instant) {
+    nanos.saturating_record(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+}
+
+fn print_times(name: &str, nanos: &Histogram<u64>) {
+    let [p50, p99] = [0.5, 0.99].map(|q| nanos.value_at_quantile(q) as f64 / 1000.0);
+    println!("{name:<26}{p50:>10.1} µs p50, {p99:.1} µs p99");
+}

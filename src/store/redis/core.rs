@@ -1,0 +1,407 @@
+//! What can be done to entries in Redis, one network round trip or a few each. Knows no queue and no other
+//! replica.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::{StreamExt as _, future::try_join_all, stream};
+use redis::{Cmd, FromRedisValue, cmd};
+use tokio::sync::watch;
+
+use super::{
+    event::{Event, Key, Message, Origin},
+    keys::{Facet, Keys, Partition, STREAMS},
+    lag::Lag,
+    link::{Fault, Link, Script},
+    log::{Log, Position, RECORDS_MAX, Source},
+    value,
+};
+use crate::{
+    cache::entry::{Entry, EntryId, Selector},
+    key::CacheKey,
+};
+
+/// Entries read at once for a selector.
+pub const PAGE: usize = 256;
+
+/// Commands under way at once for one operation.
+const IN_FLIGHT: usize = 256;
+
+/// Changes in one stream, about: minutes of them in a busy fleet.
+const CHANGES_MAX: usize = 10_000;
+
+/// Longest wait for a command that no request waits for.
+pub const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Entries in Redis.
+pub struct Core {
+    pub link: Arc<Link>,
+    pub keys: Keys,
+    pub log: Arc<Log>,
+    /// Counted at every sweep, and by what this replica does in between.
+    pub entries: AtomicU64,
+    pub unreadable: AtomicU64,
+    put: Script,
+    remove: Script,
+    /// The partition that a scan is in, with its keys in order: a page is a small part of it.
+    listed: Mutex<Option<(Partition, Vec<CacheKey>)>>,
+    /// This process, to the others.
+    pub replica: String,
+    /// The region of this Redis.
+    pub region: String,
+    pub lag: Lag,
+    /// Whether the log is known and the streams are followed: before, what is read may be dead, and what
+    /// others do meanwhile go unheard.
+    pub opened: watch::Sender<Opened>,
+}
+
+/// What was opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opened {
+    pub log: bool,
+    pub changes: bool,
+    /// It did not work so far; nobody should wait for it.
+    pub failed: bool,
+}
+
+/// An entry as it lies in Redis.
+pub struct Found {
+    pub entry: Arc<Entry>,
+    /// The last invalidation that its writer had applied.
+    pub seen: Position,
+    /// The first bytes of its value.
+    fingerprint: Vec<u8>,
+}
+
+// === impl Core ===
+
+impl Core {
+    pub fn new(link: Arc<Link>, keys: Keys, region: &str) -> Self {
+        Self {
+            link,
+            keys,
+            log: Arc::default(),
+            entries: AtomicU64::new(0),
+            unreadable: AtomicU64::new(0),
+            put: Script::new(include_str!("put.lua")),
+            remove: Script::new(include_str!("remove.lua")),
+            listed: Mutex::default(),
+            replica: format!("{:016x}", fastrand::u64(..)),
+            region: region.to_owned(),
+            lag: Lag::default(),
+            opened: watch::Sender::default(),
+        }
+    }
+
+    /// The entry with this id, unless it was invalidated.
+    pub async fn get(&self, id: EntryId) -> Result<Option<Found>, Fault> {
+        let command = cmd("GET").arg(self.keys.entry(id)).clone();
+        let value: Option<Vec<u8>> = self.link.call(id.into(), &command).await?;
+        let Some(value) = value else { return Ok(None) };
+        self.opened().await?;
+        Ok(self.decode(&value))
+    }
+
+    /// Those of `ids` that are there and were not invalidated, in their order.
+    pub async fn get_all(&self, ids: &[EntryId]) -> Result<Vec<Found>, Fault> {
+        let values = self.values(ids).await?;
+        self.opened().await?;
+        Ok(values.iter().filter_map(|value| self.decode(value)).collect())
+    }
+
+    async fn values(&self, ids: &[EntryId]) -> Result<Vec<Vec<u8>>, Fault> {
+        let get = |id: &EntryId| cmd("GET").arg(self.keys.entry(*id)).clone();
+        let values: Vec<Option<Vec<u8>>> = self.all(ids.iter().map(get).collect()).await?;
+        Ok(values.into_iter().flatten().collect())
+    }
+
+    /// Waits until everything was opened, which is soon after the first connection.
+    async fn opened(&self) -> Result<(), Fault> {
+        let mut opened = *self.opened.borrow();
+        if !opened.is_known() {
+            // The sender lives as long as the core.
+            opened = self.opened.subscribe().wait_for(Opened::is_known).await.map_or(opened, |now| *now);
+        }
+        if opened.log && opened.changes {
+            return Ok(());
+        }
+        Err(Fault::Refused("the streams cannot be read".to_owned()))
+    }
+
+    /// Appends to a stream.
+    pub async fn append(
+        &self,
+        stream: &str,
+        origin: Option<Origin>,
+        event: Event,
+    ) -> Result<Position, Fault> {
+        let length = if matches!(event, Event::Invalidated { .. }) { RECORDS_MAX } else { CHANGES_MAX };
+        let append = Message { replica: self.replica.clone(), origin, event }.append(stream, length);
+        let id: String = self.link.call_within(BACKGROUND_PATIENCE, &append).await?;
+        id.parse().map_err(|()| Fault::Wrong("unexpected reply".to_owned()))
+    }
+
+    /// From here on everything older that matches is dead on every replica that hears of it; what is in
+    /// Redis is still to be removed.
+    pub async fn invalidate(&self, selector: &Selector, origin: Option<Origin>) -> Result<Position, Fault> {
+        let event = Event::Invalidated { matching: selector.into() };
+        let is_own = origin.is_none();
+        let position = self.append(&self.keys.invalidations(), origin, event).await?;
+        // The cache of this replica hears of another region's as of another replica's.
+        if is_own {
+            self.log.add(position, selector.clone(), Source::Own(Instant::now()));
+        }
+        Ok(position)
+    }
+
+    /// Tells the others of changes. One that cannot be told costs them a hit, or a search for what is gone.
+    pub async fn announce(
+        &self,
+        keys: impl Iterator<Item = CacheKey>,
+        origin: Option<&Origin>,
+        event: fn(Vec<Key>) -> Event,
+    ) {
+        let mut by_stream: [Vec<Key>; STREAMS as usize] = Default::default();
+        for key in keys {
+            by_stream[usize::from(Partition::from(key).stream())].push(Key(key));
+        }
+        for (stream, keys) in (0..STREAMS).zip(by_stream) {
+            for page in keys.chunks(PAGE) {
+                let event = event(page.to_vec());
+                if let Err(fault) = self.append(&self.keys.changes(stream), origin.cloned(), event).await {
+                    tracing::warn!(%fault, "other replicas were not told of a change");
+                }
+            }
+        }
+    }
+
+    /// Keeps `entry`, whose writer had applied the invalidations up to `seen`.
+    pub async fn put(&self, entry: &Entry, seen: Position) -> Result<(), Fault> {
+        let id = entry.id();
+        let keys = self.keys_of(id, &Facet::of(entry));
+        let (value, expiry, now) =
+            (value::encode(entry, seen), millis(entry.kept_until()), millis(SystemTime::now()));
+        let (expiry, now) = (expiry.max(1).to_string(), now.to_string());
+        let arguments = [&value, expiry.as_bytes(), entry.key.as_bytes(), id.as_bytes(), now.as_bytes()];
+        let added: u64 = self.link.run(BACKGROUND_PATIENCE, &self.put, &keys, &arguments).await?;
+        self.entries.fetch_add(added, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes what was found, unless it was replaced since; whether it did.
+    pub async fn remove(&self, found: &Found) -> Result<bool, Fault> {
+        self.remove_as(found.entry.key, &Facet::of(&found.entry), &found.fingerprint).await
+    }
+
+    /// Removes whatever is under `key`. Its facets keep its id until they expire.
+    pub async fn remove_key(&self, key: CacheKey) -> Result<bool, Fault> {
+        self.remove_as(key, &[], &[]).await
+    }
+
+    async fn remove_as(&self, key: CacheKey, facets: &[Facet], fingerprint: &[u8]) -> Result<bool, Fault> {
+        let id = EntryId::from(key);
+        let keys = self.keys_of(id, facets);
+        let arguments = [key.as_bytes().as_slice(), id.as_bytes(), fingerprint];
+        let removed: u64 = self.link.run(BACKGROUND_PATIENCE, &self.remove, &keys, &arguments).await?;
+        let less = |entries: u64| Some(entries.saturating_sub(removed));
+        let _ = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        Ok(removed > 0)
+    }
+
+    /// Removes many, each unless it was replaced since.
+    pub async fn remove_all(&self, found: &[Found]) -> Result<(), Fault> {
+        let removals: Vec<_> = found.iter().map(|found| self.remove(found)).collect();
+        try_join_all(removals).await.map(drop)
+    }
+
+    /// Those of `ids` that `selector` matches: `live` ones only, or also those that were invalidated and are
+    /// still to be removed.
+    pub async fn matching(
+        &self,
+        selector: &Selector,
+        ids: &[EntryId],
+        live: bool,
+    ) -> Result<Vec<Found>, Fault> {
+        let values = self.values(ids).await?;
+        let found =
+            values.iter().filter_map(|value| if live { self.decode(value) } else { self.read(value) });
+        Ok(found.filter(|found| selector.matches(&found.entry)).collect())
+    }
+
+    /// Ids of entries among which is everything that `selector` matches. Redis is asked for one id, or for
+    /// the sets of a namespace or tag; only what has neither walks the directories, which are keys without
+    /// their entries. The keyspace itself is never scanned: it may be shared with other applications.
+    pub async fn candidates(&self, selector: &Selector) -> Result<Vec<EntryId>, Fault> {
+        if let Some(id) = selector.key.map(EntryId::from).or(selector.id) {
+            return Ok(vec![id]);
+        }
+        let Some(facets) = Facet::narrowing(selector) else {
+            let directories = Partition::all().map(|p| self.range(&self.keys.directory(p))).collect();
+            let directories: Vec<Vec<Vec<u8>>> = self.all(directories).await?;
+            let keys = directories.into_iter().flatten().filter_map(|key| cache_key(&key));
+            return Ok(in_order(keys.map(EntryId::from)));
+        };
+        let mut sets = Vec::with_capacity(facets.len() * 256);
+        for facet in &facets {
+            sets.extend(Partition::all().map(|p| self.range(&self.keys.facet(p, facet))));
+        }
+        let sets: Vec<Vec<Vec<u8>>> = self.all(sets).await?;
+        let ids = sets.into_iter().flatten().filter_map(|id| id.try_into().ok());
+        Ok(in_order(ids.map(EntryId::from_bytes)))
+    }
+
+    /// Up to `limit` entries with keys above `after`, in key order; none only at the end.
+    pub async fn scan(&self, after: Option<CacheKey>, limit: usize) -> Result<Vec<Found>, Fault> {
+        let mut from = after.map_or(0, |key| Partition::from(key).0);
+        let mut after = after;
+        loop {
+            let keys = match self.keys_above(Partition(from), after, limit).await {
+                Err(Fault::Wrong(cause)) => {
+                    tracing::warn!(cause, partition = from, "a directory cannot be read");
+                    Vec::new()
+                }
+                keys => keys?,
+            };
+            after = keys.last().copied().or(after);
+            let found = self.get_all(&keys.iter().map(|key| EntryId::from(*key)).collect::<Vec<_>>()).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            if keys.is_empty() {
+                let Some(next) = from.checked_add(1) else { return Ok(Vec::new()) };
+                from = next;
+            }
+        }
+    }
+
+    /// Keys of one partition.
+    async fn keys_above(
+        &self,
+        partition: Partition,
+        after: Option<CacheKey>,
+        limit: usize,
+    ) -> Result<Vec<CacheKey>, Fault> {
+        let above = |keys: &[CacheKey]| {
+            let first = after.map_or(0, |after| keys.partition_point(|key| *key <= after));
+            keys[first..].iter().take(limit).copied().collect::<Vec<_>>()
+        };
+        // The next page of the same scan needs no other list; the first page of one always does.
+        if after.is_some_and(|after| Partition::from(after) == partition)
+            && let Some((listed, keys)) = &*self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+            && *listed == partition
+        {
+            return Ok(above(keys));
+        }
+        let command = self.range(&self.keys.directory(partition));
+        let keys: Vec<Vec<u8>> = self.link.call_within(BACKGROUND_PATIENCE, &command).await?;
+        let mut keys: Vec<_> = keys.iter().filter_map(|key| cache_key(key)).collect();
+        keys.sort_unstable();
+        let page = above(&keys);
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some((partition, keys));
+        Ok(page)
+    }
+
+    /// Counts the entries anew.
+    pub async fn count(&self) -> Result<u64, Fault> {
+        let counting = Partition::all().map(|p| cmd("ZCARD").arg(self.keys.directory(p)).clone()).collect();
+        let entries = self.all::<u64>(counting).await?.into_iter().sum();
+        self.entries.store(entries, Ordering::Relaxed);
+        Ok(entries)
+    }
+
+    /// Up to `limit` keys that are past their expiry, and with `surplus` that many nearest to it if they are
+    /// more; in the order of their expiry.
+    pub async fn oldest(&self, surplus: u64, limit: usize) -> Result<Vec<CacheKey>, Fault> {
+        let now = millis(SystemTime::now());
+        let range = |partition| {
+            let mut range = cmd("ZRANGEBYSCORE");
+            range.arg(self.keys.directory(partition)).arg("-inf");
+            if surplus > 0 {
+                range.arg("+inf")
+            } else {
+                range.arg(now)
+            };
+            range.arg("WITHSCORES").arg("LIMIT").arg(0).arg(limit).clone()
+        };
+        let oldest: Vec<Vec<(Vec<u8>, f64)>> = self.all(Partition::all().map(range).collect()).await?;
+        let keys = oldest.into_iter().flatten();
+        let mut oldest: Vec<_> =
+            keys.filter_map(|(key, expiry)| Some((expiry as u64, cache_key(&key)?))).collect();
+        oldest.sort_unstable();
+        let past = oldest.partition_point(|(expiry, _)| *expiry <= now);
+        let surplus = usize::try_from(surplus).unwrap_or(usize::MAX);
+        oldest.truncate(past.max(surplus).min(limit));
+        Ok(oldest.into_iter().map(|(_, key)| key).collect())
+    }
+
+    /// The replies to many commands, in their order; the first fault ends it.
+    async fn all<T: FromRedisValue>(&self, commands: Vec<Cmd>) -> Result<Vec<T>, Fault> {
+        let call = |command: Cmd| async move { self.link.call_within(BACKGROUND_PATIENCE, &command).await };
+        let mut replies = stream::iter(commands).map(call).buffered(IN_FLIGHT);
+        let mut all = Vec::new();
+        while let Some(reply) = replies.next().await {
+            all.push(reply?);
+        }
+        Ok(all)
+    }
+
+    fn range(&self, set: &str) -> Cmd {
+        cmd("ZRANGE").arg(set).arg(0).arg(-1).clone()
+    }
+
+    /// Directory, entry, facets: as the scripts want them.
+    fn keys_of(&self, id: EntryId, facets: &[Facet]) -> Vec<String> {
+        let partition = Partition::from(id);
+        let facets = facets.iter().map(|facet| self.keys.facet(partition, facet));
+        [self.keys.directory(partition), self.keys.entry(id)].into_iter().chain(facets).collect()
+    }
+
+    /// One that cannot be read, or was invalidated, is none.
+    fn decode(&self, value: &[u8]) -> Option<Found> {
+        self.read(value).filter(|found| !self.log.voids(&found.entry, found.seen))
+    }
+
+    /// One that cannot be read is none.
+    fn read(&self, value: &[u8]) -> Option<Found> {
+        match value::decode(value) {
+            Ok((entry, seen)) => {
+                let fingerprint = value[..value.len().min(value::FINGERPRINT)].to_vec();
+                Some(Found { entry: Arc::new(entry), seen, fingerprint })
+            }
+            Err(error) => {
+                tracing::warn!(%error, "entry skipped");
+                self.unreadable.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+}
+
+// === impl Opened ===
+
+impl Opened {
+    fn is_known(&self) -> bool {
+        self.log && self.changes || self.failed
+    }
+}
+
+/// Each once, in order.
+fn in_order(ids: impl Iterator<Item = EntryId>) -> Vec<EntryId> {
+    ids.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn cache_key(bytes: &[u8]) -> Option<CacheKey> {
+    bytes.try_into().ok().map(CacheKey::from_bytes)
+}
+
+/// Milliseconds since 1970, rounded up: Redis must not forget what still lives.
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
+}

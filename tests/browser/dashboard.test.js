@@ -1,0 +1,160 @@
+// The dashboard as an operator sees it.
+"use strict";
+
+const assert = require("node:assert/strict");
+const { after, before, test } = require("node:test");
+const { launch, open, shot } = require("./browser.js");
+const { serve } = require("./server.js");
+
+const SECRET = "Zanzibar";
+let browser;
+let server;
+
+before(async () => {
+  [browser, server] = await Promise.all([launch(), serve({ sections: "\n[dashboard]\nshow_prompts = true\n" })]);
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+// The exact number behind a text of the page.
+const value = (page, id) => page.locator(`#${id}`).getAttribute("data-value").then(Number);
+
+// Waits until the page shows what `expected` is.
+async function shows(page, id, expected) {
+  const arrived = ([id, expected]) => Math.abs(Number(document.getElementById(id).dataset.value) - expected) < 1e-9;
+  await page.waitForFunction(arrived, [id, expected]).catch(async () => assert.equal(await value(page, id), expected, id));
+}
+
+async function traffic() {
+  const outcomes = [];
+  for (const text of [
+    "How do I reset my password?", "How do I reset my password?", "How can I reset my password?",
+    "How do I enable dark mode?", "How do I disable dark mode?", `Is there a branch in ${SECRET}?`,
+  ]) outcomes.push(await server.ask(text));
+  return outcomes;
+}
+
+test("an idle server's page says so everywhere", async () => {
+  const page = await open(browser, server.url);
+  await page.locator("#live.on").waitFor();
+  for (const text of ["No request in this time.", "No miss in this time.", "No request yet.", "No semantic hit yet."]) {
+    assert.ok(await page.getByText(text).isVisible(), text);
+  }
+  assert.equal(await page.locator(".chart .none:visible").count(), 4);
+  await shot(page, "empty");
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+test("its numbers are those of GetStats, and they move with the traffic", async () => {
+  const page = await open(browser, server.url);
+  const outcomes = await traffic();
+  assert.deepEqual(outcomes.slice(0, 3), ["upstream", "exact", "semantic"]);
+  for (let round = 0; round < 2; round++) {
+    const stats = await server.stats();
+    const all = Object.values(stats.requests).reduce((a, b) => a + b, 0);
+    await shows(page, "total-requests", all);
+    await shows(page, "total-hits", stats.hit_ratio);
+    await shows(page, "hit-hour", stats.hit_ratio);
+    await shows(page, "total-spent", stats.cost_usd);
+    await shows(page, "spent", stats.cost_usd);
+    await shows(page, "saved", stats.saved_usd);
+    assert.ok(stats.cost_usd > 0 && stats.saved_usd > 0);
+    for (const row of await page.locator("#latency tbody tr").all()) {
+      const outcome = await row.getAttribute("data-outcome");
+      assert.equal(Number(await row.getAttribute("data-value")), stats.requests[outcome], outcome);
+    }
+    const small = page.locator('#models tr[data-model="small"]');
+    assert.equal(Number(await small.getAttribute("data-value")), stats.requests.upstream);
+    assert.ok(await small.getByText("closed").isVisible());
+    await traffic();
+  }
+  // The small model is ten times cheaper than the large one.
+  const hot = await page.locator("#hot").getAttribute("data-value");
+  const [spent, saved] = [await value(page, "spent"), await value(page, "saved")];
+  assert.ok(Math.abs(hot - 10 * (spent + saved)) < 1e-6, `${hot} is not ten times ${spent} + ${saved}`);
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+test("the wrong-hit button reports the hit, once and for every page", async () => {
+  const page = await open(browser, server.url);
+  const row = page.locator("#hits tbody tr").last();
+  await row.getByText("How can I reset my password?").waitFor();
+  await row.getByRole("button", { name: "Wrong hit" }).click();
+  await row.getByText("reported wrong").waitFor();
+  const { feedback } = await server.stats();
+  assert.equal(feedback.wrong_hit, 1);
+  await shows(page, "reported", 1);
+  await page.reload();
+  await row.getByText("reported wrong").waitFor();
+  assert.deepEqual(page.problems, []);
+  await page.context().close();
+});
+
+for (const [name, options] of [
+  ["light", { colorScheme: "light" }],
+  ["dark", { colorScheme: "dark" }],
+  ["phone", { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true }],
+  ["phone-small", { viewport: { width: 320, height: 640 }, colorScheme: "dark" }],
+]) {
+  test(`no sideways scroll and no complaint: ${name}`, async () => {
+    const page = await open(browser, server.url, options);
+    await page.locator("#hits tbody tr").first().waitFor();
+    for (const range of ["15 min", "1 h", "24 h"]) {
+      await page.getByRole("button", { name: range, exact: true }).click();
+      await page.locator("#live.on").waitFor();
+    }
+    const [content, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    assert.ok(content <= window, `${content} px of content in ${window}`);
+    const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    assert.equal(/^rgb\(2\d\d/.test(ground), options.colorScheme !== "dark", ground);
+    await shot(page, name);
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+}
+
+test("without leave, no prompt is on the page or sent to it", async () => {
+  const quiet = await serve();
+  try {
+    await quiet.ask(`Where is the branch in ${SECRET}?`);
+    assert.equal(await quiet.ask(`Where's the branch in ${SECRET}?`), "semantic");
+    const page = await open(browser, quiet.url);
+    await page.locator("#hits tbody tr").first().waitFor();
+    assert.ok(await page.getByText("Prompts are not shown").isVisible());
+    const sent = await (await fetch(`${quiet.url}/dashboard/snapshot/1h`)).text();
+    assert.ok(!sent.includes(SECRET) && !(await page.content()).includes(SECRET));
+    await page.context().close();
+  } finally {
+    await quiet.stop();
+  }
+});
+
+test("with tenants the page wants the operator's key, and a tenant's does not open it", async () => {
+  const env = { SHOP_KEY: "key-of-the-shop", OPERATOR_KEY: "key-of-the-operator" };
+  const guarded = await serve({
+    more: 'tenants = [{ name = "shop", api_key_env = "SHOP_KEY" }]',
+    sections: '\n[dashboard]\napi_key_env = "OPERATOR_KEY"\n',
+    env,
+  });
+  try {
+    const authorization = `Bearer ${env.SHOP_KEY}`;
+    assert.equal(await guarded.ask("How do I reset my password?", { authorization }), "upstream");
+    const page = await open(browser, guarded.url);
+    const key = page.getByLabel("Key");
+    await key.fill(env.SHOP_KEY);
+    await key.press("Enter");
+    await page.getByText("That was not it.").waitFor();
+    assert.ok(!(await page.locator("#main").isVisible()));
+    await shot(page, "sign-in");
+    await key.fill(env.OPERATOR_KEY);
+    await key.press("Enter");
+    await shows(page, "total-requests", 1);
+    await page.context().close();
+  } finally {
+    await guarded.stop();
+  }
+});

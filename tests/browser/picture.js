@@ -1,0 +1,22 @@
+// The picture of the README: the dashboard after the demo's traffic, in light colours.
+"use strict";
+
+const { launch, open } = require("./browser.js");
+const { BINARY, start, stop } = require("./server.js");
+
+// The demo takes a little over a minute, and may have to get its embedding model.
+const DEMO_MS = 300_000;
+
+async function main(to) {
+  const { found, child } = start(BINARY, ["demo"], /dashboard\s+(http\S+)/, {}, DEMO_MS);
+  const [, url] = await found;
+  const browser = await launch();
+  const page = await open(browser, url, { viewport: { width: 1280, height: 860 }, colorScheme: "light" });
+  await page.locator("#hits tbody tr").first().waitFor();
+  await page.locator("#live.on").waitFor();
+  await page.screenshot({ path: to });
+  await browser.close();
+  await stop(child);
+}
+
+main(process.argv[2]);

@@ -1,0 +1,134 @@
+//! A real redis-server on a free port, ended when it is dropped.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use promptkeep::config::{StoreConfig, StoreKind};
+use redis::{FromRedisValue, aio::MultiplexedConnection};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Longest wait for a server to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct RedisServer {
+    /// `None` while it is down.
+    child: Option<Child>,
+    pub port: u16,
+    folder: tempfile::TempDir,
+    options: Vec<String>,
+}
+
+// === impl RedisServer ===
+
+impl RedisServer {
+    /// One without persistence: a restart comes back empty.
+    pub async fn start() -> Self {
+        Self::with(&["--save", "", "--appendonly", "no"]).await
+    }
+
+    /// One with these command-line options.
+    pub async fn with(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut server = Self { child: None, port: 0, folder, options };
+        // Another process may take the port between our look and its start; then it ends, and we look again.
+        while !server.try_start().await {}
+        server
+    }
+
+    async fn try_start(&mut self) -> bool {
+        let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        self.port = free.local_addr().expect("bound").port();
+        drop(free);
+        self.run().await
+    }
+
+    /// Starts the process and waits until it answers; false when it ended instead.
+    async fn run(&mut self) -> bool {
+        let mut child = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
+            .arg(self.folder.path())
+            .args(&self.options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server starts; ./test installs it");
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            if child.try_wait().expect("our child").is_some() {
+                return false;
+            }
+            assert!(Instant::now() < until, "redis-server does not listen");
+            tokio::task::yield_now().await;
+        }
+        self.child = Some(child);
+        true
+    }
+
+    /// The store that replicas on this server share.
+    pub fn store(&self) -> StoreConfig {
+        StoreConfig { kind: StoreKind::Redis, url: vec![self.url()], ..StoreConfig::default() }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("our child");
+            child.wait().expect("our child");
+        }
+    }
+
+    /// Starts it again where it was.
+    pub async fn restart(&mut self) {
+        self.kill();
+        assert!(self.run().await, "its port is still free");
+    }
+
+    /// Sends a signal by its name, such as STOP, with which it hangs, and CONT.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.as_ref().expect("it runs").id();
+        let kill = format!("kill -{name} {id}");
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+    }
+
+    /// A connection beside those of the store.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.url()).expect("a url");
+        client.get_multiplexed_async_connection().await.expect("it listens")
+    }
+
+    /// Names of keys.
+    pub async fn keys(&self, pattern: &str) -> Vec<String> {
+        self.command(&format!("KEYS {pattern}")).await
+    }
+
+    /// Lets everybody in again without a password.
+    pub async fn unlock(&self, password: &str) {
+        let url = format!("redis://:{password}@127.0.0.1:{}", self.port);
+        let client = redis::Client::open(url).expect("a url");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("it listens");
+        let open = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").clone();
+        open.query_async::<()>(&mut connection).await.expect("it is done");
+    }
+
+    /// Runs a command, written as for redis-cli without quotes; `|` is an empty word.
+    pub async fn command<T: FromRedisValue>(&self, command: &str) -> T {
+        let mut words = command.split_whitespace().map(|word| if word == "|" { "" } else { word });
+        let mut built = redis::cmd(words.next().expect("a command"));
+        built.arg(words.collect::<Vec<_>>());
+        built.query_async(&mut self.connection().await).await.expect("it is done")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

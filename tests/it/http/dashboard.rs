@@ -1,0 +1,185 @@
+//! The operator's page: who may see it, and that its numbers are the ledger's.
+
+use promptkeep::tenant::ApiKeyHash;
+use reqwest::{
+    Method,
+    header::{CONTENT_SECURITY_POLICY, HOST},
+};
+
+use super::*;
+use crate::common::{
+    fake_upstream::FakeUpstream,
+    test_server::{complete, exact_config, semantic_config, stats},
+};
+
+const SNAPSHOT: &str = "/dashboard/snapshot/15m";
+
+async fn get(server: &TestServer, path: &str) -> Answer {
+    Answer::of(request(server, Method::GET, path)).await
+}
+
+async fn get_with(server: &TestServer, key: &str) -> u16 {
+    Answer::of(request(server, Method::GET, SNAPSHOT).bearer_auth(key)).await.status
+}
+
+#[tokio::test]
+async fn the_page_and_its_files_come_from_here_alone() {
+    let server = TestServer::start(exact_config(&[])).await;
+    let page = get(&server, "/").await;
+    assert_eq!(page.status, 200);
+    assert!(
+        page.header(CONTENT_SECURITY_POLICY.as_str()).starts_with("default-src 'none'; script-src 'self'")
+    );
+    let mut files = 0;
+    for part in page.text.split(['"']).filter(|part| part.starts_with("/dashboard/")) {
+        assert_eq!(get(&server, part).await.status, 200, "{part}");
+        files += 1;
+    }
+    assert_eq!(files, 6, "styles, scripts and a licence");
+    assert!(!page.text.contains("://") || page.text.matches("://").count() == 1, "the icon's namespace only");
+}
+
+#[tokio::test]
+async fn the_snapshot_has_the_numbers_of_the_ledger_models_and_providers() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    let mut client = server.client().await;
+    for text in ["A?", "A?", "B?"] {
+        complete(&mut client, text).await;
+    }
+    let stats = stats(&mut client).await;
+    for range in ["15m", "1h", "24h"] {
+        let snapshot = get(&server, &format!("/dashboard/snapshot/{range}")).await.json();
+        for window in ["now", "quarter", "hour", "day", "total"] {
+            let window = &snapshot["windows"][window];
+            assert_eq!(window["requests"]["exact"], 1);
+            assert_eq!(window["hit_ratio"], stats.hit_ratio);
+            assert_eq!(window["cost_usd"], stats.cost_usd);
+            assert_eq!(window["saved_usd"], stats.saved_usd);
+            assert_eq!(window["hot_tier_usd"], stats.hot_tier_usd);
+        }
+        assert_eq!(snapshot["models"][0]["calls"], 2);
+        let offer = &snapshot["models"][0]["offers"][0];
+        assert_eq!((&offer["breaker"], &offer["is_up"]), (&json!("closed"), &json!(true)));
+        assert_eq!(snapshot["namespaces"][0]["name"], "default");
+        assert_eq!(snapshot["namespaces"][0]["answered"], 3);
+        let drawn = snapshot["chart"]["exact"].as_array().unwrap();
+        assert!(drawn.iter().any(|rate| rate.as_f64().unwrap() > 0.0), "{drawn:?}");
+    }
+    assert_eq!(get(&server, "/dashboard/snapshot/2h").await.status, 400);
+}
+
+#[tokio::test]
+async fn the_hot_tier_s_price_is_of_every_answer_once() {
+    let upstreams = [FakeUpstream::start().await, FakeUpstream::start().await, FakeUpstream::start().await];
+    let mut config = exact_config(&upstreams.each_ref());
+    // Ten times as dear as the others.
+    config.models[2].input_usd_per_mtok *= 10.0;
+    config.models[2].output_usd_per_mtok *= 10.0;
+    config.routing.default = "model-cold".to_owned();
+    let server = TestServer::start(config).await;
+    let mut client = server.client().await;
+    for text in ["A?", "A?", "B?"] {
+        complete(&mut client, text).await;
+    }
+    let stats = stats(&mut client).await;
+    let expected = 10.0 * (stats.cost_usd + stats.saved_usd);
+    assert!((stats.hot_tier_usd - expected).abs() < 1e-9, "{stats:?}");
+    let (_, metrics) = server.get("/metrics").await;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("promptkeep_hot_tier_usd_total ")).unwrap();
+    assert!((line.parse::<f64>().unwrap() - expected).abs() < 1e-9, "{line}");
+}
+
+#[tokio::test]
+async fn answers_later_than_the_objective_are_counted() {
+    let upstream = FakeUpstream::start().await;
+    let mut config = exact_config(&[&upstream]);
+    config.dashboard.slo_p99 = std::time::Duration::from_nanos(1);
+    let server = TestServer::start(config).await;
+    let mut client = server.client().await;
+    for text in ["A?", "A?"] {
+        complete(&mut client, text).await;
+    }
+    assert_eq!(stats(&mut client).await.late_answers, 2);
+    let (_, metrics) = server.get("/metrics").await;
+    assert!(metrics.contains("\npromptkeep_late_answers_total 2\n"), "{metrics}");
+    assert!(metrics.contains("\npromptkeep_slo_seconds 1e-9\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn without_tenants_it_opens_by_address_and_not_under_a_strange_name() {
+    let server = TestServer::start(exact_config(&[])).await;
+    assert_eq!(get(&server, SNAPSHOT).await.status, 200);
+    let named = request(&server, Method::GET, SNAPSHOT).header(HOST, "evil.example");
+    let refused = Answer::of(named).await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.text.contains("dashboard.api_key_sha256"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn with_tenants_only_the_operator_s_key_opens_it() {
+    let mut config = exact_config(&[]);
+    config.tenants = vec![tenant("shop", "shop-key")];
+    let closed = TestServer::start(config.clone()).await;
+    for path in [SNAPSHOT, "/dashboard/events/15m"] {
+        assert_eq!(get(&closed, path).await.status, 403);
+    }
+    assert_eq!(get_with(&closed, "shop-key").await, 403);
+    config.dashboard.api_key_sha256 = Some(ApiKeyHash::of("operator-key"));
+    let server = TestServer::start(config).await;
+    assert_eq!(get(&server, SNAPSHOT).await.status, 401);
+    assert_eq!(get_with(&server, "shop-key").await, 401);
+    assert_eq!(get_with(&server, "operator-key").await, 200);
+    let report = json!({ "hit": format!("{:032x}", 7) });
+    assert_eq!(Answer::of(post(&server, "/dashboard/wrong-hit", &report)).await.status, 401);
+    let report = post(&server, "/dashboard/wrong-hit", &report).bearer_auth("operator-key");
+    assert_eq!(Answer::of(report).await.status, 404, "nobody was served that");
+}
+
+#[tokio::test]
+async fn a_wrong_hit_is_reported_for_the_tenant_that_was_served_it() {
+    let upstream = FakeUpstream::start().await;
+    let mut config = semantic_config(&[&upstream]);
+    config.tenants = vec![tenant("shop", "shop-key"), tenant("lab", "lab-key")];
+    config.dashboard.api_key_sha256 = Some(ApiKeyHash::of("operator-key"));
+    let server = TestServer::start(config).await;
+    for (text, outcome) in
+        [("How do I reset my password?", "upstream"), ("How can I reset my password?", "semantic")]
+    {
+        let answer = Answer::of(chat(&server, &body(text)).bearer_auth("shop-key")).await;
+        assert_eq!(answer.outcome(), outcome);
+    }
+    let look = || Answer::of(request(&server, Method::GET, SNAPSHOT).bearer_auth("operator-key"));
+    let hit = look().await.json()["hits"][0].clone();
+    assert_eq!(
+        (&hit["tenant"], &hit["verdict"], &hit["asked"]),
+        (&json!("shop"), &Value::Null, &Value::Null)
+    );
+    let press = async |headers: &[(&'static str, &'static str)]| {
+        let mut press =
+            post(&server, "/dashboard/wrong-hit", &json!({ "hit": hit["id"] })).bearer_auth("operator-key");
+        for (name, value) in headers {
+            press = press.header(*name, *value);
+        }
+        Answer::of(press).await
+    };
+    assert_eq!(press(&[("sec-fetch-site", "cross-site")]).await.status, 403, "another page's script");
+    let plain = request(&server, Method::POST, "/dashboard/wrong-hit").bearer_auth("operator-key").body("{}");
+    assert_eq!(Answer::of(plain).await.status, 403, "a form cannot send JSON");
+    assert_eq!(press(&[("sec-fetch-site", "same-origin")]).await.json(), json!({ "recorded": true }));
+    assert_eq!(press(&[]).await.json(), json!({ "recorded": false }), "the same again is no news");
+    let after = look().await.json();
+    assert_eq!(after["hits"][0]["verdict"], "wrong_hit");
+    assert_eq!(after["quality"]["feedback"]["wrong_hit"], 1);
+}
+
+#[tokio::test]
+async fn an_open_page_does_not_hold_the_shutdown_up() {
+    let server = TestServer::start(exact_config(&[])).await;
+    let mut events = request(&server, Method::GET, "/dashboard/events/1h").send().await.unwrap();
+    let first = events.chunk().await.unwrap().unwrap();
+    assert!(first.starts_with(b"data: {\"at\":"), "{first:?}");
+    let stopping = tokio::spawn(server.stop());
+    while events.chunk().await.is_ok_and(|chunk| chunk.is_some()) {}
+    stopping.await.unwrap();
+}

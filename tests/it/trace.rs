@@ -1,0 +1,184 @@
+//! Traces and the log: a request's place in its caller's trace reaches the models and the collector, one
+//! line of the log tells how it ended, and no text of a prompt is in any of it.
+
+use std::sync::{Arc, Mutex};
+
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    trace::v1::Span,
+};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tonic::{Request, Response, Status};
+
+use crate::common::{
+    fake_upstream::FakeUpstream,
+    process::{Process, promptkeep},
+    test_server::{TestServer, ask, exact_config, semantic_config},
+};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const NOT_SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+const SECRET: &str = "Zanzibar";
+
+/// An OTLP receiver on a real socket.
+#[derive(Clone, Default)]
+struct Collector(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
+
+// === impl Collector ===
+
+impl Collector {
+    /// Listens until the test ends, and returns its address for `telemetry.otlp_endpoint`.
+    async fn start() -> (Self, String) {
+        let collector = Self::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let service = TraceServiceServer::new(collector.clone());
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+        (collector, address)
+    }
+
+    fn spans(&self) -> Vec<Span> {
+        let exported = self.0.lock().unwrap();
+        let scopes = exported.iter().flat_map(|export| &export.resource_spans).flat_map(|r| &r.scope_spans);
+        scopes.flat_map(|scope| scope.spans.clone()).collect()
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.0.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn attribute(span: &Span, key: &str) -> Option<String> {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+    let value = span.attributes.iter().find(|attribute| attribute.key == key)?.value.clone()?.value?;
+    Some(match value {
+        Any::StringValue(text) => text,
+        other => format!("{other:?}"),
+    })
+}
+
+/// Asks over gRPC with this trace context.
+async fn ask_traced(server: &TestServer, text: &str, parent: &str) {
+    let mut request = Request::new(ask(text));
+    request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    server.client().await.complete(request).await.unwrap();
+}
+
+async fn ask_over_http(server: &TestServer, text: &str, parent: &str) {
+    let body = serde_json::json!({ "model": "auto", "messages": [{ "role": "user", "content": text }] });
+    let url = format!("http://{}/v1/chat/completions", server.http);
+    let reply =
+        reqwest::Client::new().post(url).header("traceparent", parent).json(&body).send().await.unwrap();
+    assert_eq!(reply.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_caller_s_trace_reaches_the_model_and_the_collector_without_a_word_of_the_prompt() {
+    let (collector, endpoint) = Collector::start().await;
+    let upstream = FakeUpstream::start().await;
+    let mut config = semantic_config(&[&upstream]);
+    config.telemetry.otlp_endpoint = endpoint;
+    let server = TestServer::start(config).await;
+    ask_traced(&server, &format!("Where is the branch in {SECRET}?"), PARENT).await;
+    ask_traced(&server, &format!("Where's the branch in {SECRET}?"), PARENT).await;
+    ask_over_http(&server, &format!("Is {SECRET} an island?"), PARENT).await;
+    ask_over_http(&server, &format!("Is {SECRET} far away?"), NOT_SAMPLED).await;
+    server.stop().await;
+
+    let spans = collector.spans();
+    let requests: Vec<_> = spans.iter().filter(|span| span.name == "Complete").collect();
+    assert_eq!(requests.len(), 3, "the one that was not to be sampled is not: {spans:#?}");
+    for span in &spans {
+        assert_eq!(hex(&span.trace_id), TRACE);
+        assert!(span.end_time_unix_nano >= span.start_time_unix_nano);
+    }
+    let mut outcomes: Vec<_> =
+        requests.iter().filter_map(|span| attribute(span, "promptkeep.outcome")).collect();
+    outcomes.sort();
+    assert_eq!(outcomes, ["semantic", "upstream", "upstream"]);
+    assert!(requests.iter().all(|span| hex(&span.parent_span_id) == "00f067aa0ba902b7"));
+
+    let calls: Vec<_> = spans.iter().filter(|span| span.name == "upstream").collect();
+    assert_eq!(calls.len(), 2);
+    assert_eq!(attribute(calls[0], "gen_ai.request.model").as_deref(), Some("model-cold"));
+    for name in ["embed", "search", "upstream"] {
+        let part = spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no span {name}"));
+        assert!(
+            requests.iter().any(|request| request.span_id == part.parent_span_id),
+            "{name} has no parent"
+        );
+    }
+    // The model's own spans go under ours.
+    let sent: Vec<_> =
+        upstream.requests().iter().map(|seen| seen.header("traceparent").unwrap().to_owned()).collect();
+    assert!(sent[0].starts_with(&format!("00-{TRACE}-")) && sent[0].ends_with("-01"), "{sent:?}");
+    assert!(requests.iter().any(|request| sent[0].contains(&hex(&request.span_id))));
+    assert!(sent[2].starts_with(&NOT_SAMPLED[..36]) && sent[2].ends_with("-00"), "{sent:?}");
+
+    let exported = format!("{:?}", collector.0.lock().unwrap());
+    assert!(!exported.contains(SECRET), "a prompt's text is in the spans");
+}
+
+#[tokio::test]
+async fn without_a_collector_the_caller_s_trace_is_passed_on_as_it_is() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    ask_traced(&server, "A?", PARENT).await;
+    ask_over_http(&server, "B?", PARENT).await;
+    ask_traced(&server, "C?", "no trace context").await;
+    let sent: Vec<_> = upstream.requests();
+    assert_eq!(sent[0].header("traceparent"), Some(PARENT));
+    assert_eq!(sent[1].header("traceparent"), Some(PARENT));
+    assert_eq!(sent[2].header("traceparent"), None);
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_costs_no_answer() {
+    let upstream = FakeUpstream::start().await;
+    let mut config = exact_config(&[&upstream]);
+    config.telemetry.otlp_endpoint = "http://127.0.0.1:1".to_owned();
+    let server = TestServer::start(config).await;
+    ask_traced(&server, "A?", PARENT).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn one_line_of_the_log_tells_how_a_request_ended() {
+    let mut command = promptkeep(&["serve"]);
+    command
+        .env("PROMPTKEEP_STORE__KIND", "memory")
+        .env("PROMPTKEEP_CACHE__MODE", "exact")
+        .env("PROMPTKEEP_TELEMETRY__LOG_FORMAT", "json");
+    let process = Process::serve(command).await;
+    let mut request = Request::new(crate::common::test_server::look(&format!("Is {SECRET} an island?")));
+    request.metadata_mut().insert("traceparent", PARENT.parse().unwrap());
+    process.client().await.lookup(request).await.unwrap();
+    let (process, line) = process.wait_for_log("promptkeep::request").await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    for (field, expected) in
+        [("level", "INFO"), ("rpc", "Lookup"), ("outcome", "miss"), ("reason", "disabled"), ("trace", TRACE)]
+    {
+        assert_eq!(line[field], expected, "{line}");
+    }
+    assert!(line["elapsed_us"].is_u64());
+    let (ended_well, log) = process.stop().await;
+    assert!(ended_well && !log.contains(SECRET), "{log}");
+    assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{log}");
+}
