@@ -121,7 +121,9 @@ impl Cache {
         let entry = self.read_until(key, until).await?;
         match entry.alias_of {
             None => Some(entry),
-            Some(target) if entry.is_live(SystemTime::now()) => self.read_until(target, until).await,
+            Some(target) if entry.is_live(SystemTime::now()) => {
+                self.read_until(target, until).await.filter(|entry| entry.alias_of.is_none())
+            }
             Some(_) => None,
         }
     }
@@ -148,7 +150,7 @@ impl Cache {
     pub fn peek(&self, key: CacheKey) -> Option<Arc<Entry>> {
         let live = |key| self.memory.get(&key).filter(|entry| entry.is_live(SystemTime::now()));
         let entry = live(key)?;
-        entry.alias_of.map_or(Some(entry), live)
+        entry.alias_of.map_or(Some(entry), |target| live(target).filter(|entry| entry.alias_of.is_none()))
     }
 
     /// Up to `k` live entries of `scope`, nearest first.
@@ -184,7 +186,7 @@ impl Cache {
         let Some(target) = found.alias_of else {
             return Some(Candidate { entry: found, alias: None, similarity });
         };
-        let entry = self.get_until(target, until).await;
+        let entry = self.get_until(target, until).await.filter(|entry| entry.alias_of.is_none());
         if entry.is_none() {
             self.repair(found.key, target, until).await;
         }
@@ -243,17 +245,41 @@ impl Cache {
     /// # Errors
     /// When the store failed: gone from memory, but a restart may bring it back.
     pub async fn invalidate(&self, selector: &Selector, dry_run: bool) -> Result<u64, StoreError> {
-        let target = match selector.key {
-            Some(key) => self.get_until(key, self.patience()).await.and_then(|entry| entry.alias_of),
-            None => None,
-        };
+        let target = self.other_name(selector).await?;
         let named = self.remove(selector, dry_run).await?;
         match target {
             Some(target) => {
-                Ok(named + self.remove(&Selector { key: Some(target), ..selector.clone() }, dry_run).await?)
+                let selector = Selector { id: None, key: Some(target), ..selector.clone() };
+                Ok(named + self.remove(&selector, dry_run).await?)
             }
             None => Ok(named),
         }
+    }
+
+    /// The entry that the one which `selector` names is another name of.
+    async fn other_name(&self, selector: &Selector) -> Result<Option<CacheKey>, StoreError> {
+        let key = match (selector.key, selector.id) {
+            (Some(key), _) => Some(key),
+            (None, Some(_)) => {
+                self.timed(Op::Remove, self.store.remove(selector, true)).await?.first().copied()
+            }
+            (None, None) => None,
+        };
+        let Some(key) = key else { return Ok(None) };
+        match self.memory.get(&key) {
+            Some(entry) => Ok(entry.alias_of),
+            None => Ok(self.timed(Op::Get, self.store.get(key)).await?.and_then(|entry| entry.alias_of)),
+        }
+    }
+
+    /// Whether the entry was invalidated after `epoch`.
+    pub fn is_invalidated(&self, epoch: Epoch, entry: &Entry) -> bool {
+        self.invalidations.since(epoch, entry)
+    }
+
+    /// What is kept under the key itself, live or not, whatever it is another name of.
+    pub async fn under(&self, key: CacheKey) -> Option<Arc<Entry>> {
+        self.read_until(key, self.patience()).await
     }
 
     /// Makes the prompt under `key` no longer another name of an entry; an entry of its own stays.

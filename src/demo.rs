@@ -1,4 +1,4 @@
-//! The demo: a replay of committed traffic against a running server whose models are simulated, and a
+//! The demo: a replay of traffic against a running server whose models are simulated, and a
 //! report that holds every answer against the traffic's own ground truth. Talks to the server as any
 //! client does, over gRPC, and knows nothing of its inside.
 
@@ -50,9 +50,9 @@ pub fn config(upstream: &SimulatedUpstream, data: PathBuf) -> Config {
 pub async fn replay(endpoint: String, traffic: &Traffic) -> Result<Report, tonic::transport::Error> {
     let mut progress = Progress::new(traffic.requests().len());
     let begin = Instant::now();
-    let records = drive::replay(endpoint, traffic, &mut progress).await?;
+    let replayed = drive::replay(endpoint, traffic, &mut progress).await?;
     progress.finish();
-    Ok(Report::new(traffic, &records, begin.elapsed()))
+    Ok(Report::new(traffic, &replayed, begin.elapsed()))
 }
 
 /// What to print when the server goes on serving after the report.

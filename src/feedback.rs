@@ -49,6 +49,8 @@ pub struct Served {
     pub tier: String,
     /// What was asked; `None` when the entry was named.
     pub prompt: Option<CacheKey>,
+    /// Key of the entry that answered, if one did.
+    pub entry: Option<CacheKey>,
     /// Of a semantic hit: what the feedback says something about.
     pub pair: Option<Pair>,
 }
@@ -131,6 +133,7 @@ impl Served {
             model: entry.completion.model.clone(),
             tier: entry.completion.tier.clone(),
             prompt: None,
+            entry: Some(entry.key),
             pair: None,
         }
     }

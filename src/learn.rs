@@ -14,6 +14,7 @@ use std::{
 };
 
 use quick_cache::sync::Cache;
+use serde_json::Value;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 pub use self::{
@@ -42,6 +43,9 @@ const COMPARED_BYTES_MAX: usize = 16 * 1024;
 
 /// Probability at which an answer counts as the same without a doubt.
 const CERTAINLY_SAME: f32 = 0.95;
+
+/// Longest that making sense of a note may take, beside getting it.
+const READING: Duration = Duration::from_secs(1);
 
 /// Checked lookups whose answers may still come.
 const CHECKS_MAX: usize = 10_000;
@@ -97,7 +101,10 @@ impl Learning {
             return known;
         }
         let read = self.namespaces.get_or_insert_async(&id, async { self.read(&id).await.ok_or(()) });
-        read.await.unwrap_or_else(|()| Arc::new(Namespace::new(id.clone(), self.fresh(&id))))
+        // When one fails the next who waits tries, so all of them have one time together.
+        let read = tokio::time::timeout(self.store_timeout + READING, read).await;
+        let known = read.ok().and_then(Result::ok);
+        known.unwrap_or_else(|| Arc::new(Namespace::new(id.clone(), self.fresh(&id))))
     }
 
     /// The same, when it has been asked in before.
@@ -132,14 +139,15 @@ impl Learning {
     /// Compares an answer with those of the near entries, and learns from it. Whoever bought it should have
     /// it before this is called.
     pub async fn learn(&self, near: Near, answer: &Completion) -> Taught {
-        let Ok(_permit) = self.comparing.try_acquire() else {
+        let Ok(permit) = self.comparing.try_acquire() else {
             self.metrics.labels_dropped(near.candidates.len());
             return Taught::default();
         };
-        let answer = said(answer);
+        let answer = answer.clone();
         let Ok((near, labels)) = spawn_blocking(move || compare(near, &answer)).await else {
             return Taught::default();
         };
+        drop(permit);
         near.observe(&labels, |origin, same| self.metrics.label(origin, same));
         let taught = near.taught(&labels, CERTAINLY_SAME);
         self.fit_when_due(near.namespace()).await;
@@ -150,7 +158,7 @@ impl Learning {
     /// said not to belong together is not served again.
     pub async fn hear(&self, pair: &Pair, same: bool, teaches: bool) {
         if !same {
-            pair.part();
+            self.part(pair.namespace(), pair.prompt(), pair.entry()).await;
         }
         if !teaches {
             return;
@@ -158,6 +166,13 @@ impl Learning {
         self.metrics.label(LabelOrigin::Feedback, f32::from(u8::from(same)));
         pair.teach(same);
         self.fit_when_due(pair.namespace()).await;
+    }
+
+    /// The answer of `entry` is not served to `prompt` again.
+    pub async fn part(&self, namespace: &Arc<Namespace>, prompt: CacheKey, entry: CacheKey) {
+        if namespace.part(prompt, entry) && namespace.claim_save(Instant::now(), Duration::ZERO) {
+            self.save(namespace).await;
+        }
     }
 
     /// The lookup of `prompt` was answered as a miss, so that its caller buys the answer and brings it.
@@ -173,8 +188,7 @@ impl Learning {
     async fn fit_when_due(&self, namespace: &Arc<Namespace>) {
         let Some(snapshot) = namespace.snapshot_when_due() else { return };
         // A panic leaves the model as it was.
-        let Ok(fitted) = spawn_blocking(move || snapshot.fit()).await else { return };
-        namespace.install(fitted);
+        namespace.install(spawn_blocking(move || snapshot.fit()).await.ok());
         if namespace.claim_save(Instant::now(), SAVE_EVERY) {
             self.save(namespace).await;
         }
@@ -213,23 +227,37 @@ impl Learning {
     }
 }
 
-/// What an answer says, as text: what it calls counts as said.
-fn said(answer: &Completion) -> String {
+/// What an answer says, as far as it is compared.
+fn said(answer: &Completion) -> &str {
     let mut end = answer.content.len().min(COMPARED_BYTES_MAX);
     while !answer.content.is_char_boundary(end) {
         end -= 1;
     }
-    let mut said = answer.content[..end].to_owned();
-    if let Some(calls) = &answer.tool_calls {
-        said.extend(calls.as_array().into_iter().flatten().map(|call| format!(" {}", call["function"])));
-    }
-    said
+    &answer.content[..end]
 }
 
 /// How probable it is that each near entry's answer says the same.
-fn compare(near: Near, answer: &str) -> (Near, Vec<f32>) {
-    let answer = Answer::of(answer);
-    let same = |entry: &Completion| answer.same(&Answer::of(&said(entry)));
+fn compare(near: Near, answer: &Completion) -> (Near, Vec<f32>) {
+    let words = Answer::of(said(answer));
+    let same = |entry: &Completion| {
+        if calls(answer) != calls(entry) {
+            return 0.0;
+        }
+        let silent = answer.content.is_empty() && entry.content.is_empty();
+        if silent { 1.0 } else { words.same(&Answer::of(said(entry))) }
+    };
     let labels = near.candidates.iter().map(|candidate| same(&candidate.entry.completion)).collect();
     (near, labels)
+}
+
+/// The functions that an answer calls, in order, with their arguments, whatever ids the calls have. Two calls
+/// share most of their words and do different things, so they are the same or not.
+fn calls(answer: &Completion) -> Vec<(Value, Value)> {
+    let calls = answer.tool_calls.as_ref().and_then(Value::as_array);
+    let call = |call: &Value| {
+        let function = &call["function"];
+        let arguments = function["arguments"].as_str().and_then(|text| serde_json::from_str(text).ok());
+        (function["name"].clone(), arguments.unwrap_or_else(|| function["arguments"].clone()))
+    };
+    calls.into_iter().flatten().map(call).collect()
 }

@@ -141,7 +141,7 @@ enum Landing {
     /// The cache answers after all: a near-duplicate, or an exact repeat kept a moment ago.
     Hit(Hit),
     /// A model answered: this prompt, or a paraphrase of it whose answer is shared.
-    Bought { bought: Arc<Bought>, is_shared: bool },
+    Bought { bought: Arc<Bought>, shared_with: Option<CacheKey> },
 }
 
 /// What the cache says about a prompt that is no exact repeat.
@@ -204,7 +204,8 @@ impl Pipeline {
                 self.note_semantic(&asked, &hit, saved_usd);
                 record.answered(&self.upstreams, &hit.entry.completion);
                 record.finish(hit.outcome, None, saved_usd);
-                let served = asked.served(hit.outcome, &hit.entry.completion, hit.pair.clone());
+                let served =
+                    asked.served(hit.outcome, &hit.entry.completion, Some(hit.entry.key), hit.pair.clone());
                 self.replies.remember(asked.id, served);
                 Ok(hit)
             }
@@ -293,6 +294,10 @@ impl Pipeline {
     pub async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Keeps what was learned and is not yet kept, at the end.
+    pub async fn save_learned(&self) {
         self.learning.save_all().await;
     }
 
@@ -390,7 +395,7 @@ impl Pipeline {
             let _ = self.keep(asked, bought.to_keep(embedding.clone()), Durability::Queued).await;
         }
         let bought = Arc::new(bought);
-        let landing = Landing::Bought { bought: Arc::clone(&bought), is_shared: false };
+        let landing = Landing::Bought { bought: Arc::clone(&bought), shared_with: None };
         Ok((landing, Rest::of_purchase(near, embedding, bought)))
     }
 

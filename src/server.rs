@@ -159,6 +159,7 @@ impl Server {
         self.tasks.close();
         self.tasks.wait().await;
         self.pipeline.end_tracing().await;
+        self.pipeline.save_learned().await;
         if let Err(error) = self.cache.flush().await {
             tracing::error!(%error, "the last answers may not be durable");
         }

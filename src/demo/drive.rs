@@ -12,20 +12,23 @@ use tonic::{Code, Status, transport::Channel};
 use crate::{
     demo::{
         progress::Progress,
-        record::{Matched, Record},
-        traffic::{Request, Traffic},
+        record::{Matched, Measured, Record, Replayed},
+        report::block_starts,
+        traffic::{Request, Traffic, concierge},
     },
     grpc::proto::{
-        self, CompleteRequest, CompleteResponse, complete_chunk::Event,
+        self, CompleteRequest, CompleteResponse, GetStatsRequest, complete_chunk::Event,
         prompt_cache_client::PromptCacheClient,
     },
     outcome::Outcome,
     prompt::Usage,
 };
 
-/// Mean rate of arrivals, per second: the whole traffic takes a little over a minute, and a reader can
-/// follow it.
+/// Mean rate of arrivals, per second: they take a little over a minute, and a reader can follow them.
 const ARRIVALS_PER_SECOND: f64 = 5.5;
+
+/// The concierge's guests come faster: what is worth a look there is not the single question.
+const CONCIERGE_PER_SECOND: f64 = 36.0;
 
 /// Longest pause between two arrivals, so that nobody thinks that the demo hangs.
 const GAP_MAX: Duration = Duration::from_millis(800);
@@ -46,7 +49,7 @@ struct Replay<'a> {
     traffic: &'a Traffic,
     progress: &'a mut Progress,
     under_way: JoinSet<Record>,
-    records: Vec<Record>,
+    replayed: Replayed,
 }
 
 /// One call and the caller's clock.
@@ -64,21 +67,27 @@ struct Reply {
     first_token: Option<Duration>,
 }
 
-/// Replays `traffic` and returns one record per request, in order of arrival.
+/// Replays `traffic`.
 pub async fn replay(
     endpoint: String,
     traffic: &Traffic,
     progress: &mut Progress,
-) -> Result<Vec<Record>, tonic::transport::Error> {
+) -> Result<Replayed, tonic::transport::Error> {
     let client = PromptCacheClient::connect(endpoint).await?;
-    let mut replay = Replay { traffic, progress, under_way: JoinSet::new(), records: Vec::new() };
+    let mut replay = Replay { traffic, progress, under_way: JoinSet::new(), replayed: Replayed::default() };
+    let block_starts = block_starts(traffic);
     let begin = Instant::now();
     for (index, arrival) in arrivals(traffic.requests()).into_iter().enumerate() {
         replay.collect_until(begin + arrival).await;
         replay.await_free_place().await;
+        if block_starts.contains(&index) {
+            replay.measure(&client).await;
+        }
         replay.under_way.spawn(send(client.clone(), index, traffic.requests()[index].clone(), begin));
     }
-    Ok(replay.collect_all().await)
+    replay.collect_all().await;
+    replay.measure(&client).await;
+    Ok(replay.replayed)
 }
 
 // === impl Replay ===
@@ -102,18 +111,25 @@ impl Replay<'_> {
         }
     }
 
-    async fn collect_all(mut self) -> Vec<Record> {
+    async fn collect_all(&mut self) {
         while let Some(done) = self.under_way.join_next().await {
             self.keep(done);
         }
-        self.records.sort_by_key(|record| record.index);
-        self.records
+        self.replayed.records.sort_by_key(|record| record.index);
+    }
+
+    /// Asks the server what it knows of its own hits for the concierge.
+    async fn measure(&mut self, client: &Client) {
+        let of = GetStatsRequest { window: None, namespace: concierge::NAMESPACE.to_owned() };
+        let stats = client.clone().get_stats(of).await;
+        let wrong_hits = stats.ok().and_then(|stats| stats.into_inner().wrong_hits);
+        self.replayed.measured.push(wrong_hits.map(Measured::from));
     }
 
     fn keep(&mut self, done: Result<Record, JoinError>) {
         let record = done.expect("a call neither panics nor is aborted");
         self.progress.record(self.traffic, &record);
-        self.records.push(record);
+        self.replayed.records.push(record);
     }
 }
 
@@ -123,7 +139,9 @@ fn arrivals(requests: &[Request]) -> Vec<Duration> {
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut now = Duration::ZERO;
     let mut arrive = |request: &Request| {
-        let gap = Duration::from_secs_f64(-(1.0 - random.f64()).ln() / ARRIVALS_PER_SECOND);
+        let is_fast = request.namespace == concierge::NAMESPACE;
+        let rate = if is_fast { CONCIERGE_PER_SECOND } else { ARRIVALS_PER_SECOND };
+        let gap = Duration::from_secs_f64(-(1.0 - random.f64()).ln() / rate);
         now += if request.together { Duration::ZERO } else { gap.min(GAP_MAX) };
         now
     };
@@ -265,6 +283,13 @@ const fn to_outcome(outcome: proto::Outcome) -> Outcome {
 impl From<proto::Match> for Matched {
     fn from(wire: proto::Match) -> Self {
         Self { text: wire.matched_text, similarity: wire.similarity }
+    }
+}
+
+impl From<proto::WrongHits> for Measured {
+    fn from(wire: proto::WrongHits) -> Self {
+        let proto::WrongHits { rate, low, high, checked } = wire;
+        Self { rate, low, high, checked }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::{outcome::Outcome, prompt::Usage};
 
 /// The reply to one request of the traffic, with times measured by the caller.
@@ -37,6 +39,27 @@ pub struct Matched {
     pub text: String,
     /// Cosine.
     pub similarity: f32,
+}
+
+/// What the server says of its own semantic hits in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Measured {
+    /// Share of wrong ones, 0 to 1.
+    pub rate: f64,
+    /// Ends of its 95 % interval.
+    pub low: f64,
+    pub high: f64,
+    /// Hits that were checked against a bought answer so far.
+    pub checked: u64,
+}
+
+/// A finished replay.
+#[derive(Clone, Debug, Default)]
+pub struct Replayed {
+    /// One per request, in order of arrival.
+    pub records: Vec<Record>,
+    /// At the end of each block of the traffic that is learned from; `None` where the server did not say.
+    pub measured: Vec<Option<Measured>>,
 }
 
 // === impl Record ===

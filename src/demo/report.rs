@@ -2,6 +2,7 @@
 //! ground truth, whether rightly. Serializes for machines and displays for people.
 
 mod judge;
+mod learned;
 mod text;
 
 #[cfg(test)]
@@ -14,12 +15,17 @@ use serde::Serialize;
 
 use crate::{
     config::ModelConfig,
-    demo::{record::Record, simulated_upstream, traffic::Traffic},
+    demo::{
+        record::{Record, Replayed},
+        simulated_upstream,
+        traffic::Traffic,
+    },
     outcome::Outcome,
     upstream::Tier,
 };
 
 pub use judge::{Pair, SameWords, Verdicts};
+pub use learned::{Block, Learned, block_starts};
 
 /// Ten minutes: beyond every deadline of the demo.
 const LATENCY_MAX_MICROS: u64 = 600_000_000;
@@ -40,6 +46,8 @@ pub struct Report {
     /// Failed requests by gRPC code, most frequent first.
     pub failures: Vec<Count>,
     pub money: Money,
+    /// `None` when nothing was asked that it could have learned from.
+    pub learned: Option<Learned>,
     pub truth: Verdicts,
 }
 
@@ -86,8 +94,9 @@ pub struct Money {
 // === impl Report ===
 
 impl Report {
-    /// Judges `records`, one per answered request of `traffic`.
-    pub fn new(traffic: &Traffic, records: &[Record], elapsed: Duration) -> Self {
+    /// Judges a replay of `traffic`.
+    pub fn new(traffic: &Traffic, replayed: &Replayed, elapsed: Duration) -> Self {
+        let Replayed { records, measured } = replayed;
         let hits = records.iter().filter(|record| record.outcome.is_hit()).count();
         Self {
             requests: records.len(),
@@ -98,6 +107,7 @@ impl Report {
             misses: counts(records, Record::is_miss),
             failures: counts(records, |record| record.outcome == Outcome::Error),
             money: Money::of(records),
+            learned: Learned::of(traffic, records, measured),
             truth: Verdicts::of(traffic, records),
         }
     }

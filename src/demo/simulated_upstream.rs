@@ -86,10 +86,19 @@ const MODELS: [Model; 3] = [
     },
 ];
 
+/// What the models know of one conversation.
+#[derive(Clone, Debug)]
+struct Known {
+    /// Wordings of the answer; every call takes the next.
+    answers: Vec<String>,
+    /// Of the models' usual delays, so that an application can be fast.
+    delays: f64,
+}
+
 /// What the handlers share.
 struct State {
     /// By conversation, as `answer::fingerprint` writes it.
-    answers: HashMap<String, String>,
+    answers: HashMap<String, Known>,
     completions: AtomicU64,
 }
 

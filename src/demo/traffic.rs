@@ -1,5 +1,7 @@
-//! The demo's traffic: a few hundred prompts of four applications of a fictional company, written for
-//! this project, in order of arrival and with their ground truth.
+//! The demo's traffic with its ground truth: a few hundred prompts of four applications of a fictional company,
+//! written for this project, and after them those of a [`concierge`], made by a generator.
+
+pub mod concierge;
 
 use std::collections::HashMap;
 
@@ -34,8 +36,8 @@ pub struct Request {
 #[derive(Clone, Debug)]
 pub struct Traffic {
     requests: Vec<Request>,
-    /// By class.
-    answers: HashMap<String, String>,
+    /// By class, in all the wordings that a model has for it.
+    answers: HashMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -67,9 +69,19 @@ impl Request {
 // === impl Traffic ===
 
 impl Traffic {
-    /// The committed traffic.
+    /// The traffic of the demo.
     pub fn embedded() -> Self {
-        Self::parse(REQUESTS, ANSWERS).expect("the committed files are parsed by a test")
+        let mut all = Self::parse(REQUESTS, ANSWERS).expect("the committed files are parsed by a test");
+        let made = Self::generated(concierge::REQUESTS);
+        all.requests.extend(made.requests);
+        all.answers.extend(made.answers);
+        all
+    }
+
+    /// What the [`concierge`] is asked, `count` requests.
+    pub fn generated(count: usize) -> Self {
+        let (requests, answers) = concierge::generate(count);
+        Self { requests, answers }
     }
 
     /// Reads JSON lines: requests, and answers by class.
@@ -79,7 +91,7 @@ impl Traffic {
     pub fn parse(requests: &str, answers: &str) -> Result<Self, serde_json::Error> {
         let requests = lines::<Request>(requests)?;
         let answers: HashMap<_, _> =
-            lines::<Answer>(answers)?.into_iter().map(|Answer { class, answer }| (class, answer)).collect();
+            lines::<Answer>(answers)?.into_iter().map(|line| (line.class, vec![line.answer])).collect();
         match requests.iter().find(|request| !answers.contains_key(&request.class)) {
             Some(request) => Err(serde::de::Error::custom(format!("class {} has no answer", request.class))),
             None => Ok(Self { requests, answers }),
@@ -98,9 +110,15 @@ impl Traffic {
         &self.requests
     }
 
-    /// The right answer to `request`, one of this traffic's.
-    pub fn answer(&self, request: &Request) -> &str {
+    /// The right answers to `request`, one of this traffic's: several where the model's words vary from call to
+    /// call.
+    pub fn answers(&self, request: &Request) -> &[String] {
         &self.answers[&request.class]
+    }
+
+    /// The first of them.
+    pub fn answer(&self, request: &Request) -> &str {
+        &self.answers(request)[0]
     }
 
     /// Whether one answer serves both: the same class, or classes with the same answer, such as two

@@ -47,6 +47,8 @@ pub struct Namespace {
     saved: Mutex<Option<Instant>>,
     /// The last decision was that too many hits had been wrong.
     is_blown: AtomicBool,
+    is_fitting: AtomicBool,
+    is_dirty: AtomicBool,
 }
 
 /// What a namespace thinks of the candidates of a prompt, for `Explain`.
@@ -121,6 +123,8 @@ impl Namespace {
             apart: Mutex::default(),
             saved: Mutex::default(),
             is_blown: AtomicBool::new(false),
+            is_fitting: AtomicBool::new(false),
+            is_dirty: AtomicBool::new(false),
         }
     }
 
@@ -202,11 +206,21 @@ impl Namespace {
 
     pub(super) fn snapshot_when_due(&self) -> Option<Snapshot> {
         let mut learner = self.learner();
-        learner.is_due().then(|| learner.snapshot())
+        // One fit at a time: under load another snapshot would be due before it is done, and outdate it.
+        let due = learner.is_due() && !self.is_fitting.swap(true, Ordering::Relaxed);
+        due.then(|| learner.snapshot())
     }
 
-    pub(super) fn install(&self, fitted: Fitted) {
-        self.learner().install(fitted);
+    /// Ends a fit that may have failed.
+    pub(super) fn install(&self, fitted: Option<Fitted>) {
+        let mut learner = self.learner();
+        fitted.into_iter().for_each(|fitted| learner.install(fitted));
+        self.is_fitting.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the last decision was that too many hits had been wrong.
+    pub fn is_blown(&self) -> bool {
+        self.is_blown.load(Ordering::Relaxed)
     }
 
     /// What checks found, and the share of equal answers that they miss.
@@ -219,25 +233,36 @@ impl Namespace {
         lock(&self.learner)
     }
 
-    /// The pair is not served again.
-    pub(super) fn part(&self, prompt: CacheKey, entry: CacheKey) {
+    /// The pair is not served again; whether that is news.
+    pub(super) fn part(&self, prompt: CacheKey, entry: CacheKey) -> bool {
         let mut apart = lock(&self.apart);
+        if apart.contains(&(prompt, entry)) {
+            return false;
+        }
         if apart.len() == APART_MAX {
             apart.pop_front();
         }
         apart.push_back((prompt, entry));
-        // So that the next save is not put off.
-        *lock(&self.saved) = None;
+        drop(apart);
+        self.set_dirty();
+        true
     }
 
-    fn is_apart(&self, prompt: CacheKey, entry: CacheKey) -> bool {
+    pub(super) fn is_apart(&self, prompt: CacheKey, entry: CacheKey) -> bool {
         lock(&self.apart).contains(&(prompt, entry))
     }
 
-    /// Whether it is time for another note, `every` so often. Says so once.
+    /// Something was learned since the last note.
+    pub(super) fn set_dirty(&self) {
+        self.is_dirty.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a note is to be written: something is new, and the last one is `every` old. Says so once. A
+    /// namespace that was only read must not overwrite what another replica learned since.
     pub(super) fn claim_save(&self, now: Instant, every: Duration) -> bool {
         let mut saved = lock(&self.saved);
-        let due = saved.is_none_or(|saved| now.duration_since(saved) >= every);
+        let is_time = saved.is_none_or(|saved| now.duration_since(saved) >= every);
+        let due = is_time && self.is_dirty.swap(false, Ordering::Relaxed);
         if due {
             *saved = Some(now);
         }

@@ -27,6 +27,10 @@ pub struct Near {
     pub check: Option<Check>,
 }
 
+/// Probability that a pair must have had before its answers were compared, to be made one entry: nobody
+/// checks it later.
+const LIKELY: f32 = 0.5;
+
 /// A hit to be checked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Check {
@@ -77,6 +81,7 @@ impl Near {
     /// Teaches the namespace what the answers' comparison says.
     pub(super) fn observe(&self, labels: &[f32], mut count: impl FnMut(LabelOrigin, f32)) {
         let best = self.best();
+        self.namespace.set_dirty();
         let mut learner = self.namespace.learner();
         for (index, (scored, same)) in self.scored.iter().zip(labels).enumerate() {
             let key = self.candidates[index].key();
@@ -100,7 +105,12 @@ impl Near {
         let learner = self.namespace.learner();
         let agreed = |i: &usize| {
             let (before, _) = learner.estimate(&self.scored[*i]);
-            labels[*i] >= certainly && learner.belief(before, labels[*i]) >= certainly
+            let entry = self.candidates[*i].entry.key;
+            entry != self.prompt
+                && !self.namespace.is_apart(self.prompt, entry)
+                && before >= LIKELY
+                && labels[*i] >= certainly
+                && learner.belief(before, labels[*i]) >= certainly
         };
         let surest = (0..labels.len())
             .filter(agreed)
@@ -116,11 +126,16 @@ impl Pair {
         &self.namespace
     }
 
-    pub(super) fn part(&self) {
-        self.namespace.part(self.prompt, self.entry);
+    pub(super) const fn prompt(&self) -> CacheKey {
+        self.prompt
+    }
+
+    pub(super) const fn entry(&self) -> CacheKey {
+        self.entry
     }
 
     pub(super) fn teach(&self, same: bool) {
+        self.namespace.set_dirty();
         self.namespace.learner().observe(&self.scored, f32::from(u8::from(same)), Origin::Feedback);
     }
 }

@@ -188,14 +188,14 @@ impl Answering {
 
     /// Counts and remembers the answer.
     fn finish(&mut self, landed: Landing) -> Reply {
-        let pair = match &landed {
-            Landing::Hit(hit) => hit.pair.clone(),
-            Landing::Bought { .. } => None,
+        let (entry, pair) = match &landed {
+            Landing::Hit(hit) => (Some(hit.entry.key), hit.pair.clone()),
+            Landing::Bought { shared_with, .. } => (*shared_with, None),
         };
         let reply = match landed {
             Landing::Hit(hit) => self.hit_reply(&hit),
-            Landing::Bought { bought, is_shared } => {
-                let outcome = self.bought_outcome(is_shared);
+            Landing::Bought { bought, shared_with } => {
+                let outcome = self.bought_outcome(shared_with.is_some());
                 let coalesced = outcome == Outcome::Coalesced;
                 Reply {
                     id: self.asked.id,
@@ -211,7 +211,9 @@ impl Answering {
         if reply.matched.as_ref().is_some_and(|matched| matched.is_stale) {
             self.record.stale();
         }
-        self.pipeline.replies.remember(reply.id, self.asked.served(reply.outcome, reply.completion(), pair));
+        self.pipeline
+            .replies
+            .remember(reply.id, self.asked.served(reply.outcome, reply.completion(), entry, pair));
         self.record.answered(&self.pipeline.upstreams, reply.completion());
         self.record.finish(reply.outcome, reply.reason, reply.saved_usd);
         reply

@@ -15,7 +15,7 @@ use super::{Pipeline, Settings};
 use crate::{
     cache::{Epoch, entry::Entry},
     config::{CacheConfig, Keep, Mode},
-    decide::{Policy, keep::Bound},
+    decide::{Bounds, Policy, keep::Bound},
     embed::Embedding,
     error::Error,
     feedback::{RequestId, Served},
@@ -223,6 +223,11 @@ impl Asked {
         self.settings.cache.mode(&self.prompt.namespace)
     }
 
+    /// Whether paraphrases may share an entry, for this caller.
+    pub(super) fn may_alias(&self) -> bool {
+        matches!(self.policy(), Policy::Bounded(Bounds { shadow: false, .. }))
+    }
+
     /// How near-duplicates are judged for this caller.
     pub(super) fn policy(&self) -> Policy {
         Policy::new(&self.settings.cache, &self.prompt.namespace, &self.cache)
@@ -282,12 +287,21 @@ impl Asked {
         let elsewhere = Completion { content: String::new(), tool_calls: None, ..answer.clone() };
         let own =
             self.entry(ToKeep { completion: elsewhere, embedding, difficulty: target.difficulty }, embedder)?;
-        let (expires, tags) = (own.expires.min(target.expires), target.tags.clone());
+        let expires = own.expires.min(target.expires);
+        // Whoever invalidates by a tag of either means both.
+        let further = target.tags.iter().filter(|tag| !own.tags.contains(tag));
+        let tags = own.tags.iter().chain(further).cloned().collect();
         Some(Entry { expires, tags, alias_of: Some(target.key), ..own })
     }
 
     /// What feedback on the answer will be about.
-    pub(super) fn served(&self, outcome: Outcome, answer: &Completion, pair: Option<Pair>) -> Served {
+    pub(super) fn served(
+        &self,
+        outcome: Outcome,
+        answer: &Completion,
+        entry: Option<CacheKey>,
+        pair: Option<Pair>,
+    ) -> Served {
         Served {
             owner: self.owner.clone(),
             namespace: self.prompt.namespace.clone(),
@@ -295,6 +309,7 @@ impl Asked {
             model: answer.model.clone(),
             tier: answer.tier.clone(),
             prompt: Some(self.key),
+            entry,
             pair,
         }
     }

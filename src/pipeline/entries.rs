@@ -54,7 +54,7 @@ impl Pipeline {
             if let Some(near) = near {
                 let learning = Arc::clone(&pipeline);
                 pipeline.tasks.spawn(async move {
-                    learning.learn(&asked, near, embedding, &completion).await;
+                    learning.learn_stored(&asked, near, embedding, &completion).await;
                 });
             }
             Ok::<_, StoreError>(())
@@ -166,10 +166,13 @@ impl Pipeline {
         if let Some(pair) = &served.pair {
             self.learning.hear(pair, right, !contradicted).await;
         }
-        if let Some(prompt) = served.prompt.filter(|_| !right) {
-            // The store's failure is counted there.
-            let _ = self.cache.part(prompt).await;
+        let Some(prompt) = served.prompt.filter(|_| !right) else { return };
+        if let Some(entry) = served.entry.filter(|entry| *entry != prompt) {
+            let namespace = self.learning.namespace(&served.owner, &served.namespace).await;
+            self.learning.part(&namespace, prompt, entry).await;
         }
+        // The store's failure is counted there.
+        let _ = self.cache.part(prompt).await;
     }
 
     async fn served(&self, subject: Subject) -> Option<Served> {

@@ -7,8 +7,16 @@ use tokio::time::Instant;
 
 use super::{Asked, Bought, CANDIDATES_BOUNDED, Missed, Pipeline};
 use crate::{
-    decide::Policy, embed::Embedding, error::Error, key::CacheKey, learn::Near, outcome::MissReason,
-    prompt::Completion, store::Durability, upstream::Ask,
+    cache::entry::Entry,
+    decide::Policy,
+    embed::Embedding,
+    error::Error,
+    key::CacheKey,
+    learn::Near,
+    outcome::MissReason,
+    prompt::Completion,
+    store::Durability,
+    upstream::{Ask, Tier},
 };
 
 /// What a flight leaves to be done after it has landed.
@@ -66,7 +74,23 @@ impl Pipeline {
         }
         let taught = self.learning.learn(near, completion).await;
         if let (Some(target), false) = (taught.same_as, asked.cache.no_store) {
-            self.alias(asked, target, embedding).await;
+            self.alias(asked, target, embedding, completion).await;
+        }
+    }
+
+    /// Learns from an answer that a caller brought. Every word of it stays: that was promised.
+    pub(super) async fn learn_stored(
+        &self,
+        asked: &Asked,
+        near: Near,
+        embedding: Option<Embedding>,
+        completion: &Completion,
+    ) {
+        let Some(target) = self.learning.learn(near, completion).await.same_as else { return };
+        let said = |answer: &Completion| (answer.content.clone(), answer.tool_calls.clone());
+        let is_equal = |entry: &Entry| said(&entry.completion) == said(completion);
+        if self.cache.get(target).await.is_some_and(|entry| is_equal(&entry)) {
+            self.alias(asked, target, embedding, completion).await;
         }
     }
 
@@ -88,18 +112,20 @@ impl Pipeline {
         self.check_budget(asked)?;
         let (count, savings) =
             (self.bookkeeper(&asked.tenant, &asked.prompt.namespace, &asked.trace), self.savings.clone());
+        let tenant = asked.tenant.name().to_owned();
         let ask = Ask::new(&asked.prompt, Instant::now() + asked.settings.timeout)
             .embedding(Some(&embedding))
             .headers(asked.trace.headers())
             .on_attempt(move |attempt| {
                 count(attempt);
-                savings.spend(attempt.usage.cost_usd);
+                savings.spend(&tenant, attempt.usage.cost_usd);
             });
         let mut answer = self.upstreams.open(ask).await?;
         while answer.next().await?.is_some() {}
         let (completion, attempts) = answer.finish();
         let bought = Bought { completion, attempts, missed: Missed::without_candidate(MissReason::Audit) };
-        if bought.completion.is_complete() && !asked.cache.no_store {
+        let is_free = self.cache.under(asked.key).await.is_none_or(|entry| entry.alias_of.is_some());
+        if is_free && bought.completion.is_complete() && !asked.cache.no_store {
             let kept = bought.to_keep(Some(embedding.clone()));
             // The store's failure is counted there.
             let _ = self.keep(asked, kept, Durability::Queued).await;
@@ -108,14 +134,25 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Makes the prompt another name of the entry under `target`, instead of an entry of its own.
-    async fn alias(&self, asked: &Asked, target: CacheKey, embedding: Option<Embedding>) {
+    /// Makes the prompt another name of the entry under `target`, instead of an entry of its own with the answer
+    /// `own`. Not where that would take away something better, or what somebody put there meanwhile.
+    async fn alias(&self, asked: &Asked, target: CacheKey, embedding: Option<Embedding>, own: &Completion) {
+        let Some(target) = self.cache.get(target).await else { return };
+        let kept = self.cache.under(asked.key).await;
+        let is_own = kept.is_none_or(|kept| kept.completion == *own);
+        if !asked.may_alias() || !is_own || is_better(own, &target.completion) {
+            return;
+        }
         let embedder = self.embedder.as_ref().map_or("", |embedder| embedder.name());
-        let target = self.cache.get(target).await;
-        let alias = target.and_then(|target| asked.alias(&target, embedding, embedder));
-        if let Some(alias) = alias {
+        if let Some(alias) = asked.alias(&target, embedding, embedder) {
             // The store's failure is counted there.
             let _ = self.cache.keep(alias, Durability::Queued, asked.epoch).await;
         }
     }
+}
+
+/// Whether one answer is of a higher tier than the other.
+fn is_better(own: &Completion, other: &Completion) -> bool {
+    let tiers = Tier::parse(&own.tier).zip(Tier::parse(&other.tier));
+    tiers.is_some_and(|(own, other)| own.is_above(other))
 }

@@ -8,11 +8,11 @@ use std::{
 
 use super::{Asked, CANDIDATES_BOUNDED, FlightKey, Known, Landing, Piece, Pipeline, asked::ToKeep};
 use crate::{
-    cache::entry::Entry,
+    cache::{Epoch, entry::Entry},
     decide::{Candidate, Policy},
     error::Error,
     flight::{Event, Follower, Leader},
-    key::Scope,
+    key::{CacheKey, Scope},
     prompt::{Completion, FinishReason, Usage},
 };
 
@@ -30,6 +30,7 @@ pub(super) struct UnderWay {
 #[derive(Clone)]
 struct Asking {
     flight: FlightKey,
+    epoch: Epoch,
     entry: Arc<Entry>,
 }
 
@@ -43,12 +44,12 @@ pub(super) struct Place {
 // === impl UnderWay ===
 
 impl UnderWay {
-    fn enter(&self, flight: FlightKey, entry: Entry) -> Option<Place> {
+    fn enter(&self, flight: FlightKey, epoch: Epoch, entry: Entry) -> Option<Place> {
         let scope = entry.scope;
         let mut by_scope = self.lock();
         let asking = by_scope.entry(scope).or_default();
         (asking.len() < COMPARED_MAX).then(|| {
-            asking.push(Asking { flight, entry: Arc::new(entry) });
+            asking.push(Asking { flight, epoch, entry: Arc::new(entry) });
             Place { under_way: self.clone(), scope, flight }
         })
     }
@@ -76,7 +77,7 @@ impl Pipeline {
     /// Lets paraphrases of this prompt join, until the place is dropped.
     pub(super) fn let_join(&self, asked: &Asked, known: &Known) -> Option<Place> {
         let Policy::Bounded(_) = asked.policy() else { return None };
-        known.near.as_ref()?;
+        known.near.as_ref().filter(|_| !asked.cache.no_store)?;
         let completion = Completion {
             content: String::new(),
             tool_calls: None,
@@ -88,11 +89,15 @@ impl Pipeline {
         let difficulty = self.upstreams.difficulty(&asked.prompt, known.embedding.as_ref());
         let answer = ToKeep { completion, embedding: known.embedding.clone(), difficulty };
         let entry = asked.entry(answer, "")?;
-        self.under_way.enter(FlightKey(asked.key, asked.flight_salt()), entry)
+        self.under_way.enter(FlightKey(asked.key, asked.flight_salt()), asked.epoch, entry)
     }
 
     /// The flight of a paraphrase, if one is under way that may answer this prompt too.
-    pub(super) fn paraphrase(&self, asked: &Asked, known: &Known) -> Option<Follower<Piece, Landing>> {
+    pub(super) fn paraphrase(
+        &self,
+        asked: &Asked,
+        known: &Known,
+    ) -> Option<(CacheKey, Follower<Piece, Landing>)> {
         let Policy::Bounded(bounds) = asked.policy() else { return None };
         if bounds.shadow {
             return None;
@@ -107,7 +112,9 @@ impl Pipeline {
         };
         // One that is harder wants a better model than the one that is answering.
         let judged = self.upstreams.difficulty(&asked.prompt, Some(embedding));
-        let is_fit = |asking: &Asking| judged <= asking.entry.difficulty;
+        let is_fit = |asking: &Asking| {
+            judged <= asking.entry.difficulty && !self.cache.is_invalidated(asking.epoch, &asking.entry)
+        };
         asking.retain(|(similarity, asking)| *similarity >= bounds.min_similarity && is_fit(asking));
         asking.sort_by(|a, b| b.0.total_cmp(&a.0));
         asking.truncate(CANDIDATES_BOUNDED);
@@ -122,13 +129,13 @@ impl Pipeline {
         let best = near.best().filter(|best| namespace.would_serve(&near, *best, &bounds.budget))?;
         let key = near.candidates[best].entry.key;
         let flight = asking.iter().find(|(_, asking)| asking.entry.key == key)?.1.flight;
-        self.flights.follow(&flight)
+        Some((key, self.flights.follow(&flight)?))
     }
 
     /// Hands on what another flight brings. `None` when it failed before it said anything: then this prompt
     /// is bought by itself.
     pub(super) async fn share(
-        mut other: Follower<Piece, Landing>,
+        (key, mut other): (CacheKey, Follower<Piece, Landing>),
         leader: &Leader<FlightKey, Piece, Landing>,
     ) -> Option<Result<Landing, Error>> {
         let mut spoke = false;
@@ -139,8 +146,9 @@ impl Pipeline {
                     spoke = true;
                 }
                 Event::Piece(piece) => leader.push(piece),
-                Event::End(Ok(Landing::Bought { bought, .. })) => {
-                    return Some(Ok(Landing::Bought { bought, is_shared: true }));
+                Event::End(Ok(Landing::Bought { bought, shared_with })) => {
+                    let shared_with = shared_with.or(Some(key));
+                    return Some(Ok(Landing::Bought { bought, shared_with }));
                 }
                 Event::End(Ok(Landing::Hit(hit))) => return Some(Ok(Landing::Hit(hit))),
                 Event::End(Err(error)) => return spoke.then_some(Err(error)),

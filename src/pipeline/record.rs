@@ -1,6 +1,7 @@
 //! The one place where a request is counted: when its recorder is dropped, however it ended.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -50,23 +51,25 @@ pub(super) struct Recorder {
 /// so it comes off those that follow.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Savings {
-    /// US dollars spent and not yet taken off.
-    owed: Arc<Mutex<f64>>,
+    /// US dollars spent and not yet taken off, by tenant.
+    owed: Arc<Mutex<HashMap<String, f64>>>,
 }
 
 // === impl Savings ===
 
 impl Savings {
-    pub(super) fn spend(&self, usd: f64) {
-        *self.owed.lock().unwrap_or_else(PoisonError::into_inner) += usd;
+    pub(super) fn spend(&self, tenant: &str, usd: f64) {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        *owed.entry(tenant.to_owned()).or_default() += usd;
     }
 
     /// What is left of a saving of `usd`.
-    fn net(&self, usd: f64) -> f64 {
+    fn net(&self, tenant: &str, usd: f64) -> f64 {
         if usd <= 0.0 {
             return 0.0;
         }
-        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(owed) = all.get_mut(tenant) else { return usd };
         let paid = owed.min(usd);
         *owed -= paid;
         usd - paid
@@ -154,7 +157,7 @@ impl Recorder {
         if let Some(reason) = reason {
             self.metrics.semantic_miss(*reason);
         }
-        let saved_usd = self.savings.net(*saved_usd);
+        let saved_usd = self.savings.net(tenant.name(), *saved_usd);
         if outcome.is_hit() {
             self.metrics.saved(*outcome, saved_usd);
         }

@@ -10,7 +10,19 @@ use crate::{
 impl Pipeline {
     /// Whether this caller may be given what answered the same prompt before.
     pub(super) fn serves(&self, asked: &Asked, entry: &Entry) -> bool {
-        asked.accepts(entry) && self.is_good_enough(asked, entry.difficulty, entry)
+        self.may_be_named(asked, entry)
+            && asked.accepts(entry)
+            && self.is_good_enough(asked, entry.difficulty, entry)
+    }
+
+    /// Whether the prompt may be another name of the entry that answers it: where near entries may answer,
+    /// and only for as long as they may.
+    fn may_be_named(&self, asked: &Asked, entry: &Entry) -> bool {
+        if entry.key == asked.key {
+            return entry.alias_of.is_none();
+        }
+        let namespace = || self.learning.known(&asked.owner, &asked.prompt.namespace);
+        asked.may_alias() && namespace().is_none_or(|namespace| !namespace.is_blown())
     }
 
     /// Those of the nearest entries that this caller may be given, if any.

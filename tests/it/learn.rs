@@ -53,6 +53,7 @@ async fn until_metric(server: &TestServer, line: &str, least: f64) {
     until(async || metric(server, line).await.is_some_and(|value| value >= least)).await;
 }
 
+const COMPARED: &str = "promptkeep_labels_total{origin=\"miss\",says=\"same\"}";
 const CHECKED_SAME: &str = "promptkeep_labels_total{origin=\"audit\",says=\"same\"}";
 
 /// Asks the question and its paraphrase, whose answers are the same, until the latter is served the former's.
@@ -169,6 +170,64 @@ async fn a_wrong_hit_on_another_name_takes_the_name_away() {
     assert_eq!(lookup(&mut client, RESET).await.outcome(), Outcome::Exact);
 }
 
+/// The name was taken away, but nothing stood against a semantic hit on the same entry.
+#[tokio::test]
+async fn a_wrong_hit_on_another_name_parts_the_pair_too() {
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::text(ANSWER));
+    let (server, mut client) = bounded(&upstream).await;
+    complete(&mut client, RESET).await;
+    complete(&mut client, SURFACE).await;
+    // The first hit is checked, and what the check bought says the same.
+    until_metric(&server, CHECKED_SAME, 1.0).await;
+    until(async || complete(&mut client.clone(), SURFACE).await.outcome() == Outcome::Exact).await;
+    until(async || {
+        let hit = complete(&mut client.clone(), SURFACE).await;
+        hit.r#match.unwrap().matched_text == RESET
+    })
+    .await;
+    let hit = complete(&mut client, SURFACE).await;
+    judge(&mut client, &hit, Verdict::WrongHit).await;
+    let found = lookup(&mut client, SURFACE).await;
+    assert_eq!(found.outcome(), Outcome::Miss, "{}", found.reason);
+}
+
+fn to_store(question: &str, answer: &str) -> StoreRequest {
+    let content = answer.to_owned();
+    let completion = Completion { content, finish_reason: "stop".to_owned(), ..Completion::default() };
+    StoreRequest { prompt: Some(prompt(question)), completion: Some(completion), cache: None }
+}
+
+/// An entry whose other name was near it could become another name of itself: its answer was lost, and an
+/// empty one served.
+#[tokio::test]
+async fn an_entry_that_is_stored_again_stays_one() {
+    let upstream = FakeUpstream::start().await;
+    let (server, mut client) = bounded(&upstream).await;
+    for (question, compared) in [(RESET, 0.0), (PARAPHRASE, 1.0), (RESET, 2.0), (RESET, 2.0)] {
+        client.store(to_store(question, ANSWER)).await.unwrap();
+        if compared > 0.0 {
+            until_metric(&server, COMPARED, compared).await;
+        }
+    }
+    server.server.pipeline().settled().await;
+    for question in [RESET, PARAPHRASE] {
+        let found = lookup(&mut client, question).await;
+        assert_eq!((found.outcome(), found.completion.unwrap().content), (Outcome::Exact, ANSWER.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn what_a_caller_stores_is_given_back_word_for_word() {
+    let upstream = FakeUpstream::start().await;
+    let (server, mut client) = bounded(&upstream).await;
+    let corrected = format!("{ANSWER} It is valid for one hour.");
+    client.store(to_store(RESET, ANSWER)).await.unwrap();
+    client.store(to_store(PARAPHRASE, &corrected)).await.unwrap();
+    server.server.pipeline().settled().await;
+    assert_eq!(lookup(&mut client, PARAPHRASE).await.completion.unwrap().content, corrected);
+}
+
 #[tokio::test]
 async fn feedback_that_contradicts_itself_parts_the_pair_and_teaches_nothing_more() {
     let upstream = FakeUpstream::start().await;
@@ -218,19 +277,10 @@ async fn a_flood_of_feedback_meets_the_rate_limit() {
 async fn a_lookup_that_is_to_be_checked_is_a_miss_and_the_stored_answer_is_the_check() {
     let upstream = FakeUpstream::start().await;
     let (server, mut client) = bounded(&upstream).await;
-    let store = |question: &str| StoreRequest {
-        prompt: Some(prompt(question)),
-        completion: Some(Completion {
-            content: ANSWER.to_owned(),
-            finish_reason: "stop".to_owned(),
-            ..Completion::default()
-        }),
-        cache: None,
-    };
-    client.store(store(RESET)).await.unwrap();
+    client.store(to_store(RESET, ANSWER)).await.unwrap();
     let found = lookup(&mut client, SURFACE).await;
     assert_eq!((found.outcome(), found.reason.as_str()), (Outcome::Miss, "audit"));
-    client.store(store(SURFACE)).await.unwrap();
+    client.store(to_store(SURFACE, ANSWER)).await.unwrap();
     until_metric(&server, CHECKED_SAME, 1.0).await;
     assert_eq!(stats(&mut client).await.wrong_hits.unwrap().checked, 1);
     assert_eq!(upstream.calls(), 0);
@@ -248,6 +298,10 @@ async fn shadow_learns_and_measures_but_serves_exact_repeats_only() {
     let missed = complete(&mut client, SURFACE).await;
     assert_eq!((missed.outcome(), missed.reason.as_str()), (Outcome::Upstream, "disabled"));
     until_metric(&server, CHECKED_SAME, 1.0).await;
+    server.server.pipeline().settled().await;
+    // It was bought by itself, and that is what its repeat gets.
+    let again = complete(&mut client, SURFACE).await;
+    assert_eq!(again.r#match.unwrap().matched_text, SURFACE);
 }
 
 #[tokio::test]

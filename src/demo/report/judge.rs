@@ -60,10 +60,10 @@ pub struct SameWords {
 
 /// One answered request beside what the traffic knows of it.
 #[derive(Clone, Copy)]
-struct Case<'a> {
-    traffic: &'a Traffic,
-    record: &'a Record,
-    request: &'a Request,
+pub(super) struct Case<'a> {
+    pub(super) traffic: &'a Traffic,
+    pub(super) record: &'a Record,
+    pub(super) request: &'a Request,
 }
 
 // === impl Verdicts ===
@@ -115,8 +115,8 @@ fn by_similarity(a: &Pair, b: &Pair) -> Ordering {
 // === impl Case ===
 
 impl<'a> Case<'a> {
-    fn is_right(&self) -> bool {
-        self.record.content == self.traffic.answer(self.request)
+    pub(super) fn is_right(&self) -> bool {
+        self.traffic.answers(self.request).contains(&self.record.content)
     }
 
     /// Whether the other was answered before this one was asked, so that it could have been found.
@@ -149,15 +149,21 @@ impl<'a> Case<'a> {
             .collect()
     }
 
+    /// Whether an answer to it could have been found.
+    pub(super) fn has_equivalent_before(&self, all: &[Self]) -> bool {
+        all.iter().any(|other| self.is_equivalent_after(other))
+    }
+
+    fn is_equivalent_after(&self, other: &Self) -> bool {
+        self.is_after(other)
+            && other.request.class == self.request.class
+            && other.request.same_scope(self.request)
+    }
+
     fn paraphrase_before<'b>(&self, all: &'b [Case<'a>]) -> Option<&'b Case<'a>> {
-        let equivalent = |other: &&Case<'_>| {
-            self.is_after(other)
-                && other.request.class == self.request.class
-                && other.request.same_scope(self.request)
-        };
         let nearest = self.record.matched.as_ref().map(|matched| matched.text.as_str());
         let is_nearest = |other: &&Case<'_>| Some(other.request.text.as_str()) == nearest;
-        let mut candidates = all.iter().filter(equivalent);
+        let mut candidates = all.iter().filter(|other| self.is_equivalent_after(other));
         candidates.clone().find(is_nearest).or_else(|| candidates.next())
     }
 

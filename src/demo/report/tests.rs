@@ -3,7 +3,10 @@
 use serde_json::json;
 
 use super::*;
-use crate::{demo::record::Matched, prompt::Usage};
+use crate::{
+    demo::record::{Matched, Measured},
+    prompt::Usage,
+};
 
 /// Requests as (class, text); the answer to `a` is "about a".
 fn traffic(requests: &[(&str, &str)]) -> Traffic {
@@ -50,7 +53,8 @@ fn refused(index: usize, class: &str, reason: &str, near: &str, similarity: f32)
 }
 
 fn report(traffic: &Traffic, records: &[Record]) -> Report {
-    Report::new(traffic, records, Duration::from_secs(60))
+    let replayed = Replayed { records: records.to_vec(), measured: Vec::new() };
+    Report::new(traffic, &replayed, Duration::from_secs(60))
 }
 
 #[test]
@@ -173,9 +177,37 @@ fn text_fits_a_hundred_columns_and_json_keeps_every_pair() {
     let text = report.to_string();
     assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-    assert!(text.contains("(8 of 20)"), "{text}");
+    assert!(text.contains("(4 of 20)"), "{text}");
     let value = serde_json::to_value(&report).unwrap();
     assert_eq!(value["truth"]["near_misses_refused"].as_array().unwrap().len(), 20);
+}
+
+#[test]
+fn what_is_learned_is_told_block_by_block() {
+    let line = |i: usize| {
+        let class = ["a", "b"][i % 2];
+        json!({"namespace": "concierge", "system": "", "model": "cold", "text": format!("{class} {i}?"), "class": class})
+            .to_string()
+    };
+    let answer = |class: &str| json!({"class": class, "answer": format!("about {class}")}).to_string();
+    let requests: Vec<_> = (0..120).map(line).collect();
+    let traffic = Traffic::parse(&requests.join("\n"), &["a", "b"].map(answer).join("\n")).unwrap();
+    assert_eq!(block_starts(&traffic), [100]);
+    let mut records: Vec<_> = (0..100).map(|i| miss(i, ["a", "b"][i % 2])).collect();
+    records.extend((100..119).map(|i| hit(i, Outcome::Semantic, ["a", "b"][i % 2], "a 0?")));
+    records.push(hit(119, Outcome::Semantic, "a", "a 0?"));
+    let measured = |checked| Some(Measured { rate: 0.05, low: 0.01, high: 0.2, checked });
+    let replayed = Replayed { records, measured: vec![measured(3), measured(10)] };
+    let report = Report::new(&traffic, &replayed, Duration::from_secs(60));
+    let learned = report.learned.as_ref().unwrap();
+    let [first, second] = &learned.blocks[..] else { panic!("two blocks") };
+    assert_eq!((first.requests, first.possible, first.semantic, first.checked), (100, 98, 0, 3));
+    assert_eq!((second.requests, second.possible, second.semantic, second.checked), (20, 20, 20, 7));
+    assert_eq!((second.wrong, second.wrong_semantic), (1, 1));
+    assert!((learned.error_rate - 1.0 / 120.0).abs() < 1e-9 && (learned.wrong_hits - 0.05).abs() < 1e-9);
+    let text = report.to_string();
+    assert!(text.contains("101–120") && text.contains("5.0 % (1.0 to 20.0)"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
 }
 
 #[test]

@@ -2,13 +2,13 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Count, Pair, Percentiles, Report, SameWords};
+use super::{Block, Count, Learned, Pair, Percentiles, Report, SameWords};
 
 /// Characters of a prompt that fit beside the indentation.
 const EXCERPT: usize = 80;
 
 /// Pairs shown of each kind; the rest is counted.
-const PAIRS_SHOWN: usize = 8;
+const PAIRS_SHOWN: usize = 4;
 
 /// Pairs of one reason, or without a reason of one application, shown before others get their turn.
 const PAIRS_PER_KIND: usize = 2;
@@ -18,6 +18,7 @@ impl Display for Report {
         self.head(f)?;
         self.outcomes(f)?;
         self.money(f)?;
+        self.learned.iter().try_for_each(|learned| self::learned(f, learned))?;
         self.truth(f)
     }
 }
@@ -89,6 +90,46 @@ impl Report {
         same_words_pairs(f, &truth.same_words_refused)?;
         pairs(f, "Paraphrases not recognised", &truth.paraphrases_missed)
     }
+}
+
+fn learned(f: &mut Formatter<'_>, learned: &Learned) -> fmt::Result {
+    let Learned { namespace, blocks, error_rate, max_error_rate, wrong_hits, max_wrong_hits } = learned;
+    title(f, &format!("How it learned: the requests of {namespace}, in their order"))?;
+    writeln!(
+        f,
+        "  {:<12}{:>9}{:>10}{:>10}{:>7}{:>9}   {:>27}",
+        "", "possible", "exact", "semantic", "wrong", "checked", "wrong of semantic, measured"
+    )?;
+    let mut before = 0;
+    for block in blocks {
+        let until = before + block.requests;
+        block_line(f, &format!("{}–{until}", before + 1), block)?;
+        before = until;
+    }
+    block_line(f, "all", &Block::sum(blocks))?;
+    writeln!(
+        f,
+        "\n  possible: an earlier request has the answer; checked: the model was asked too, in the background"
+    )?;
+    writeln!(
+        f,
+        "  wrong in truth: {} of these requests (budget {}), {} of the semantic hits (budget {})",
+        percent(*error_rate),
+        percent(*max_error_rate),
+        percent(*wrong_hits),
+        percent(*max_wrong_hits)
+    )
+}
+
+fn block_line(f: &mut Formatter<'_>, name: &str, block: &Block) -> fmt::Result {
+    let Block { possible, exact, semantic, wrong, checked, measured, .. } = block;
+    let measured = measured.map_or_else(String::new, |measured| {
+        let [rate, low, high] = [measured.rate, measured.low, measured.high].map(|share| 100.0 * share);
+        format!("{rate:.1} % ({low:.1} to {high:.1})")
+    });
+    let line =
+        format!("  {name:<12}{possible:>9}{exact:>10}{semantic:>10}{wrong:>7}{checked:>9}   {measured:>27}");
+    writeln!(f, "{}", line.trim_end())
 }
 
 fn title(f: &mut Formatter<'_>, title: &str) -> fmt::Result {

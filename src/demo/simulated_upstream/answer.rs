@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crate::demo::traffic::Traffic;
+use crate::demo::traffic::{Request, Traffic, concierge};
 
-use super::Model;
+use super::{Known, Model};
 
 /// The answer to a conversation that is not of the traffic.
 const UNKNOWN: &str = "I am a simulated model: I know only the answers to the demo's own traffic. \
@@ -22,6 +22,9 @@ const SPREAD: f64 = 0.35;
 /// The first token comes after at most this multiple of the median.
 const FIRST_TOKEN_FACTOR_MAX: f64 = 3.0;
 
+/// The concierge's models are this much faster than others, so that many requests fit into a short demo.
+const CONCIERGE_DELAYS: f64 = 0.2;
+
 /// One answer, ready to be told.
 pub(super) struct Telling {
     pub text: String,
@@ -31,10 +34,13 @@ pub(super) struct Telling {
     pub per_token: Duration,
 }
 
-/// Every answer of the traffic, by the fingerprint of the conversation it answers.
-pub(super) fn all(traffic: &Traffic) -> HashMap<String, String> {
-    let requests = traffic.requests().iter();
-    requests.map(|r| (fingerprint(r.messages()), traffic.answer(r).to_owned())).collect()
+/// All that the traffic asks, by the fingerprint of the conversation.
+pub(super) fn all(traffic: &Traffic) -> HashMap<String, Known> {
+    let known = |request: &Request| {
+        let delays = if request.namespace == concierge::NAMESPACE { CONCIERGE_DELAYS } else { 1.0 };
+        Known { answers: traffic.answers(request).to_vec(), delays }
+    };
+    traffic.requests().iter().map(|request| (fingerprint(request.messages()), known(request))).collect()
 }
 
 /// One string per conversation, for a table in memory.
@@ -46,15 +52,22 @@ pub(super) fn fingerprint<'a, 'b>(messages: impl Iterator<Item = (&'a str, &'b s
     all
 }
 
-/// Prepares what `model` says to `messages`.
-pub(super) fn tell(answers: &HashMap<String, String>, model: &Model, messages: &[(&str, &str)]) -> Telling {
+/// Prepares what `model` says to `messages` in call number `call`.
+pub(super) fn tell(
+    known: &HashMap<String, Known>,
+    model: &Model,
+    messages: &[(&str, &str)],
+    call: u64,
+) -> Telling {
     let fingerprint = fingerprint(messages.iter().copied());
-    let text = answers.get(&fingerprint).map_or(UNKNOWN, String::as_str).to_owned();
+    let known = known.get(&fingerprint);
+    let text = known.map_or(UNKNOWN, |known| known.wording(call)).to_owned();
+    let delays = known.map_or(1.0, |known| known.delays);
     Telling {
         prompt_tokens: messages.iter().map(|(_, content)| tokens(content) + TOKENS_PER_MESSAGE).sum(),
         completion_tokens: tokens(&text),
-        first_token: model.first_token.mul_f64(first_token_factor(model.id, &fingerprint)),
-        per_token: model.per_token,
+        first_token: model.first_token.mul_f64(delays * first_token_factor(model.id, &fingerprint)),
+        per_token: model.per_token.mul_f64(delays),
         text,
     }
 }
@@ -72,6 +85,14 @@ fn first_token_factor(model: &str, fingerprint: &str) -> f64 {
 
 fn tokens(text: &str) -> u64 {
     text.chars().count().div_ceil(CHARS_PER_TOKEN) as u64
+}
+
+// === impl Known ===
+
+impl Known {
+    fn wording(&self, call: u64) -> &str {
+        &self.answers[(call % self.answers.len() as u64) as usize]
+    }
 }
 
 // === impl Telling ===

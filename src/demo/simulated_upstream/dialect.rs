@@ -77,7 +77,7 @@ pub(super) async fn chat_completions(
     let number = state.completions.fetch_add(1, Ordering::Relaxed);
     let messages: Vec<_> =
         request.messages.iter().map(|m| (m.role.as_str(), m.content.as_deref().unwrap_or(""))).collect();
-    let telling = answer::tell(&state.answers, model, &messages);
+    let telling = answer::tell(&state.answers, model, &messages, number);
     let head = Head { id: format!("chatcmpl-simulated-{number}"), model: request.model };
     if request.stream {
         let usage = request.stream_options.is_some_and(|options| options.include_usage);

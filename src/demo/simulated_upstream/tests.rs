@@ -137,7 +137,7 @@ fn pieces_join_to_the_text_and_come_in_order() {
 
 #[test]
 fn first_tokens_vary_by_question_but_not_by_run() {
-    let ask = |text| answer::tell(&HashMap::new(), &MODELS[0], &[("user", text)]).first_token;
+    let ask = |text| answer::tell(&HashMap::new(), &MODELS[0], &[("user", text)], 0).first_token;
     assert_eq!(ask("one"), ask("one"));
     assert_ne!(ask("one"), ask("two"));
 }

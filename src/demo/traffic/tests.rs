@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
+use crate::decide;
 
 const LABELS: [&str; 8] =
     ["billing", "bug", "how_to", "feature_request", "cancellation", "praise", "security", "spam"];
@@ -65,6 +66,50 @@ fn an_application_keeps_its_system_prompt_and_a_class_its_scope() {
         assert!(request.class.starts_with(&format!("{}/", request.namespace)));
         assert!(request.history.len().is_multiple_of(2), "a history ends with the assistant's turn");
     }
+}
+
+#[test]
+fn made_traffic_is_large_and_every_run_has_the_same() {
+    let (one, two) = (Traffic::generated(concierge::REQUESTS), Traffic::generated(concierge::REQUESTS));
+    assert_eq!((one.requests(), &one.answers), (two.requests(), &two.answers));
+    assert!(one.requests().len() >= 600);
+    assert!(one.answers.len() >= 200);
+}
+
+#[test]
+fn made_answers_differ_from_call_to_call_and_no_two_classes_share_one() {
+    let traffic = Traffic::generated(concierge::REQUESTS);
+    let mut classes = HashMap::new();
+    for (class, answers) in &traffic.answers {
+        assert!(answers.iter().collect::<HashSet<_>>().len() > 10, "{class}");
+        for answer in answers {
+            assert!(!answer.contains(['{', '}']), "{answer}");
+            assert!((12..=50).contains(&answer.split_whitespace().count()), "{answer}");
+            assert_eq!(*classes.entry(answer).or_insert(class), class);
+        }
+    }
+}
+
+/// Share of pairs of answers that a comparison calls the same, over answers of one class or of two.
+fn called_same(traffic: &Traffic, of_one_class: bool) -> f64 {
+    let mut answers: Vec<_> = traffic.answers.iter().collect();
+    answers.sort_unstable();
+    let mut answers: Vec<_> =
+        answers.into_iter().flat_map(|(c, all)| all.iter().map(move |a| (c, a))).collect();
+    let mut random = fastrand::Rng::with_seed(1);
+    random.shuffle(&mut answers);
+    let pairs = answers.iter().enumerate().flat_map(|(i, a)| answers[i + 1..].iter().map(move |b| (a, b)));
+    let pairs: Vec<_> = pairs.filter(|(a, b)| (a.0 == b.0) == of_one_class).take(2000).collect();
+    let same = |a: &str, b: &str| decide::answer::Answer::of(a).same(&decide::answer::Answer::of(b)) > 0.5;
+    pairs.iter().filter(|(a, b)| same(a.1, b.1)).count() as f64 / pairs.len() as f64
+}
+
+#[test]
+fn a_comparison_of_made_answers_is_a_label_with_some_noise() {
+    let traffic = Traffic::generated(concierge::REQUESTS);
+    let (one_class, two_classes) = (called_same(&traffic, true), called_same(&traffic, false));
+    assert!((0.88..0.99).contains(&one_class), "{one_class}");
+    assert!(two_classes < 0.03, "{two_classes}");
 }
 
 #[test]
