@@ -6,7 +6,9 @@ mod asked;
 mod entries;
 mod explain;
 mod forward;
+mod judged;
 mod learn;
+mod numbers;
 mod paraphrase;
 mod purchase;
 mod record;
@@ -23,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use self::{
     asked::{Admission, ToKeep},
     entries::within,
+    judged::{Judged, Known},
     learn::Rest,
     paraphrase::UnderWay,
     purchase::Reserved,
@@ -32,23 +35,20 @@ use self::{
 use crate::{
     cache::Cache,
     config::{CacheConfig, Mode},
-    decide::{
-        self, Bounds, Candidate, Decision, Policy,
-        learner::{Verdict, WrongHits},
-    },
+    decide::{Candidate, Policy},
     embed::{Embedded, Embedder, Embedding},
     error::Error,
-    feedback::{RecentHit, Replies, RequestId},
+    feedback::{Replies, RequestId},
     flight::{self, Flights, Leader},
     key::CacheKey,
-    learn::{Check, Learning, NamespaceId, Near},
+    learn::Learning,
     metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     prompt::Delta,
     request_log::RequestLog,
-    stats::{Ledger, Sizes, Stats},
+    stats::Ledger,
     store::{Durability, StoreError},
-    tenant::{Owner, Tenant, Tenants},
+    tenant::Tenants,
     trace::Tracing,
     upstream::{Answer, Ask, Upstreams},
 };
@@ -144,21 +144,6 @@ enum Landing {
     Bought { bought: Arc<Bought>, shared_with: Option<CacheKey> },
 }
 
-/// What the cache says about a prompt that is no exact repeat.
-enum Judged {
-    /// With what is needed to check it, when it is to be.
-    Hit(Hit, Option<(Near, Embedding)>),
-    Miss(Missed, Known),
-}
-
-/// What was found out about a prompt before its answer is bought.
-#[derive(Default)]
-struct Known {
-    embedding: Option<Embedding>,
-    /// What the answer will be compared with.
-    near: Option<Near>,
-}
-
 // === impl Pipeline: the calls ===
 
 impl Pipeline {
@@ -233,43 +218,6 @@ impl Pipeline {
         Ok(Answering::of_flight(Arc::clone(self), asked, record, joined))
     }
 
-    /// The live estimate of the share of wrong answers among semantic hits, of all namespaces or those of one
-    /// name.
-    pub fn wrong_hits(&self, namespace: Option<&str>) -> WrongHits {
-        self.learning.wrong_hits(|id| namespace.is_none_or(|name| id.name == name))
-    }
-
-    /// The server's numbers, since the start or of the last `window`, of one namespace or all.
-    pub fn stats(&self, window: Option<Duration>, namespace: Option<&str>) -> Stats {
-        let (entries, index_vectors) = self.cache.sizes();
-        let sizes = Sizes { entries, index_vectors: index_vectors as u64 };
-        Stats { wrong_hits: self.wrong_hits(namespace), ..self.ledger.stats(window, namespace, sizes) }
-    }
-
-    /// The ledger behind [`Pipeline::stats`], for what changes with time.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    /// The last semantic hits, newest first.
-    pub fn recent_semantic(&self) -> Vec<RecentHit> {
-        self.replies.semantic()
-    }
-
-    /// What this tenant may see of them: everything where no tenants are told apart, else its own.
-    pub fn stats_for(&self, tenant: &Tenant, window: Option<Duration>, namespace: Option<&str>) -> Stats {
-        match self.settings().tenants.anyone() {
-            Some(_) => self.stats(window, namespace),
-            None => {
-                let owner = Owner::Tenant(tenant.name().to_owned());
-                let is_own =
-                    |id: &NamespaceId| id.owner == owner && namespace.is_none_or(|name| id.name == name);
-                let wrong_hits = self.learning.wrong_hits(is_own);
-                Stats { wrong_hits, ..self.ledger.stats_of(tenant.name(), window, namespace) }
-            }
-        }
-    }
-
     /// Takes a reloaded configuration for the requests that come from here on.
     pub fn reload(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
@@ -324,16 +272,6 @@ impl Pipeline {
         }
         let entry = self.cache.get(asked.key).await?;
         self.serves(asked, &entry).then(|| Hit::exact(entry))
-    }
-
-    /// Of a hit that is to be checked the caller of a lookup is asked to buy the answer, and to bring it.
-    fn for_lookup(&self, asked: &Asked, judged: Judged) -> Judged {
-        let Judged::Hit(hit, Some((near, embedding))) = judged else { return judged };
-        if let Some(check) = near.check {
-            self.learning.expect_check(asked.key, check);
-        }
-        let missed = Missed { reason: MissReason::Audit, nearest: Some(hit.matched()) };
-        Judged::Miss(missed, Known { embedding: Some(embedding), near: Some(near) })
     }
 
     /// Follows the identical prompt that is being answered, or starts answering this one.
@@ -461,63 +399,6 @@ impl Pipeline {
         self.servable(asked, embedding, nearest)
     }
 
-    /// Whether one of them may answer, in mode `static`.
-    fn decide_by_guards(
-        asked: &Asked,
-        min_similarity: f32,
-        candidates: &[Candidate],
-        embedding: Embedding,
-    ) -> Judged {
-        let text = asked.prompt.fuzzy_text().unwrap_or_default();
-        match decide::by_guards(min_similarity, text, candidates) {
-            Decision::Serve { candidate } => Judged::Hit(Hit::semantic(&candidates[candidate]), None),
-            Decision::Refuse { reason, nearest } => {
-                let missed = match nearest.and_then(|nearest| candidates.get(nearest)) {
-                    Some(candidate) => Missed::near(reason, candidate, 0.0),
-                    None => Missed::without_candidate(reason),
-                };
-                Judged::Miss(missed, Known { embedding: Some(embedding), near: None })
-            }
-        }
-    }
-
-    /// Whether one of them may answer, by what was learned of the namespace. A prompt without candidates
-    /// counts too: one of the budgets is a share of all requests.
-    async fn decide_by_learning(
-        &self,
-        asked: &Asked,
-        bounds: Bounds,
-        found: Result<Vec<Candidate>, MissReason>,
-        embedding: Embedding,
-    ) -> Judged {
-        let text = asked.prompt.fuzzy_text().unwrap_or_default();
-        let (mut candidates, without) = found
-            .map_or_else(|reason| (Vec::new(), reason), |candidates| (candidates, MissReason::NoCandidate));
-        candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
-        let namespace = self.learning.namespace(&asked.owner, &asked.prompt.namespace).await;
-        let mut near = namespace.near(asked.key, text, candidates);
-        let (reason, confidence) = match namespace.decide(&near, &bounds.budget, bounds.audit_rate) {
-            Verdict::Serve { candidate, probability, audit } => {
-                let entry = near.candidates[candidate].key();
-                near.check = audit.map(|propensity| Check { entry, propensity });
-                if !bounds.shadow {
-                    let hit = Hit::learned(&near, candidate, probability);
-                    return Judged::Hit(hit, near.check.map(|_| (near, embedding)));
-                }
-                (MissReason::Disabled, probability)
-            }
-            Verdict::Below { probability } => (MissReason::BelowThreshold, probability),
-            Verdict::Learning { probability } => (MissReason::Learning, probability),
-            Verdict::Blown => (MissReason::OverBudget, 0.0),
-            Verdict::Nothing => (without, 0.0),
-        };
-        let missed = match near.best() {
-            Some(best) => Missed::near(reason, &near.candidates[best], confidence),
-            None => Missed::without_candidate(reason),
-        };
-        Judged::Miss(missed, Known { embedding: Some(embedding), near: Some(near) })
-    }
-
     /// Calls the models until one begins to answer.
     async fn open(&self, asked: &Asked, embedding: Option<&Embedding>) -> Result<Answer, Error> {
         self.check_budget(asked)?;
@@ -554,13 +435,5 @@ impl Pipeline {
             Some(entry) => self.cache.keep(entry, durability, asked.epoch).await,
             None => Ok(()),
         }
-    }
-}
-
-// === impl Judged ===
-
-impl Judged {
-    fn miss(reason: MissReason, embedding: Embedding) -> Self {
-        Self::Miss(Missed::without_candidate(reason), Known { embedding: Some(embedding), near: None })
     }
 }
