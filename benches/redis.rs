@@ -4,6 +4,8 @@
 //! Starts a redis-server of its own. Run with `cargo bench --bench redis`; the number of entries of the cold
 //! start follows a second `--`: `cargo bench --bench redis -- 1000000`. Figures of one run compare.
 
+#[path = "common/entry.rs"]
+mod entry;
 #[path = "../tests/it/common/redis_server.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
 mod redis_server;
@@ -13,20 +15,19 @@ use std::{
     hint::black_box,
     process::Command,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
+use entry::key;
 use hdrhistogram::Histogram;
 use promptkeep::{
     cache::{Cache, entry::Entry},
     config::{CacheConfig, StoreConfig, StoreKind},
     embed::Embedding,
-    key::{CacheKey, Scope},
+    key::Scope,
     metrics::Metrics,
-    prompt::{Completion, FinishReason, Usage},
     stats::Ledger,
     store::{self, Durability, codec},
-    tenant::Owner,
 };
 use redis_server::RedisServer;
 use tokio::{task::JoinSet, time::interval};
@@ -64,39 +65,11 @@ fn main() {
     });
 }
 
-/// An answer of about a hundred tokens; vectors of one scope are unlike each other.
+/// Vectors of one scope are unlike each other.
 fn entry(n: u64) -> Entry {
     let mut random = fastrand::Rng::with_seed(n);
-    let created = SystemTime::now();
-    Entry {
-        key: key(n),
-        scope: scope(n),
-        owner: Owner::Tenant("default".to_owned()),
-        namespace: "support".to_owned(),
-        requested_model: "auto".to_owned(),
-        text: Some(format!("how do I change the delivery address of order {n}?")),
-        embedding: Embedding::normalized((0..DIMENSIONS).map(|_| random.f32() - 0.5).collect()),
-        embedder: EMBEDDER.to_owned(),
-        completion: Completion {
-            content: "Open the order, choose “change address” and confirm. ".repeat(8),
-            tool_calls: None,
-            finish_reason: FinishReason::Stop,
-            model: "gpt-4o".to_owned(),
-            tier: "hot".to_owned(),
-            usage: Usage { prompt_tokens: 40, completion_tokens: 96, cost_usd: 0.001, estimated: false },
-        },
-        tags: Vec::new(),
-        created,
-        expires: created + Duration::from_secs(24 * 60 * 60),
-        stale_for: Duration::ZERO,
-        difficulty: None,
-        alias_of: None,
-    }
-}
-
-/// Scattered as hashes are.
-fn key(n: u64) -> CacheKey {
-    CacheKey::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
+    let vector = (0..DIMENSIONS).map(|_| random.f32() - 0.5).collect();
+    entry::entry(n, scope(n), vector, EMBEDDER)
 }
 
 fn scope(n: u64) -> Scope {

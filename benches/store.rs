@@ -1,21 +1,22 @@
 //! The embedded store: durable writes in groups, reads, and a cold start. Prints the size of the file.
 
+#[path = "common/entry.rs"]
+mod entry;
+
 use std::{
     fs,
     hint::black_box,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use entry::key;
 use promptkeep::{
     cache::entry::Entry,
     config::{StoreConfig, StoreKind},
-    embed::Embedding,
-    key::{CacheKey, Scope},
-    prompt::{Completion, FinishReason, Usage},
+    key::Scope,
     store::{self, Durability, Store, codec},
-    tenant::Owner,
 };
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, task::JoinSet};
@@ -23,38 +24,9 @@ use tokio::{runtime::Runtime, task::JoinSet};
 const ENTRIES: u64 = 10_000;
 const IN_FLIGHT: u64 = 64;
 
-/// An answer of about a hundred tokens.
 fn entry(n: u64) -> Arc<Entry> {
-    let created = SystemTime::now();
-    Arc::new(Entry {
-        key: key(n),
-        scope: Scope::from_bytes([1; 32]),
-        owner: Owner::Tenant("default".to_owned()),
-        namespace: "support".to_owned(),
-        requested_model: "auto".to_owned(),
-        text: Some(format!("how do I change the delivery address of order {n}?")),
-        embedding: Embedding::normalized((0..384).map(|i| ((i * 7 + n) as f32).sin()).collect()),
-        embedder: "all-MiniLM-L6-v2/int8".to_owned(),
-        completion: Completion {
-            content: "Open the order, choose “change address” and confirm. ".repeat(8),
-            tool_calls: None,
-            finish_reason: FinishReason::Stop,
-            model: "gpt-4o".to_owned(),
-            tier: "hot".to_owned(),
-            usage: Usage { prompt_tokens: 40, completion_tokens: 96, cost_usd: 0.001, estimated: false },
-        },
-        tags: Vec::new(),
-        created,
-        expires: created + Duration::from_secs(24 * 60 * 60),
-        stale_for: Duration::ZERO,
-        difficulty: None,
-        alias_of: None,
-    })
-}
-
-/// Scattered as hashes are.
-fn key(n: u64) -> CacheKey {
-    CacheKey::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
+    let vector = (0..384).map(|i| ((i * 7 + n) as f32).sin()).collect();
+    Arc::new(entry::entry(n, Scope::from_bytes([1; 32]), vector, "all-MiniLM-L6-v2/int8"))
 }
 
 fn config_of(folder: &TempDir) -> StoreConfig {

@@ -30,7 +30,7 @@ use crate::{
     },
     key::CacheKey,
     metrics::{LabelOrigin, Metrics},
-    prompt::Completion,
+    prompt::{Completion, prefix},
     store::Store,
     tenant::Owner,
 };
@@ -62,13 +62,6 @@ pub struct Learning {
     /// Lookups that were answered as misses to be checked, by the prompt.
     checks: Cache<CacheKey, Check>,
     metrics: Arc<Metrics>,
-}
-
-/// What an answer that was bought taught.
-#[derive(Debug, Default)]
-pub struct Taught {
-    /// The entry whose answer says the same, as far as anybody can tell.
-    pub same_as: Option<CacheKey>,
 }
 
 // === impl Learning ===
@@ -137,32 +130,25 @@ impl Learning {
     }
 
     /// Compares an answer with those of the near entries, and learns from it. Whoever bought it should have
-    /// it before this is called.
-    pub async fn learn(&self, near: Near, answer: &Completion) -> Taught {
+    /// it before this is called. Returns the entry whose answer says the same, as far as anybody can tell.
+    pub async fn learn(&self, near: Near, answer: &Completion) -> Option<CacheKey> {
         let Ok(permit) = self.comparing.try_acquire() else {
             self.metrics.labels_dropped(near.candidates.len());
-            return Taught::default();
+            return None;
         };
         let answer = answer.clone();
         let Ok((near, labels)) = spawn_blocking(move || compare(near, &answer)).await else {
-            return Taught::default();
+            return None;
         };
         drop(permit);
         near.observe(&labels, |origin, same| self.metrics.label(origin, same));
-        let taught = near.taught(&labels, CERTAINLY_SAME);
+        let same_as = near.same_as(&labels, CERTAINLY_SAME);
         self.fit_when_due(near.namespace()).await;
-        taught
+        same_as
     }
 
-    /// A caller says of an answer that it was served that it belongs to its question, or not. A pair that is
-    /// said not to belong together is not served again.
-    pub async fn hear(&self, pair: &Pair, same: bool, teaches: bool) {
-        if !same {
-            self.part(pair.namespace(), pair.prompt(), pair.entry()).await;
-        }
-        if !teaches {
-            return;
-        }
+    /// Learns what a caller says of an answer that it was served: it belongs to its question, or not.
+    pub async fn hear(&self, pair: &Pair, same: bool) {
         self.metrics.label(LabelOrigin::Feedback, f32::from(u8::from(same)));
         pair.teach(same);
         self.fit_when_due(pair.namespace()).await;
@@ -227,24 +213,16 @@ impl Learning {
     }
 }
 
-/// What an answer says, as far as it is compared.
-fn said(answer: &Completion) -> &str {
-    let mut end = answer.content.len().min(COMPARED_BYTES_MAX);
-    while !answer.content.is_char_boundary(end) {
-        end -= 1;
-    }
-    &answer.content[..end]
-}
-
 /// How probable it is that each near entry's answer says the same.
 fn compare(near: Near, answer: &Completion) -> (Near, Vec<f32>) {
-    let words = Answer::of(said(answer));
+    let words = |answer: &Completion| Answer::of(prefix(&answer.content, COMPARED_BYTES_MAX));
+    let (said, called) = (words(answer), calls(answer));
     let same = |entry: &Completion| {
-        if calls(answer) != calls(entry) {
+        if called != calls(entry) {
             return 0.0;
         }
         let silent = answer.content.is_empty() && entry.content.is_empty();
-        if silent { 1.0 } else { words.same(&Answer::of(said(entry))) }
+        if silent { 1.0 } else { said.same(&words(entry)) }
     };
     let labels = near.candidates.iter().map(|candidate| same(&candidate.entry.completion)).collect();
     (near, labels)

@@ -430,10 +430,14 @@ impl Pipeline {
 
     /// Memory, index and store; other callers find it from here on.
     async fn keep(&self, asked: &Asked, answer: ToKeep, durability: Durability) -> Result<(), StoreError> {
-        let embedder = self.embedder.as_ref().map_or("", |embedder| embedder.name());
-        match asked.entry(answer, embedder) {
+        match asked.entry(answer, self.embedder_name()) {
             Some(entry) => self.cache.keep(entry, durability, asked.epoch).await,
             None => Ok(()),
         }
+    }
+
+    /// Empty when there is none.
+    fn embedder_name(&self) -> &str {
+        self.embedder.as_ref().map_or("", |embedder| embedder.name())
     }
 }

@@ -250,6 +250,15 @@ impl Role {
     }
 }
 
+/// The beginning of `text`, at most `bytes_max` bytes of it, cut between characters.
+pub fn prefix(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 // === impl Message ===
 
 impl Message {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{RequestId, Subject, Verdict};
-use crate::{cache::entry::EntryId, tenant::Owner};
+use crate::{cache::entry::EntryId, prompt::prefix, tenant::Owner};
 
 /// Hits remembered.
 const HITS_MAX: usize = 200;
@@ -85,16 +85,9 @@ impl RecentHit {
 impl Texts {
     /// The beginnings of both.
     pub fn new(asked: &str, matched: &str) -> Self {
+        let beginning = |text| prefix(text, TEXT_MAX).to_owned();
         Self { asked: beginning(asked), matched: beginning(matched) }
     }
-}
-
-fn beginning(text: &str) -> String {
-    let mut end = text.len().min(TEXT_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }
 
 #[cfg(test)]

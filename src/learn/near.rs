@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Namespace, Taught};
+use super::Namespace;
 use crate::{
     decide::{
         Candidate,
@@ -40,13 +40,10 @@ pub struct Check {
     pub propensity: f32,
 }
 
-/// A prompt and the entry that answered it, for whoever says afterwards how good that was.
+/// A prompt and the entry that answered it, as the model saw them, for whoever says afterwards how good that was.
 #[derive(Clone, Debug)]
 pub struct Pair {
     namespace: Arc<Namespace>,
-    prompt: CacheKey,
-    /// Whose answer was served.
-    entry: CacheKey,
     scored: Scored,
 }
 
@@ -65,12 +62,7 @@ impl Near {
 
     /// The prompt and the candidate at `index`.
     pub fn pair(&self, index: usize) -> Pair {
-        Pair {
-            namespace: Arc::clone(&self.namespace),
-            prompt: self.prompt,
-            entry: self.candidates[index].entry.key,
-            scored: self.scored[index].clone(),
-        }
+        Pair { namespace: Arc::clone(&self.namespace), scored: self.scored[index].clone() }
     }
 
     /// Index of the candidate that would be served if it was sure enough.
@@ -101,7 +93,7 @@ impl Near {
 
     /// The surest candidate whose answer is `certainly` the same, going by the comparison, and by what was
     /// thought of the pair before, as answers to different questions can look alike too.
-    pub(super) fn taught(&self, labels: &[f32], certainly: f32) -> Taught {
+    pub(super) fn same_as(&self, labels: &[f32], certainly: f32) -> Option<CacheKey> {
         let learner = self.namespace.learner();
         let agreed = |i: &usize| {
             let (before, _) = learner.estimate(&self.scored[*i]);
@@ -115,7 +107,7 @@ impl Near {
         let surest = (0..labels.len())
             .filter(agreed)
             .max_by(|a, b| self.scored[*a].logit.total_cmp(&self.scored[*b].logit));
-        Taught { same_as: surest.map(|index| self.candidates[index].entry.key) }
+        surest.map(|index| self.candidates[index].entry.key)
     }
 }
 
@@ -124,14 +116,6 @@ impl Near {
 impl Pair {
     pub(super) fn namespace(&self) -> &Arc<Namespace> {
         &self.namespace
-    }
-
-    pub(super) const fn prompt(&self) -> CacheKey {
-        self.prompt
-    }
-
-    pub(super) const fn entry(&self) -> CacheKey {
-        self.entry
     }
 
     pub(super) fn teach(&self, same: bool) {

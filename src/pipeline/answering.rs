@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     flight::{Event, Follower},
     outcome::Outcome,
-    prompt::{Completion, Delta},
+    prompt::{Completion, Delta, prefix},
 };
 
 /// How often a caller waits for another leader after the models failed one. More would let one bad
@@ -252,11 +252,7 @@ pub fn deltas(completion: &Completion) -> impl Iterator<Item = Delta> {
 /// `text` in pieces of at most `bytes_max` bytes (at least 4, the longest character), none of them empty.
 fn pieces(mut text: &str, bytes_max: usize) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
-        let mut end = text.len().min(bytes_max);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        let (piece, rest) = text.split_at(end);
+        let (piece, rest) = text.split_at(prefix(text, bytes_max).len());
         text = rest;
         (!piece.is_empty()).then_some(piece)
     })

@@ -163,8 +163,8 @@ impl Pipeline {
             Verdict::Down | Verdict::WrongHit => false,
             Verdict::Escalated => return,
         };
-        if let Some(pair) = &served.pair {
-            self.learning.hear(pair, right, !contradicted).await;
+        if let Some(pair) = served.pair.as_ref().filter(|_| !contradicted) {
+            self.learning.hear(pair, right).await;
         }
         let Some(prompt) = served.prompt.filter(|_| !right) else { return };
         if let Some(entry) = served.entry.filter(|entry| *entry != prompt) {

@@ -110,13 +110,11 @@ impl Pipeline {
         &self,
         asked: &Asked,
         bounds: &Bounds,
-        mut candidates: Vec<Candidate>,
+        candidates: Vec<Candidate>,
         to: &mut Explanation,
     ) {
-        candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
-        let namespace = self.learning.namespace(&asked.owner, &asked.prompt.namespace).await;
-        let near = namespace.near(asked.key, asked.prompt.fuzzy_text().unwrap_or_default(), candidates);
-        let outlook = namespace.outlook(&near, &bounds.budget);
+        let near = self.near(asked, bounds, candidates).await;
+        let outlook = near.namespace().outlook(&near, &bounds.budget);
         match near.best() {
             None => to.miss(MissReason::NoCandidate),
             Some(best) if outlook.candidates[best].accepted && !bounds.shadow => to.semantic_hit(),

@@ -63,13 +63,10 @@ impl Pipeline {
         found: Result<Vec<Candidate>, MissReason>,
         embedding: Embedding,
     ) -> Judged {
-        let text = asked.prompt.fuzzy_text().unwrap_or_default();
-        let (mut candidates, without) = found
+        let (candidates, without) = found
             .map_or_else(|reason| (Vec::new(), reason), |candidates| (candidates, MissReason::NoCandidate));
-        candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
-        let namespace = self.learning.namespace(&asked.owner, &asked.prompt.namespace).await;
-        let mut near = namespace.near(asked.key, text, candidates);
-        let (reason, confidence) = match namespace.decide(&near, &bounds.budget, bounds.audit_rate) {
+        let mut near = self.near(asked, &bounds, candidates).await;
+        let (reason, confidence) = match near.namespace().decide(&near, &bounds.budget, bounds.audit_rate) {
             Verdict::Serve { candidate, probability, audit } => {
                 let entry = near.candidates[candidate].key();
                 near.check = audit.map(|propensity| Check { entry, propensity });
@@ -89,6 +86,13 @@ impl Pipeline {
             None => Missed::without_candidate(reason),
         };
         Judged::Miss(missed, Known { embedding: Some(embedding), near: Some(near) })
+    }
+
+    /// What the namespace knows of those candidates that are near enough. Counts nothing.
+    pub(super) async fn near(&self, asked: &Asked, bounds: &Bounds, mut candidates: Vec<Candidate>) -> Near {
+        candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
+        let namespace = self.learning.namespace(&asked.owner, &asked.prompt.namespace).await;
+        namespace.near(asked.key, asked.prompt.fuzzy_text().unwrap_or_default(), candidates)
     }
 
     /// Of a hit that is to be checked the caller of a lookup is asked to buy the answer, and to bring it.

@@ -72,8 +72,8 @@ impl Pipeline {
         if !completion.is_complete() {
             return;
         }
-        let taught = self.learning.learn(near, completion).await;
-        if let (Some(target), false) = (taught.same_as, asked.cache.no_store) {
+        let same_as = self.learning.learn(near, completion).await;
+        if let (Some(target), false) = (same_as, asked.cache.no_store) {
             self.alias(asked, target, embedding, completion).await;
         }
     }
@@ -86,9 +86,10 @@ impl Pipeline {
         embedding: Option<Embedding>,
         completion: &Completion,
     ) {
-        let Some(target) = self.learning.learn(near, completion).await.same_as else { return };
-        let said = |answer: &Completion| (answer.content.clone(), answer.tool_calls.clone());
-        let is_equal = |entry: &Entry| said(&entry.completion) == said(completion);
+        let Some(target) = self.learning.learn(near, completion).await else { return };
+        let is_equal = |Entry { completion: kept, .. }: &Entry| {
+            kept.content == completion.content && kept.tool_calls == completion.tool_calls
+        };
         if self.cache.get(target).await.is_some_and(|entry| is_equal(&entry)) {
             self.alias(asked, target, embedding, completion).await;
         }
@@ -98,10 +99,8 @@ impl Pipeline {
     /// which that lookup saw.
     pub(super) async fn near_of_stored(&self, asked: &Asked, embedding: Option<&Embedding>) -> Option<Near> {
         let Policy::Bounded(bounds) = asked.policy() else { return None };
-        let mut candidates = self.search(asked, embedding?, CANDIDATES_BOUNDED).await.ok()?;
-        candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
-        let namespace = self.learning.namespace(&asked.owner, &asked.prompt.namespace).await;
-        let mut near = namespace.near(asked.key, asked.prompt.fuzzy_text()?, candidates);
+        let candidates = self.search(asked, embedding?, CANDIDATES_BOUNDED).await.ok()?;
+        let mut near = self.near(asked, &bounds, candidates).await;
         near.check = self.learning.take_check(asked.key);
         (!near.candidates.is_empty()).then_some(near)
     }
@@ -143,8 +142,7 @@ impl Pipeline {
         if !asked.may_alias() || !is_own || is_better(own, &target.completion) {
             return;
         }
-        let embedder = self.embedder.as_ref().map_or("", |embedder| embedder.name());
-        if let Some(alias) = asked.alias(&target, embedding, embedder) {
+        if let Some(alias) = asked.alias(&target, embedding, self.embedder_name()) {
             // The store's failure is counted there.
             let _ = self.cache.keep(alias, Durability::Queued, asked.epoch).await;
         }

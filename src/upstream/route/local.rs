@@ -11,7 +11,7 @@
 use super::Difficulty;
 use crate::{
     embed::Embedding,
-    prompt::{Prompt, Role},
+    prompt::{Prompt, Role, prefix},
 };
 
 #[cfg(test)]
@@ -193,18 +193,13 @@ fn both_ends(text: &str) -> String {
     if text.len() <= LOOKED_AT_BYTES {
         return text.to_owned();
     }
-    let head = boundary_before(text, LOOKED_AT_BYTES / 2);
-    let tail = boundary_before(text, text.len() - LOOKED_AT_BYTES / 2);
-    format!("{} {}", &text[..head], &text[tail..])
-}
-
-/// The last character boundary at or before byte `at`.
-fn boundary_before(text: &str, at: usize) -> usize {
-    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+    let head = prefix(text, LOOKED_AT_BYTES / 2);
+    let tail = &text[prefix(text, text.len() - LOOKED_AT_BYTES / 2).len()..];
+    format!("{head} {tail}")
 }
 
 fn looks_like_code(text: &str) -> bool {
-    let text = &text[..boundary_before(text, LOOKED_AT_BYTES)];
+    let text = prefix(text, LOOKED_AT_BYTES);
     let marks = ["```", "();", "){", ") {", "=>", "==", "fn ", "def ", "SELECT ", "#include", "</"];
     marks.iter().any(|mark| text.contains(mark))
 }

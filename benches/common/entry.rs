@@ -1,0 +1,45 @@
+//! The entry that benches of stores keep.
+
+use std::time::{Duration, SystemTime};
+
+use promptkeep::{
+    cache::entry::Entry,
+    embed::Embedding,
+    key::{CacheKey, Scope},
+    prompt::{Completion, FinishReason, Usage},
+    tenant::Owner,
+};
+
+/// Number `n`: an answer of about a hundred tokens.
+pub fn entry(n: u64, scope: Scope, vector: Vec<f32>, embedder: &str) -> Entry {
+    let created = SystemTime::now();
+    Entry {
+        key: key(n),
+        scope,
+        owner: Owner::Tenant("default".to_owned()),
+        namespace: "support".to_owned(),
+        requested_model: "auto".to_owned(),
+        text: Some(format!("how do I change the delivery address of order {n}?")),
+        embedding: Embedding::normalized(vector),
+        embedder: embedder.to_owned(),
+        completion: Completion {
+            content: "Open the order, choose “change address” and confirm. ".repeat(8),
+            tool_calls: None,
+            finish_reason: FinishReason::Stop,
+            model: "gpt-4o".to_owned(),
+            tier: "hot".to_owned(),
+            usage: Usage { prompt_tokens: 40, completion_tokens: 96, cost_usd: 0.001, estimated: false },
+        },
+        tags: Vec::new(),
+        created,
+        expires: created + Duration::from_secs(24 * 60 * 60),
+        stale_for: Duration::ZERO,
+        difficulty: None,
+        alias_of: None,
+    }
+}
+
+/// Scattered as hashes are.
+pub fn key(n: u64) -> CacheKey {
+    CacheKey::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
+}
