@@ -28,6 +28,7 @@ pub enum Op {
     Expire,
     Flush,
     Claim,
+    Tell,
 }
 
 /// A store that did not do what was asked. Never carries a prompt or an answer.
@@ -93,6 +94,18 @@ pub enum Change {
     MissedInvalidations,
 }
 
+/// Which version of a note: the first bytes of its blake3 hash.
+pub type NoteVersion = [u8; 16];
+
+/// What other processes learned, as they told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The bytes that one gave to [`Store::tell`].
+    Lesson(Vec<u8>),
+    /// Lessons went by unheard: the notes tell.
+    Missed,
+}
+
 /// A durable map of entries. Writes take effect in the order in which they were called, so a removal
 /// also removes what was queued before it.
 #[async_trait]
@@ -104,9 +117,15 @@ pub trait Store: Send + Sync + 'static {
     /// Adds the entry, or replaces the one under the same key.
     async fn put(&self, entry: Arc<Entry>, durability: Durability) -> Result<(), StoreError>;
 
-    /// Keeps a few facts by name, beside the entries: what was learned of a namespace. Queued like an entry,
-    /// and replaces what had the name.
-    async fn put_note(&self, name: &str, note: Vec<u8>) -> Result<(), StoreError>;
+    /// Keeps a few facts by name, beside the entries: what was learned of a namespace. They take the place of
+    /// the version `over`, `None`: of nothing. Whether they did: not when another process has put others there
+    /// meanwhile. A store that only one process writes to does not look.
+    async fn put_note(
+        &self,
+        name: &str,
+        note: Vec<u8>,
+        over: Option<NoteVersion>,
+    ) -> Result<bool, StoreError>;
 
     /// The facts kept under `name`.
     async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
@@ -134,6 +153,16 @@ pub trait Store: Send + Sync + 'static {
         std::future::pending().await
     }
 
+    /// Tells other processes what this one learned; they may miss it. Whether there can be any.
+    async fn tell(&self, _lesson: Vec<u8>) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Waits for what other processes tell. Dropping the future loses nothing.
+    async fn heard(&self) -> Heard {
+        std::future::pending().await
+    }
+
     /// How far behind other processes this one is, by region.
     fn lags(&self) -> Vec<(String, Duration)> {
         Vec::new()
@@ -148,6 +177,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Waits until every queued write is durable. Called at shutdown.
     async fn flush(&self) -> Result<(), StoreError>;
+}
+
+/// The version that a note is.
+pub fn note_version(note: &[u8]) -> NoteVersion {
+    let mut version = NoteVersion::default();
+    version.copy_from_slice(&blake3::hash(note).as_bytes()[..size_of::<NoteVersion>()]);
+    version
 }
 
 /// Opens the configured store.
@@ -192,8 +228,8 @@ impl Lease {
 
 impl Op {
     /// Every operation, in the order in which reports list them.
-    pub const ALL: [Self; 7] =
-        [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush, Self::Claim];
+    pub const ALL: [Self; 8] =
+        [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush, Self::Claim, Self::Tell];
 
     /// The label of its metrics.
     pub const fn as_str(self) -> &'static str {
@@ -205,6 +241,7 @@ impl Op {
             Self::Expire => "expire",
             Self::Flush => "flush",
             Self::Claim => "claim",
+            Self::Tell => "tell",
         }
     }
 }

@@ -14,13 +14,14 @@ use super::{
     event::{Event, Message},
     keys::STREAMS,
     lag::Part,
+    lessons::Lessons,
     link::Fault,
     log::{Position, Source},
     tail::{self, News, Tail},
 };
 use crate::{
     cache::entry::{Entry, EntryId, Selector},
-    store::Change,
+    store::{Change, Heard},
 };
 
 /// Pause before listening again after a fault.
@@ -155,7 +156,7 @@ fn take_up(core: &Core, heard: Vec<(Position, Selector, Source)>) -> Vec<Change>
 }
 
 /// Listens to changes of entries, for ever.
-pub async fn changes(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
+pub async fn changes(core: Arc<Core>, lessons: Arc<Lessons>, batches: mpsc::Sender<Batch>) {
     let streams: Vec<String> = (0..STREAMS).map(|stream| core.keys.changes(stream)).collect();
     let mut tail = loop {
         core.link.up().await;
@@ -167,9 +168,10 @@ pub async fn changes(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
     core.opened.send_modify(|opened| opened.changes = true);
     loop {
         let changes = match tail.read(&core).await {
-            Ok(News::Messages(messages)) => resolve(&core, messages).await,
+            Ok(News::Messages(messages)) => resolve(&core, &lessons, messages).await,
             Ok(News::Missed) => {
                 tracing::warn!("changes of other replicas were missed: the index is read anew");
+                lessons.hear(Heard::Missed);
                 vec![Change::MissedEntries]
             }
             Err(fault) => {
@@ -188,12 +190,13 @@ pub async fn changes(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
 
 /// Turns what others told into what the cache should do. Entries that were stored are read now, so they
 /// come after removals: a key that was removed and stored again is there.
-async fn resolve(core: &Core, messages: Vec<(Position, Message)>) -> Vec<Change> {
+async fn resolve(core: &Core, lessons: &Lessons, messages: Vec<(Position, Message)>) -> Vec<Change> {
     let (mut stored, mut removed) = (Vec::new(), Vec::new());
     for (_, message) in messages.into_iter().filter(|(_, message)| !is_own(core, message)) {
         match message.event {
             Event::Stored { keys } => stored.extend(keys.into_iter().map(|key| EntryId::from(key.0))),
             Event::Removed { keys } => removed.extend(keys.into_iter().map(|key| key.0)),
+            Event::Learned { lesson } => lessons.hear(Heard::Lesson(lesson)),
             Event::Invalidated { .. } | Event::Opened => {}
         }
     }

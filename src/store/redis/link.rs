@@ -140,11 +140,26 @@ impl Link {
             return Err(Fault::Away("this part of the cluster does not answer".to_owned()));
         }
         let reply = self.call_within(self.patience, command).await;
-        match reply {
-            Err(Fault::Away(_)) => self.suspects.suspect(partition),
+        self.judge(partition, reply.as_ref().err());
+        reply
+    }
+
+    /// Sets a part of a cluster aside when a call for it had no reply, and no longer when it had.
+    pub fn judge(&self, partition: Partition, fault: Option<&Fault>) {
+        match fault {
+            Some(Fault::Away(_)) => self.suspects.suspect(partition),
             _ => self.suspects.clear(partition),
         }
-        reply
+    }
+
+    /// Whether calls for the partition have no reply while others may.
+    pub fn is_suspect(&self, partition: Partition) -> bool {
+        self.is_cluster() && self.suspects.is_suspect(partition)
+    }
+
+    /// Whether there is a connection to a cluster, of which a part may answer and another not.
+    pub fn is_cluster(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Up(Conn::Cluster(_)))
     }
 
     /// Does one command that may take longer than a request waits.

@@ -1,6 +1,6 @@
 //! Other regions. Each has a Redis of its own; this one reads the streams of the others, and writes nothing
 //! there. What they bought is kept here too unless something is there already; what they invalidated is
-//! invalidated here.
+//! invalidated here; what they learned is told to the replicas here.
 //!
 //! One replica of a region does this for each peer, and notes in its own Redis how far it has read, so that
 //! another goes on from there. Only what a region bought or invalidated by itself is taken from it: what it
@@ -22,6 +22,7 @@ use super::{
     keys::STREAMS,
     lag::Part,
     lease::Place,
+    lessons::Lessons,
     link::Fault,
     log::{Position, Source},
     queue::{Done, Queue},
@@ -46,6 +47,7 @@ pub struct Peer {
     /// Our own.
     pub here: Arc<Core>,
     pub queue: Arc<Queue>,
+    pub lessons: Arc<Lessons>,
 }
 
 /// What is read of it.
@@ -179,7 +181,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Keeps what was bought there.
+    /// Keeps what was bought there, and tells on what was learned.
     async fn take(
         &self,
         ours: &[(Position, Position)],
@@ -187,8 +189,13 @@ impl Peer {
     ) -> Result<(), Fault> {
         let mut ids = Vec::new();
         for (_, message) in messages.into_iter().filter(|(_, message)| message.origin.is_none()) {
-            if let Event::Stored { keys } = message.event {
-                ids.extend(keys.into_iter().map(|key| EntryId::from(key.0)));
+            match message.event {
+                Event::Stored { keys } => ids.extend(keys.into_iter().map(|key| EntryId::from(key.0))),
+                // What is missed of it is learned here, from the answers that are bought here.
+                Event::Learned { lesson } => {
+                    self.lessons.tell(&self.here, Some(self.origin()), lesson).await?
+                }
+                Event::Removed { .. } | Event::Invalidated { .. } | Event::Opened => {}
             }
         }
         ids.sort_unstable();
@@ -224,12 +231,17 @@ impl Peer {
             if known.contains(&entry.key) || self.here.log.voids(&entry, seen) {
                 continue;
             }
-            self.here.put(&entry, seen).await?;
+            self.here.put(&entry, seen, BACKGROUND_PATIENCE).await?;
             kept.push(entry.key);
         }
-        let origin = Origin { region: self.region.clone(), at: Position::default() };
+        let origin = self.origin();
         self.here.announce(kept.into_iter(), Some(&origin), |keys| Event::Stored { keys }).await;
         Ok(())
+    }
+
+    /// Marks what is taken from it.
+    fn origin(&self) -> Origin {
+        Origin { region: self.region.clone(), at: Position::default() }
     }
 
     async fn note(&self, reading: &Reading) -> Result<(), Fault> {

@@ -77,10 +77,13 @@ async fn gives_back_what_was_put(store: &dyn Store) {
 
 async fn keeps_notes_beside_the_entries(store: &dyn Store) {
     assert_eq!(store.note("learned").await.unwrap(), None);
+    let mut over = None;
     for note in [vec![1, 2], vec![3; 100_000], Vec::new(), vec![4]] {
-        store.put_note("learned", note).await.unwrap();
+        let version = store::note_version(&note);
+        assert!(store.put_note("learned", note, over).await.unwrap());
+        over = Some(version);
     }
-    store.put_note("other", vec![5]).await.unwrap();
+    assert!(store.put_note("other", vec![5], None).await.unwrap());
     store.flush().await.unwrap();
     assert_eq!(store.note("learned").await.unwrap(), Some(vec![4]));
     store.remove(&Selector::default(), false).await.unwrap();
