@@ -51,6 +51,8 @@ pub enum OpenError {
         "store.path: {path} was written by a newer version of promptkeep (layout {found}, this one knows {known})"
     )]
     Newer { path: PathBuf, found: u64, known: u64 },
+    #[error("store.ca_file: {path} cannot be used: {cause}")]
+    CaFile { path: PathBuf, cause: String },
     #[error("store.path: {path} is damaged or not a promptkeep store: {cause}")]
     Corrupt { path: PathBuf, cause: String },
 }
@@ -186,6 +188,11 @@ pub fn note_version(note: &[u8]) -> NoteVersion {
     version
 }
 
+/// Name of an entry's key in Redis, the hash tag of which decides where in a cluster it lies.
+pub fn redis_key(prefix: &str, key: CacheKey) -> String {
+    redis::Keys::new(prefix).entry(key.into())
+}
+
 /// Opens the configured store.
 ///
 /// # Errors
@@ -201,7 +208,7 @@ pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
 pub fn open_in(region: &str, config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
     match config.kind {
         StoreKind::Memory => Ok(Arc::new(MemoryStore::new())),
-        StoreKind::Redis => Ok(Arc::new(RedisStore::start(region, config))),
+        StoreKind::Redis => Ok(Arc::new(RedisStore::start(region, config)?)),
         StoreKind::Embedded => Ok(Arc::new(EmbeddedStore::open(config)?)),
     }
 }

@@ -28,17 +28,17 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use self::keys::Keys;
 use self::{
     core::Core,
     event::Event,
     follow::Batch,
-    keys::Keys,
     lessons::Lessons,
     link::{Fault, Link, Nodes},
     peers::Peer,
     queue::{Done, Put, Queue, Write},
 };
-use super::{Change, Claim, Durability, Heard, NoteVersion, Op, Store, StoreError};
+use super::{Change, Claim, Durability, Heard, NoteVersion, Op, OpenError, Store, StoreError};
 use crate::{
     cache::entry::{Entry, EntryId, Selector},
     config::{PeerConfig, StoreConfig},
@@ -73,8 +73,13 @@ const BATCHES: usize = 4;
 impl RedisStore {
     /// Starts connecting. A Redis that is away is no reason not to start: until it comes, its calls fail at
     /// once, and writes wait.
-    pub fn start(region: &str, config: &StoreConfig) -> Self {
-        let nodes = Nodes { urls: config.url.clone(), password_env: config.password_env.clone() };
+    ///
+    /// # Errors
+    /// [`OpenError::CaFile`], when the certificates to trust cannot be read.
+    pub fn start(region: &str, config: &StoreConfig) -> Result<Self, OpenError> {
+        let ca = config.ca_file.as_deref().map(link::read_ca).transpose()?;
+        let nodes =
+            Nodes { urls: config.url.clone(), password_env: config.password_env.clone(), ca: ca.clone() };
         let link = Link::new(nodes, patience(config));
         let core = Arc::new(Core::new(Arc::clone(&link), Keys::new(&config.key_prefix), region));
         let queue = Arc::new(Queue::new(config.write_queue));
@@ -86,10 +91,11 @@ impl RedisStore {
         let (send_changes, changes) = mpsc::channel(BATCHES);
         spawn(&stop, follow::invalidations(Arc::clone(&core), send_invalidations));
         let lessons = Arc::new(Lessons::new());
-        spawn(&stop, follow::changes(Arc::clone(&core), Arc::clone(&lessons), send_changes));
+        spawn(&stop, follow::changes(Arc::clone(&core), send_changes));
+        spawn(&stop, follow::lessons(Arc::clone(&core), Arc::clone(&lessons)));
         for peer in &config.peers {
             let PeerConfig { region, url, password_env } = peer;
-            let nodes = Nodes { urls: url.clone(), password_env: password_env.clone() };
+            let nodes = Nodes { urls: url.clone(), password_env: password_env.clone(), ca: ca.clone() };
             let link = Link::new(nodes, patience(config));
             spawn(&stop, Arc::clone(&link).keep());
             let there = Arc::new(Core::new(link, Keys::new(&config.key_prefix), region));
@@ -97,7 +103,7 @@ impl RedisStore {
             spawn(&stop, Peer { region: region.clone(), there, here, queue, lessons }.follow());
         }
         let changes = Mutex::new(Changes { invalidations, changes, handed: None });
-        Self { core, queue, changes, lessons, lease: config.lease, _tasks: stop.drop_guard() }
+        Ok(Self { core, queue, changes, lessons, lease: config.lease, _tasks: stop.drop_guard() })
     }
 
     /// Waits until what is queued now was written.

@@ -6,9 +6,10 @@ mod on_disk;
 mod on_redis;
 mod recorder;
 mod suite;
+mod tls;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };

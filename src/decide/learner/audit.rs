@@ -124,23 +124,18 @@ impl Audits {
         other.findings.iter().for_each(|findings| self.hear(*findings));
     }
 
+    /// For one more.
     fn make_room(&mut self) {
-        if self.findings.len() < PROCESSES_MAX {
-            return;
+        while self.findings.len() >= PROCESSES_MAX {
+            let weight = |i: &usize| self.findings[*i].sums.weight;
+            let others = (1..self.findings.len()).filter(|i| self.findings[*i].origin != GONE);
+            let Some(least) = others.min_by(|a, b| weight(a).total_cmp(&weight(b))) else { return };
+            let least = self.findings.remove(least);
+            match self.findings.iter_mut().find(|findings| findings.origin == GONE) {
+                Some(gone) => gone.count_too(&least),
+                None => self.findings.push(Findings { origin: GONE, sums: Sums::default(), ..least }),
+            }
         }
-        let weight = |i: &usize| self.findings[*i].sums.weight;
-        let others = (1..self.findings.len()).filter(|i| self.findings[*i].origin != GONE);
-        let Some(least) = others.min_by(|a, b| weight(a).total_cmp(&weight(b))) else { return };
-        let Findings { labelled, hits, checks, outcomes, .. } = self.findings.remove(least);
-        let at = self.findings.iter().position(|findings| findings.origin == GONE).unwrap_or_else(|| {
-            self.findings.push(Findings::of(GONE));
-            self.findings.len() - 1
-        });
-        let gone = &mut self.findings[at];
-        gone.labelled += labelled;
-        gone.hits += hits;
-        gone.checks += checks;
-        gone.outcomes += outcomes;
     }
 
     /// While nothing is served nothing is checked either: old findings fade, so that the namespace may be
@@ -256,6 +251,13 @@ fn keep_after(checks: u64) -> f64 {
 impl Findings {
     fn of(origin: u32) -> Self {
         Self { origin, labelled: 0, hits: 0, checks: 0, outcomes: 0, sums: Sums::default() }
+    }
+
+    fn count_too(&mut self, other: &Self) {
+        self.labelled += other.labelled;
+        self.hits += other.hits;
+        self.checks += other.checks;
+        self.outcomes += other.outcomes;
     }
 
     /// Ascends with every change of its process.

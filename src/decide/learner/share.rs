@@ -339,6 +339,20 @@ mod tests {
     }
 
     #[test]
+    fn counts_outlive_their_processes() {
+        let table = Table::embedded().unwrap();
+        let mut bytes = learner(1).encode();
+        for process in 1..=100 {
+            let mut a = Learner::decode_unfitted(&bytes, table.clone(), 1).unwrap();
+            a.set_origin(process);
+            learn(&mut a, &mut fastrand::Rng::with_seed(process.into()), 11);
+            bytes = a.encode();
+        }
+        let a = Learner::decode_unfitted(&bytes, table, 1).unwrap();
+        assert_eq!((a.labelled(), a.labels(), a.audits.checks()), (1100, 1100, 200));
+    }
+
+    #[test]
     fn joined_states_lose_and_double_nothing() {
         let table = Table::embedded().unwrap();
         let read = |bytes: &[u8]| Learner::decode_unfitted(bytes, table.clone(), 1).unwrap();

@@ -41,6 +41,9 @@ const IN_FLIGHT: usize = 256;
 /// Changes in one stream, about: minutes of them in a busy fleet.
 const CHANGES_MAX: usize = 10_000;
 
+/// Lessons in their stream, about: each replica tells one a second, of at most some hundred kilobytes.
+const LESSONS_MAX: usize = 1000;
+
 /// Longest wait for a command that no request waits for.
 pub const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -86,7 +89,7 @@ pub struct Found {
     /// The last invalidation that its writer had applied.
     pub seen: Position,
     /// The first bytes of its value.
-    fingerprint: Vec<u8>,
+    fingerprint: [u8; value::FINGERPRINT],
 }
 
 // === impl Core ===
@@ -112,7 +115,8 @@ impl Core {
 
     /// The entry with this id, unless it was invalidated.
     pub async fn get(&self, id: EntryId) -> Result<Option<Found>, Fault> {
-        let command = cmd("GET").arg(self.keys.entry(id)).clone();
+        let mut command = cmd("GET");
+        command.arg(self.keys.entry(id));
         let value: Option<Vec<u8>> = self.link.call(id.into(), &command).await?;
         let Some(value) = value else { return Ok(None) };
         self.opened().await?;
@@ -134,12 +138,15 @@ impl Core {
 
     /// Waits until everything was opened, which is soon after the first connection.
     async fn opened(&self) -> Result<(), Fault> {
+        if self.opened.borrow().is_whole() {
+            return Ok(());
+        }
         let mut opened = *self.opened.borrow();
         if !opened.is_known() {
             // The sender lives as long as the core.
             opened = self.opened.subscribe().wait_for(Opened::is_known).await.map_or(opened, |now| *now);
         }
-        if opened.log && opened.changes {
+        if opened.is_whole() {
             return Ok(());
         }
         Err(Fault::Refused("the streams cannot be read".to_owned()))
@@ -162,7 +169,11 @@ impl Core {
         origin: Option<Origin>,
         event: Event,
     ) -> Result<Position, Fault> {
-        let length = if matches!(event, Event::Invalidated { .. }) { RECORDS_MAX } else { CHANGES_MAX };
+        let length = match event {
+            Event::Invalidated { .. } => RECORDS_MAX,
+            Event::Learned { .. } => LESSONS_MAX,
+            Event::Stored { .. } | Event::Removed { .. } | Event::Opened => CHANGES_MAX,
+        };
         let append = Message { replica: self.replica.clone(), origin, event }.append(stream, length);
         let id: String = self.link.call_within(wait, &append).await?;
         id.parse().map_err(|()| Fault::Wrong("unexpected reply".to_owned()))
@@ -404,7 +415,7 @@ impl Core {
     fn read(&self, value: &[u8]) -> Option<Found> {
         match value::decode(value) {
             Ok((entry, seen)) => {
-                let fingerprint = value[..value.len().min(value::FINGERPRINT)].to_vec();
+                let fingerprint = *value.first_chunk()?;
                 Some(Found { entry: Arc::new(entry), seen, fingerprint })
             }
             Err(error) => {
@@ -419,8 +430,12 @@ impl Core {
 // === impl Opened ===
 
 impl Opened {
+    fn is_whole(&self) -> bool {
+        self.log && self.changes
+    }
+
     fn is_known(&self) -> bool {
-        self.log && self.changes || self.failed
+        self.is_whole() || self.failed
     }
 }
 

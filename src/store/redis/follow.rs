@@ -1,5 +1,5 @@
 //! The tasks that listen to the other replicas: one to invalidations, which must not wait behind anything,
-//! one to changes of entries.
+//! one to changes of entries, one to what was learned.
 
 use std::{
     sync::Arc,
@@ -156,7 +156,7 @@ fn take_up(core: &Core, heard: Vec<(Position, Selector, Source)>) -> Vec<Change>
 }
 
 /// Listens to changes of entries, for ever.
-pub async fn changes(core: Arc<Core>, lessons: Arc<Lessons>, batches: mpsc::Sender<Batch>) {
+pub async fn changes(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
     let streams: Vec<String> = (0..STREAMS).map(|stream| core.keys.changes(stream)).collect();
     let mut tail = loop {
         core.link.up().await;
@@ -168,10 +168,9 @@ pub async fn changes(core: Arc<Core>, lessons: Arc<Lessons>, batches: mpsc::Send
     core.opened.send_modify(|opened| opened.changes = true);
     loop {
         let changes = match tail.read(&core).await {
-            Ok(News::Messages(messages)) => resolve(&core, &lessons, messages).await,
+            Ok(News::Messages(messages)) => resolve(&core, messages).await,
             Ok(News::Missed) => {
                 tracing::warn!("changes of other replicas were missed: the index is read anew");
-                lessons.hear(Heard::Missed);
                 vec![Change::MissedEntries]
             }
             Err(fault) => {
@@ -190,14 +189,13 @@ pub async fn changes(core: Arc<Core>, lessons: Arc<Lessons>, batches: mpsc::Send
 
 /// Turns what others told into what the cache should do. Entries that were stored are read now, so they
 /// come after removals: a key that was removed and stored again is there.
-async fn resolve(core: &Core, lessons: &Lessons, messages: Vec<(Position, Message)>) -> Vec<Change> {
+async fn resolve(core: &Core, messages: Vec<(Position, Message)>) -> Vec<Change> {
     let (mut stored, mut removed) = (Vec::new(), Vec::new());
     for (_, message) in messages.into_iter().filter(|(_, message)| !is_own(core, message)) {
         match message.event {
             Event::Stored { keys } => stored.extend(keys.into_iter().map(|key| EntryId::from(key.0))),
             Event::Removed { keys } => removed.extend(keys.into_iter().map(|key| key.0)),
-            Event::Learned { lesson } => lessons.hear(Heard::Lesson(lesson)),
-            Event::Invalidated { .. } | Event::Opened => {}
+            Event::Invalidated { .. } | Event::Learned { .. } | Event::Opened => {}
         }
     }
     stored.sort_unstable();
@@ -210,6 +208,37 @@ async fn resolve(core: &Core, lessons: &Lessons, messages: Vec<(Position, Messag
         changes.extend(read(core, page).await.into_iter().map(Change::Stored));
     }
     changes
+}
+
+/// Listens to what others learned, for ever.
+pub async fn lessons(core: Arc<Core>, lessons: Arc<Lessons>) {
+    let stream = core.keys.lessons();
+    let mut tail = loop {
+        core.link.up().await;
+        match Tail::at_end(&core, vec![stream.clone()], false).await {
+            Ok(tail) => break tail,
+            Err(_) => sleep(OPEN_AGAIN).await,
+        }
+    };
+    // What was told before may have gone by a namespace that was opened before.
+    lessons.hear(Heard::Missed);
+    loop {
+        match tail.read(&core).await {
+            Ok(News::Messages(messages)) => {
+                for (_, message) in messages.into_iter().filter(|(_, message)| !is_own(&core, message)) {
+                    if let Event::Learned { lesson } = message.event {
+                        lessons.hear(Heard::Lesson(lesson));
+                    }
+                }
+            }
+            Ok(News::Missed) => lessons.hear(Heard::Missed),
+            Err(fault) => {
+                tracing::debug!(%fault, "listening to lessons again");
+                core.link.up().await;
+                sleep(AGAIN).await;
+            }
+        }
+    }
 }
 
 /// The entries that are there, however long Redis takes: the streams tell of each only once.

@@ -1,6 +1,5 @@
 //! What replicas learned of namespaces: notes that only take the place of the version that their writer knew, and
-//! lessons, which each replica tells the others through one of the streams of changes. Knows nothing of what is
-//! in them.
+//! lessons, which they tell each other through a stream. Knows nothing of what is in them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +9,6 @@ use tokio::sync::{Mutex, mpsc};
 use super::{
     core::{BACKGROUND_PATIENCE, Core},
     event::{Event, Origin},
-    keys::STREAMS,
     link::{Fault, Script},
 };
 use crate::store::{Heard, NoteVersion, note_version};
@@ -68,9 +66,7 @@ impl Lessons {
 
     /// Tells the other replicas.
     pub async fn tell(&self, core: &Core, origin: Option<Origin>, lesson: Vec<u8>) -> Result<(), Fault> {
-        // Always the same stream, so that the lessons of a replica keep their order.
-        let stream = core.replica.bytes().fold(0, u8::wrapping_add) % STREAMS;
-        core.append(&core.keys.changes(stream), origin, Event::Learned { lesson }).await.map(drop)
+        core.append(&core.keys.lessons(), origin, Event::Learned { lesson }).await.map(drop)
     }
 
     /// Hands on what another replica told.

@@ -36,8 +36,9 @@ const PLACE: Duration = Duration::from_secs(5);
 /// Pause between two attempts: to take the place, or after a fault.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Field of the noted places that the invalidations have; the streams of changes have their numbers.
+/// Fields of the noted places that invalidations and lessons have; the streams of changes have their numbers.
 const LOG: &str = "log";
+const LESSONS: &str = "lessons";
 
 /// Another region.
 pub struct Peer {
@@ -54,6 +55,7 @@ pub struct Peer {
 struct Reading {
     invalidations: Tail,
     changes: Tail,
+    lessons: Tail,
     /// Invalidations of ours in its log: where they stand there, and where here.
     ours: Vec<(Position, Position)>,
 }
@@ -85,10 +87,13 @@ impl Peer {
     async fn read(&self, place: &Place) -> Result<(), Fault> {
         let mut reading = self.open().await?;
         while place.hold(&self.here, PLACE).await? {
-            let Reading { invalidations, changes, .. } = &mut reading;
+            let Reading { invalidations, changes, lessons, .. } = &mut reading;
             let before = invalidations.position();
-            let (invalidated, changed) =
-                tokio::join!(invalidations.read(&self.there), changes.read(&self.there));
+            let (invalidated, changed, learned) = tokio::join!(
+                invalidations.read(&self.there),
+                changes.read(&self.there),
+                lessons.read(&self.there)
+            );
             match invalidated? {
                 News::Messages(messages) => self.carry(&mut reading.ours, messages).await?,
                 News::Missed => {
@@ -101,6 +106,10 @@ impl Peer {
             match changed? {
                 News::Messages(messages) => self.take(&reading.ours, messages).await?,
                 News::Missed => self.take_all(place, &reading.ours).await?,
+            }
+            // What is missed of it is learned here, from the answers that are bought here.
+            if let News::Messages(messages) = learned? {
+                self.tell_on(messages).await?;
             }
             self.note(&reading).await?;
             self.here.lag.note(&self.region, Part::Invalidations, reading.invalidations.caught_up);
@@ -120,12 +129,17 @@ impl Peer {
             Some(position) => Tail::from(log, vec![position]),
             None => Tail::at_end(&self.there, log, true).await?,
         };
+        let learned = vec![self.there.keys.lessons()];
+        let lessons = match place(LESSONS) {
+            Some(position) => Tail::from(learned, vec![position]),
+            None => Tail::at_end(&self.there, learned, true).await?,
+        };
         let streams = (0..STREAMS).map(|stream| self.there.keys.changes(stream)).collect();
         // Without a place it is one that is gone, so that everything is read.
         let positions = (0..STREAMS).map(|stream| place(&stream.to_string()).unwrap_or_default()).collect();
         let ours = self.read_log().await?;
         self.there.opened.send_replace(Opened { log: true, changes: true, failed: false });
-        Ok(Reading { invalidations, changes: Tail::from(streams, positions), ours })
+        Ok(Reading { invalidations, changes: Tail::from(streams, positions), lessons, ours })
     }
 
     async fn log_entries(&self) -> Result<Vec<(Position, Message)>, Fault> {
@@ -181,7 +195,17 @@ impl Peer {
         Ok(())
     }
 
-    /// Keeps what was bought there, and tells on what was learned.
+    /// Tells the replicas here what was learned there.
+    async fn tell_on(&self, messages: Vec<(Position, Message)>) -> Result<(), Fault> {
+        for (_, message) in messages.into_iter().filter(|(_, message)| message.origin.is_none()) {
+            if let Event::Learned { lesson } = message.event {
+                self.lessons.tell(&self.here, Some(self.origin()), lesson).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what was bought there.
     async fn take(
         &self,
         ours: &[(Position, Position)],
@@ -189,13 +213,8 @@ impl Peer {
     ) -> Result<(), Fault> {
         let mut ids = Vec::new();
         for (_, message) in messages.into_iter().filter(|(_, message)| message.origin.is_none()) {
-            match message.event {
-                Event::Stored { keys } => ids.extend(keys.into_iter().map(|key| EntryId::from(key.0))),
-                // What is missed of it is learned here, from the answers that are bought here.
-                Event::Learned { lesson } => {
-                    self.lessons.tell(&self.here, Some(self.origin()), lesson).await?
-                }
-                Event::Removed { .. } | Event::Invalidated { .. } | Event::Opened => {}
+            if let Event::Stored { keys } = message.event {
+                ids.extend(keys.into_iter().map(|key| EntryId::from(key.0)));
             }
         }
         ids.sort_unstable();
@@ -248,7 +267,9 @@ impl Peer {
         let mut note = cmd("HSET");
         note.arg(self.here.keys.read(&self.region))
             .arg(LOG)
-            .arg(reading.invalidations.position().to_string());
+            .arg(reading.invalidations.position().to_string())
+            .arg(LESSONS)
+            .arg(reading.lessons.position().to_string());
         for (stream, position) in reading.changes.positions().iter().enumerate() {
             note.arg(stream).arg(position.to_string());
         }

@@ -144,9 +144,7 @@ async fn lessons_that_were_missed_are_read_from_the_note() {
     proxy.set(Network::Cut);
     wrong(&mut a, &hit).await;
     server_a.stop().await;
-    for stream in redis.keys("*:changes").await {
-        redis.command::<u64>(&format!("XTRIM {stream} MAXLEN 0")).await;
-    }
+    redis.command::<u64>("XTRIM promptkeep:lessons MAXLEN 0").await;
     proxy.set(Network::Whole);
     becomes(&b, SURFACE, Outcome::Miss).await;
 }
