@@ -113,7 +113,7 @@ pub enum Heard {
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The entry under `key`. One that has expired may still come: the caller checks. One that cannot be
-    /// read, see [`unreadable`](Self::unreadable), is `None`.
+    /// read, see [`unreadable`](Self::unreadable), is `None`. Its vector may be left out: the index has that.
     async fn get(&self, key: CacheKey) -> Result<Option<Arc<Entry>>, StoreError>;
 
     /// Adds the entry, or replaces the one under the same key.

@@ -186,6 +186,7 @@ impl Learning {
     /// was written.
     pub(super) async fn save(&self, namespace: &Arc<Namespace>) -> bool {
         let name = namespace.id().note();
+        let mut unsaved = Unsaved { namespace, is_saved: false };
         // Held to the end: of two notes of this process the later one lasts.
         let mut version = namespace.version.lock().await;
         for _ in 0..REPLACE_TRIES {
@@ -194,6 +195,7 @@ impl Learning {
             match self.store.put_note(&name, note, *version).await {
                 Ok(true) => {
                     *version = Some(written);
+                    unsaved.is_saved = true;
                     return true;
                 }
                 Ok(false) => {}
@@ -208,8 +210,21 @@ impl Learning {
                 join(namespace, note).await;
             }
         }
-        namespace.set_dirty();
         false
+    }
+}
+
+/// A namespace whose note is being written: where that fails, or is not waited for, it is to be written still.
+struct Unsaved<'a> {
+    namespace: &'a Namespace,
+    is_saved: bool,
+}
+
+impl Drop for Unsaved<'_> {
+    fn drop(&mut self) {
+        if !self.is_saved {
+            self.namespace.set_dirty();
+        }
     }
 }
 

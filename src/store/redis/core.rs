@@ -30,6 +30,7 @@ use super::{
 use crate::{
     cache::entry::{Entry, EntryId, Selector},
     key::CacheKey,
+    store::codec::CodecError,
 };
 
 /// Entries read at once for a selector.
@@ -113,14 +114,15 @@ impl Core {
         }
     }
 
-    /// The entry with this id, unless it was invalidated.
+    /// The entry with this id, without its vector, unless it was invalidated.
     pub async fn get(&self, id: EntryId) -> Result<Option<Found>, Fault> {
         let mut command = cmd("GET");
         command.arg(self.keys.entry(id));
         let value: Option<Vec<u8>> = self.link.call(id.into(), &command).await?;
         let Some(value) = value else { return Ok(None) };
         self.opened().await?;
-        Ok(self.decode(&value))
+        let found = self.found(&value, value::decode_answer(&value));
+        Ok(found.filter(|found| !self.log.voids(&found.entry, found.seen)))
     }
 
     /// Those of `ids` that are there and were not invalidated, in their order.
@@ -413,7 +415,11 @@ impl Core {
 
     /// One that cannot be read is none.
     fn read(&self, value: &[u8]) -> Option<Found> {
-        match value::decode(value) {
+        self.found(value, value::decode(value))
+    }
+
+    fn found(&self, value: &[u8], read: Result<(Entry, Position), CodecError>) -> Option<Found> {
+        match read {
             Ok((entry, seen)) => {
                 let fingerprint = *value.first_chunk()?;
                 Some(Found { entry: Arc::new(entry), seen, fingerprint })
