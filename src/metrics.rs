@@ -98,6 +98,7 @@ pub struct Metrics {
     replication_lag_seconds: Family<PeerLabel, Gauge<f64, AtomicU64>>,
     labels: Family<LearnedLabels, Counter>,
     labels_dropped: Counter,
+    judgements: Family<OpinionLabel, Counter>,
     bound_prompts: Family<ReasonLabel, Counter>,
     false_hit_rate: Ratio,
     false_hit_rate_low: Ratio,
@@ -189,6 +190,11 @@ struct FeedbackLabels {
 struct LearnedLabels {
     origin: &'static str,
     says: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OpinionLabel {
+    opinion: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -292,6 +298,11 @@ impl Metrics {
                 &mut to,
                 "labels_dropped",
                 "Pairs that were not compared for want of time",
+            ),
+            judgements: family(
+                &mut to,
+                "judgements",
+                "Times that a model was asked whether an answer fits another prompt too",
             ),
             bound_prompts: family(&mut to, "bound_prompts", "Prompts that are kept with care or not at all"),
             false_hit_rate: gauge(&mut to, "false_hit_rate", "Share of wrong answers among semantic hits"),
@@ -403,6 +414,11 @@ impl Metrics {
     /// Counts pairs that nobody had time to compare.
     pub fn labels_dropped(&self, pairs: usize) {
         self.labels_dropped.inc_by(pairs as u64);
+    }
+
+    /// Counts what came of asking a model about two answers.
+    pub fn judgement(&self, opinion: &'static str) {
+        self.judgements.get_or_create(&OpinionLabel { opinion }).inc();
     }
 
     /// Counts a prompt that is kept with care.
