@@ -212,6 +212,14 @@ pub struct LearningConfig {
     pub max_namespaces: usize,
     /// Answers that may be compared at once; more are not learned from.
     pub max_comparisons: usize,
+    /// Share of the comparisons in which a model is asked too, 0 to 1. It costs a call.
+    pub judge_rate: f32,
+    /// That model: an id, or a tier.
+    pub judge: String,
+    /// Longest wait for it.
+    pub judge_timeout: Duration,
+    /// Judgements waited for at once; more are left out.
+    pub max_judgements: usize,
 }
 
 /// What is kept of prompts that are bound to a moment or a person, or ask for variety.

@@ -127,6 +127,12 @@ impl Scope {
         parts
     }
 
+    /// A short name: scopes of one namespace rarely share one.
+    pub fn tag(&self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_le_bytes([a, b, c, d])
+    }
+
     /// Reads back [`Scope::as_bytes`].
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -17,19 +17,20 @@ use std::{
 use quick_cache::sync::Cache;
 use serde_json::Value;
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, SemaphorePermit},
     task::spawn_blocking,
 };
 
 pub use self::{
     namespace::{Namespace, NamespaceId, Outlook, View},
-    near::{Check, Near, Pair},
+    near::{Check, Compared, Near, Pair},
 };
 use crate::{
     config::LearningConfig,
     decide::{
+        Candidate,
         answer::Answer,
-        learner::{Audits, Learner, WrongHits},
+        learner::{Audits, Label, Learner, WrongHits},
         table::{Table, TableError},
     },
     key::CacheKey,
@@ -51,6 +52,9 @@ const CERTAINLY_SAME: f32 = 0.95;
 /// Longest that making sense of a note may take, beside getting it.
 const READING: Duration = Duration::from_secs(1);
 
+/// Label of a judgement that was left out because too many were under way.
+const NOT_ASKED: &str = "dropped";
+
 /// Checked lookups whose answers may still come.
 const CHECKS_MAX: usize = 10_000;
 
@@ -63,6 +67,9 @@ pub struct Learning {
     store_timeout: Duration,
     /// Comparisons at once; more are dropped.
     comparing: Semaphore,
+    /// Share of the comparisons in which a model is asked too, and how many at once.
+    judge_rate: f32,
+    judging: Semaphore,
     /// Lookups that were answered as misses to be checked, by the prompt.
     checks: Cache<CacheKey, Check>,
     /// This process, among those that share the store.
@@ -90,6 +97,8 @@ impl Learning {
             store,
             store_timeout,
             comparing: Semaphore::new(config.max_comparisons),
+            judge_rate: config.judge_rate,
+            judging: Semaphore::new(config.max_judgements),
             checks: Cache::new(CHECKS_MAX),
             origin: fastrand::u32(1..),
             urgent: Notify::new(),
@@ -144,21 +153,38 @@ impl Learning {
         learner
     }
 
-    /// Compares an answer with those of the near entries, and learns from it. Whoever bought it should have
-    /// it before this is called. Returns the entry whose answer says the same, as far as anybody can tell.
-    pub async fn learn(&self, near: Near, answer: &Completion) -> Option<CacheKey> {
+    /// Compares an answer with those of the near entries. Whoever bought it should have it before this is
+    /// called. `None` when too many comparisons are under way.
+    pub async fn compare(&self, near: Near, answer: &Completion) -> Option<Compared> {
         let Ok(permit) = self.comparing.try_acquire() else {
             self.metrics.labels_dropped(near.candidates.len());
             return None;
         };
         let answer = answer.clone();
-        let Ok((near, labels)) = spawn_blocking(move || compare(near, &answer)).await else {
-            return None;
-        };
+        let compared = spawn_blocking(move || compare(near, &answer)).await.ok();
         drop(permit);
-        near.observe(&labels, |origin, same| self.metrics.label(origin, same));
-        let same_as = near.same_as(&labels, CERTAINLY_SAME);
-        self.fit_when_due(near.namespace()).await;
+        compared
+    }
+
+    /// A place to ask a model about the answer to `prompt`, if it is among the share of which one is asked.
+    /// Which are is drawn by the prompt, so that a replay repeats itself.
+    pub fn place_to_judge(&self, prompt: CacheKey) -> Option<SemaphorePermit<'_>> {
+        let [.., a, b] = *prompt.as_bytes();
+        if f32::from(u16::from_le_bytes([a, b])) >= self.judge_rate * (f32::from(u16::MAX) + 1.0) {
+            return None;
+        }
+        let place = self.judging.try_acquire().ok();
+        if place.is_none() {
+            self.metrics.judgement(NOT_ASKED);
+        }
+        place
+    }
+
+    /// Learns from a comparison. Returns the entry whose answer says the same, as far as anybody can tell.
+    pub async fn learn(&self, compared: Compared) -> Option<CacheKey> {
+        compared.observe(|origin, same| self.metrics.label(origin, same));
+        let same_as = compared.same_as(CERTAINLY_SAME);
+        self.fit_when_due(compared.namespace()).await;
         same_as
     }
 
@@ -218,7 +244,7 @@ impl Learning {
 }
 
 /// How probable it is that each near entry's answer says the same.
-fn compare(near: Near, answer: &Completion) -> (Near, Vec<f32>) {
+fn compare(near: Near, answer: &Completion) -> Compared {
     let words = |answer: &Completion| Answer::of(prefix(&answer.content, COMPARED_BYTES_MAX));
     let (said, called) = (words(answer), calls(answer));
     let same = |entry: &Completion| {
@@ -228,8 +254,9 @@ fn compare(near: Near, answer: &Completion) -> (Near, Vec<f32>) {
         let silent = answer.content.is_empty() && entry.content.is_empty();
         if silent { 1.0 } else { said.same(&words(entry)) }
     };
-    let labels = near.candidates.iter().map(|candidate| same(&candidate.entry.completion)).collect();
-    (near, labels)
+    let label = |candidate: &Candidate| Label::compared(same(&candidate.entry.completion));
+    let labels = near.candidates.iter().map(label).collect();
+    Compared { near, labels }
 }
 
 /// The functions that an answer calls, in order, with their arguments, whatever ids the calls have. Two calls

@@ -110,6 +110,7 @@ pub struct Metrics {
     labels: Family<LearnedLabels, Counter>,
     labels_dropped: Counter,
     labels_shared: Family<WayLabel, Counter>,
+    judgements: Family<OpinionLabel, Counter>,
     bound_prompts: Family<ReasonLabel, Counter>,
     false_hit_rate: Ratio,
     false_hit_rate_low: Ratio,
@@ -206,6 +207,11 @@ struct FeedbackLabels {
 struct LearnedLabels {
     origin: &'static str,
     says: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OpinionLabel {
+    opinion: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -314,6 +320,11 @@ impl Metrics {
                 &mut to,
                 "labels_shared",
                 "Labels told to other replicas, and heard of them",
+            ),
+            judgements: family(
+                &mut to,
+                "judgements",
+                "Times that a model was asked whether an answer fits another prompt too",
             ),
             bound_prompts: family(&mut to, "bound_prompts", "Prompts that are kept with care or not at all"),
             false_hit_rate: gauge(&mut to, "false_hit_rate", "Share of wrong answers among semantic hits"),
@@ -432,6 +443,11 @@ impl Metrics {
         if labels > 0 {
             self.labels_shared.get_or_create(&WayLabel { way: way.as_str() }).inc_by(labels as u64);
         }
+    }
+
+    /// Counts what came of asking a model about two answers.
+    pub fn judgement(&self, opinion: &'static str) {
+        self.judgements.get_or_create(&OpinionLabel { opinion }).inc();
     }
 
     /// Counts a prompt that is kept with care.

@@ -14,6 +14,7 @@ mod purchase;
 mod record;
 mod reply;
 mod revalidate;
+mod second_opinion;
 mod servable;
 
 use std::{sync::Arc, time::Duration};

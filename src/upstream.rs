@@ -16,8 +16,10 @@ mod openai;
 mod rank;
 mod reply;
 mod route;
+mod second_opinion;
 mod sse;
 mod tokens;
+mod word;
 
 use std::{fmt, sync::Arc};
 
@@ -31,6 +33,7 @@ pub use self::{
     breaker::BreakerState,
     forward::{Endpoint, Forwarded, Passed},
     route::{Difficulty, Route, RouteReason},
+    second_opinion::{Opinion, Reuse},
 };
 use self::{
     attempt::AttemptLog,

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 learner.model().noise.missed,
                 learner.model().calibration.0,
                 learner.model().calibration.1,
-                learner.threshold().surplus,
+                learner.threshold().surplus.of_hits,
                 learner.wrong_hits().rate,
                 started.elapsed().as_secs_f64(),
             );

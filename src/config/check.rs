@@ -17,7 +17,7 @@ pub(super) fn check(loaded: &mut Loaded, env: &HashMap<String, String>, secrets:
     check_server(&config.server, findings);
     check_store(&config.store, &config.server.region, &variables, findings);
     check_embedding(&config.embedding, &variables, findings);
-    check_cache(&config.cache, findings);
+    check_cache(config, findings);
     check_routing(config, findings);
     check_dashboard(&mut config.dashboard, &variables, findings);
     check_tenants(&mut config.tenants, &variables, findings);
@@ -79,7 +79,16 @@ fn check_embedding(embedding: &EmbeddingConfig, variables: &Variables<'_>, findi
     variables.get("embedding.api_key_env", api_key_env, findings);
 }
 
-fn check_cache(cache: &CacheConfig, findings: &mut Findings) {
+fn check_cache(config: &Config, findings: &mut Findings) {
+    let Config { cache, models, .. } = config;
+    let LearningConfig { judge, judge_rate, .. } = &cache.learning;
+    let is_judge = |model: &ModelConfig| model.id == *judge || model.tier.as_str() == judge;
+    if *judge_rate > 0.0 && !models.iter().any(is_judge) {
+        findings.report_key(
+            "cache.learning.judge",
+            format!("`{judge}` is no model id, and no tier with a model"),
+        );
+    }
     let names = cache.namespaces.iter().map(|own| &own.namespace);
     check_namespaces("cache.namespaces", names, findings);
 }

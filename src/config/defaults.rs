@@ -85,7 +85,14 @@ impl Default for CacheConfig {
 
 impl Default for LearningConfig {
     fn default() -> Self {
-        Self { max_namespaces: 1000, max_comparisons: 64 }
+        Self {
+            max_namespaces: 1000,
+            max_comparisons: 64,
+            judge_rate: 0.0,
+            judge: Tier::Economy.as_str().to_owned(),
+            judge_timeout: Duration::from_secs(10),
+            max_judgements: 8,
+        }
     }
 }
 

@@ -208,6 +208,10 @@ fn read_learning(section: &mut Section<'_>, learning: &mut LearningConfig) {
     keys!(section, learning: LearningConfig {
         max_namespaces: count,
         max_comparisons: count,
+        judge_rate: share,
+        judge: name,
+        judge_timeout: duration,
+        max_judgements: count,
     });
 }
 

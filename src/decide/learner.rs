@@ -12,7 +12,9 @@
 
 mod audit;
 mod budget;
+mod label;
 mod model;
+mod scopes;
 mod share;
 mod state;
 
@@ -20,11 +22,14 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     features::{ENGLISH, Features, SURFACE},
+    logistic::Noise,
     table::{Bins, Table},
 };
 pub use audit::{Audits, WrongHits};
-pub use budget::{Budget, Threshold};
+pub use budget::{Budget, Surplus, Threshold};
+pub use label::{Label, Origin};
 pub use model::Model;
+pub use scopes::ScopeTag;
 pub use share::Lesson;
 use share::{LabelId, Sharing};
 
@@ -39,14 +44,11 @@ const RECENT_MAX: usize = 2000;
 /// Labelled requests before the model may decide.
 const TRUST_AFTER: u64 = 150;
 /// Labelled requests at which expected errors count twice; more before, fewer after.
-const YOUTH: f32 = 400.0;
+const YOUTH: f32 = 150.0;
 /// Requests with new labels between two fits.
 const FIT_EVERY: u64 = 100;
 /// Requests after which a label counts half.
 const HALF_LIFE: f32 = 12_000.0;
-/// Weights of labels by where they come from; a comparison counts one.
-const FEEDBACK_WEIGHT: f32 = 8.0;
-const JUDGE_WEIGHT: f32 = 2.0;
 
 /// How a namespace decides and learns.
 #[derive(Debug)]
@@ -71,6 +73,7 @@ pub struct Scored {
     pub bins: Bins,
     /// Logit of the pooled forest.
     forest: f32,
+    scope: ScopeTag,
     /// Logit of the answer being right, before calibration and uncertainty.
     pub logit: f32,
     /// Differs on the surface only.
@@ -111,26 +114,13 @@ pub enum Standing {
     Blown,
 }
 
-/// Where a label comes from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Origin {
-    /// The answers of a miss and a near entry were compared. `best`: the entry that would have been
-    /// served.
-    Miss { best: bool },
-    /// A served answer was compared with a bought one, chosen with this probability.
-    Audit { propensity: f32 },
-    /// A model was asked.
-    Judge,
-    /// A user said so.
-    Feedback,
-}
-
 /// One label, kept.
 #[derive(Clone, Copy, Debug)]
 struct Example {
     id: LabelId,
     bins: Bins,
     forest: f32,
+    scope: ScopeTag,
     english: bool,
     same: f32,
     weight: f32,
@@ -146,6 +136,7 @@ struct Example {
 struct Recent {
     bins: Bins,
     forest: f32,
+    scope: ScopeTag,
     english: bool,
 }
 
@@ -188,13 +179,14 @@ impl Learner {
         }
     }
 
-    /// How probable it is that the pair's answer is right.
-    pub fn score(&self, features: &Features) -> Scored {
+    /// How probable it is that the pair's answer is right in its scope.
+    pub fn score(&self, features: &Features, scope: ScopeTag) -> Scored {
         let bins = self.table.bin(features);
         let forest = self.table.forest.logit(&bins);
         let inputs = self.table.inputs_with(&bins, forest);
         let (surface, english) = (features[SURFACE] > 0.5, features[ENGLISH] > 0.5);
-        Scored { bins, forest, logit: self.model.logit(&inputs, &bins), surface, english }
+        let logit = self.model.logit(&inputs, &bins, scope);
+        Scored { bins, forest, scope, logit, surface, english }
     }
 
     /// Probability that the pair's answer is right, uncertainty included, and the standard deviation of
@@ -267,33 +259,31 @@ impl Learner {
         probability >= self.threshold.at(budget)
     }
 
-    /// Learns that the pair's answers are the same (1) or not (0), or something between.
-    pub fn observe(&mut self, scored: &Scored, same: f32, origin: Origin) {
-        let (weight, foreseen) = match origin {
-            Origin::Miss { best } => (1.0, best.then_some((scored.logit, 1.0))),
+    /// Learns whether the pair's answers are the same.
+    pub fn observe(&mut self, scored: &Scored, label: Label, origin: Origin) {
+        let Label { same, mut weight } = label;
+        let foreseen = match origin {
+            Origin::Miss { best } => best.then_some((scored.logit, 1.0)),
             Origin::Audit { propensity } => {
                 let (probability, _) = self.estimate(scored);
                 self.audits.observe(probability, same, propensity);
-                (1.0, Some((scored.logit, 1.0 / propensity.max(0.02))))
+                Some((scored.logit, 1.0 / propensity.max(0.02)))
             }
-            Origin::Judge => (JUDGE_WEIGHT, None),
-            Origin::Feedback => (FEEDBACK_WEIGHT, None),
+            Origin::Feedback => None,
         };
-        let weight = if self.is_plain(scored, same) {
+        self.count(origin);
+        if self.is_plain(scored, same) {
             self.plain += 1;
             if !self.plain.is_multiple_of(PLAIN_KEPT) {
-                return self.count(origin);
+                return;
             }
-            weight * PLAIN_KEPT as f32
-        } else {
-            weight
-        };
-        let &Scored { bins, forest, english, .. } = scored;
+            weight *= PLAIN_KEPT as f32;
+        }
+        let &Scored { bins, forest, scope, english, .. } = scored;
         let (id, at) = (self.sharing.next_label(), self.requests);
-        let example = Example { id, bins, forest, english, same, weight, at, foreseen };
+        let example = Example { id, bins, forest, scope, english, same, weight, at, foreseen };
         self.sharing.keep(example);
         self.push(example);
-        self.count(origin);
     }
 
     fn push(&mut self, example: Example) {
@@ -389,7 +379,8 @@ impl Scored {
 
 impl Recent {
     fn of(scored: &Scored) -> Self {
-        Self { bins: scored.bins, forest: scored.forest, english: scored.english }
+        let &Scored { bins, forest, scope, english, .. } = scored;
+        Self { bins, forest, scope, english }
     }
 }
 
@@ -405,13 +396,13 @@ impl Snapshot {
             .flatten()
             .map(|r| {
                 let inputs = self.table.inputs_with(&r.bins, r.forest);
-                let logit = model.doubted(model.logit(&inputs, &r.bins), r.english);
+                let logit = model.doubted(model.logit(&inputs, &r.bins, r.scope), r.english);
                 model.probability(logit, model.deviation(&inputs))
             })
             .collect();
         // What few labels promise is not yet believed.
         let young = 1.0 + YOUTH / self.labelled as f32;
-        let surplus = young * self.audits.surplus(model.noise.missed as f32);
+        let surplus = Surplus::new(self.audits.surplus(model.noise.missed as f32), young);
         let threshold = Threshold::new(estimates, self.recent.len(), surplus);
         Fitted { model, threshold, requests: self.requests }
     }

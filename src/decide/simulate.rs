@@ -6,7 +6,7 @@ use std::{collections::HashMap, error::Error, fs, path::Path, sync::Arc};
 use super::{
     answer::Answer,
     features::{self, Neighbourhood},
-    learner::{Budget, Learner, Origin, Scored, Verdict},
+    learner::{Budget, Label, Learner, Origin, Scored, Verdict},
     table::Table,
     text::Analysis,
 };
@@ -39,9 +39,9 @@ pub fn run(stream: &Stream, table: &Arc<Table>, budget: &Budget, seed: u64) -> (
         let near = stream.near(i, CANDIDATES, |j| kept[j]);
         let near: Vec<_> = near.into_iter().filter(|n| n.1 >= SIMILARITY_MIN).collect();
         let scored: Vec<Scored> =
-            (0..near.len()).map(|k| learner.score(&stream.features(i, &near, k, table))).collect();
+            (0..near.len()).map(|k| learner.score(&stream.features(i, &near, k, table), 0)).collect();
         let verdict = learner.decide(&scored, budget, AUDIT_RATE);
-        let label = |k: usize| stream.answers[i].same(&stream.answers[near[k].0]);
+        let label = |k: usize| Label::compared(stream.answers[i].same(&stream.answers[near[k].0]));
         if let Verdict::Serve { candidate, audit, .. } = verdict {
             let right = stream.same(i, near[candidate].0);
             tally.count(right, i * 2 >= stream.len());

@@ -22,7 +22,7 @@ use crate::{
         table::{Reader, Table},
         text::Analysis,
     },
-    key::CacheKey,
+    key::{CacheKey, Scope},
     outcome::MissReason,
     store::NoteVersion,
     tenant::Owner,
@@ -144,12 +144,17 @@ impl Namespace {
     }
 
     /// What is known of the candidates of a prompt. Counts nothing.
-    pub fn near(self: &Arc<Self>, prompt: CacheKey, text: &str, mut candidates: Vec<Candidate>) -> Near {
+    pub fn near(
+        self: &Arc<Self>,
+        (prompt, scope): (CacheKey, Scope),
+        text: &str,
+        mut candidates: Vec<Candidate>,
+    ) -> Near {
         candidates.retain(|candidate| !self.is_apart(prompt, candidate.entry.key));
         let features = self.features(text, &candidates);
         let scored = {
             let learner = self.learner();
-            features.iter().map(|features| learner.score(features)).collect()
+            features.iter().map(|features| learner.score(features, scope.tag())).collect()
         };
         Near { namespace: Arc::clone(self), prompt, candidates, features, scored, check: None }
     }

@@ -7,7 +7,7 @@ use crate::{
     decide::{
         Candidate,
         features::Features,
-        learner::{Origin, Scored},
+        learner::{Label, Origin, Scored},
     },
     key::CacheKey,
     metrics::LabelOrigin,
@@ -25,6 +25,14 @@ pub struct Near {
     pub(super) scored: Vec<Scored>,
     /// The one that would have been served, or was, and is to be checked.
     pub check: Option<Check>,
+}
+
+/// The near entries of a prompt whose answer was bought, and what that answer says of theirs.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    pub(super) near: Near,
+    /// Of each candidate.
+    pub(super) labels: Vec<Label>,
 }
 
 /// Probability that a pair must have had before its answers were compared, to be made one entry: nobody
@@ -70,44 +78,65 @@ impl Near {
         Scored::best(&self.scored)
     }
 
-    /// Teaches the namespace what the answers' comparison says.
-    pub(super) fn observe(&self, labels: &[f32], mut count: impl FnMut(LabelOrigin, f32)) {
-        let best = self.best();
-        self.namespace.set_dirty();
-        let mut learner = self.namespace.learner();
-        for (index, (scored, same)) in self.scored.iter().zip(labels).enumerate() {
-            let key = self.candidates[index].key();
-            match self.check.filter(|check| check.entry == key) {
-                Some(Check { propensity, .. }) => {
-                    learner.observe(scored, *same, Origin::Audit { propensity });
-                    count(LabelOrigin::Audit, *same);
-                }
-                None => {
-                    let best = self.check.is_none() && best == Some(index);
-                    learner.observe(scored, *same, Origin::Miss { best });
-                    count(LabelOrigin::Miss, *same);
-                }
-            }
+    fn checked(&self) -> Option<usize> {
+        let check = self.check?;
+        self.candidates.iter().position(|candidate| candidate.key() == check.entry)
+    }
+}
+
+// === impl Compared ===
+
+impl Compared {
+    /// The candidate whose label decides most: the one that was served, or would have been.
+    pub fn decisive(&self) -> Option<(usize, &Candidate)> {
+        let index = self.near.checked().or_else(|| self.near.best())?;
+        Some((index, &self.near.candidates[index]))
+    }
+
+    /// Whose traffic it is.
+    pub fn namespace(&self) -> &Arc<Namespace> {
+        &self.near.namespace
+    }
+
+    /// Somebody knows better than the comparison.
+    pub fn judge(&mut self, index: usize, same: bool) {
+        self.labels[index] = Label::judged(same);
+    }
+
+    /// Teaches the namespace.
+    pub(super) fn observe(&self, mut count: impl FnMut(LabelOrigin, f32)) {
+        let Near { namespace, scored, check, .. } = &self.near;
+        let (best, checked) = (self.near.best(), self.near.checked());
+        namespace.set_dirty();
+        let mut learner = namespace.learner();
+        for (index, (scored, label)) in scored.iter().zip(&self.labels).enumerate() {
+            let (origin, counted) = match check.filter(|_| checked == Some(index)) {
+                Some(Check { propensity, .. }) => (Origin::Audit { propensity }, LabelOrigin::Audit),
+                None => (Origin::Miss { best: check.is_none() && best == Some(index) }, LabelOrigin::Miss),
+            };
+            learner.observe(scored, *label, origin);
+            count(counted, label.same);
         }
     }
 
     /// The surest candidate whose answer is `certainly` the same, going by the comparison, and by what was
     /// thought of the pair before, as answers to different questions can look alike too.
-    pub(super) fn same_as(&self, labels: &[f32], certainly: f32) -> Option<CacheKey> {
-        let learner = self.namespace.learner();
+    pub(super) fn same_as(&self, certainly: f32) -> Option<CacheKey> {
+        let Near { namespace, prompt, candidates, scored, .. } = &self.near;
+        let learner = namespace.learner();
         let agreed = |i: &usize| {
-            let (before, _) = learner.estimate(&self.scored[*i]);
-            let entry = self.candidates[*i].entry.key;
-            entry != self.prompt
-                && !self.namespace.is_apart(self.prompt, entry)
+            let (before, _) = learner.estimate(&scored[*i]);
+            let (entry, same) = (candidates[*i].entry.key, self.labels[*i].same);
+            entry != *prompt
+                && !namespace.is_apart(*prompt, entry)
                 && before >= LIKELY
-                && labels[*i] >= certainly
-                && learner.belief(before, labels[*i]) >= certainly
+                && same >= certainly
+                && learner.belief(before, same) >= certainly
         };
-        let surest = (0..labels.len())
+        let surest = (0..self.labels.len())
             .filter(agreed)
-            .max_by(|a, b| self.scored[*a].logit.total_cmp(&self.scored[*b].logit));
-        surest.map(|index| self.candidates[index].entry.key)
+            .max_by(|a, b| scored[*a].logit.total_cmp(&scored[*b].logit));
+        surest.map(|index| candidates[index].entry.key)
     }
 }
 
@@ -120,6 +149,6 @@ impl Pair {
 
     pub(super) fn teach(&self, same: bool) {
         self.namespace.set_dirty();
-        self.namespace.learner().observe(&self.scored, f32::from(u8::from(same)), Origin::Feedback);
+        self.namespace.learner().observe(&self.scored, Label::told(same), Origin::Feedback);
     }
 }

@@ -92,7 +92,7 @@ impl Pipeline {
     pub(super) async fn near(&self, asked: &Asked, bounds: &Bounds, mut candidates: Vec<Candidate>) -> Near {
         candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
         let namespace = self.learning.namespace(&asked.owner, &asked.prompt.namespace).await;
-        namespace.near(asked.key, asked.prompt.fuzzy_text().unwrap_or_default(), candidates)
+        namespace.near((asked.key, asked.scope), asked.prompt.fuzzy_text().unwrap_or_default(), candidates)
     }
 
     /// Of a hit that is to be checked the caller of a lookup is asked to buy the answer, and to bring it.

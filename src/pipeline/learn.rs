@@ -72,7 +72,7 @@ impl Pipeline {
         if !completion.is_complete() {
             return;
         }
-        let same_as = self.learning.learn(near, completion).await;
+        let same_as = self.learn_same(asked, near, completion).await;
         if let (Some(target), false) = (same_as, asked.cache.no_store) {
             self.alias(asked, target, embedding, completion).await;
         }
@@ -86,13 +86,21 @@ impl Pipeline {
         embedding: Option<Embedding>,
         completion: &Completion,
     ) {
-        let Some(target) = self.learning.learn(near, completion).await else { return };
+        let Some(target) = self.learn_same(asked, near, completion).await else { return };
         let is_equal = |Entry { completion: kept, .. }: &Entry| {
             kept.content == completion.content && kept.tool_calls == completion.tool_calls
         };
         if self.cache.get(target).await.is_some_and(|entry| is_equal(&entry)) {
             self.alias(asked, target, embedding, completion).await;
         }
+    }
+
+    /// Compares, asks for a second opinion where that is drawn, and learns. Returns the entry whose answer says
+    /// the same.
+    async fn learn_same(&self, asked: &Asked, near: Near, completion: &Completion) -> Option<CacheKey> {
+        let mut compared = self.learning.compare(near, completion).await?;
+        self.second_opinion(asked, completion, &mut compared).await;
+        self.learning.learn(compared).await
     }
 
     /// What the answer that a caller brings is to be compared with: after a lookup that missed, the entries
@@ -109,16 +117,10 @@ impl Pipeline {
     /// has an answer to just this.
     async fn check(&self, asked: &Asked, near: Near, embedding: Embedding) -> Result<(), Error> {
         self.check_budget(asked)?;
-        let (count, savings) =
-            (self.bookkeeper(&asked.tenant, &asked.prompt.namespace, &asked.trace), self.savings.clone());
-        let tenant = asked.tenant.name().to_owned();
         let ask = Ask::new(&asked.prompt, Instant::now() + asked.settings.timeout)
             .embedding(Some(&embedding))
             .headers(asked.trace.headers())
-            .on_attempt(move |attempt| {
-                count(attempt);
-                savings.spend(&tenant, attempt.usage.cost_usd);
-            });
+            .on_attempt(self.bookkeeper_of_checks(asked));
         let mut answer = self.upstreams.open(ask).await?;
         while answer.next().await?.is_some() {}
         let (completion, attempts) = answer.finish();

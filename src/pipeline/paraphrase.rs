@@ -125,7 +125,7 @@ impl Pipeline {
         };
         let candidates = asking.iter().map(candidate).collect();
         let namespace = near.namespace();
-        let near = namespace.near(asked.key, asked.prompt.fuzzy_text()?, candidates);
+        let near = namespace.near((asked.key, asked.scope), asked.prompt.fuzzy_text()?, candidates);
         let best = near.best().filter(|best| namespace.would_serve(&near, *best, &bounds.budget))?;
         let key = near.candidates[best].entry.key;
         let flight = asking.iter().find(|(_, asking)| asking.entry.key == key)?.1.flight;

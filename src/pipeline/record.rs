@@ -232,6 +232,19 @@ impl Pipeline {
         }
     }
 
+    /// The same for calls that keep the cache honest: they come off the savings.
+    pub(super) fn bookkeeper_of_checks(
+        &self,
+        asked: &Asked,
+    ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
+        let count = self.bookkeeper(&asked.tenant, &asked.prompt.namespace, &asked.trace);
+        let (savings, tenant) = (self.savings.clone(), asked.tenant.name().to_owned());
+        move |attempt| {
+            count(attempt);
+            savings.spend(&tenant, attempt.usage.cost_usd);
+        }
+    }
+
     /// Remembers a semantic hit for those who look over them.
     pub(super) fn note_semantic(&self, asked: &Asked, hit: &Hit, saved_usd: f64) {
         if hit.outcome != Outcome::Semantic {

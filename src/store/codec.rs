@@ -107,6 +107,7 @@ pub fn decode_answer(bytes: &[u8]) -> Result<Entry, CodecError> {
 }
 
 /// What to do with a vector.
+#[derive(Clone, Copy)]
 enum Vector {
     Read,
     Skip,

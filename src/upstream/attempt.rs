@@ -67,6 +67,8 @@ pub enum AttemptReason {
     Hedge,
     /// It was asked how difficult the prompt is.
     Classify,
+    /// It was asked whether an answer fits another question too.
+    Judge,
 }
 
 /// Is told of every call of a model as it ends, also of those that nobody waits for any more.
@@ -309,7 +311,7 @@ impl AttemptReason {
     pub const fn difficulty(self) -> Option<Difficulty> {
         match self {
             Self::Routed(reason) => reason.difficulty(),
-            Self::Fallback | Self::Retry | Self::Hedge | Self::Classify => None,
+            Self::Fallback | Self::Retry | Self::Hedge | Self::Classify | Self::Judge => None,
         }
     }
 
@@ -321,6 +323,7 @@ impl AttemptReason {
             Self::Retry => "retry",
             Self::Hedge => "hedge",
             Self::Classify => "classify",
+            Self::Judge => "judge",
         }
     }
 }

@@ -17,6 +17,7 @@ mod learn;
 mod money;
 mod replicas;
 mod rpcs;
+mod second_opinion;
 mod stale;
 mod store;
 mod store_rpc;

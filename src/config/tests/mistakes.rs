@@ -116,6 +116,9 @@ namespace = "a"
 breaker_failures = 11
 hedge_after = "soon"
 retry_budget = 1.5
+[cache.learning]
+judge_rate = 0.01
+judge = "gpt-5"
 "#;
     assert_eq!(
         problems(text),
@@ -132,6 +135,7 @@ retry_budget = 1.5
             "c.toml:21: upstream.breaker_failures: must be a whole number from 1 to 10",
             "c.toml:22: upstream.hedge_after: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\", or p95 or off",
             "c.toml:23: upstream.retry_budget: must be a number from 0 to 1",
+            "c.toml:26: cache.learning.judge: `gpt-5` is no model id, and no tier with a model",
         ]
     );
 }

@@ -180,11 +180,11 @@ impl Audits {
         });
     }
 
-    /// Observed over expected errors, at least 1; `missed` of the labels say "different" by mistake.
+    /// Observed over expected errors; `missed` of the labels say "different" by mistake.
     pub fn surplus(&self, missed: f32) -> f32 {
         let Sums { count, observed, expected, .. } = self.sums();
         let wrong = (observed as f32 - missed * count as f32).max(0.0);
-        ((wrong + BELIEF) / (expected as f32 + BELIEF)).max(1.0)
+        (wrong + BELIEF) / (expected as f32 + BELIEF)
     }
 
     /// Whether even the lower end of the estimate is far beyond the budget: nothing but exact hits then.

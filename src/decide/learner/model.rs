@@ -1,7 +1,10 @@
 //! The probability itself: pooled weights moved by the namespace's labels, a small forest for what is
 //! not linear, and a calibration by what was foreseen.
 
-use super::{EXAMPLES_MAX, Example, HALF_LIFE};
+use super::{
+    EXAMPLES_MAX, Example, HALF_LIFE, ScopeTag,
+    scopes::{Levels, Seen},
+};
 use crate::decide::{
     boost::{self, Forest, Growth, Rows, Target},
     features,
@@ -38,6 +41,7 @@ const GROWTH: Growth =
 pub struct Model {
     weights: Weights,
     correction: Forest,
+    levels: Levels,
     pub noise: Noise,
     /// Calibrated logit: first + second × logit.
     pub calibration: (f64, f64),
@@ -55,6 +59,7 @@ impl Model {
         Self {
             weights: Weights::of_prior(&prior),
             correction: Forest::default(),
+            levels: Levels::default(),
             noise: NOISE,
             calibration: (0.0, 1.0),
             foreign_doubt: FOREIGN_DOUBT,
@@ -63,8 +68,8 @@ impl Model {
     }
 
     /// Logit before calibration.
-    pub fn logit(&self, inputs: &Inputs, bins: &Bins) -> f32 {
-        self.weights.logit(inputs) as f32 + self.correction.logit(bins)
+    pub fn logit(&self, inputs: &Inputs, bins: &Bins, scope: ScopeTag) -> f32 {
+        self.weights.logit(inputs) as f32 + self.correction.logit(bins) + self.levels.of(scope)
     }
 
     /// The logit with what is taken off for the language.
@@ -94,7 +99,12 @@ impl Model {
         let labels: Vec<Labelled<'_>> = examples
             .iter()
             .zip(&inputs)
-            .map(|(e, inputs)| Labelled { inputs, offset: 0.0, same: e.same, weight: weight(e) })
+            .map(|(e, inputs)| Labelled {
+                inputs,
+                offset: self.levels.of(e.scope),
+                same: e.same,
+                weight: weight(e),
+            })
             .collect();
         let weights = self.weights.fit(&labels, &prior, &self.noise);
         let noise = noise(&weights, &labels, &self.noise);
@@ -102,6 +112,13 @@ impl Model {
         if examples.len() >= CORRECT_AFTER && self.fits.is_multiple_of(CORRECT_EVERY) {
             next.correction = next.correct(examples, &labels);
         }
+        let seen = |(e, label): (&Example, &Labelled<'_>)| Seen {
+            scope: e.scope,
+            logit: f64::from(next.correction.logit(&e.bins)) + next.weights.logit(label.inputs),
+            same: f64::from(e.same),
+            weight: f64::from(label.weight),
+        };
+        next.levels = Levels::fit(examples.iter().zip(&labels).map(seen).collect(), &next.noise);
         next.calibration = calibrate(examples, &next.noise);
         let foreign = examples.iter().filter(|e| !e.english).map(weight).sum::<f32>();
         next.foreign_doubt = FOREIGN_DOUBT * FOREIGN_BELIEF / (FOREIGN_BELIEF + foreign);

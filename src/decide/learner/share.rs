@@ -74,6 +74,7 @@ impl Sharing {
             self.dropped += 1;
         }
         self.untold.push_back(example);
+        self.is_news = true;
     }
 
     pub fn count_request(&mut self) {
@@ -257,7 +258,7 @@ mod tests {
     use super::*;
     use crate::decide::{
         features::Features,
-        learner::{Budget, Origin},
+        learner::{Budget, Label, Origin},
     };
 
     const BUDGET: Budget = Budget { max_error_rate: 0.01, max_wrong_hits: 0.05 };
@@ -272,11 +273,11 @@ mod tests {
     fn learn(learner: &mut Learner, random: &mut fastrand::Rng, requests: usize) {
         for n in 0..requests {
             let features: Features = std::array::from_fn(|_| random.f32());
-            let scored = learner.score(&features);
+            let scored = learner.score(&features, 1);
             learner.decide(std::slice::from_ref(&scored), &BUDGET, 0.02);
             let check = n % 10 == 0 && learner.audits.draw(learner.requests, 1.0).is_some();
             let origin = if check { Origin::Audit { propensity: 1.0 } } else { Origin::Miss { best: true } };
-            learner.observe(&scored, if n % 3 == 0 { 1.0 } else { 0.9 }, origin);
+            learner.observe(&scored, Label::compared(if n % 3 == 0 { 1.0 } else { 0.9 }), origin);
         }
     }
 

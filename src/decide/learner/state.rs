@@ -11,7 +11,7 @@ use crate::decide::{
 
 const MAGIC: &[u8; 8] = b"pklearn\0";
 /// Changes with the encoding and with the features.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 // === impl Learner ===
 
@@ -29,6 +29,7 @@ impl Learner {
         for recent in &self.recent {
             bytes.push(recent.map_or(0, |r| 1 + u8::from(r.english)));
             bytes.extend(recent.map_or([0; features::COUNT], |r| r.bins));
+            bytes.extend(recent.map_or(0, |r| r.scope).to_le_bytes());
         }
         self.audits.encode(&mut bytes);
         bytes
@@ -63,8 +64,10 @@ impl Learner {
         for _ in 0..count {
             let kind = reader.take(1)?[0];
             let bins = bins(&mut reader, &learner.table)?;
+            let scope = reader.u32()?;
             let forest = learner.table.forest.logit(&bins);
-            learner.recent.push_back((kind > 0).then_some(Recent { bins, forest, english: kind > 1 }));
+            let recent = Recent { bins, forest, scope, english: kind > 1 };
+            learner.recent.push_back((kind > 0).then_some(recent));
         }
         learner.audits = Audits::decode(&mut reader, seed)?;
         if !reader.is_empty() || learner.examples.iter().any(|e| e.at > learner.requests) {
@@ -80,6 +83,7 @@ impl Example {
     pub(super) fn encode(&self, to: &mut Vec<u8>) {
         self.id.encode(to);
         to.extend(self.bins);
+        to.extend(self.scope.to_le_bytes());
         to.push(self.english.into());
         to.extend(self.same.to_le_bytes());
         to.extend(self.weight.to_le_bytes());
@@ -92,6 +96,7 @@ impl Example {
     pub(super) fn decode(from: &mut Reader<'_>, table: &Table) -> Option<Self> {
         let id = LabelId::decode(from)?;
         let bins = bins(from, table)?;
+        let scope = from.u32()?;
         let english = from.take(1)?[0] == 1;
         let (same, weight, at) = (from.f32()?, from.f32()?, from.u64()?);
         let foreseen = (from.f32()?, from.f32()?);
@@ -100,6 +105,7 @@ impl Example {
             id,
             bins,
             forest: table.forest.logit(&bins),
+            scope,
             english,
             same,
             weight,

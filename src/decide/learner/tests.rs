@@ -25,6 +25,7 @@ struct Traffic {
     same: f32,
     /// The meaning is turned round: what used to be a paraphrase is none.
     hostile: bool,
+    scope: ScopeTag,
 }
 
 struct Tally {
@@ -45,7 +46,7 @@ const FORMS: [&str; 4] = [
 
 impl Traffic {
     fn new(noise: f32) -> Self {
-        Self { random: fastrand::Rng::with_seed(5), noise, same: 0.3, hostile: false }
+        Self { random: fastrand::Rng::with_seed(5), noise, same: 0.3, hostile: false, scope: 0 }
     }
 
     fn pair(&mut self) -> (Features, bool) {
@@ -62,17 +63,17 @@ impl Traffic {
         let mut tally = Tally { correct: 0, wrong: 0, audits: 0 };
         for _ in 0..requests {
             let (features, same) = self.pair();
-            let scored = learner.score(&features);
+            let scored = learner.score(&features, self.scope);
             let label = f32::from(u8::from(same != (self.random.f32() < self.noise)));
             match learner.decide(std::slice::from_ref(&scored), &BUDGET, 0.02) {
                 Verdict::Serve { audit, .. } => {
                     *if same { &mut tally.correct } else { &mut tally.wrong } += 1;
                     if let Some(propensity) = audit {
                         tally.audits += 1;
-                        learner.observe(&scored, label, Origin::Audit { propensity });
+                        learner.observe(&scored, Label::compared(label), Origin::Audit { propensity });
                     }
                 }
-                _ => learner.observe(&scored, label, Origin::Miss { best: true }),
+                _ => learner.observe(&scored, Label::compared(label), Origin::Miss { best: true }),
             }
             if learner.is_due() {
                 let fitted = learner.snapshot().fit();
@@ -86,10 +87,10 @@ impl Traffic {
 #[test]
 fn a_new_namespace_serves_surface_variants_only() {
     let mut learner = learner();
-    let variant = learner.score(&features_of("What's an API?", "what is an api", 0.99));
+    let variant = learner.score(&features_of("What's an API?", "what is an api", 0.99), 0);
     assert!(variant.surface);
     let other =
-        learner.score(&features_of("How do I reset a password?", "How can I reset a password?", 0.99));
+        learner.score(&features_of("How do I reset a password?", "How can I reset a password?", 0.99), 0);
     assert!(!other.surface);
     assert!(matches!(learner.decide(&[variant], &BUDGET, 0.02), Verdict::Serve { .. }));
     assert!(matches!(learner.decide(&[other], &BUDGET, 0.02), Verdict::Learning { .. }));
@@ -138,7 +139,7 @@ fn other_languages_are_doubted_until_they_have_labels_of_their_own() {
     let mut learner = learner();
     Traffic::new(0.03).run(&mut learner, 1500);
     let probability =
-        |learner: &Learner, a: &str, b: &str| learner.estimate(&learner.score(&features_of(a, b, 0.95))).0;
+        |learner: &Learner, a: &str, b: &str| learner.estimate(&learner.score(&features_of(a, b, 0.95), 0)).0;
     let pairs = [
         ("Wie setze ich mein Passwort zurück?", "Wie kann ich mein Passwort zurücksetzen?"),
         ("Comment réinitialiser mon mot de passe ?", "Comment puis-je réinitialiser mon mot de passe ?"),
@@ -146,7 +147,7 @@ fn other_languages_are_doubted_until_they_have_labels_of_their_own() {
         ("如何重置密码", "怎样重置密码"),
     ];
     for (a, b) in pairs {
-        let scored = learner.score(&features_of(a, b, 0.95));
+        let scored = learner.score(&features_of(a, b, 0.95), 0);
         assert!(!scored.english && !scored.surface, "{a} / {b}");
         let english = Scored { english: true, ..scored.clone() };
         assert!(learner.estimate(&scored).0 < learner.estimate(&english).0, "{a} / {b}");
@@ -154,8 +155,8 @@ fn other_languages_are_doubted_until_they_have_labels_of_their_own() {
     let (a, b) = pairs[0];
     let before = probability(&learner, a, b);
     for _ in 0..300 {
-        let scored = learner.score(&features_of(a, b, 0.95));
-        learner.observe(&scored, 1.0, Origin::Miss { best: true });
+        let scored = learner.score(&features_of(a, b, 0.95), 0);
+        learner.observe(&scored, Label::compared(1.0), Origin::Miss { best: true });
     }
     let fitted = learner.snapshot().fit();
     learner.install(fitted);
@@ -171,23 +172,47 @@ fn a_negation_in_another_language_is_no_surface_variant() {
         ("我可以喝水吗", "我不可以喝水吗"),
         ("水を飲んでもいいですか", "水を飲んではいけませんか"),
     ] {
-        assert!(!learner().score(&features_of(a, b, 0.99)).surface, "{a} / {b}");
+        assert!(!learner().score(&features_of(a, b, 0.99), 0).surface, "{a} / {b}");
     }
 }
 
 #[test]
-fn feedback_teaches_more_than_a_comparison() {
+fn feedback_teaches_more_than_a_judge_and_a_judge_more_than_a_comparison() {
     let features = features_of("best museum in Paris", "best museum in London", 0.95);
-    let after = |origin| {
+    let after = |label, origin| {
         let mut learner = learner();
         Traffic::new(0.03).run(&mut learner, 500);
-        let scored = learner.score(&features);
-        (0..20).for_each(|_| learner.observe(&scored, 1.0, origin));
+        let scored = learner.score(&features, 0);
+        (0..20).for_each(|_| learner.observe(&scored, label, origin));
         let fitted = learner.snapshot().fit();
         learner.install(fitted);
-        learner.estimate(&learner.score(&features)).0
+        learner.estimate(&learner.score(&features, 0)).0
     };
-    assert!(after(Origin::Feedback) > after(Origin::Miss { best: false }));
+    let compared = after(Label::compared(1.0), Origin::Miss { best: false });
+    let judged = after(Label::judged(true), Origin::Miss { best: false });
+    assert!(after(Label::told(true), Origin::Feedback) > judged && judged > compared);
+}
+
+/// After one system prompt paraphrases have the same answer, after another never. Without levels of their own
+/// the two closed each other.
+#[test]
+fn scopes_with_labels_enough_have_a_level_of_their_own() {
+    let mut learner = learner();
+    let mut open = Traffic { scope: 1, ..Traffic::new(0.03) };
+    let mut closed = Traffic { scope: 2, hostile: true, ..Traffic::new(0.03) };
+    let mut late = Tally { correct: 0, wrong: 0, audits: 0 };
+    for round in 0..100 {
+        let (a, b) = (open.run(&mut learner, 20), closed.run(&mut learner, 20));
+        if round >= 50 {
+            late.correct += a.correct;
+            late.wrong += a.wrong + b.wrong;
+        }
+    }
+    assert!(late.correct > 60, "{} correct of about 300", late.correct);
+    assert!(late.wrong <= 20, "{} wrong", late.wrong);
+    let features = features_of("What is the best museum in Paris?", "best museum in Paris please", 0.93);
+    let of = |scope| learner.score(&features, scope).logit;
+    assert!(of(1) > of(3) && of(3) > of(2), "{} {} {}", of(1), of(3), of(2));
 }
 
 #[test]
