@@ -4,6 +4,7 @@ mod check_config;
 mod demo;
 mod health;
 mod model;
+mod replay;
 mod serve;
 mod stats;
 mod tune;
@@ -66,6 +67,8 @@ enum Command {
         #[arg(long, default_value = "http://127.0.0.1:50051")]
         server: String,
     },
+    /// What the cache would have done with recorded traffic, and saved: nothing is called
+    Replay(replay::Replay),
     /// What the cache would do with labelled traffic: hits, wrong answers, and how many of them it expects
     Tune(tune::Tune),
     /// The numbers of a running server
@@ -107,6 +110,7 @@ impl Cli {
                 demo::run(crate::demo::Options { requests, exit, json }).await
             }
             Command::SimulateModels { listen } => demo::simulate_models(listen).await,
+            Command::Replay(replay) => replay::run(replay).await,
             Command::Tune(tune) => tune::run(tune).await,
             Command::CheckConfig { file, json } => Ok(check_config::run(&file, json)),
             Command::Model { command: ModelCommand::Pull } => model::pull().await,

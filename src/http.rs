@@ -25,6 +25,7 @@ use axum::{
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::chat::prompt_of_chat;
 pub use self::dashboard::Dashboard;
 use self::{caller::Caller, failure::Failure};
 use crate::{cache::Cache, error::Error, metrics::Metrics, pipeline::Pipeline, upstream::Upstreams};

@@ -40,7 +40,7 @@ pub(super) async fn run(tune: Tune) -> anyhow::Result<ExitCode> {
     super::start_logging("error", LogFormat::Text);
     let Tune { labelled, eval, out, config, max_error_rate, max_wrong_hits, json } = tune;
     let file = labelled.or(eval).context("a file of labelled traffic is needed")?;
-    let mut config = Config::load(config.as_deref(), process_env())?;
+    let mut config = Config::load_offline(config.as_deref(), process_env())?;
     config.cache.max_error_rate = max_error_rate.unwrap_or(config.cache.max_error_rate);
     config.cache.max_wrong_hits = max_wrong_hits.unwrap_or(config.cache.max_wrong_hits);
     let report = tune::run_file(&file, config).await?;
