@@ -9,6 +9,7 @@ use std::{io, sync::Arc};
 use crate::{
     config::{Config, HedgeAfter, StoreKind},
     error::Error,
+    key::{self, CacheKey},
     metrics::Rpc,
     pipeline::{Pipeline, Reply, Request},
     prompt::{CacheControl, Prompt},
@@ -77,6 +78,11 @@ impl Offline {
         };
         self.pipeline().settled().await;
         reply
+    }
+
+    /// What the entry of `prompt` is kept under. Its namespace and model must be named.
+    pub fn key_of(&self, prompt: &Prompt) -> CacheKey {
+        key::of(&self.tenant.owner(&prompt.namespace), prompt).0
     }
 
     pub fn pipeline(&self) -> &Arc<Pipeline> {

@@ -14,7 +14,8 @@ use indicatif::ProgressBar;
 
 use crate::{
     config::{Config, ModelConfig, ProviderConfig},
-    offline::{Offline, OfflineError, Said},
+    key::CacheKey,
+    offline::{Offline, OfflineError},
     outcome::{MissReason, Outcome},
     pipeline::Reply,
     upstream::{AUTO, LOCAL, Tier},
@@ -22,7 +23,7 @@ use crate::{
 
 pub use self::{
     report::Report,
-    traffic::{Line, read},
+    traffic::{Answers, Line, read},
 };
 
 /// The model, and the provider, of a configuration without any: their price is nothing.
@@ -51,8 +52,10 @@ pub struct Replayed {
 /// One run over some traffic.
 struct Run {
     offline: Offline,
-    /// By namespace and answer: the line that first brought it.
-    bought_for: HashMap<(String, String), usize>,
+    default_model: String,
+    answers: Answers,
+    /// By what its entry is kept under: the line that an answer was bought for.
+    bought_for: HashMap<CacheKey, usize>,
 }
 
 /// Replays the file at `path`, with `config` to decide, route and price.
@@ -73,8 +76,10 @@ pub async fn run_file(path: &Path, config: Config) -> anyhow::Result<Report> {
 /// [`OfflineError`]; a request that fails is part of the report.
 pub async fn run(lines: &[Line], config: Config) -> Result<Report, OfflineError> {
     let has_prices = !config.models.is_empty();
-    let offline = Offline::start(configure(config, lines)).await?;
-    let mut run = Run { offline, bought_for: HashMap::new() };
+    let answers = if lines.iter().any(Line::lacks_answer) { Answers::StandIn } else { Answers::Theirs };
+    let default_model = config.routing.default.clone();
+    let offline = Offline::start(configure(config, lines, answers)).await?;
+    let mut run = Run { offline, default_model, answers, bought_for: HashMap::new() };
     let progress = ProgressBar::new(lines.len() as u64);
     let mut replayed = Vec::with_capacity(lines.len());
     for line in lines {
@@ -88,9 +93,9 @@ pub async fn run(lines: &[Line], config: Config) -> Result<Report, OfflineError>
     Ok(report)
 }
 
-/// Only what has answers can be learned from: made-up ones would all be different.
-fn configure(mut config: Config, lines: &[Line]) -> Config {
-    if lines.iter().any(Line::lacks_answer) {
+/// Stand-ins teach nothing: they are all the same.
+fn configure(mut config: Config, lines: &[Line], answers: Answers) -> Config {
+    if answers == Answers::StandIn {
         config.cache.learning.max_comparisons = 0;
     }
     LOCAL.clone_into(&mut config.routing.classifier);
@@ -138,9 +143,13 @@ impl Run {
             usd: 0.0,
             error: None,
         };
-        let Some(prompt) = line.prompt.clone() else { return replayed };
-        match self.offline.ask(prompt, line.said()).await {
-            Ok(reply) => self.note(&mut replayed, line, &reply),
+        let Some(mut prompt) = line.prompt.clone() else { return replayed };
+        if prompt.model.is_empty() {
+            prompt.model.clone_from(&self.default_model);
+        }
+        let key = self.offline.key_of(&prompt);
+        match self.offline.ask(prompt, line.said(self.answers)).await {
+            Ok(reply) => self.note(&mut replayed, key, &reply),
             Err(error) => {
                 replayed.outcome = Outcome::Error;
                 replayed.error = Some(error.to_string());
@@ -149,16 +158,17 @@ impl Run {
         replayed
     }
 
-    fn note(&mut self, replayed: &mut Replayed, line: &Line, reply: &Reply) {
-        let bought = |text: &str| (line.namespace.clone(), text.to_owned());
+    fn note(&mut self, replayed: &mut Replayed, key: CacheKey, reply: &Reply) {
         if let Some(matched) = &reply.matched {
             replayed.similarity = matched.similarity;
-            replayed.of = self.bought_for.get(&bought(&matched.entry.completion.content)).copied();
+            replayed.of = self.bought_for.get(&matched.entry.key).copied();
         }
         replayed.outcome = reply.outcome;
         replayed.reason = reply.reason;
         replayed.usd =
             if reply.outcome.is_hit() { reply.saved_usd } else { reply.completion().usage.cost_usd };
-        self.bought_for.entry(bought(&line.said().text)).or_insert(line.number);
+        if !reply.outcome.is_hit() {
+            self.bought_for.insert(key, replayed.line);
+        }
     }
 }

@@ -17,7 +17,7 @@ mod rank;
 mod reply;
 mod route;
 mod sse;
-mod tokens;
+pub(crate) mod tokens;
 
 use std::{fmt, sync::Arc};
 

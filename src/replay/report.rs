@@ -35,8 +35,8 @@ pub struct Report {
     pub money: Option<Money>,
     /// Model calls to check hits, beyond those that answered.
     pub checks: u64,
-    /// What the cache itself measured of its semantic hits.
-    pub wrong_hits: Measured,
+    /// What the cache itself measured of its semantic hits; `None` when the answers are stand-ins.
+    pub wrong_hits: Option<Measured>,
     /// Lines without an answer.
     pub without_answer: usize,
     /// Lines without answer and usage, whose answers are taken to have [`ANSWER_TOKENS`].
@@ -95,6 +95,7 @@ impl Report {
         let Stats { tally, wrong_hits: WrongHits { rate, low, high, checks }, .. } = stats;
         let bought = rows.iter().filter(|row| row.outcome == Outcome::Upstream).count() as u64;
         let failure = |row: &Replayed| row.error.clone().map(|error| Failure { line: row.line, error });
+        let without_answer = lines.iter().filter(|line| line.lacks_answer()).count();
         let without_cache_usd = rows.iter().map(|row| row.usd).sum();
         let money = Money {
             without_cache_usd,
@@ -110,8 +111,13 @@ impl Report {
             namespaces: by_namespace(&rows),
             money: has_prices.then_some(money),
             checks: calls.saturating_sub(bought),
-            wrong_hits: Measured { rate: *rate, low: *low, high: *high, checked: *checks },
-            without_answer: lines.iter().filter(|line| line.lacks_answer()).count(),
+            wrong_hits: (without_answer == 0).then_some(Measured {
+                rate: *rate,
+                low: *low,
+                high: *high,
+                checked: *checks,
+            }),
+            without_answer,
             without_tokens: lines.iter().filter(|line| line.lacks_answer() && line.usage.is_none()).count(),
             failures: rows.iter().filter_map(failure).collect(),
             rows,
@@ -185,8 +191,7 @@ impl Report {
 
     fn fmt_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { without_answer, without_tokens, wrong_hits, failures, .. } = self;
-        let Measured { rate, low, high, checked } = *wrong_hits;
-        if checked > 0 {
+        if let Some(Measured { rate, low, high, checked }) = wrong_hits.filter(|of| of.checked > 0) {
             let [rate, low, high] = [rate, low, high].map(|share| 100.0 * share);
             writeln!(
                 f,

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{ANSWER_TOKENS, Said};
+use super::ANSWER_TOKENS;
 use crate::{
     config::Config,
     http,
-    offline::{LineError, Tokens, read_lines},
+    offline::{LineError, Said, Tokens, read_lines},
     pipeline::DEFAULT_NAMESPACE,
     prompt::{OWN_FIELDS, Prompt},
-    upstream::{AUTO, Tier},
+    upstream::{AUTO, Tier, tokens},
 };
 
 /// Fields of a line that belong to its request, beside [`OWN_FIELDS`]. Whatever else a log has in it (times, users,
@@ -28,6 +28,19 @@ const REQUEST_FIELDS: [&str; 9] = [
     "presence_penalty",
     "reasoning_effort",
 ];
+
+/// Four letters are a token to the estimate.
+const STAND_IN: &str = "word";
+
+/// What the models of a run say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// What the traffic says that they said: the cache compares it and learns.
+    Theirs,
+    /// Always the same, since some of the traffic does not say. It counts with the tokens that are known, or else
+    /// [`ANSWER_TOKENS`].
+    StandIn,
+}
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -111,15 +124,20 @@ impl Line {
         self.prompt.as_ref().map(|prompt| prompt.model.as_str()).filter(|name| !name.is_empty())
     }
 
-    /// What the model answers: where that is not known, something that is no other line's.
-    pub fn said(&self) -> Said {
-        let text = match (&self.answer, self.usage) {
-            (Some(answer), _) => answer.clone(),
-            (None, Some(_)) => format!("[{}]", self.number),
-            // Four letters are a token to the estimate.
-            (None, None) => format!("[{}]{}", self.number, "word".repeat(ANSWER_TOKENS)),
-        };
-        Said { text, usage: self.usage }
+    /// What the model answers.
+    pub fn said(&self, answers: Answers) -> Said {
+        let stand_in = || STAND_IN.repeat(ANSWER_TOKENS);
+        match (answers, &self.answer) {
+            (Answers::Theirs, Some(answer)) => Said { text: answer.clone(), usage: self.usage },
+            _ => Said { text: stand_in(), usage: self.usage.or_else(|| self.estimate()) },
+        }
+    }
+
+    /// Tokens of the answer that a stand-in replaces.
+    fn estimate(&self) -> Option<Tokens> {
+        let (prompt, answer) = (self.prompt.as_ref()?, self.answer.as_ref()?);
+        let prompt_tokens = tokens::estimate_prompt(prompt);
+        Some(Tokens { prompt_tokens, completion_tokens: tokens::estimate(answer) })
     }
 }
 
@@ -140,8 +158,12 @@ mod tests {
             "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
         }));
         assert_eq!(plain.prompt, logged.prompt);
-        assert_eq!((plain.said().text.as_str(), plain.said().usage), ("B.", None));
-        assert_eq!(logged.said().usage, Some(Tokens { prompt_tokens: 3, completion_tokens: 4 }));
+        let theirs = plain.said(Answers::Theirs);
+        assert_eq!((theirs.text.as_str(), theirs.usage), ("B.", None));
+        let stand_ins = [&plain, &logged].map(|line| line.said(Answers::StandIn));
+        assert_eq!(stand_ins[0].text, stand_ins[1].text, "hits are checked against it");
+        let tokens = stand_ins.map(|said| said.usage.map(|usage| usage.completion_tokens));
+        assert_eq!(tokens, [Some(1), Some(4)]);
         assert!(logged.lacks_answer() && !plain.lacks_answer());
     }
 

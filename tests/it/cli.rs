@@ -184,10 +184,21 @@ async fn replay_names_the_line_it_cannot_read() {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(stderr(&output).contains(expected), "{output:?}");
     }
-    // Made-up answers would teach it that nothing is alike.
-    fs::write(&traffic, "{\"prompt\": \"A?\"}").unwrap();
-    let output = run(promptkeep(&["replay", &traffic, "--config", &prices])).await;
-    assert!(stdout(&output).contains("Lines without an answer: 1."), "{output:?}");
+}
+
+#[tokio::test]
+async fn replay_of_prompts_alone_does_not_take_its_stand_ins_for_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let traffic = folder.path().join("traffic.jsonl");
+    let prompts: String =
+        TRAFFIC.lines().take(3).map(|line| line.replace("\"answer\"", "\"said\"") + "\n").collect();
+    fs::write(&traffic, prompts).unwrap();
+    let output = run(promptkeep(&["replay", "--json", traffic.to_str().unwrap()])).await;
+    let report = parse(&output);
+    assert_eq!(report["outcomes"], json!({"upstream": 1, "exact": 1, "semantic": 1}), "{report}");
+    // The semantic hit was checked, but that measures nothing.
+    assert_eq!((&report["checks"], &report["wrong_hits"]), (&json!(1), &Value::Null), "{report}");
+    assert_eq!((&report["without_answer"], &report["without_tokens"]), (&json!(3), &json!(2)));
 }
 
 fn with_models(upstream: &FakeUpstream, models: &[&str]) -> String {
