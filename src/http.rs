@@ -60,7 +60,7 @@ pub fn router(door: Door) -> Router {
         .route("/healthz", get(status::alive))
         .route("/readyz", get(status::ready))
         .route("/metrics", get(status::metrics))
-        .fallback(async || Failure::from(Error::NotFound("this path")))
+        .fallback(async || Failure::from(Error::NotFound("path")))
         .method_not_allowed_fallback(async || Failure::wrong_method())
         .with_state(door)
 }

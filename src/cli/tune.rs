@@ -23,13 +23,13 @@ pub struct Tune {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Configuration file, for its sections `cache` and `embedding`
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Largest share of wrong answers among requests, instead of the configured one
-    #[arg(long)]
+    #[arg(long, value_name = "SHARE")]
     max_error_rate: Option<f32>,
     /// Largest share of wrong answers among semantic hits, instead of the configured one
-    #[arg(long)]
+    #[arg(long, value_name = "SHARE")]
     max_wrong_hits: Option<f32>,
     /// Print the report as JSON
     #[arg(long)]

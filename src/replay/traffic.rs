@@ -145,14 +145,14 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn parsed(line: Value) -> Line {
+    fn parsed(line: &Value) -> Line {
         parse(&line.to_string()).unwrap()
     }
 
     #[test]
     fn a_text_is_one_user_turn_and_a_log_has_more_than_a_request() {
-        let plain = parsed(json!({"prompt": "A?", "namespace": "shop", "answer": "B."}));
-        let logged = parsed(json!({
+        let plain = parsed(&json!({"prompt": "A?", "namespace": "shop", "answer": "B."}));
+        let logged = parsed(&json!({
             "messages": [{"role": "user", "content": "A?"}],
             "namespace": "shop", "stream": true, "at": "2026-01-01", "user": "u-1", "temperature": null,
             "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_the_cache_cannot_hold_is_passed_on() {
-        let line = parsed(json!({"prompt": "A?", "n": 2}));
+        let line = parsed(&json!({"prompt": "A?", "n": 2}));
         assert!(line.prompt.is_none() && !line.lacks_answer());
     }
 

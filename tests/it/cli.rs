@@ -93,15 +93,17 @@ async fn stats_prints_the_numbers_of_a_running_server() {
     assert_eq!((&stats["slo_p99_seconds"], &stats["late_answers"]), (&json!(2.0), &json!(0)));
     let output = run(promptkeep(&["stats", "--server", &address])).await;
     assert!(stdout(&output).contains("requests 3") && stdout(&output).contains("model-cold"), "{output:?}");
-    let nobody = run(promptkeep(&["stats", "--server", "http://127.0.0.1:1"])).await;
+    let nobody = run(promptkeep(&["stats", "--server", "127.0.0.1:1"])).await;
     assert_eq!(nobody.status.code(), Some(1));
-    assert!(stderr(&nobody).contains("no server answers at http://127.0.0.1:1"), "{nobody:?}");
+    assert!(stderr(&nobody).contains("no server answers at 127.0.0.1:1"), "{nobody:?}");
+    let wrong_port = run(promptkeep(&["stats", "--server", &server.http.to_string()])).await;
+    assert!(stderr(&wrong_port).contains("is it the HTTP port?"), "{wrong_port:?}");
 }
 
 #[tokio::test]
 async fn health_is_an_exit_code() {
     let server = TestServer::start(exact_config(&[])).await;
-    let output = run(promptkeep(&["health", "--server", &format!("http://{}", server.grpc)])).await;
+    let output = run(promptkeep(&["health", "--server", &server.grpc.to_string()])).await;
     assert!(output.status.success() && stdout(&output) == "SERVING\n", "{output:?}");
     let nobody = run(promptkeep(&["health", "--server", "http://127.0.0.1:1"])).await;
     assert_eq!(nobody.status.code(), Some(1));
