@@ -201,8 +201,8 @@ impl Report {
         if *without_answer > 0 {
             writeln!(
                 f,
-                "\nLines without an answer: {without_answer}. So nothing was learned; of traffic with answers more is a \
-                 semantic hit."
+                "\nLines without an answer: {without_answer}. Because of them nothing was learned: with answers everywhere \
+                 more becomes a semantic hit."
             )?;
         }
         if *without_tokens > 0 && self.money.is_some() {
