@@ -4,6 +4,7 @@ mod check_config;
 mod demo;
 mod health;
 mod model;
+mod replay;
 mod serve;
 mod stats;
 mod tune;
@@ -11,6 +12,7 @@ mod tune;
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tonic::Code;
 
 use crate::config::LogFormat;
 
@@ -27,13 +29,13 @@ enum Command {
     /// Run the server. Without a file: the embedded defaults
     Serve {
         /// Configuration file (TOML); PROMPTKEEP_SECTION__KEY variables override it
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
     /// Run the server with simulated models and replay traffic against it
     Demo {
         /// Requests to replay; all of the traffic when not given
-        #[arg(long)]
+        #[arg(long, value_name = "N")]
         requests: Option<usize>,
         /// End after the report instead of serving on
         #[arg(long)]
@@ -45,11 +47,12 @@ enum Command {
     /// Run the demo's simulated models alone, for trying a configuration out
     SimulateModels {
         /// Address to listen on
-        #[arg(long, default_value = "127.0.0.1:9000")]
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
         listen: SocketAddr,
     },
     /// Report every problem of a configuration file
     CheckConfig {
+        /// Configuration file (TOML)
         file: PathBuf,
         /// Print the report as JSON
         #[arg(long)]
@@ -63,18 +66,20 @@ enum Command {
     /// Whether a server serves, as the exit code says
     Health {
         /// gRPC address of the server
-        #[arg(long, default_value = "http://127.0.0.1:50051")]
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
         server: String,
     },
+    /// What the cache would have done with recorded traffic, and saved: nothing is called
+    Replay(replay::Replay),
     /// What the cache would do with labelled traffic: hits, wrong answers, and how many of them it expects
     Tune(tune::Tune),
     /// The numbers of a running server
     Stats {
         /// gRPC address of the server
-        #[arg(long, default_value = "http://127.0.0.1:50051")]
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
         server: String,
         /// API key of a tenant, if the server has tenants
-        #[arg(long, env = "PROMPTKEEP_API_KEY", hide_env_values = true)]
+        #[arg(long, value_name = "KEY", env = "PROMPTKEEP_API_KEY", hide_env_values = true)]
         api_key: Option<String>,
         /// Print again every two seconds
         #[arg(long)]
@@ -107,6 +112,7 @@ impl Cli {
                 demo::run(crate::demo::Options { requests, exit, json }).await
             }
             Command::SimulateModels { listen } => demo::simulate_models(listen).await,
+            Command::Replay(replay) => replay::run(replay).await,
             Command::Tune(tune) => tune::run(tune).await,
             Command::CheckConfig { file, json } => Ok(check_config::run(&file, json)),
             Command::Model { command: ModelCommand::Pull } => model::pull().await,
@@ -116,6 +122,24 @@ impl Cli {
                 stats::run(&server, api_key, watch, json).await
             }
         }
+    }
+}
+
+/// The address of a server, which may lack its scheme.
+fn url(server: &str) -> String {
+    if server.contains("://") { server.to_owned() } else { format!("http://{server}") }
+}
+
+/// What a server answered instead of what was asked.
+fn refusal(server: &str, code: Code, message: &str) -> anyhow::Error {
+    match code {
+        // What other servers, and this one's HTTP port, say to gRPC.
+        Code::Internal | Code::Unknown | Code::Unimplemented => {
+            anyhow::anyhow!(
+                "{server} does not speak gRPC as promptkeep does; is it the HTTP port? ({message})"
+            )
+        }
+        _ => anyhow::anyhow!("{server} refuses: {message}"),
     }
 }
 

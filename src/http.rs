@@ -25,6 +25,7 @@ use axum::{
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::chat::prompt_of_chat;
 pub use self::dashboard::Dashboard;
 use self::{caller::Caller, failure::Failure};
 use crate::{cache::Cache, error::Error, metrics::Metrics, pipeline::Pipeline, upstream::Upstreams};
@@ -59,7 +60,7 @@ pub fn router(door: Door) -> Router {
         .route("/healthz", get(status::alive))
         .route("/readyz", get(status::ready))
         .route("/metrics", get(status::metrics))
-        .fallback(async || Failure::from(Error::NotFound("this path")))
+        .fallback(async || Failure::from(Error::NotFound("path")))
         .method_not_allowed_fallback(async || Failure::wrong_method())
         .with_state(door)
 }

@@ -24,7 +24,6 @@ pub mod key;
 pub mod prompt;
 pub mod store;
 pub mod tenant;
-pub mod tune;
 pub mod upstream;
 
 pub mod feedback;
@@ -34,6 +33,10 @@ pub mod outcome;
 pub mod request_log;
 pub mod stats;
 pub mod trace;
+
+pub mod offline;
+pub mod replay;
+pub mod tune;
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "commands report on the terminal")]
 pub mod cli;

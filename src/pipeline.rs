@@ -56,7 +56,7 @@ use crate::{
 
 pub use self::{
     answering::{Answering, deltas},
-    asked::{Asked, Request},
+    asked::{Asked, DEFAULT_NAMESPACE, Request},
     explain::Explanation,
     forward::{Forward, Forwarding},
     reply::{Bought, Chunk, Hit, Match, Missed, Reply, Source, Started},

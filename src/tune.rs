@@ -2,30 +2,28 @@
 //! and how often wrongly. Where the traffic brings the answers that were bought for it, the cache learns from
 //! them on the way, as it does in production.
 
-mod answers;
 mod labelled;
 mod report;
 
-use std::{collections::HashMap, io, path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path};
 
 use indicatif::ProgressBar;
 
 use crate::{
-    config::{Config, HedgeAfter, Mode, StoreKind},
-    metrics::Rpc,
+    config::{Config, Mode, ModelConfig, ProviderConfig, RoutingConfig},
+    offline::{Offline, OfflineError, Said},
     outcome::Outcome,
-    pipeline::{Pipeline, Reply, Request},
-    prompt::CacheControl,
-    server::{Server, StartError},
-    tenant::Tenant,
-    trace::Trace,
+    pipeline::Reply,
+    upstream::Tier,
 };
 
 pub use self::{
-    labelled::{LabelError, Row, read},
+    labelled::{Row, read},
     report::{Judged, Report},
 };
-use answers::Answers;
+
+/// The one model of a run, and its provider.
+const MODEL: &str = "labelled";
 
 /// How the rows are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +39,7 @@ pub enum Protocol {
 #[derive(Debug, thiserror::Error)]
 pub enum TuneError {
     #[error(transparent)]
-    Start(#[from] StartError),
-    #[error("the answering server failed: {0}")]
-    Answers(#[from] io::Error),
+    Offline(#[from] OfflineError),
     #[error("row {id}: {error}")]
     Request { id: String, error: crate::error::Error },
 }
@@ -52,9 +48,7 @@ pub enum TuneError {
 struct Run<'a> {
     rows: &'a [Row],
     protocol: Protocol,
-    pipeline: Arc<Pipeline>,
-    tenant: Arc<Tenant>,
-    answers: &'a Answers,
+    offline: &'a Offline,
     /// By the answer that was bought: the row that it was bought for.
     bought_for: HashMap<String, usize>,
 }
@@ -64,13 +58,8 @@ struct Run<'a> {
 /// # Errors
 /// [`TuneError`], naming the row.
 pub async fn run(rows: &[Row], protocol: Protocol, config: Config) -> Result<Report, TuneError> {
-    let answers = Answers::start().await?;
-    let server = Server::new(configure(config, protocol, &answers)).await?;
-    let pipeline = Arc::clone(server.pipeline());
-    // A server without tenants takes everybody.
-    let tenant = pipeline.settings().tenants.authenticate(None);
-    let tenant = tenant.map_err(|error| TuneError::Request { id: String::new(), error })?;
-    let mut run = Run { rows, protocol, pipeline, tenant, answers: &answers, bought_for: HashMap::new() };
+    let offline = Offline::start(configure(config, protocol)).await?;
+    let mut run = Run { rows, protocol, offline: &offline, bought_for: HashMap::new() };
     let progress = ProgressBar::new(rows.len() as u64);
     let mut judged = Vec::with_capacity(rows.len());
     for index in 0..rows.len() {
@@ -79,23 +68,29 @@ pub async fn run(rows: &[Row], protocol: Protocol, config: Config) -> Result<Rep
     }
     progress.finish_and_clear();
     let bought = judged.iter().filter(|row: &&Judged| row.bought).count() as u64;
-    let extra_calls = answers.calls().saturating_sub(bought);
-    let wrong_hits = run.pipeline.wrong_hits(None);
-    drop(run);
-    answers.stop().await?;
+    let extra_calls = offline.calls().saturating_sub(bought);
+    let wrong_hits = offline.pipeline().wrong_hits(None);
+    offline.stop().await.map_err(OfflineError::from)?;
     Ok(Report::new(rows, judged, protocol, extra_calls, wrong_hits))
 }
 
-/// Nothing of a run outlives it, and a request makes one call.
-fn configure(mut config: Config, protocol: Protocol, answers: &Answers) -> Config {
-    config.store.kind = StoreKind::Memory;
-    config.tenants.clear();
-    config.routing = crate::config::RoutingConfig::default();
-    config.upstream.hedge_after = HedgeAfter::Never;
-    config.upstream.retries = 0;
-    config.upstream.health_interval = std::time::Duration::ZERO;
-    config.providers = vec![answers.provider()];
-    config.models = vec![answers::model()];
+fn configure(mut config: Config, protocol: Protocol) -> Config {
+    config.routing = RoutingConfig::default();
+    config.providers = vec![ProviderConfig {
+        name: MODEL.to_owned(),
+        base_url: String::new(),
+        api_key_env: String::new(),
+        region: "local".to_owned(),
+    }];
+    config.models = vec![ModelConfig {
+        id: MODEL.to_owned(),
+        provider: MODEL.to_owned(),
+        served_as: None,
+        tier: Tier::Cold,
+        input_usd_per_mtok: 0.27,
+        output_usd_per_mtok: 1.10,
+        context_window: 1_000_000,
+    }];
     if protocol == Protocol::ScoreOnly {
         config.cache.mode = Mode::Shadow;
         config.cache.learning.max_comparisons = 0;
@@ -108,21 +103,9 @@ fn configure(mut config: Config, protocol: Protocol, answers: &Answers) -> Confi
 impl Run<'_> {
     async fn ask(&mut self, index: usize) -> Result<Judged, TuneError> {
         let row = &self.rows[index];
-        self.answers.answer_with(row.answer());
-        let request = Request {
-            tenant: Arc::clone(&self.tenant),
-            prompt: row.prompt(),
-            cache: CacheControl::default(),
-            deadline: None,
-            trace: Trace::default(),
-        };
-        let reply = match self.pipeline.complete(Rpc::Complete, request).await {
-            Ok(answering) => answering.whole().await,
-            Err(error) => Err(error),
-        };
+        let said = Said { text: row.answer(), usage: None };
+        let reply = self.offline.ask(row.prompt(), said).await;
         let reply = reply.map_err(|error| TuneError::Request { id: row.id.clone(), error })?;
-        // The next row finds everything learned and kept.
-        self.pipeline.settled().await;
         Ok(self.judge(index, &reply))
     }
 

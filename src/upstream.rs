@@ -18,7 +18,7 @@ mod reply;
 mod route;
 mod second_opinion;
 mod sse;
-mod tokens;
+pub(crate) mod tokens;
 mod word;
 
 use std::{fmt, sync::Arc};

@@ -23,10 +23,11 @@ pub(super) async fn run(
     watch: bool,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let connect = PromptCacheClient::connect(server.to_owned()).await;
+    let connect = PromptCacheClient::connect(super::url(server)).await;
     let mut client = connect.with_context(|| format!("no server answers at {server}"))?;
     loop {
-        let stats = client.get_stats(request(key.as_deref())?).await?.into_inner();
+        let reply = client.get_stats(request(key.as_deref())?).await;
+        let stats = reply.map_err(|s| super::refusal(server, s.code(), s.message()))?.into_inner();
         let text = if as_json { json(&stats).to_string() } else { text(&stats) };
         if watch && !as_json {
             print!("{CLEAR}");

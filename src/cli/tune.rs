@@ -23,13 +23,13 @@ pub struct Tune {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Configuration file, for its sections `cache` and `embedding`
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Largest share of wrong answers among requests, instead of the configured one
-    #[arg(long)]
+    #[arg(long, value_name = "SHARE")]
     max_error_rate: Option<f32>,
     /// Largest share of wrong answers among semantic hits, instead of the configured one
-    #[arg(long)]
+    #[arg(long, value_name = "SHARE")]
     max_wrong_hits: Option<f32>,
     /// Print the report as JSON
     #[arg(long)]
@@ -40,7 +40,7 @@ pub(super) async fn run(tune: Tune) -> anyhow::Result<ExitCode> {
     super::start_logging("error", LogFormat::Text);
     let Tune { labelled, eval, out, config, max_error_rate, max_wrong_hits, json } = tune;
     let file = labelled.or(eval).context("a file of labelled traffic is needed")?;
-    let mut config = Config::load(config.as_deref(), process_env())?;
+    let mut config = Config::load_offline(config.as_deref(), process_env())?;
     config.cache.max_error_rate = max_error_rate.unwrap_or(config.cache.max_error_rate);
     config.cache.max_wrong_hits = max_wrong_hits.unwrap_or(config.cache.max_wrong_hits);
     let report = tune::run_file(&file, config).await?;

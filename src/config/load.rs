@@ -62,8 +62,26 @@ impl Config {
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
-        let Loaded { config, findings } = load(path, &env.collect(), Secrets::Needed);
-        ConfigErrors::from_problems(findings.problems).map_or(Ok(config), Err)
+        load(path, &env.collect(), Secrets::Needed).whole()
+    }
+
+    /// The same for what calls nobody: variables that hold API keys need not be set.
+    ///
+    /// # Errors
+    /// Every other problem at once.
+    pub fn load_offline(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        load(path, &env.collect(), Secrets::Elsewhere).whole()
+    }
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    fn whole(self) -> Result<Config, ConfigErrors> {
+        ConfigErrors::from_problems(self.findings.problems).map_or(Ok(self.config), Err)
     }
 }
 

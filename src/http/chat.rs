@@ -23,7 +23,7 @@ use super::{
     reply::{self, Facts},
     sse::{self, Dialect},
 };
-use crate::{error::Error, metrics::Rpc, pipeline::Request, upstream::Endpoint};
+use crate::{error::Error, metrics::Rpc, pipeline::Request, prompt::Prompt, upstream::Endpoint};
 
 /// How the caller wants the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -31,6 +31,17 @@ pub(super) struct Shape {
     pub stream: bool,
     /// `stream_options.include_usage`
     pub include_usage: bool,
+}
+
+/// The prompt of a request's body, as this door would ask it; `None` where it would pass the body on.
+///
+/// # Errors
+/// The caller's mistake.
+pub(crate) fn prompt_of_chat(body: Map<String, Value>) -> Result<Option<Prompt>, Error> {
+    match decode::decode(body)? {
+        Decoded::Prompt { prompt, .. } => Ok(Some(*prompt)),
+        Decoded::Beyond { .. } => Ok(None),
+    }
 }
 
 /// The whole endpoint. A caller that leaves drops the answer, and with it the model call when nobody

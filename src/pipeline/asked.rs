@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The namespace of prompts that name none.
-const DEFAULT_NAMESPACE: &str = "default";
+pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// Above it a caller wants answers that differ. The default of the OpenAI dialect, which many clients send
 /// without meaning anything by it.

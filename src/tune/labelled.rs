@@ -1,10 +1,13 @@
 //! Labelled traffic: one JSON object a line.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::prompt::{Message, Prompt, Role};
+use crate::{
+    offline::{LineError, read_lines},
+    prompt::{Message, Prompt, Role},
+};
 
 /// One request and its truth.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,30 +26,13 @@ pub struct Row {
     answer: Option<String>,
 }
 
-/// A file that is no labelled traffic.
-#[derive(Debug, thiserror::Error)]
-pub enum LabelError {
-    #[error("{path}: {error}")]
-    Unreadable { path: String, error: std::io::Error },
-    #[error("{path}:{line}: {error}")]
-    Line { path: String, line: usize, error: serde_json::Error },
-    #[error("{path}: has no rows")]
-    Empty { path: String },
-}
-
 /// The rows of a file. Fields that are not known are ignored.
 ///
 /// # Errors
-/// [`LabelError`], naming file and line.
-pub fn read(path: &Path) -> Result<Vec<Row>, LabelError> {
-    let name = || path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| LabelError::Unreadable { path: name(), error })?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let row = |(n, line)| {
-        serde_json::from_str(line).map_err(|error| LabelError::Line { path: name(), line: n + 1, error })
-    };
-    let rows: Vec<Row> = lines.map(row).collect::<Result<_, _>>()?;
-    if rows.is_empty() { Err(LabelError::Empty { path: name() }) } else { Ok(rows) }
+/// [`LineError`], naming file and line.
+pub fn read(path: &Path) -> Result<Vec<Row>, LineError> {
+    let rows = read_lines(path, |line| serde_json::from_str(line))?;
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 // === impl Row ===

@@ -66,6 +66,7 @@ def run(options, folder):
         open_grpc, open_http = serve(started, folder, options.bin, open_config, {})
         env = dict(
             os.environ,
+            PROMPTKEEP_BIN=str(Path(options.bin).resolve()),
             PROMPTKEEP_GRPC=grpc,
             PROMPTKEEP_HTTP=http,
             OPEN_GRPC=open_grpc,

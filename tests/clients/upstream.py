@@ -1,11 +1,12 @@
 """A stand-in provider of the OpenAI dialect: the same request, the same answer.
 
 It repeats the last user text. Words in it ask for trouble: `fail-500` and the like answer with that
-status, `break` closes the stream in its middle, `slow` waits before the first token. Tools are called when
-the text says `call`.
+status, `fail-500@small` does so for the model `small`, `break` closes the stream in its middle, `slow` waits before
+the first token. Tools are called when the text says `call`.
 """
 
 import json
+import re
 import sys
 import threading
 import time
@@ -38,9 +39,9 @@ class Provider(BaseHTTPRequestHandler):
         text = last_user_text(body)
         with lock:
             asked[text] += 1
-        for status in (400, 401, 429, 500, 503):
-            if f"fail-{status}" in text:
-                return self.reply(status, {"error": {"message": f"scripted {status}", "type": "scripted"}})
+        for status, model in re.findall(r"fail-(\d{3})(?:@(\S+))?", text):
+            if model in ("", body["model"]):
+                return self.reply(int(status), {"error": {"message": f"scripted {status}", "type": "scripted"}})
         if "slow" in text:
             time.sleep(SLOW_SECONDS)
         if body.get("stream"):

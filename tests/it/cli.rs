@@ -93,15 +93,17 @@ async fn stats_prints_the_numbers_of_a_running_server() {
     assert_eq!((&stats["slo_p99_seconds"], &stats["late_answers"]), (&json!(2.0), &json!(0)));
     let output = run(promptkeep(&["stats", "--server", &address])).await;
     assert!(stdout(&output).contains("requests 3") && stdout(&output).contains("model-cold"), "{output:?}");
-    let nobody = run(promptkeep(&["stats", "--server", "http://127.0.0.1:1"])).await;
+    let nobody = run(promptkeep(&["stats", "--server", "127.0.0.1:1"])).await;
     assert_eq!(nobody.status.code(), Some(1));
-    assert!(stderr(&nobody).contains("no server answers at http://127.0.0.1:1"), "{nobody:?}");
+    assert!(stderr(&nobody).contains("no server answers at 127.0.0.1:1"), "{nobody:?}");
+    let wrong_port = run(promptkeep(&["stats", "--server", &server.http.to_string()])).await;
+    assert!(stderr(&wrong_port).contains("is it the HTTP port?"), "{wrong_port:?}");
 }
 
 #[tokio::test]
 async fn health_is_an_exit_code() {
     let server = TestServer::start(exact_config(&[])).await;
-    let output = run(promptkeep(&["health", "--server", &format!("http://{}", server.grpc)])).await;
+    let output = run(promptkeep(&["health", "--server", &server.grpc.to_string()])).await;
     assert!(output.status.success() && stdout(&output) == "SERVING\n", "{output:?}");
     let nobody = run(promptkeep(&["health", "--server", "http://127.0.0.1:1"])).await;
     assert_eq!(nobody.status.code(), Some(1));
@@ -117,6 +119,88 @@ async fn demo_replays_and_reports() {
     let counted: u64 = outcomes.iter().map(|line| line["requests"].as_u64().unwrap()).sum();
     assert_eq!(counted, 30);
     assert!(stderr(&output).is_empty(), "no bar where there is no terminal: {}", stderr(&output));
+}
+
+const TRAFFIC: &str = r#"{"prompt": "How do I reset my password?", "answer": "Open the settings.", "usage": {"prompt_tokens": 1000, "completion_tokens": 500}}
+{"messages": [{"role": "user", "content": "How do I reset my password?"}], "at": "09:00", "answer": "Open the settings."}
+{"prompt": "how do i reset my password", "namespace": "default", "answer": "Open the settings."}
+{"prompt": "How do I reset my password?", "namespace": "shop", "model": "small", "answer": "Ask the shop."}
+
+{"prompt": "How do I reset my password?", "n": 2}
+"#;
+
+const PRICES: &str = r#"
+providers = [{ name = "p", base_url = "http://127.0.0.1:1/v1", api_key_env = "NEVER_SET" }]
+models = [{ id = "small", provider = "p", tier = "cold", input_usd_per_mtok = 1.0, output_usd_per_mtok = 2.0, context_window = 8000 }]
+"#;
+
+#[tokio::test]
+async fn replay_tells_what_recorded_traffic_would_have_cost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (traffic, prices, rows) = (path("traffic.jsonl"), path("promptkeep.toml"), path("rows.jsonl"));
+    fs::write(&traffic, TRAFFIC).unwrap();
+    fs::write(&prices, PRICES).unwrap();
+    let output = run(promptkeep(&["replay", &traffic, "--json", "--config", &prices, "--out", &rows])).await;
+    assert!(output.status.success(), "{output:?}");
+    let report = parse(&output);
+    assert_eq!(
+        report["outcomes"],
+        json!({"upstream": 2, "exact": 1, "semantic": 1, "bypass": 1}),
+        "{report}"
+    );
+    assert_eq!((&report["hit_ratio"], &report["without_answer"]), (&json!(0.4), &json!(0)));
+    assert_eq!(report["namespaces"]["default"], json!({"requests": 4, "exact": 1, "semantic": 1}));
+    let usd = |key: &str| report["money"][key].as_f64().unwrap();
+    // A call for 1000 + 500 tokens costs 0.002; the shop's is estimated from few words.
+    assert!(usd("without_cache_usd") > 0.006 && usd("without_cache_usd") < 0.0061, "{report}");
+    // The semantic hit is the first, and so checked by a call.
+    assert!((usd("saved_usd") - (usd("without_cache_usd") - usd("with_cache_usd"))).abs() < 1e-9);
+    assert!(usd("saved_usd") > 0.001, "{report}");
+    let rows = fs::read_to_string(&rows).unwrap();
+    let rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    let told: Vec<_> = rows.iter().map(|row| (row["line"].as_u64().unwrap(), &row["match"])).collect();
+    let first = json!(1);
+    assert_eq!(told[..3], [(1, &Value::Null), (2, &first), (3, &first)], "{rows:?}");
+    assert_eq!(told[4].0, 6, "a blank line is counted");
+    // Without a catalog there are no prices, and any model's name will do.
+    let output = run(promptkeep(&["replay", &traffic])).await;
+    assert!(output.status.success() && stdout(&output).contains("No prices"), "{output:?}");
+    assert!(stderr(&output).is_empty(), "no bar where there is no terminal: {}", stderr(&output));
+}
+
+#[tokio::test]
+async fn replay_names_the_line_it_cannot_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (traffic, prices) = (path("traffic.jsonl"), path("promptkeep.toml"));
+    fs::write(&prices, PRICES).unwrap();
+    for (lines, expected) in [
+        ("{\"prompt\": \"A?\"}\n{\"prompt\": \n", "traffic.jsonl:2: "),
+        ("{\"prompt\": \"A?\", \"model\": \"large\"}", "traffic.jsonl:1: model: large is no model"),
+        ("{\"text\": \"A?\"}", "traffic.jsonl:1: needs a prompt"),
+        ("\n", "traffic.jsonl: has no rows"),
+    ] {
+        fs::write(&traffic, lines).unwrap();
+        let output = run(promptkeep(&["replay", &traffic, "--config", &prices])).await;
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(stderr(&output).contains(expected), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn replay_of_prompts_alone_does_not_take_its_stand_ins_for_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let traffic = folder.path().join("traffic.jsonl");
+    let prompts: String =
+        TRAFFIC.lines().take(3).map(|line| line.replace("\"answer\"", "\"said\"") + "\n").collect();
+    fs::write(&traffic, prompts).unwrap();
+    let output = run(promptkeep(&["replay", "--json", traffic.to_str().unwrap()])).await;
+    let report = parse(&output);
+    assert_eq!(report["outcomes"], json!({"upstream": 1, "exact": 1, "semantic": 1}), "{report}");
+    // The semantic hit was checked, but that measures nothing.
+    assert_eq!((&report["checks"], &report["wrong_hits"]), (&json!(1), &Value::Null), "{report}");
+    assert_eq!((&report["without_answer"], &report["without_tokens"]), (&json!(3), &json!(2)));
 }
 
 fn with_models(upstream: &FakeUpstream, models: &[&str]) -> String {

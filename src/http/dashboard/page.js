@@ -7,6 +7,8 @@ const HITS = ["exact", "semantic", "coalesced"];
 const OUTCOMES = [...HITS, "upstream", "bypass", "miss", "stored", "error"];
 const MONTH = 30 * 24 * 3600;
 const KEY = "promptkeep-key";
+// As the alert rule: with fewer checked hits the estimate is no reason for alarm.
+const WRONG_CHECKS_MIN = 100;
 
 let range = localStorage.getItem("promptkeep-range") in RANGES ? localStorage.getItem("promptkeep-range") : "15m";
 let slo = 2000;
@@ -157,7 +159,8 @@ function showQuality({ false_hits: estimate, max_wrong_hits: budget, feedback },
     const top = Math.max(budget * 2, estimate.high * 1.2);
     put("wrong", format.percent(estimate.rate), estimate.rate);
     put("wrong-note", `${format.percent(estimate.low)} – ${format.percent(estimate.high)} of semantic hits (95 %), ${number.format(estimate.checked)} checked; budget ${format.percent(budget)}`);
-    byId("wrong").classList.toggle("warn", estimate.rate > budget);
+    const isSure = estimate.checked >= WRONG_CHECKS_MIN || estimate.low > budget;
+    byId("wrong").classList.toggle("warn", isSure && estimate.rate > budget);
     const [range, point, limit] = interval.children;
     limit.style.left = width(budget / top);
     range.style.left = width(estimate.low / top);

@@ -1,4 +1,4 @@
-//! The model of a run: a server on a loopback port that says what it is told to say.
+//! The models of a run: a server on a loopback port that says what it is told to say.
 
 use std::{
     io,
@@ -10,41 +10,38 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::header::CONTENT_TYPE, response::IntoResponse, routing::post};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
-use crate::{
-    config::{ModelConfig, ProviderConfig},
-    upstream::Tier,
-};
-
-const NAME: &str = "labelled";
-
 /// See the [module](self).
-pub struct Answers {
+pub(super) struct Answers {
     address: SocketAddr,
     saying: Arc<Saying>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<io::Result<()>>,
 }
 
-#[derive(Default)]
-struct Saying {
-    text: Mutex<String>,
-    calls: AtomicU64,
+/// What a model says, and what it says it took.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    pub text: String,
+    /// `None`: the pipeline estimates.
+    pub usage: Option<Tokens>,
 }
 
-/// Its line in the catalog.
-pub fn model() -> ModelConfig {
-    ModelConfig {
-        id: NAME.to_owned(),
-        provider: NAME.to_owned(),
-        served_as: None,
-        tier: Tier::Cold,
-        input_usd_per_mtok: 0.27,
-        output_usd_per_mtok: 1.10,
-        context_window: 1_000_000,
-    }
+/// Tokens of one call, as OpenAI's `usage` has them.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Tokens {
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+}
+
+#[derive(Default)]
+struct Saying {
+    /// A std mutex: held to copy a text, never across an await.
+    said: Mutex<Said>,
+    calls: AtomicU64,
 }
 
 // === impl Answers ===
@@ -61,8 +58,8 @@ impl Answers {
     }
 
     /// From now on every call is answered so.
-    pub fn answer_with(&self, text: String) {
-        *self.saying.text.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    pub fn say(&self, said: Said) {
+        *self.saying.said.lock().unwrap_or_else(PoisonError::into_inner) = said;
     }
 
     /// Calls so far.
@@ -70,14 +67,8 @@ impl Answers {
         self.saying.calls.load(Ordering::Relaxed)
     }
 
-    /// Its line in `providers`.
-    pub fn provider(&self) -> ProviderConfig {
-        ProviderConfig {
-            name: NAME.to_owned(),
-            base_url: format!("http://{}/v1", self.address),
-            api_key_env: String::new(),
-            region: "local".to_owned(),
-        }
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
     }
 
     pub async fn stop(self) -> io::Result<()> {
@@ -90,7 +81,8 @@ impl Answers {
 /// A whole stream at once.
 async fn say(State(saying): State<Arc<Saying>>) -> impl IntoResponse {
     saying.calls.fetch_add(1, Ordering::Relaxed);
-    let text = saying.text.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let chunk = json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]});
+    let Said { text, usage } = saying.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let choice = json!({"index": 0, "delta": {"content": text}, "finish_reason": "stop"});
+    let chunk = json!({"choices": [choice], "usage": usage});
     ([(CONTENT_TYPE, "text/event-stream")], format!("data: {chunk}\n\ndata: [DONE]\n\n"))
 }

@@ -1,0 +1,45 @@
+//! `promptkeep replay`: what the cache would have done with recorded traffic.
+
+use std::{fs::File, io::BufWriter, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::{
+    config::{Config, LogFormat, process_env},
+    replay,
+};
+
+/// `promptkeep replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Recorded traffic, a JSON object a line: `prompt` (a text) or `messages` and other fields of a chat
+    /// completion, and optionally `namespace`, `answer` and `usage`
+    traffic: PathBuf,
+    /// Where to write what became of each line, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Configuration file, for its models and prices, routing, `cache` and `embedding`; no model is called
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(replay: Replay) -> anyhow::Result<ExitCode> {
+    super::start_logging("error", LogFormat::Text);
+    let Replay { traffic, out, config, json } = replay;
+    let config = Config::load_offline(config.as_deref(), process_env())?;
+    let report = replay::run_file(&traffic, config).await?;
+    if let Some(out) = out {
+        let file = File::create(&out).with_context(|| format!("cannot write {}", out.display()))?;
+        report.write_rows(BufWriter::new(file))?;
+    }
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
