@@ -2,10 +2,13 @@
 //! searches while entries stream in, a start from cold, memory for each entry, and hits while Redis hangs.
 //!
 //! Starts a redis-server of its own. Run with `cargo bench --bench redis`; the number of entries of the cold
-//! start follows a second `--`: `cargo bench --bench redis -- 1000000`. Figures of one run compare.
+//! start follows a second `--`: `cargo bench --bench redis -- 1000000`. Figures of one run compare. Also there:
+//! the name of one part, such as `reads`, to run it alone, and `plan`, which places namespaces in a large fleet.
 
 #[path = "common/entry.rs"]
 mod entry;
+#[path = "redis/plan.rs"]
+mod plan;
 #[path = "../tests/it/common/redis_server.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
 mod redis_server;
@@ -55,15 +58,26 @@ fn main() {
         let loading = load((*url).to_owned());
         return tokio::runtime::Runtime::new().expect("a runtime").block_on(loading);
     }
+    if arguments.iter().any(|argument| argument == "plan") {
+        return plan::print();
+    }
     let entries = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(100_000);
+    let chosen: Vec<&str> = arguments.iter().map(String::as_str).filter(|a| PARTS.contains(a)).collect();
+    let is_chosen = |part| chosen.is_empty() || chosen.contains(&part);
     tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
-        reads().await;
-        replication().await;
-        stream().await;
-        hanging().await;
-        cold_start(entries).await;
+        for part in PARTS.into_iter().filter(|part| is_chosen(part)) {
+            match part {
+                "reads" => reads().await,
+                "replication" => replication().await,
+                "stream" => stream().await,
+                "hanging" => hanging().await,
+                _ => cold_start(entries).await,
+            }
+        }
     });
 }
+
+const PARTS: [&str; 5] = ["reads", "replication", "stream", "hanging", "start"];
 
 /// Vectors of one scope are unlike each other.
 fn entry(n: u64) -> Entry {

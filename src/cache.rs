@@ -491,6 +491,9 @@ impl Cache {
 
 /// The vector is in the index, and takes more memory than most answers.
 fn without_vector(entry: Arc<Entry>) -> Arc<Entry> {
+    if entry.embedding.is_none() {
+        return entry;
+    }
     let mut entry = Arc::unwrap_or_clone(entry);
     entry.embedding = None;
     Arc::new(entry)

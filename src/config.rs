@@ -71,6 +71,9 @@ pub struct StoreConfig {
     pub url: Vec<String>,
     /// Redis: environment variable that holds the password; empty: none is sent.
     pub password_env: String,
+    /// Redis, with `rediss://`: file with the certificates (PEM) of the authorities that are trusted, also for
+    /// peers; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
     /// Redis: what the name of every key begins with. Deployments with the same prefix share one cache.
     pub key_prefix: String,
     /// Redis: how long a purchase stays reserved for one replica without a sign of life from it; zero: each

@@ -4,6 +4,7 @@
 
 mod namespace;
 mod near;
+mod share;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use std::{
 use quick_cache::sync::Cache;
 use serde_json::Value;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{Notify, Semaphore, SemaphorePermit},
     task::spawn_blocking,
 };
 
@@ -35,7 +36,7 @@ use crate::{
     key::CacheKey,
     metrics::{LabelOrigin, Metrics},
     prompt::{Completion, prefix},
-    store::Store,
+    store::{Store, note_version},
     tenant::Owner,
 };
 
@@ -71,6 +72,10 @@ pub struct Learning {
     judging: Semaphore,
     /// Lookups that were answered as misses to be checked, by the prompt.
     checks: Cache<CacheKey, Check>,
+    /// This process, among those that share the store.
+    origin: u32,
+    /// Told when others must know at once.
+    urgent: Notify,
     metrics: Arc<Metrics>,
 }
 
@@ -95,6 +100,8 @@ impl Learning {
             judge_rate: config.judge_rate,
             judging: Semaphore::new(config.max_judgements),
             checks: Cache::new(CHECKS_MAX),
+            origin: fastrand::u32(1..),
+            urgent: Notify::new(),
             metrics,
         })
     }
@@ -131,14 +138,19 @@ impl Learning {
         };
         let (id, fresh) = (id.clone(), self.fresh(id));
         let Some(note) = note else { return Some(Arc::new(Namespace::new(id, fresh))) };
-        let table = Arc::clone(&self.table);
+        let (table, version) = (Arc::clone(&self.table), note_version(&note));
         // Reading fits the model, which takes tens of milliseconds.
         let read = spawn_blocking(move || Namespace::read(id, &note, table, fresh)).await;
-        read.ok().map(Arc::new)
+        let mut namespace = read.ok()?;
+        namespace.learner().set_origin(self.origin);
+        *namespace.version.get_mut() = Some(version);
+        Some(Arc::new(namespace))
     }
 
     fn fresh(&self, id: &NamespaceId) -> Learner {
-        Learner::new(Arc::clone(&self.table), id.seed())
+        let mut learner = Learner::new(Arc::clone(&self.table), id.seed());
+        learner.set_origin(self.origin);
+        learner
     }
 
     /// Compares an answer with those of the near entries. Whoever bought it should have it before this is
@@ -184,9 +196,9 @@ impl Learning {
     }
 
     /// The answer of `entry` is not served to `prompt` again.
-    pub async fn part(&self, namespace: &Arc<Namespace>, prompt: CacheKey, entry: CacheKey) {
-        if namespace.part(prompt, entry) && namespace.claim_save(Instant::now(), Duration::ZERO) {
-            self.save(namespace).await;
+    pub fn part(&self, namespace: &Namespace, prompt: CacheKey, entry: CacheKey) {
+        if namespace.part(prompt, entry) {
+            self.urgent.notify_one();
         }
     }
 
@@ -209,21 +221,10 @@ impl Learning {
         }
     }
 
-    async fn save(&self, namespace: &Namespace) {
-        let saved = self.store.put_note(&namespace.id().note(), namespace.write()).await;
-        if let Err(error) = saved {
-            tracing::warn!(%error, "what was learned cannot be kept");
-        }
-    }
-
-    /// Keeps what is not yet kept. Called at shutdown.
+    /// Tells and keeps what is not yet told and kept. Called at shutdown.
     pub async fn save_all(&self) {
-        let namespaces: Vec<_> = self.namespaces.iter().map(|(_, namespace)| namespace).collect();
-        for namespace in namespaces {
-            if namespace.claim_save(Instant::now(), Duration::ZERO) {
-                self.save(&namespace).await;
-            }
-        }
+        self.tell_once().await;
+        self.save_due(Duration::ZERO).await;
     }
 
     /// The live estimate of the share of wrong answers among semantic hits, of the namespaces that `counts`

@@ -62,6 +62,17 @@ pub enum LabelOrigin {
     Feedback,
 }
 
+/// What becomes of labels among processes that share a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelWay {
+    /// Told to the others.
+    Told,
+    /// Heard from another.
+    Heard,
+    /// Too many to be told; the others read them in the note.
+    Untold,
+}
+
 /// Every metric of the server.
 pub struct Metrics {
     registry: Registry,
@@ -98,6 +109,7 @@ pub struct Metrics {
     replication_lag_seconds: Family<PeerLabel, Gauge<f64, AtomicU64>>,
     labels: Family<LearnedLabels, Counter>,
     labels_dropped: Counter,
+    labels_shared: Family<WayLabel, Counter>,
     judgements: Family<OpinionLabel, Counter>,
     bound_prompts: Family<ReasonLabel, Counter>,
     false_hit_rate: Ratio,
@@ -113,6 +125,11 @@ pub struct Metrics {
 struct RequestLabels {
     rpc: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WayLabel {
+    way: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -299,6 +316,11 @@ impl Metrics {
                 "labels_dropped",
                 "Pairs that were not compared for want of time",
             ),
+            labels_shared: family(
+                &mut to,
+                "labels_shared",
+                "Labels told to other replicas, and heard of them",
+            ),
             judgements: family(
                 &mut to,
                 "judgements",
@@ -414,6 +436,13 @@ impl Metrics {
     /// Counts pairs that nobody had time to compare.
     pub fn labels_dropped(&self, pairs: usize) {
         self.labels_dropped.inc_by(pairs as u64);
+    }
+
+    /// Counts labels that went one of the ways between processes.
+    pub fn labels_shared(&self, way: LabelWay, labels: usize) {
+        if labels > 0 {
+            self.labels_shared.get_or_create(&WayLabel { way: way.as_str() }).inc_by(labels as u64);
+        }
     }
 
     /// Counts what came of asking a model about two answers.
@@ -630,6 +659,18 @@ impl LabelOrigin {
             Self::Miss => "miss",
             Self::Audit => "audit",
             Self::Feedback => "feedback",
+        }
+    }
+}
+
+// === impl LabelWay ===
+
+impl LabelWay {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Told => "told",
+            Self::Heard => "heard",
+            Self::Untold => "untold",
         }
     }
 }

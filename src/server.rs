@@ -31,6 +31,7 @@ use crate::{
 pub struct Server {
     pipeline: Arc<Pipeline>,
     cache: Arc<Cache>,
+    learning: Arc<Learning>,
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
     /// Name of the embedder; empty when there is none.
@@ -76,8 +77,8 @@ impl Server {
     pub async fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let patience = config.store.timeout;
         let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(config.dashboard.slo_p99)));
-        let learning =
-            Learning::new(&config.cache.learning, (Arc::clone(&store), patience), Arc::clone(&metrics))?;
+        let learning = (Arc::clone(&store), patience);
+        let learning = Arc::new(Learning::new(&config.cache.learning, learning, Arc::clone(&metrics))?);
         let embedder = start_embedder(&config).await?;
         let embedder_name = embedder.as_ref().map_or_else(String::new, |embedder| embedder.name().to_owned());
         let upstreams = Upstreams::new(upstream_settings(&config, &embedder_name))?;
@@ -93,7 +94,7 @@ impl Server {
             settings: settings(&config, Tenants::new(&config.tenants)),
             cache: Arc::clone(&cache),
             embedder,
-            learning: Arc::new(learning),
+            learning: Arc::clone(&learning),
             upstreams: upstreams.clone(),
             metrics: Arc::clone(&metrics),
             ledger,
@@ -104,6 +105,7 @@ impl Server {
         Ok(Self {
             pipeline,
             cache,
+            learning,
             upstreams,
             metrics,
             embedder: embedder_name,
@@ -121,6 +123,7 @@ impl Server {
     pub async fn listen(&self, grpc: TcpListener, http: TcpListener) -> io::Result<()> {
         self.background(load_index(Arc::clone(&self.cache)));
         self.background(follow(Arc::clone(&self.cache)));
+        self.background(share(Arc::clone(&self.learning)));
         self.background(sweep(Arc::clone(&self.cache)));
         self.background(watch_health(self.upstreams.clone()));
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -269,6 +272,10 @@ async fn load_index(cache: Arc<Cache>) {
 
 async fn follow(cache: Arc<Cache>) {
     cache.follow().await;
+}
+
+async fn share(learning: Arc<Learning>) {
+    learning.share().await;
 }
 
 /// Tells those who watch that the server stops, and ends their watching, which would hold it up.

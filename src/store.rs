@@ -28,6 +28,7 @@ pub enum Op {
     Expire,
     Flush,
     Claim,
+    Tell,
 }
 
 /// A store that did not do what was asked. Never carries a prompt or an answer.
@@ -50,6 +51,8 @@ pub enum OpenError {
         "store.path: {path} was written by a newer version of promptkeep (layout {found}, this one knows {known})"
     )]
     Newer { path: PathBuf, found: u64, known: u64 },
+    #[error("store.ca_file: {path} cannot be used: {cause}")]
+    CaFile { path: PathBuf, cause: String },
     #[error("store.path: {path} is damaged or not a promptkeep store: {cause}")]
     Corrupt { path: PathBuf, cause: String },
 }
@@ -93,20 +96,38 @@ pub enum Change {
     MissedInvalidations,
 }
 
+/// Which version of a note: the first bytes of its blake3 hash.
+pub type NoteVersion = [u8; 16];
+
+/// What other processes learned, as they told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The bytes that one gave to [`Store::tell`].
+    Lesson(Vec<u8>),
+    /// Lessons went by unheard: the notes tell.
+    Missed,
+}
+
 /// A durable map of entries. Writes take effect in the order in which they were called, so a removal
 /// also removes what was queued before it.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The entry under `key`. One that has expired may still come: the caller checks. One that cannot be
-    /// read, see [`unreadable`](Self::unreadable), is `None`.
+    /// read, see [`unreadable`](Self::unreadable), is `None`. Its vector may be left out: the index has that.
     async fn get(&self, key: CacheKey) -> Result<Option<Arc<Entry>>, StoreError>;
 
     /// Adds the entry, or replaces the one under the same key.
     async fn put(&self, entry: Arc<Entry>, durability: Durability) -> Result<(), StoreError>;
 
-    /// Keeps a few facts by name, beside the entries: what was learned of a namespace. Queued like an entry,
-    /// and replaces what had the name.
-    async fn put_note(&self, name: &str, note: Vec<u8>) -> Result<(), StoreError>;
+    /// Keeps a few facts by name, beside the entries: what was learned of a namespace. They take the place of
+    /// the version `over`, `None`: of nothing. Whether they did: not when another process has put others there
+    /// meanwhile. A store that only one process writes to does not look.
+    async fn put_note(
+        &self,
+        name: &str,
+        note: Vec<u8>,
+        over: Option<NoteVersion>,
+    ) -> Result<bool, StoreError>;
 
     /// The facts kept under `name`.
     async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
@@ -134,6 +155,16 @@ pub trait Store: Send + Sync + 'static {
         std::future::pending().await
     }
 
+    /// Tells other processes what this one learned; they may miss it. Whether there can be any.
+    async fn tell(&self, _lesson: Vec<u8>) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Waits for what other processes tell. Dropping the future loses nothing.
+    async fn heard(&self) -> Heard {
+        std::future::pending().await
+    }
+
     /// How far behind other processes this one is, by region.
     fn lags(&self) -> Vec<(String, Duration)> {
         Vec::new()
@@ -148,6 +179,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// Waits until every queued write is durable. Called at shutdown.
     async fn flush(&self) -> Result<(), StoreError>;
+}
+
+/// The version that a note is.
+pub fn note_version(note: &[u8]) -> NoteVersion {
+    let mut version = NoteVersion::default();
+    version.copy_from_slice(&blake3::hash(note).as_bytes()[..size_of::<NoteVersion>()]);
+    version
+}
+
+/// Name of an entry's key in Redis, the hash tag of which decides where in a cluster it lies.
+pub fn redis_key(prefix: &str, key: CacheKey) -> String {
+    redis::Keys::new(prefix).entry(key.into())
 }
 
 /// Opens the configured store.
@@ -165,7 +208,7 @@ pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
 pub fn open_in(region: &str, config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
     match config.kind {
         StoreKind::Memory => Ok(Arc::new(MemoryStore::new())),
-        StoreKind::Redis => Ok(Arc::new(RedisStore::start(region, config))),
+        StoreKind::Redis => Ok(Arc::new(RedisStore::start(region, config)?)),
         StoreKind::Embedded => Ok(Arc::new(EmbeddedStore::open(config)?)),
     }
 }
@@ -192,8 +235,8 @@ impl Lease {
 
 impl Op {
     /// Every operation, in the order in which reports list them.
-    pub const ALL: [Self; 7] =
-        [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush, Self::Claim];
+    pub const ALL: [Self; 8] =
+        [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush, Self::Claim, Self::Tell];
 
     /// The label of its metrics.
     pub const fn as_str(self) -> &'static str {
@@ -205,6 +248,7 @@ impl Op {
             Self::Expire => "expire",
             Self::Flush => "flush",
             Self::Claim => "claim",
+            Self::Tell => "tell",
         }
     }
 }

@@ -32,6 +32,7 @@ impl Default for StoreConfig {
             path: "promptkeep-data".into(),
             url: vec!["redis://127.0.0.1:6379".to_owned()],
             password_env: String::new(),
+            ca_file: None,
             key_prefix: "promptkeep".to_owned(),
             lease: Duration::from_secs(5),
             peers: Vec::new(),

@@ -171,6 +171,7 @@ fn read_store(section: &mut Section<'_>, store: &mut StoreConfig) {
         path: path,
         url: redis_nodes,
         password_env: variable,
+        ca_file: optional(path),
         key_prefix: key_prefix,
         lease: duration_or_zero,
         write_queue: count,

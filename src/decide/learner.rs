@@ -15,6 +15,7 @@ mod budget;
 mod label;
 mod model;
 mod scopes;
+mod share;
 mod state;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -29,6 +30,8 @@ pub use budget::{Budget, Surplus, Threshold};
 pub use label::{Label, Origin};
 pub use model::Model;
 pub use scopes::ScopeTag;
+pub use share::Lesson;
+use share::{LabelId, Sharing};
 
 /// Below this logit a label "different" is no news; of such labels one in so many is kept, and counts
 /// for all of them.
@@ -56,12 +59,12 @@ pub struct Learner {
     recent: VecDeque<Option<Recent>>,
     threshold: Threshold,
     audits: Audits,
-    /// Requests seen, and those of them that gave labels.
+    /// Requests seen.
     requests: u64,
-    labelled: u64,
     fitted_at: u64,
     /// Labels that were no news.
     plain: u64,
+    sharing: Sharing,
 }
 
 /// A candidate as the model sees it.
@@ -114,6 +117,7 @@ pub enum Standing {
 /// One label, kept.
 #[derive(Clone, Copy, Debug)]
 struct Example {
+    id: LabelId,
     bins: Bins,
     forest: f32,
     scope: ScopeTag,
@@ -169,9 +173,9 @@ impl Learner {
             threshold: Threshold::default(),
             audits: Audits::new(seed),
             requests: 0,
-            labelled: 0,
             fitted_at: 0,
             plain: 0,
+            sharing: Sharing::default(),
         }
     }
 
@@ -196,6 +200,7 @@ impl Learner {
     /// `audit_rate` the least share of the hits that is checked.
     pub fn decide(&mut self, candidates: &[Scored], budget: &Budget, audit_rate: f32) -> Verdict {
         self.requests += 1;
+        self.sharing.count_request();
         let best = Scored::best(candidates);
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
@@ -209,7 +214,7 @@ impl Learner {
             return Verdict::Blown;
         }
         if !self.allows(scored, probability, budget) {
-            let learning = self.labelled < TRUST_AFTER;
+            let learning = self.labelled() < TRUST_AFTER;
             return if learning { Verdict::Learning { probability } } else { Verdict::Below { probability } };
         }
         let audit = self.audits.draw(self.requests, audit_rate);
@@ -231,10 +236,10 @@ impl Learner {
                 format!("{rate:.0} % (at least {low:.0} %) of the checked hits were wrong: exact hits only");
             return (2.0, reason, Standing::Blown);
         }
-        if self.labelled < TRUST_AFTER {
+        if self.labelled() < TRUST_AFTER {
             let reason = format!(
                 "the namespace is young, {} of {TRUST_AFTER} answers compared: only texts that differ on the surface",
-                self.labelled
+                self.labelled()
             );
             return (0.5, reason, Standing::Young);
         }
@@ -248,7 +253,7 @@ impl Learner {
     }
 
     fn allows(&self, scored: &Scored, probability: f32, budget: &Budget) -> bool {
-        if self.labelled < TRUST_AFTER {
+        if self.labelled() < TRUST_AFTER {
             return scored.surface && scored.logit > 0.0;
         }
         probability >= self.threshold.at(budget)
@@ -274,12 +279,18 @@ impl Learner {
             }
             weight *= PLAIN_KEPT as f32;
         }
+        let &Scored { bins, forest, scope, english, .. } = scored;
+        let (id, at) = (self.sharing.next_label(), self.requests);
+        let example = Example { id, bins, forest, scope, english, same, weight, at, foreseen };
+        self.sharing.keep(example);
+        self.push(example);
+    }
+
+    fn push(&mut self, example: Example) {
         if self.examples.len() == EXAMPLES_MAX {
             self.examples.pop_front();
         }
-        let &Scored { bins, forest, scope, english, .. } = scored;
-        let at = self.requests;
-        self.examples.push_back(Example { bins, forest, scope, english, same, weight, at, foreseen });
+        self.examples.push_back(example);
     }
 
     /// A difference that nobody doubted teaches little.
@@ -289,18 +300,20 @@ impl Learner {
 
     fn count(&mut self, origin: Origin) {
         if matches!(origin, Origin::Miss { best: true } | Origin::Audit { .. }) {
-            self.labelled += 1;
+            self.audits.count_labelled();
+            self.sharing.set_news();
         }
     }
 
-    /// Whether enough is new for another `Learner::fit`.
+    /// Whether enough is new for another `Learner::fit`, counting what this process saw by itself.
     pub fn is_due(&self) -> bool {
-        self.requests - self.fitted_at >= FIT_EVERY && self.labelled >= FIT_EVERY
+        self.sharing.since_fit() >= FIT_EVERY && self.labelled() >= FIT_EVERY
     }
 
     /// What a fit needs. Cheap; the fit itself takes tens of milliseconds and belongs on another thread.
     pub fn snapshot(&mut self) -> Snapshot {
         self.fitted_at = self.requests;
+        self.sharing.fitted();
         Snapshot {
             table: Arc::clone(&self.table),
             model: self.model.clone(),
@@ -308,7 +321,7 @@ impl Learner {
             recent: self.recent.iter().copied().collect(),
             audits: self.audits.clone(),
             requests: self.requests,
-            labelled: self.labelled.max(1),
+            labelled: self.labelled().max(1),
         }
     }
 
@@ -318,6 +331,11 @@ impl Learner {
             self.model = fitted.model;
             self.threshold = fitted.threshold;
         }
+    }
+
+    /// Requests that gave labels.
+    fn labelled(&self) -> u64 {
+        self.audits.labelled()
     }
 
     /// The live estimate of the share of wrong answers among semantic hits.

@@ -10,25 +10,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Near;
+use super::{
+    Near,
+    share::{Apart, News},
+};
 use crate::{
     decide::{
         Candidate, Check,
         features::{self, Features, Neighbourhood},
-        learner::{Audits, Budget, Fitted, Learner, Snapshot, Standing, Verdict, WrongHits},
+        learner::{Audits, Budget, Fitted, Learner, Lesson, Snapshot, Standing, Verdict, WrongHits},
         table::{Reader, Table},
         text::Analysis,
     },
     key::{CacheKey, Scope},
     outcome::MissReason,
+    store::NoteVersion,
     tenant::Owner,
 };
 
 /// Pairs remembered; the oldest go. By then their prompts have long been answered by themselves.
-const APART_MAX: usize = 256;
+pub(super) const APART_MAX: usize = 256;
 
 /// First bytes of a note.
-const MAGIC: &[u8; 8] = b"pknote\0\x01";
+const MAGIC: &[u8; 8] = b"pknote\0\x02";
 
 /// Whose traffic: each learns for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,8 +47,13 @@ pub struct Namespace {
     table: Arc<Table>,
     /// Std mutexes: held for a few computations, never across an await.
     learner: Mutex<Learner>,
-    apart: Mutex<VecDeque<(CacheKey, CacheKey)>>,
+    apart: Mutex<VecDeque<Apart>>,
+    /// Those of them that other processes were not told of.
+    untold: Mutex<VecDeque<Apart>>,
+    /// When the last note was written; begins when there is none.
     saved: Mutex<Option<Instant>>,
+    /// Of the last note that was read or written. Locked while one is written, see [`Learning::save`](super::Learning).
+    pub(super) version: tokio::sync::Mutex<Option<NoteVersion>>,
     /// The last decision was that too many hits had been wrong.
     is_blown: AtomicBool,
     is_fitting: AtomicBool,
@@ -121,7 +130,9 @@ impl Namespace {
             table: Arc::clone(learner.table()),
             learner: learner.into(),
             apart: Mutex::default(),
+            untold: Mutex::default(),
             saved: Mutex::default(),
+            version: tokio::sync::Mutex::default(),
             is_blown: AtomicBool::new(false),
             is_fitting: AtomicBool::new(false),
             is_dirty: AtomicBool::new(false),
@@ -216,6 +227,13 @@ impl Namespace {
         due.then(|| learner.snapshot())
     }
 
+    /// The same counting what other processes saw.
+    pub(super) fn snapshot_when_behind(&self) -> Option<Snapshot> {
+        let mut learner = self.learner();
+        let due = learner.is_behind() && !self.is_fitting.swap(true, Ordering::Relaxed);
+        due.then(|| learner.snapshot())
+    }
+
     /// Ends a fit that may have failed.
     pub(super) fn install(&self, fitted: Option<Fitted>) {
         let mut learner = self.learner();
@@ -240,17 +258,56 @@ impl Namespace {
 
     /// The pair is not served again; whether that is news.
     pub(super) fn part(&self, prompt: CacheKey, entry: CacheKey) -> bool {
-        let mut apart = lock(&self.apart);
-        if apart.contains(&(prompt, entry)) {
-            return false;
+        let is_news = add(&mut lock(&self.apart), (prompt, entry));
+        if is_news {
+            add(&mut lock(&self.untold), (prompt, entry));
+            *lock(&self.saved) = None;
+            self.set_dirty();
         }
-        if apart.len() == APART_MAX {
-            apart.pop_front();
+        is_news
+    }
+
+    /// What other processes do not know yet, and the number of labels that they will not be told of.
+    pub(super) fn news(&self) -> (Option<News>, usize) {
+        let apart: Vec<_> = std::mem::take(&mut *lock(&self.untold)).into();
+        let mut learner = self.learner();
+        let (lesson, dropped) = (learner.lesson(), learner.take_dropped());
+        let is_news = !apart.is_empty() || lesson.is_some();
+        (is_news.then_some(News { apart, lesson }), dropped)
+    }
+
+    /// They could not be told.
+    pub(super) fn take_back(&self, News { apart, lesson }: News) {
+        let mut untold = lock(&self.untold);
+        let since = std::mem::replace(&mut *untold, apart.into());
+        for pair in since {
+            add(&mut untold, pair);
         }
-        apart.push_back((prompt, entry));
-        drop(apart);
-        self.set_dirty();
-        true
+        drop(untold);
+        if let Some(lesson) = lesson {
+            self.learner().take_back(lesson);
+        }
+    }
+
+    /// Learns what another process did; returns the number of labels.
+    pub(super) fn take_in(&self, apart: &[Apart], lesson: Option<&Lesson>) -> usize {
+        for pair in apart {
+            if add(&mut lock(&self.apart), *pair) {
+                *lock(&self.saved) = None;
+                self.set_dirty();
+            }
+        }
+        lesson.map_or(0, |lesson| self.learner().hear(lesson))
+    }
+
+    /// Takes over what another process wrote of the same namespace. Takes milliseconds.
+    pub(super) fn join(&self, note: &[u8]) {
+        let read = |learner: &[u8]| Learner::decode_unfitted(learner, Arc::clone(&self.table), 0);
+        let Some((apart, learner)) = parse(note, read) else { return };
+        for pair in apart {
+            add(&mut lock(&self.apart), pair);
+        }
+        self.learner().join(&learner);
     }
 
     pub(super) fn is_apart(&self, prompt: CacheKey, entry: CacheKey) -> bool {
@@ -290,8 +347,8 @@ impl Namespace {
 
     /// From a note, or from `fresh` when the note is of another version: then it learns anew.
     pub(super) fn read(id: NamespaceId, note: &[u8], table: Arc<Table>, fresh: Learner) -> Self {
-        let seed = id.seed();
-        let Some((apart, learner)) = parse(note, table, seed) else {
+        let decode = |learner: &[u8]| Learner::decode(learner, table, id.seed());
+        let Some((apart, learner)) = parse(note, decode) else {
             tracing::warn!("what was learned of a namespace is of another version; it learns anew");
             return Self::new(id, fresh);
         };
@@ -307,7 +364,19 @@ impl fmt::Debug for Namespace {
     }
 }
 
-fn parse(note: &[u8], table: Arc<Table>, seed: u64) -> Option<(VecDeque<(CacheKey, CacheKey)>, Learner)> {
+/// Keeps the pair in mind; whether that is news.
+fn add(apart: &mut VecDeque<Apart>, pair: Apart) -> bool {
+    if apart.contains(&pair) {
+        return false;
+    }
+    if apart.len() == APART_MAX {
+        apart.pop_front();
+    }
+    apart.push_back(pair);
+    true
+}
+
+fn parse(note: &[u8], decode: impl FnOnce(&[u8]) -> Option<Learner>) -> Option<(VecDeque<Apart>, Learner)> {
     let mut reader = Reader::new(note);
     if reader.take(MAGIC.len())? != MAGIC {
         return None;
@@ -315,7 +384,7 @@ fn parse(note: &[u8], table: Arc<Table>, seed: u64) -> Option<(VecDeque<(CacheKe
     let count = Some(reader.u32()? as usize).filter(|count| *count <= APART_MAX)?;
     let mut key = || reader.take(32).and_then(|bytes| Some(CacheKey::from_bytes(bytes.try_into().ok()?)));
     let apart = (0..count).map(|_| Some((key()?, key()?))).collect::<Option<_>>()?;
-    Some((apart, Learner::decode(reader.rest(), table, seed)?))
+    Some((apart, decode(reader.rest())?))
 }
 
 /// A panic under the lock leaves sums that are at most one label short.

@@ -169,7 +169,7 @@ impl Pipeline {
         let Some(prompt) = served.prompt.filter(|_| !right) else { return };
         if let Some(entry) = served.entry.filter(|entry| *entry != prompt) {
             let namespace = self.learning.namespace(&served.owner, &served.namespace).await;
-            self.learning.part(&namespace, prompt, entry).await;
+            self.learning.part(&namespace, prompt, entry);
         }
         // The store's failure is counted there.
         let _ = self.cache.part(prompt).await;

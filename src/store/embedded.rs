@@ -25,7 +25,7 @@ use redb::{
 use tokio::task;
 
 use self::writer::{Change, Writer};
-use super::{Durability, Op, OpenError, Store, StoreError, codec};
+use super::{Durability, NoteVersion, Op, OpenError, Store, StoreError, codec};
 use crate::{
     cache::entry::{Entry, Selector},
     config::StoreConfig,
@@ -140,8 +140,9 @@ impl Store for EmbeddedStore {
         }
     }
 
-    async fn put_note(&self, name: &str, note: Vec<u8>) -> Result<(), StoreError> {
-        self.writer.queue(Change::Note(name.to_owned(), note))
+    /// Queued like an entry.
+    async fn put_note(&self, name: &str, note: Vec<u8>, _: Option<NoteVersion>) -> Result<bool, StoreError> {
+        self.writer.queue(Change::Note(name.to_owned(), note)).map(|()| true)
     }
 
     async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Durability, Store, StoreError};
+use super::{Durability, NoteVersion, Store, StoreError};
 use crate::{
     cache::entry::{Entry, Selector},
     key::CacheKey,
@@ -55,9 +55,9 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn put_note(&self, name: &str, note: Vec<u8>) -> Result<(), StoreError> {
+    async fn put_note(&self, name: &str, note: Vec<u8>, _: Option<NoteVersion>) -> Result<bool, StoreError> {
         self.state().notes.insert(name.to_owned(), note);
-        Ok(())
+        Ok(true)
     }
 
     async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -9,6 +9,7 @@ mod follow;
 mod keys;
 mod lag;
 mod lease;
+mod lessons;
 mod link;
 mod log;
 mod peers;
@@ -27,16 +28,17 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use self::keys::Keys;
 use self::{
     core::Core,
     event::Event,
     follow::Batch,
-    keys::Keys,
+    lessons::Lessons,
     link::{Fault, Link, Nodes},
     peers::Peer,
     queue::{Done, Put, Queue, Write},
 };
-use super::{Change, Claim, Durability, Op, Store, StoreError};
+use super::{Change, Claim, Durability, Heard, NoteVersion, Op, OpenError, Store, StoreError};
 use crate::{
     cache::entry::{Entry, EntryId, Selector},
     config::{PeerConfig, StoreConfig},
@@ -47,7 +49,8 @@ use crate::{
 pub struct RedisStore {
     core: Arc<Core>,
     queue: Arc<Queue>,
-    heard: Mutex<Heard>,
+    changes: Mutex<Changes>,
+    lessons: Arc<Lessons>,
     /// How long a purchase stays reserved without a sign of life; zero: none is reserved.
     lease: Duration,
     /// Ends the tasks with the store.
@@ -55,7 +58,7 @@ pub struct RedisStore {
 }
 
 /// What other replicas told, as it comes.
-struct Heard {
+struct Changes {
     invalidations: mpsc::Receiver<Batch>,
     changes: mpsc::Receiver<Batch>,
     /// The place in the log up to which the cache knows, once it comes for more.
@@ -70,29 +73,37 @@ const BATCHES: usize = 4;
 impl RedisStore {
     /// Starts connecting. A Redis that is away is no reason not to start: until it comes, its calls fail at
     /// once, and writes wait.
-    pub fn start(region: &str, config: &StoreConfig) -> Self {
-        let nodes = Nodes { urls: config.url.clone(), password_env: config.password_env.clone() };
+    ///
+    /// # Errors
+    /// [`OpenError::CaFile`], when the certificates to trust cannot be read.
+    pub fn start(region: &str, config: &StoreConfig) -> Result<Self, OpenError> {
+        let ca = config.ca_file.as_deref().map(link::read_ca).transpose()?;
+        let nodes =
+            Nodes { urls: config.url.clone(), password_env: config.password_env.clone(), ca: ca.clone() };
         let link = Link::new(nodes, patience(config));
         let core = Arc::new(Core::new(Arc::clone(&link), Keys::new(&config.key_prefix), region));
         let queue = Arc::new(Queue::new(config.write_queue));
         let stop = CancellationToken::new();
         spawn(&stop, link.keep());
         spawn(&stop, writer::write_all(Arc::clone(&core), Arc::clone(&queue)));
+        spawn(&stop, writer::write_aside(Arc::clone(&core), Arc::clone(&queue)));
         let (send_invalidations, invalidations) = mpsc::channel(BATCHES);
         let (send_changes, changes) = mpsc::channel(BATCHES);
         spawn(&stop, follow::invalidations(Arc::clone(&core), send_invalidations));
+        let lessons = Arc::new(Lessons::new());
         spawn(&stop, follow::changes(Arc::clone(&core), send_changes));
+        spawn(&stop, follow::lessons(Arc::clone(&core), Arc::clone(&lessons)));
         for peer in &config.peers {
             let PeerConfig { region, url, password_env } = peer;
-            let nodes = Nodes { urls: url.clone(), password_env: password_env.clone() };
+            let nodes = Nodes { urls: url.clone(), password_env: password_env.clone(), ca: ca.clone() };
             let link = Link::new(nodes, patience(config));
             spawn(&stop, Arc::clone(&link).keep());
             let there = Arc::new(Core::new(link, Keys::new(&config.key_prefix), region));
-            let (here, queue) = (Arc::clone(&core), Arc::clone(&queue));
-            spawn(&stop, Peer { region: region.clone(), there, here, queue }.follow());
+            let (here, queue, lessons) = (Arc::clone(&core), Arc::clone(&queue), Arc::clone(&lessons));
+            spawn(&stop, Peer { region: region.clone(), there, here, queue, lessons }.follow());
         }
-        let heard = Mutex::new(Heard { invalidations, changes, handed: None });
-        Self { core, queue, heard, lease: config.lease, _tasks: stop.drop_guard() }
+        let changes = Mutex::new(Changes { invalidations, changes, handed: None });
+        Ok(Self { core, queue, changes, lessons, lease: config.lease, _tasks: stop.drop_guard() })
     }
 
     /// Waits until what is queued now was written.
@@ -147,13 +158,17 @@ impl Store for RedisStore {
         self.write(entry, durability).await.map_err(of(Op::Put))
     }
 
-    async fn put_note(&self, name: &str, note: Vec<u8>) -> Result<(), StoreError> {
-        self.queue.push(Write::Note { name: name.to_owned(), note }).map_err(of(Op::Put))
+    async fn put_note(
+        &self,
+        name: &str,
+        note: Vec<u8>,
+        over: Option<NoteVersion>,
+    ) -> Result<bool, StoreError> {
+        self.lessons.put_note(&self.core, name, &note, over).await.map_err(of(Op::Put))
     }
 
     async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let command = redis::cmd("GET").arg(self.core.keys.note(name)).clone();
-        self.core.link.call_within(self.core.link.patience, &command).await.map_err(of(Op::Get))
+        self.lessons.note(&self.core, name).await.map_err(of(Op::Get))
     }
 
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {
@@ -187,20 +202,29 @@ impl Store for RedisStore {
     }
 
     async fn changed(&self) -> Vec<Change> {
-        let mut heard = self.heard.lock().await;
+        let mut told = self.changes.lock().await;
         // Coming for more says that what was handed out before has been applied.
-        if let Some(applied) = heard.handed.take() {
+        if let Some(applied) = told.handed.take() {
             self.core.log.apply(applied);
         }
-        let heard = &mut *heard;
+        let told = &mut *told;
         let batch = tokio::select! {
             biased;
-            Some(batch) = heard.invalidations.recv() => batch,
-            Some(batch) = heard.changes.recv() => batch,
+            Some(batch) = told.invalidations.recv() => batch,
+            Some(batch) = told.changes.recv() => batch,
             else => return std::future::pending().await,
         };
-        heard.handed = batch.applied;
+        told.handed = batch.applied;
         batch.changes
+    }
+
+    async fn tell(&self, lesson: Vec<u8>) -> Result<bool, StoreError> {
+        self.lessons.tell(&self.core, None, lesson).await.map_err(of(Op::Tell))?;
+        Ok(true)
+    }
+
+    async fn heard(&self) -> Heard {
+        self.lessons.heard().await
     }
 
     fn lags(&self) -> Vec<(String, Duration)> {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use promptkeep::{
     cache::entry::{Entry, Selector},
     key::CacheKey,
-    store::{Change, Claim, Durability, Op, Store, StoreError},
+    store::{Change, Claim, Durability, Heard, NoteVersion, Op, Store, StoreError},
 };
 use tokio::sync::Semaphore;
 
@@ -115,8 +115,13 @@ impl Store for FaultStore {
         self.meet(Op::Put, self.inner.put(entry, durability)).await
     }
 
-    async fn put_note(&self, name: &str, note: Vec<u8>) -> Result<(), StoreError> {
-        self.meet(Op::Put, self.inner.put_note(name, note)).await
+    async fn put_note(
+        &self,
+        name: &str,
+        note: Vec<u8>,
+        over: Option<NoteVersion>,
+    ) -> Result<bool, StoreError> {
+        self.meet(Op::Put, self.inner.put_note(name, note, over)).await
     }
 
     async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -141,6 +146,14 @@ impl Store for FaultStore {
 
     async fn changed(&self) -> Vec<Change> {
         self.inner.changed().await
+    }
+
+    async fn tell(&self, lesson: Vec<u8>) -> Result<bool, StoreError> {
+        self.meet(Op::Tell, self.inner.tell(lesson)).await
+    }
+
+    async fn heard(&self) -> Heard {
+        self.inner.heard().await
     }
 
     fn lags(&self) -> Vec<(String, Duration)> {

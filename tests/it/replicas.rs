@@ -1,6 +1,7 @@
 //! Replicas that share one Redis.
 
 mod cluster;
+mod learned;
 mod lease;
 mod outage;
 mod regions;

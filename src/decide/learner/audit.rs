@@ -15,17 +15,43 @@ const REST: f64 = 2000.0;
 /// Pseudo-counts of errors as expected: how many surprises it takes to believe them.
 const BELIEF: f32 = 3.0;
 
+/// Processes whose findings are kept apart; of more, the one whose findings have faded most joins [`GONE`].
+const PROCESSES_MAX: usize = 32;
+
+/// Stands for all processes that ended long ago.
+const GONE: u32 = u32::MAX;
+
 /// Bookkeeping of checked hits.
 #[derive(Clone, Debug)]
 pub struct Audits {
     random: fastrand::Rng,
+    /// By the process that made them, so that a later state of one takes the place of an earlier one. This process
+    /// is the first.
+    findings: Vec<Findings>,
+}
+
+/// What the checks of one process found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Findings {
+    /// The process.
+    pub(super) origin: u32,
+    /// Its requests that gave labels.
+    labelled: u64,
     hits: u64,
     checks: u64,
-    /// Faded sums over checked hits, weighted by one over their propensity.
+    /// Checks that came to an end.
+    outcomes: u64,
+    sums: Sums,
+}
+
+/// Faded sums over checked hits: they fade with each check, whoever makes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Sums {
+    /// Weighted by one over their propensity.
     weight: f64,
     square: f64,
     differing: f64,
-    /// Faded sums, unweighted.
+    /// Unweighted.
     count: f64,
     observed: f64,
     expected: f64,
@@ -45,45 +71,71 @@ pub struct WrongHits {
 
 impl Audits {
     pub fn new(seed: u64) -> Self {
-        Self {
-            random: fastrand::Rng::with_seed(seed),
-            hits: 0,
-            checks: 0,
-            weight: 0.0,
-            square: 0.0,
-            differing: 0.0,
-            count: 0.0,
-            observed: 0.0,
-            expected: 0.0,
-        }
+        Self { random: fastrand::Rng::with_seed(seed), findings: vec![Findings::of(0)] }
     }
 
     /// Little-endian; the random sequence is not kept.
     pub fn encode(&self, to: &mut Vec<u8>) {
-        to.extend(self.hits.to_le_bytes());
-        to.extend(self.checks.to_le_bytes());
-        let sums = [self.weight, self.square, self.differing, self.count, self.observed, self.expected];
-        sums.iter().for_each(|sum| to.extend((*sum as f32).to_le_bytes()));
+        to.extend((self.findings.len() as u32).to_le_bytes());
+        self.findings.iter().for_each(|findings| findings.encode(to));
     }
 
     /// Reads what [`Audits::encode`] wrote.
     pub fn decode(from: &mut Reader<'_>, seed: u64) -> Option<Self> {
-        let (hits, checks) = (from.u64()?, from.u64()?);
-        let sums = from.floats(6)?;
-        let sum = |i: usize| f64::from(sums[i]);
-        let random = fastrand::Rng::with_seed(seed ^ hits);
-        let valid = checks <= hits && sums.iter().all(|s| *s >= 0.0);
-        valid.then(|| Self {
-            random,
-            hits,
-            checks,
-            weight: sum(0),
-            square: sum(1),
-            differing: sum(2),
-            count: sum(3),
-            observed: sum(4),
-            expected: sum(5),
-        })
+        let processes = Some(from.u32()? as usize).filter(|n| (1..=PROCESSES_MAX).contains(n))?;
+        let findings = (0..processes).map(|_| Findings::decode(from)).collect::<Option<Vec<_>>>()?;
+        let hits = findings.iter().map(|findings| findings.hits).fold(0, u64::wrapping_add);
+        Some(Self { random: fastrand::Rng::with_seed(seed ^ hits), findings })
+    }
+
+    /// What is found from now on is found by the process `origin`.
+    pub(super) fn set_origin(&mut self, origin: u32) {
+        if self.findings[0].origin != origin {
+            self.findings.retain(|findings| findings.origin != origin);
+            self.make_room();
+            self.findings.insert(0, Findings::of(origin));
+        }
+    }
+
+    /// What this process found.
+    pub(super) fn own(&self) -> Findings {
+        self.findings[0]
+    }
+
+    /// Takes over what another process found, if it is news.
+    pub(super) fn hear(&mut self, news: Findings) {
+        let at = self.findings.iter().position(|known| known.origin == news.origin);
+        let before = at.map_or(0, |at| self.findings[at].outcomes);
+        match at {
+            Some(0) => return,
+            Some(at) if news.age() < self.findings[at].age() => return,
+            Some(at) if news.age() == self.findings[at].age() => {
+                return self.findings[at].sums.fade_to(&news.sums);
+            }
+            Some(at) => drop(self.findings.remove(at)),
+            None => self.make_room(),
+        }
+        self.fade(keep_after(news.outcomes.saturating_sub(before)));
+        self.findings.push(news);
+    }
+
+    /// The same for all that another state knows.
+    pub(super) fn hear_all(&mut self, other: &Self) {
+        other.findings.iter().for_each(|findings| self.hear(*findings));
+    }
+
+    /// For one more.
+    fn make_room(&mut self) {
+        while self.findings.len() >= PROCESSES_MAX {
+            let weight = |i: &usize| self.findings[*i].sums.weight;
+            let others = (1..self.findings.len()).filter(|i| self.findings[*i].origin != GONE);
+            let Some(least) = others.min_by(|a, b| weight(a).total_cmp(&weight(b))) else { return };
+            let least = self.findings.remove(least);
+            match self.findings.iter_mut().find(|findings| findings.origin == GONE) {
+                Some(gone) => gone.count_too(&least),
+                None => self.findings.push(Findings { origin: GONE, sums: Sums::default(), ..least }),
+            }
+        }
     }
 
     /// While nothing is served nothing is checked either: old findings fade, so that the namespace may be
@@ -94,83 +146,182 @@ impl Audits {
     }
 
     fn fade(&mut self, keep: f64) {
-        for sum in [
-            &mut self.weight,
-            &mut self.square,
-            &mut self.differing,
-            &mut self.count,
-            &mut self.observed,
-            &mut self.expected,
-        ] {
-            *sum *= keep;
-        }
+        self.findings.iter_mut().for_each(|findings| findings.sums.fade(keep));
     }
 
     /// Counts a hit and says with which probability it was chosen to be checked, if it was. `rate`: least
     /// share of the hits that is checked; 0 checks none of them, 1 all.
     pub fn draw(&mut self, requests: u64, rate: f32) -> Option<f32> {
-        self.hits += 1;
+        self.findings[0].hits += 1;
         if rate == 0.0 {
             return None;
         }
-        let propensity = (EARLY / self.hits as f32).clamp(rate, 1.0);
-        let affordable = rate >= 1.0 || (self.checks as f32) < COST_MAX * rate * requests as f32;
+        let propensity = (EARLY / self.hits() as f32).clamp(rate, 1.0);
+        let affordable = rate >= 1.0 || (self.checks() as f32) < COST_MAX * rate * requests as f32;
         (affordable && self.random.f32() < propensity).then(|| {
-            self.checks += 1;
+            self.findings[0].checks += 1;
             propensity
         })
     }
 
     /// The outcome of a check.
     pub fn observe(&mut self, probability: f32, same: f32, propensity: f32) {
-        let keep = 0.5_f64.powf(1.0 / f64::from(HALF_LIFE));
         let weight = 1.0 / f64::from(propensity);
-        self.fade(keep);
-        self.weight += weight;
-        self.square += weight * weight;
-        self.differing += weight * f64::from(1.0 - same);
-        self.count += 1.0;
-        self.observed += f64::from(1.0 - same);
-        self.expected += f64::from(1.0 - probability);
+        self.fade(keep_after(1));
+        let own = &mut self.findings[0];
+        own.outcomes += 1;
+        own.sums.add(&Sums {
+            weight,
+            square: weight * weight,
+            differing: weight * f64::from(1.0 - same),
+            count: 1.0,
+            observed: f64::from(1.0 - same),
+            expected: f64::from(1.0 - probability),
+        });
     }
 
     /// Observed over expected errors; `missed` of the labels say "different" by mistake.
     pub fn surplus(&self, missed: f32) -> f32 {
-        let wrong = (self.observed as f32 - missed * self.count as f32).max(0.0);
-        (wrong + BELIEF) / (self.expected as f32 + BELIEF)
+        let Sums { count, observed, expected, .. } = self.sums();
+        let wrong = (observed as f32 - missed * count as f32).max(0.0);
+        (wrong + BELIEF) / (expected as f32 + BELIEF)
     }
 
     /// Whether even the lower end of the estimate is far beyond the budget: nothing but exact hits then.
     /// `missed` of the labels say "different" by mistake, or a few of those would close a namespace.
     pub fn is_blown(&self, budget: &Budget, missed: f32) -> bool {
         let estimate = self.estimate(missed);
-        self.count > 20.0 && estimate.low > 2.0 * budget.max_wrong_hits
+        self.sums().count > 20.0 && estimate.low > 2.0 * budget.max_wrong_hits
+    }
+
+    /// Counts a request that gave labels.
+    pub(super) fn count_labelled(&mut self) {
+        self.findings[0].labelled += 1;
+    }
+
+    /// Requests that gave labels.
+    pub(super) fn labelled(&self) -> u64 {
+        self.findings.iter().map(|findings| findings.labelled).sum()
+    }
+
+    fn hits(&self) -> u64 {
+        self.findings.iter().map(|findings| findings.hits).sum()
     }
 
     /// Hits that were chosen to be checked, ever.
-    pub const fn checks(&self) -> u64 {
-        self.checks
+    pub fn checks(&self) -> u64 {
+        self.findings.iter().map(|findings| findings.checks).sum()
+    }
+
+    fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        self.findings.iter().for_each(|findings| sums.add(&findings.sums));
+        sums
     }
 
     /// Adds the findings of another namespace, to report both as one.
     pub fn add(&mut self, other: &Self) {
-        self.hits += other.hits;
-        self.checks += other.checks;
-        self.weight += other.weight;
-        self.square += other.square;
-        self.differing += other.differing;
+        let own = &mut self.findings[0];
+        own.hits += other.hits();
+        own.checks += other.checks();
+        own.sums.add(&other.sums());
     }
 
     /// Inverse-propensity estimate with Wilson's interval over the effective number of checks.
     pub fn estimate(&self, missed: f32) -> WrongHits {
-        if self.weight == 0.0 {
-            return WrongHits { checks: self.checks, ..WrongHits::UNKNOWN };
+        let Sums { weight, square, differing, .. } = self.sums();
+        let checks = self.checks();
+        if weight == 0.0 {
+            return WrongHits { checks, ..WrongHits::UNKNOWN };
         }
-        let n = self.weight * self.weight / self.square;
-        let (low, high) = wilson(self.differing / self.weight, n);
+        let n = weight * weight / square;
+        let (low, high) = wilson(differing / weight, n);
         let corrected = |rate: f64| ((rate as f32 - missed) / (1.0 - missed)).clamp(0.0, 1.0);
-        let rate = corrected(self.differing / self.weight);
-        WrongHits { rate, low: corrected(low), high: corrected(high), checks: self.checks }
+        WrongHits { rate: corrected(differing / weight), low: corrected(low), high: corrected(high), checks }
+    }
+}
+
+/// What is left of a sum after so many checks.
+fn keep_after(checks: u64) -> f64 {
+    0.5_f64.powf(checks as f64 / f64::from(HALF_LIFE))
+}
+
+// === impl Findings ===
+
+impl Findings {
+    fn of(origin: u32) -> Self {
+        Self { origin, labelled: 0, hits: 0, checks: 0, outcomes: 0, sums: Sums::default() }
+    }
+
+    fn count_too(&mut self, other: &Self) {
+        self.labelled += other.labelled;
+        self.hits += other.hits;
+        self.checks += other.checks;
+        self.outcomes += other.outcomes;
+    }
+
+    /// Ascends with every change of its process.
+    fn age(&self) -> [u64; 4] {
+        [self.labelled, self.hits, self.checks, self.outcomes]
+    }
+
+    pub(super) fn encode(&self, to: &mut Vec<u8>) {
+        to.extend(self.origin.to_le_bytes());
+        self.age().iter().for_each(|count| to.extend(count.to_le_bytes()));
+        let Sums { weight, square, differing, count, observed, expected } = self.sums;
+        let sums = [weight, square, differing, count, observed, expected];
+        sums.iter().for_each(|sum| to.extend((*sum as f32).to_le_bytes()));
+    }
+
+    pub(super) fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        let origin = from.u32()?;
+        let (labelled, hits) = (from.u64()?, from.u64()?);
+        let (checks, outcomes) = (from.u64()?, from.u64()?);
+        let sums = from.floats(6)?;
+        let sum = |i: usize| f64::from(sums[i]);
+        // Sums of them must not overflow.
+        let plausible = [labelled, hits, outcomes].iter().all(|count| *count < u64::MAX >> 8);
+        let valid = plausible && checks <= hits && sums.iter().all(|sum| *sum >= 0.0);
+        valid.then(|| Self {
+            origin,
+            labelled,
+            hits,
+            checks,
+            outcomes,
+            sums: Sums {
+                weight: sum(0),
+                square: sum(1),
+                differing: sum(2),
+                count: sum(3),
+                observed: sum(4),
+                expected: sum(5),
+            },
+        })
+    }
+}
+
+// === impl Sums ===
+
+impl Sums {
+    fn all(&mut self) -> [&mut f64; 6] {
+        let Self { weight, square, differing, count, observed, expected } = self;
+        [weight, square, differing, count, observed, expected]
+    }
+
+    fn fade(&mut self, keep: f64) {
+        self.all().into_iter().for_each(|sum| *sum *= keep);
+    }
+
+    fn add(&mut self, other: &Self) {
+        let mut other = *other;
+        self.all().into_iter().zip(other.all()).for_each(|(sum, other)| *sum += *other);
+    }
+
+    /// Of two views of the same checks, the one that knows of more since.
+    fn fade_to(&mut self, other: &Self) {
+        if other.count < self.count {
+            *self = *other;
+        }
     }
 }
 

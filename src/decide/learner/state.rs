@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Audits, EXAMPLES_MAX, Example, Learner, RECENT_MAX, Recent};
+use super::{Audits, EXAMPLES_MAX, Example, LabelId, Learner, RECENT_MAX, Recent};
 use crate::decide::{
     features,
     table::{Bins, Reader, Table},
@@ -11,7 +11,7 @@ use crate::decide::{
 
 const MAGIC: &[u8; 8] = b"pklearn\0";
 /// Changes with the encoding and with the features.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 // === impl Learner ===
 
@@ -22,7 +22,6 @@ impl Learner {
         bytes.extend(VERSION.to_le_bytes());
         bytes.extend(self.table.fingerprint().to_le_bytes());
         bytes.extend(self.requests.to_le_bytes());
-        bytes.extend(self.labelled.to_le_bytes());
         bytes.extend(self.plain.to_le_bytes());
         bytes.extend((self.examples.len() as u32).to_le_bytes());
         self.examples.iter().for_each(|e| e.encode(&mut bytes));
@@ -39,6 +38,14 @@ impl Learner {
     /// Reads what [`Learner::encode`] wrote with the same table, and fits the model. `None` for anything
     /// else: the namespace then learns anew.
     pub fn decode(bytes: &[u8], table: Arc<Table>, seed: u64) -> Option<Self> {
+        let mut learner = Self::decode_unfitted(bytes, table, seed)?;
+        let fitted = learner.snapshot().fit();
+        learner.install(fitted);
+        Some(learner)
+    }
+
+    /// The same with the model of a new namespace, to be joined to another.
+    pub fn decode_unfitted(bytes: &[u8], table: Arc<Table>, seed: u64) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         if reader.take(MAGIC.len())? != MAGIC || reader.u32()? != VERSION {
             return None;
@@ -48,7 +55,6 @@ impl Learner {
         }
         let mut learner = Self::new(table, seed);
         learner.requests = reader.u64()?;
-        learner.labelled = reader.u64()?;
         learner.plain = reader.u64()?;
         let count = bounded(&mut reader, EXAMPLES_MAX)?;
         learner.examples = (0..count)
@@ -67,8 +73,6 @@ impl Learner {
         if !reader.is_empty() || learner.examples.iter().any(|e| e.at > learner.requests) {
             return None;
         }
-        let fitted = learner.snapshot().fit();
-        learner.install(fitted);
         Some(learner)
     }
 }
@@ -76,7 +80,8 @@ impl Learner {
 // === impl Example ===
 
 impl Example {
-    fn encode(&self, to: &mut Vec<u8>) {
+    pub(super) fn encode(&self, to: &mut Vec<u8>) {
+        self.id.encode(to);
         to.extend(self.bins);
         to.extend(self.scope.to_le_bytes());
         to.push(self.english.into());
@@ -88,7 +93,8 @@ impl Example {
         to.extend(weight.to_le_bytes());
     }
 
-    fn decode(from: &mut Reader<'_>, table: &Table) -> Option<Self> {
+    pub(super) fn decode(from: &mut Reader<'_>, table: &Table) -> Option<Self> {
+        let id = LabelId::decode(from)?;
         let bins = bins(from, table)?;
         let scope = from.u32()?;
         let english = from.take(1)?[0] == 1;
@@ -96,6 +102,7 @@ impl Example {
         let foreseen = (from.f32()?, from.f32()?);
         let valid = (0.0..=1.0).contains(&same) && weight >= 0.0 && foreseen.1 >= 0.0;
         valid.then(|| Self {
+            id,
             bins,
             forest: table.forest.logit(&bins),
             scope,

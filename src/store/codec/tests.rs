@@ -3,11 +3,12 @@ use serde_json::json;
 
 use super::*;
 
-/// `encode(&golden())` of the version that introduced codec 2. Never regenerate it: if the test fails,
+/// `encode(&golden())` of the version that introduced codec 3. Never regenerate it: if the test fails,
 /// users' data has become unreadable.
-const GOLDEN: &[u8] = include_bytes!("testdata/entry-v2.bin");
+const GOLDEN: &[u8] = include_bytes!("testdata/entry-v3.bin");
 
-/// The same of the version that introduced codec 1.
+/// The same of the versions that introduced codec 2 and 1.
+const GOLDEN_V2: &[u8] = include_bytes!("testdata/entry-v2.bin");
 const GOLDEN_V1: &[u8] = include_bytes!("testdata/entry-v1.bin");
 
 fn golden() -> Entry {
@@ -59,16 +60,33 @@ fn sealed(payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn reads_and_writes_version_2_as_it_was_committed() {
+fn reads_and_writes_version_3_as_it_was_committed() {
     assert_eq!(decode(GOLDEN), Ok(golden()));
     assert_eq!(encode(&golden()), GOLDEN);
+}
+
+#[test]
+fn reads_version_2_as_it_was_committed() {
+    assert_eq!(decode(GOLDEN_V2), Ok(golden()));
+}
+
+#[test]
+fn an_answer_is_read_without_its_vector() {
+    for bytes in [GOLDEN, GOLDEN_V2] {
+        assert_eq!(decode_answer(bytes), Ok(Entry { embedding: None, ..golden() }));
+    }
+    assert_eq!(decode_answer(&encode(&smallest())), Ok(smallest()));
+    let payload = &GOLDEN[HEADER..];
+    for length in 0..payload.len() {
+        assert!(decode_answer(&sealed(&payload[..length])).is_err(), "cut to {length}");
+    }
 }
 
 #[test]
 fn reads_version_1_as_it_was_committed() {
     let without = Entry { stale_for: Duration::ZERO, difficulty: None, alias_of: None, ..golden() };
     assert_eq!(decode(GOLDEN_V1), Ok(without.clone()));
-    assert_eq!(decode(&encode(&without)), Ok(without), "it is rewritten as version 2");
+    assert_eq!(decode(&encode(&without)), Ok(without), "it is rewritten as version 3");
 }
 
 #[test]
@@ -90,8 +108,10 @@ fn every_cut_and_every_changed_byte_is_an_error() {
     for length in 0..GOLDEN.len() {
         assert!(decode(&GOLDEN[..length]).is_err(), "cut to {length}");
     }
-    for position in 0..GOLDEN.len() {
-        let mut bytes = GOLDEN.to_vec();
+    for (golden, position) in
+        [GOLDEN, GOLDEN_V2].iter().flat_map(|golden| (0..golden.len()).map(move |at| (golden, at)))
+    {
+        let mut bytes = golden.to_vec();
         bytes[position] ^= 0x10;
         assert!(decode(&bytes).is_err(), "changed byte {position}");
     }

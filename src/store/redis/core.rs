@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use futures_util::{StreamExt as _, future::try_join_all, stream};
+use futures_util::{
+    StreamExt as _,
+    future::{join_all, try_join_all},
+    stream,
+};
 use redis::{Cmd, FromRedisValue, cmd};
 use tokio::sync::watch;
 
@@ -20,11 +24,13 @@ use super::{
     lag::Lag,
     link::{Fault, Link, Script},
     log::{Log, Position, RECORDS_MAX, Source},
+    suspects::Suspects,
     value,
 };
 use crate::{
     cache::entry::{Entry, EntryId, Selector},
     key::CacheKey,
+    store::codec::CodecError,
 };
 
 /// Entries read at once for a selector.
@@ -36,8 +42,14 @@ const IN_FLIGHT: usize = 256;
 /// Changes in one stream, about: minutes of them in a busy fleet.
 const CHANGES_MAX: usize = 10_000;
 
+/// Lessons in their stream, about: each replica tells one a second, of at most some hundred kilobytes.
+const LESSONS_MAX: usize = 1000;
+
 /// Longest wait for a command that no request waits for.
 pub const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same on a cluster, where others wait behind it whose part of the cluster may answer.
+pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Entries in Redis.
 pub struct Core {
@@ -56,6 +68,8 @@ pub struct Core {
     /// The region of this Redis.
     pub region: String,
     pub lag: Lag,
+    /// Streams, by number, whose part of a cluster does not answer.
+    silent: Suspects,
     /// Whether the log is known and the streams are followed: before, what is read may be dead, and what
     /// others do meanwhile go unheard.
     pub opened: watch::Sender<Opened>,
@@ -76,7 +90,7 @@ pub struct Found {
     /// The last invalidation that its writer had applied.
     pub seen: Position,
     /// The first bytes of its value.
-    fingerprint: Vec<u8>,
+    fingerprint: [u8; value::FINGERPRINT],
 }
 
 // === impl Core ===
@@ -95,17 +109,20 @@ impl Core {
             replica: format!("{:016x}", fastrand::u64(..)),
             region: region.to_owned(),
             lag: Lag::default(),
+            silent: Suspects::new(),
             opened: watch::Sender::default(),
         }
     }
 
-    /// The entry with this id, unless it was invalidated.
+    /// The entry with this id, without its vector, unless it was invalidated.
     pub async fn get(&self, id: EntryId) -> Result<Option<Found>, Fault> {
-        let command = cmd("GET").arg(self.keys.entry(id)).clone();
+        let mut command = cmd("GET");
+        command.arg(self.keys.entry(id));
         let value: Option<Vec<u8>> = self.link.call(id.into(), &command).await?;
         let Some(value) = value else { return Ok(None) };
         self.opened().await?;
-        Ok(self.decode(&value))
+        let found = self.found(&value, value::decode_answer(&value));
+        Ok(found.filter(|found| !self.log.voids(&found.entry, found.seen)))
     }
 
     /// Those of `ids` that are there and were not invalidated, in their order.
@@ -123,12 +140,15 @@ impl Core {
 
     /// Waits until everything was opened, which is soon after the first connection.
     async fn opened(&self) -> Result<(), Fault> {
+        if self.opened.borrow().is_whole() {
+            return Ok(());
+        }
         let mut opened = *self.opened.borrow();
         if !opened.is_known() {
             // The sender lives as long as the core.
             opened = self.opened.subscribe().wait_for(Opened::is_known).await.map_or(opened, |now| *now);
         }
-        if opened.log && opened.changes {
+        if opened.is_whole() {
             return Ok(());
         }
         Err(Fault::Refused("the streams cannot be read".to_owned()))
@@ -141,9 +161,23 @@ impl Core {
         origin: Option<Origin>,
         event: Event,
     ) -> Result<Position, Fault> {
-        let length = if matches!(event, Event::Invalidated { .. }) { RECORDS_MAX } else { CHANGES_MAX };
+        self.append_within(BACKGROUND_PATIENCE, stream, origin, event).await
+    }
+
+    async fn append_within(
+        &self,
+        wait: Duration,
+        stream: &str,
+        origin: Option<Origin>,
+        event: Event,
+    ) -> Result<Position, Fault> {
+        let length = match event {
+            Event::Invalidated { .. } => RECORDS_MAX,
+            Event::Learned { .. } => LESSONS_MAX,
+            Event::Stored { .. } | Event::Removed { .. } | Event::Opened => CHANGES_MAX,
+        };
         let append = Message { replica: self.replica.clone(), origin, event }.append(stream, length);
-        let id: String = self.link.call_within(BACKGROUND_PATIENCE, &append).await?;
+        let id: String = self.link.call_within(wait, &append).await?;
         id.parse().map_err(|()| Fault::Wrong("unexpected reply".to_owned()))
     }
 
@@ -171,25 +205,37 @@ impl Core {
         for key in keys {
             by_stream[usize::from(Partition::from(key).stream())].push(Key(key));
         }
-        for (stream, keys) in (0..STREAMS).zip(by_stream) {
-            for page in keys.chunks(PAGE) {
-                let event = event(page.to_vec());
-                if let Err(fault) = self.append(&self.keys.changes(stream), origin.cloned(), event).await {
-                    tracing::warn!(%fault, "other replicas were not told of a change");
-                }
-            }
+        let streams = (0..STREAMS).zip(&by_stream);
+        let pages = streams.flat_map(|(stream, keys)| keys.chunks(PAGE).map(move |page| (stream, page)));
+        join_all(pages.map(|(stream, page)| self.announce_on(stream, origin, event(page.to_vec())))).await;
+    }
+
+    /// A stream whose part of a cluster does not answer must not hold up the others.
+    async fn announce_on(&self, stream: u8, origin: Option<&Origin>, event: Event) {
+        let is_cluster = self.link.is_cluster();
+        if is_cluster && !self.silent.may_try(Partition(stream)) {
+            return;
+        }
+        let wait = if is_cluster { CLUSTER_PATIENCE } else { BACKGROUND_PATIENCE };
+        let told = self.append_within(wait, &self.keys.changes(stream), origin.cloned(), event).await;
+        match told {
+            Err(Fault::Away(_)) if is_cluster => self.silent.suspect(Partition(stream)),
+            _ => self.silent.clear(Partition(stream)),
+        }
+        if let Err(fault) = told {
+            tracing::warn!(%fault, "other replicas were not told of a change");
         }
     }
 
     /// Keeps `entry`, whose writer had applied the invalidations up to `seen`.
-    pub async fn put(&self, entry: &Entry, seen: Position) -> Result<(), Fault> {
+    pub async fn put(&self, entry: &Entry, seen: Position, wait: Duration) -> Result<(), Fault> {
         let id = entry.id();
         let keys = self.keys_of(id, &Facet::of(entry));
         let (value, expiry, now) =
             (value::encode(entry, seen), millis(entry.kept_until()), millis(SystemTime::now()));
         let (expiry, now) = (expiry.max(1).to_string(), now.to_string());
         let arguments = [&value, expiry.as_bytes(), entry.key.as_bytes(), id.as_bytes(), now.as_bytes()];
-        let added: u64 = self.link.run(BACKGROUND_PATIENCE, &self.put, &keys, &arguments).await?;
+        let added: u64 = self.link.run(wait, &self.put, &keys, &arguments).await?;
         self.entries.fetch_add(added, Ordering::Relaxed);
         Ok(())
     }
@@ -369,9 +415,13 @@ impl Core {
 
     /// One that cannot be read is none.
     fn read(&self, value: &[u8]) -> Option<Found> {
-        match value::decode(value) {
+        self.found(value, value::decode(value))
+    }
+
+    fn found(&self, value: &[u8], read: Result<(Entry, Position), CodecError>) -> Option<Found> {
+        match read {
             Ok((entry, seen)) => {
-                let fingerprint = value[..value.len().min(value::FINGERPRINT)].to_vec();
+                let fingerprint = *value.first_chunk()?;
                 Some(Found { entry: Arc::new(entry), seen, fingerprint })
             }
             Err(error) => {
@@ -386,8 +436,12 @@ impl Core {
 // === impl Opened ===
 
 impl Opened {
+    fn is_whole(&self) -> bool {
+        self.log && self.changes
+    }
+
     fn is_known(&self) -> bool {
-        self.log && self.changes || self.failed
+        self.is_whole() || self.failed
     }
 }
 

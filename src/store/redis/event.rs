@@ -42,6 +42,11 @@ pub enum Event {
     Removed { keys: Vec<Key> },
     /// Everything older that matches is dead.
     Invalidated { matching: Matching },
+    /// The replica learned something: numbers, in a field of their own because they are not text.
+    Learned {
+        #[serde(skip)]
+        lesson: Vec<u8>,
+    },
     /// A stream begins: there is always an entry that a reader can have read last.
     Opened,
 }
@@ -85,6 +90,9 @@ impl Message {
         let mut command = cmd("XADD");
         command.arg(stream).arg("MAXLEN").arg("~").arg(length).arg("*");
         command.arg("replica").arg(&self.replica).arg("event").arg(event);
+        if let Event::Learned { lesson } = &self.event {
+            command.arg("lesson").arg(lesson.as_slice());
+        }
         if let Some(Origin { region, at }) = &self.origin {
             command.arg("region").arg(region).arg("at").arg(at.to_string());
         }
@@ -99,7 +107,10 @@ impl Message {
             Some(region) => Some(Origin { region, at: text("at")?.parse().ok()? }),
             None => None,
         };
-        let event = serde_json::from_slice(&field("event")?).ok()?;
+        let mut event = serde_json::from_slice(&field("event")?).ok()?;
+        if let Event::Learned { lesson } = &mut event {
+            *lesson = field("lesson")?;
+        }
         Some(Self { replica: text("replica")?, origin, event })
     }
 }
@@ -192,6 +203,7 @@ mod tests {
             (Event::Stored { keys: keys() }, format!(r#"{{"kind":"stored","keys":["{hex}"]}}"#)),
             (Event::Removed { keys: keys() }, format!(r#"{{"kind":"removed","keys":["{hex}"]}}"#)),
             (Event::Opened, r#"{"kind":"opened"}"#.to_owned()),
+            (Event::Learned { lesson: Vec::new() }, r#"{"kind":"learned"}"#.to_owned()),
             (
                 Event::Invalidated { matching },
                 r#"{"kind":"invalidated","matching":{"namespace":"docs"}}"#.to_owned(),
@@ -200,6 +212,23 @@ mod tests {
             assert_eq!(serde_json::to_string(&event).unwrap(), json);
             assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
         }
+    }
+
+    #[test]
+    fn a_lesson_is_a_field_of_its_own() {
+        let event = Event::Learned { lesson: vec![0, 255, 1] };
+        let message = Message { replica: "r".to_owned(), origin: None, event };
+        let command = message.append("stream", 10);
+        let words: Vec<_> = command.args_iter().collect();
+        let redis::Arg::Simple(lesson) = words[words.len() - 1] else { panic!("a word") };
+        let value = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
+        let mut fields: HashMap<_, _> =
+            [("replica", value(b"r")), ("event", value(br#"{"kind":"learned"}"#)), ("lesson", value(lesson))]
+                .map(|(name, value)| (name.to_owned(), value))
+                .into();
+        assert_eq!(Message::read(&fields), Some(message));
+        fields.remove("lesson");
+        assert_eq!(Message::read(&fields), None);
     }
 
     #[test]

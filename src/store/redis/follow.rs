@@ -1,5 +1,5 @@
 //! The tasks that listen to the other replicas: one to invalidations, which must not wait behind anything,
-//! one to changes of entries.
+//! one to changes of entries, one to what was learned.
 
 use std::{
     sync::Arc,
@@ -14,13 +14,14 @@ use super::{
     event::{Event, Message},
     keys::STREAMS,
     lag::Part,
+    lessons::Lessons,
     link::Fault,
     log::{Position, Source},
     tail::{self, News, Tail},
 };
 use crate::{
     cache::entry::{Entry, EntryId, Selector},
-    store::Change,
+    store::{Change, Heard},
 };
 
 /// Pause before listening again after a fault.
@@ -194,7 +195,7 @@ async fn resolve(core: &Core, messages: Vec<(Position, Message)>) -> Vec<Change>
         match message.event {
             Event::Stored { keys } => stored.extend(keys.into_iter().map(|key| EntryId::from(key.0))),
             Event::Removed { keys } => removed.extend(keys.into_iter().map(|key| key.0)),
-            Event::Invalidated { .. } | Event::Opened => {}
+            Event::Invalidated { .. } | Event::Learned { .. } | Event::Opened => {}
         }
     }
     stored.sort_unstable();
@@ -207,6 +208,37 @@ async fn resolve(core: &Core, messages: Vec<(Position, Message)>) -> Vec<Change>
         changes.extend(read(core, page).await.into_iter().map(Change::Stored));
     }
     changes
+}
+
+/// Listens to what others learned, for ever.
+pub async fn lessons(core: Arc<Core>, lessons: Arc<Lessons>) {
+    let stream = core.keys.lessons();
+    let mut tail = loop {
+        core.link.up().await;
+        match Tail::at_end(&core, vec![stream.clone()], false).await {
+            Ok(tail) => break tail,
+            Err(_) => sleep(OPEN_AGAIN).await,
+        }
+    };
+    // What was told before may have gone by a namespace that was opened before.
+    lessons.hear(Heard::Missed);
+    loop {
+        match tail.read(&core).await {
+            Ok(News::Messages(messages)) => {
+                for (_, message) in messages.into_iter().filter(|(_, message)| !is_own(&core, message)) {
+                    if let Event::Learned { lesson } = message.event {
+                        lessons.hear(Heard::Lesson(lesson));
+                    }
+                }
+            }
+            Ok(News::Missed) => lessons.hear(Heard::Missed),
+            Err(fault) => {
+                tracing::debug!(%fault, "listening to lessons again");
+                core.link.up().await;
+                sleep(AGAIN).await;
+            }
+        }
+    }
 }
 
 /// The entries that are there, however long Redis takes: the streams tell of each only once.

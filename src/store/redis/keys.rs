@@ -12,6 +12,7 @@
 //! | `P:peer:REGION:reader`, `…:read` | who reads the streams of a region, and how far |
 //! | `P:{sN}:changes` | stream N of changes |
 //! | `P:invalidations` | the stream of invalidations |
+//! | `P:lessons` | the stream of what replicas learned |
 
 use crate::{
     cache::entry::{Entry, EntryId, Selector},
@@ -155,5 +156,9 @@ impl Keys {
 
     pub fn invalidations(&self) -> String {
         format!("{}:invalidations", self.prefix)
+    }
+
+    pub fn lessons(&self) -> String {
+        format!("{}:lessons", self.prefix)
     }
 }

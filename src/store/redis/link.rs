@@ -5,7 +5,8 @@
 //! the state that it publishes. Knows commands and faults, nothing of entries.
 
 use std::{
-    env,
+    env, fs,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -15,17 +16,19 @@ use std::{
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisError,
-    RedisFuture, Value,
+    RedisFuture, TlsCertificates, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
 };
 
 use super::{keys::Partition, suspects::Suspects};
+use crate::store::OpenError;
 
 /// Calls in a row without a reply that end the use of a connection.
 const FAILURES_MAX: u32 = 3;
@@ -46,6 +49,8 @@ pub struct Nodes {
     pub urls: Vec<String>,
     /// Name of the variable; empty: no password.
     pub password_env: String,
+    /// Certificates in PEM that are trusted instead of the system's.
+    pub ca: Option<Arc<[u8]>>,
 }
 
 /// A connection that all calls share.
@@ -98,6 +103,8 @@ pub struct Script {
 impl Link {
     /// A link that [`Link::keep`] brings up.
     pub fn new(nodes: Nodes, patience: Duration) -> Arc<Self> {
+        // Already chosen by another part, maybe.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let (state, _) = watch::channel(State::Dialing);
         Arc::new(Self {
             nodes,
@@ -133,18 +140,33 @@ impl Link {
 
     /// Does one command about a partition for a request, within `patience`.
     pub async fn call<T: FromRedisValue>(&self, partition: Partition, command: &Cmd) -> Result<T, Fault> {
-        if let Conn::Single(_) = self.conn().await? {
+        if !self.is_cluster() {
             return self.call_within(self.patience, command).await;
         }
         if !self.suspects.may_try(partition) {
             return Err(Fault::Away("this part of the cluster does not answer".to_owned()));
         }
         let reply = self.call_within(self.patience, command).await;
-        match reply {
-            Err(Fault::Away(_)) => self.suspects.suspect(partition),
+        self.judge(partition, reply.as_ref().err());
+        reply
+    }
+
+    /// Sets a part of a cluster aside when a call for it had no reply, and no longer when it had.
+    pub fn judge(&self, partition: Partition, fault: Option<&Fault>) {
+        match fault {
+            Some(Fault::Away(_)) => self.suspects.suspect(partition),
             _ => self.suspects.clear(partition),
         }
-        reply
+    }
+
+    /// Whether calls for the partition have no reply while others may.
+    pub fn is_suspect(&self, partition: Partition) -> bool {
+        self.is_cluster() && self.suspects.is_suspect(partition)
+    }
+
+    /// Whether there is a connection to a cluster, of which a part may answer and another not.
+    pub fn is_cluster(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Up(Conn::Cluster(_)))
     }
 
     /// Does one command that may take longer than a request waits.
@@ -289,7 +311,11 @@ impl Nodes {
             // Every call has a timeout of its own.
             .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE);
-        let client = Client::open(self.info(url)?)?;
+        let info = self.info(url)?;
+        let client = match self.certificates(url) {
+            Some(certificates) => Client::build_with_tls(info, certificates)?,
+            None => Client::open(info)?,
+        };
         Ok(timeout(CONNECT_TIMEOUT, client.get_multiplexed_async_connection_with_config(&config))
             .await
             .map_err(|_| Fault::Away("no connection in time".to_owned()))??)
@@ -297,7 +323,11 @@ impl Nodes {
 
     async fn dial_cluster(&self, patience: Duration) -> Result<ClusterConnection, Fault> {
         let nodes = self.urls.iter().map(|url| self.info(url)).collect::<Result<Vec<_>, _>>()?;
-        let client = ClusterClient::builder(nodes)
+        let mut client = ClusterClient::builder(nodes);
+        if let Some(certificates) = self.urls.iter().find_map(|url| self.certificates(url)) {
+            client = client.certs(certificates);
+        }
+        let client = client
             .connection_timeout(CONNECT_TIMEOUT)
             .response_timeout(patience.max(CONNECT_TIMEOUT))
             .overall_response_timeout(None)
@@ -305,6 +335,12 @@ impl Nodes {
             .build()?;
         let connected = timeout(4 * CONNECT_TIMEOUT, client.get_async_connection()).await;
         Ok(connected.map_err(|_| Fault::Away("no connection in time".to_owned()))??)
+    }
+
+    /// What is trusted in place of the system's certificates, with TLS.
+    fn certificates(&self, url: &str) -> Option<TlsCertificates> {
+        let ca = self.ca.as_ref().filter(|_| url.starts_with("rediss"))?;
+        Some(TlsCertificates { client_tls: None, root_cert: Some(ca.to_vec()) })
     }
 
     fn info(&self, url: &str) -> Result<redis::ConnectionInfo, Fault> {
@@ -316,6 +352,21 @@ impl Nodes {
             .map_err(|_| Fault::Wrong(format!("the variable {} is not set", self.password_env)))?;
         let settings = info.redis_settings().clone().set_password(password);
         Ok(info.set_redis_settings(settings))
+    }
+}
+
+/// The certificates in a file.
+///
+/// # Errors
+/// [`OpenError::CaFile`], when it cannot be read or holds none.
+pub fn read_ca(path: &Path) -> Result<Arc<[u8]>, OpenError> {
+    let unusable = |cause: String| OpenError::CaFile { path: path.to_owned(), cause };
+    let bytes = fs::read(path).map_err(|cause| unusable(cause.to_string()))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match certificates.iter().find_map(|certificate| certificate.as_ref().err()) {
+        Some(cause) => Err(unusable(cause.to_string())),
+        None if certificates.is_empty() => Err(unusable("it holds no certificate in PEM".to_owned())),
+        None => Ok(bytes.into()),
     }
 }
 

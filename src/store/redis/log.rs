@@ -108,11 +108,13 @@ impl Log {
         later.any(|record| record.selector.matches(entry))
     }
 
-    /// Whether an invalidation of another replica after `seen` matches `entry`.
-    pub fn voided_by_others(&self, entry: &Entry, seen: Position) -> bool {
+    /// Whether an invalidation after `seen` that Redis has taken matches `entry`; with `by_others`, one of another
+    /// replica.
+    pub fn voided(&self, entry: &Entry, seen: Position, by_others: bool) -> bool {
         let state = self.read();
-        let later = state.records.iter().rev().take_while(|record| record.position > seen);
-        later.into_iter().any(|record| record.source == Source::Other && record.selector.matches(entry))
+        let counts = |record: &&Record| !by_others || record.source == Source::Other;
+        let mut later = state.records.iter().rev().take_while(|record| record.position > seen).filter(counts);
+        later.any(|record| record.selector.matches(entry))
     }
 
     /// What this replica appended within the last `time`.

@@ -1,6 +1,6 @@
 //! Other regions. Each has a Redis of its own; this one reads the streams of the others, and writes nothing
 //! there. What they bought is kept here too unless something is there already; what they invalidated is
-//! invalidated here.
+//! invalidated here; what they learned is told to the replicas here.
 //!
 //! One replica of a region does this for each peer, and notes in its own Redis how far it has read, so that
 //! another goes on from there. Only what a region bought or invalidated by itself is taken from it: what it
@@ -22,6 +22,7 @@ use super::{
     keys::STREAMS,
     lag::Part,
     lease::Place,
+    lessons::Lessons,
     link::Fault,
     log::{Position, Source},
     queue::{Done, Queue},
@@ -35,8 +36,9 @@ const PLACE: Duration = Duration::from_secs(5);
 /// Pause between two attempts: to take the place, or after a fault.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Field of the noted places that the invalidations have; the streams of changes have their numbers.
+/// Fields of the noted places that invalidations and lessons have; the streams of changes have their numbers.
 const LOG: &str = "log";
+const LESSONS: &str = "lessons";
 
 /// Another region.
 pub struct Peer {
@@ -46,12 +48,14 @@ pub struct Peer {
     /// Our own.
     pub here: Arc<Core>,
     pub queue: Arc<Queue>,
+    pub lessons: Arc<Lessons>,
 }
 
 /// What is read of it.
 struct Reading {
     invalidations: Tail,
     changes: Tail,
+    lessons: Tail,
     /// Invalidations of ours in its log: where they stand there, and where here.
     ours: Vec<(Position, Position)>,
 }
@@ -83,10 +87,13 @@ impl Peer {
     async fn read(&self, place: &Place) -> Result<(), Fault> {
         let mut reading = self.open().await?;
         while place.hold(&self.here, PLACE).await? {
-            let Reading { invalidations, changes, .. } = &mut reading;
+            let Reading { invalidations, changes, lessons, .. } = &mut reading;
             let before = invalidations.position();
-            let (invalidated, changed) =
-                tokio::join!(invalidations.read(&self.there), changes.read(&self.there));
+            let (invalidated, changed, learned) = tokio::join!(
+                invalidations.read(&self.there),
+                changes.read(&self.there),
+                lessons.read(&self.there)
+            );
             match invalidated? {
                 News::Messages(messages) => self.carry(&mut reading.ours, messages).await?,
                 News::Missed => {
@@ -99,6 +106,10 @@ impl Peer {
             match changed? {
                 News::Messages(messages) => self.take(&reading.ours, messages).await?,
                 News::Missed => self.take_all(place, &reading.ours).await?,
+            }
+            // What is missed of it is learned here, from the answers that are bought here.
+            if let News::Messages(messages) = learned? {
+                self.tell_on(messages).await?;
             }
             self.note(&reading).await?;
             self.here.lag.note(&self.region, Part::Invalidations, reading.invalidations.caught_up);
@@ -118,12 +129,17 @@ impl Peer {
             Some(position) => Tail::from(log, vec![position]),
             None => Tail::at_end(&self.there, log, true).await?,
         };
+        let learned = vec![self.there.keys.lessons()];
+        let lessons = match place(LESSONS) {
+            Some(position) => Tail::from(learned, vec![position]),
+            None => Tail::at_end(&self.there, learned, true).await?,
+        };
         let streams = (0..STREAMS).map(|stream| self.there.keys.changes(stream)).collect();
         // Without a place it is one that is gone, so that everything is read.
         let positions = (0..STREAMS).map(|stream| place(&stream.to_string()).unwrap_or_default()).collect();
         let ours = self.read_log().await?;
         self.there.opened.send_replace(Opened { log: true, changes: true, failed: false });
-        Ok(Reading { invalidations, changes: Tail::from(streams, positions), ours })
+        Ok(Reading { invalidations, changes: Tail::from(streams, positions), lessons, ours })
     }
 
     async fn log_entries(&self) -> Result<Vec<(Position, Message)>, Fault> {
@@ -179,6 +195,16 @@ impl Peer {
         Ok(())
     }
 
+    /// Tells the replicas here what was learned there.
+    async fn tell_on(&self, messages: Vec<(Position, Message)>) -> Result<(), Fault> {
+        for (_, message) in messages.into_iter().filter(|(_, message)| message.origin.is_none()) {
+            if let Event::Learned { lesson } = message.event {
+                self.lessons.tell(&self.here, Some(self.origin()), lesson).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps what was bought there.
     async fn take(
         &self,
@@ -224,19 +250,26 @@ impl Peer {
             if known.contains(&entry.key) || self.here.log.voids(&entry, seen) {
                 continue;
             }
-            self.here.put(&entry, seen).await?;
+            self.here.put(&entry, seen, BACKGROUND_PATIENCE).await?;
             kept.push(entry.key);
         }
-        let origin = Origin { region: self.region.clone(), at: Position::default() };
+        let origin = self.origin();
         self.here.announce(kept.into_iter(), Some(&origin), |keys| Event::Stored { keys }).await;
         Ok(())
+    }
+
+    /// Marks what is taken from it.
+    fn origin(&self) -> Origin {
+        Origin { region: self.region.clone(), at: Position::default() }
     }
 
     async fn note(&self, reading: &Reading) -> Result<(), Fault> {
         let mut note = cmd("HSET");
         note.arg(self.here.keys.read(&self.region))
             .arg(LOG)
-            .arg(reading.invalidations.position().to_string());
+            .arg(reading.invalidations.position().to_string())
+            .arg(LESSONS)
+            .arg(reading.lessons.position().to_string());
         for (stream, position) in reading.changes.positions().iter().enumerate() {
             note.arg(stream).arg(position.to_string());
         }

@@ -1,5 +1,9 @@
 //! Writes that wait for Redis. They take effect in the order in which they came; while Redis is away they stay,
 //! up to the bound, and are done when it is back.
+//!
+//! Where only a part of a cluster does not answer, its writes are set **aside**, so that the others go on: puts,
+//! of each key the newest, and removals that are in the log already. What is there may be done in any order: every
+//! put bears how far its writer knew the log, and a removal spares what was written after it.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -26,18 +30,20 @@ const REMOVALS_MAX: usize = 1024;
 /// Told to the writer of a put that had no room.
 pub const FULL: &str = "the write queue is full";
 
+/// Told to whoever waits for a write that was set aside.
+pub const ASIDE: &str = "this part of the cluster does not answer";
+
 /// One write.
 pub enum Write {
     Put(Put),
-    Note {
-        name: String,
-        note: Vec<u8>,
-    },
     Remove {
         selector: Selector,
         /// The region that invalidated; `None`: our own.
         origin: Option<Origin>,
-        _pending: Pending,
+        /// Its place in the log, once Redis has taken it.
+        begun: Option<Position>,
+        /// Until this replica has read that there.
+        pending: Option<Pending>,
         done: Done<Vec<CacheKey>>,
     },
     /// Frees the place of a purchase.
@@ -60,33 +66,46 @@ pub struct Done<T>(Option<oneshot::Sender<Result<T, Fault>>>);
 /// The queue.
 pub struct Queue {
     /// A std mutex: held for a short walk, never across an await.
-    writes: Mutex<VecDeque<Write>>,
+    state: Mutex<State>,
     /// Most writes in it.
     max: usize,
     pushed: Notify,
+    put_aside: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    writes: VecDeque<Write>,
+    aside: VecDeque<Write>,
+    /// Keys of the puts that are aside.
+    aside_keys: HashSet<CacheKey>,
+    /// Keys of those that were aside and are being tried.
+    trying: HashSet<CacheKey>,
+    /// All that are being tried.
+    tried_at_once: usize,
 }
 
 // === impl Queue ===
 
 impl Queue {
     pub fn new(max: usize) -> Self {
-        Self { writes: Mutex::default(), max, pushed: Notify::new() }
+        Self { state: Mutex::default(), max, pushed: Notify::new(), put_aside: Notify::new() }
     }
 
     /// Takes a write that can be lost, unless there is no room.
     pub fn push(&self, write: Write) -> Result<(), Fault> {
-        let mut writes = self.lock();
-        if writes.len() >= self.max {
+        let mut state = self.lock();
+        if state.len() >= self.max {
             return Err(Fault::Away(FULL.to_owned()));
         }
-        writes.push_back(write);
+        state.writes.push_back(write);
         self.pushed.notify_one();
         Ok(())
     }
 
     /// Takes a write that takes no room.
     pub fn push_always(&self, write: Write) {
-        self.lock().push_back(write);
+        self.lock().writes.push_back(write);
         self.pushed.notify_one();
     }
 
@@ -99,19 +118,21 @@ impl Queue {
         pending: Pending,
         done: Done<Vec<CacheKey>>,
     ) -> Result<(), Fault> {
-        let mut writes = self.lock();
-        let removals = writes.iter().filter(|write| matches!(write, Write::Remove { .. })).count();
+        let mut state = self.lock();
+        let all = state.writes.iter().chain(&state.aside);
+        let removals = all.filter(|write| matches!(write, Write::Remove { .. })).count();
         if removals >= REMOVALS_MAX {
             // Nothing that waits is known to be valid any more.
-            writes.retain(|write| !matches!(write, Write::Put(_)));
+            state.writes.retain(|write| !matches!(write, Write::Put(_)));
+            state.aside.retain(|write| !matches!(write, Write::Put(_)));
+            state.aside_keys.clear();
             return Err(Fault::Away(FULL.to_owned()));
         }
-        if writes.len() >= self.max
-            && let Some(oldest) = writes.iter().position(|write| matches!(write, Write::Put(_)))
-        {
-            writes.remove(oldest);
+        if state.len() >= self.max {
+            state.drop_oldest_put();
         }
-        writes.push_back(Write::Remove { selector, origin, _pending: pending, done });
+        let pending = Some(pending);
+        state.writes.push_back(Write::Remove { selector, origin, begun: None, pending, done });
         self.pushed.notify_one();
         Ok(())
     }
@@ -130,22 +151,99 @@ impl Queue {
     /// Tells everyone who waits that it will be later; what can be lost to nobody goes. Returns once there
     /// are others to tell.
     pub async fn put_off(&self, fault: &Fault) {
-        self.lock().retain_mut(|write| write.put_off(fault));
+        self.lock().writes.retain_mut(|write| write.put_off(fault));
         self.pushed.notified().await;
     }
 
-    fn take_now(&self, most: usize) -> Vec<Write> {
-        let mut writes = self.lock();
-        let mut keys = HashSet::new();
-        let unlike_put = |write: &&Write| matches!(write, Write::Put(put) if keys.insert(put.entry.key));
-        let together = writes.iter().take(most).take_while(unlike_put).count();
-        let count = together.max(1).min(writes.len());
-        writes.drain(..count).collect()
+    /// Sets writes aside that came after all that are there.
+    pub fn set_aside(&self, writes: Vec<Write>) {
+        let mut state = self.lock();
+        for write in writes {
+            let key = write.put_key();
+            if key.is_some_and(|key| !state.aside_keys.insert(key)) {
+                state.aside.retain(|older| older.put_key() != key);
+            }
+            state.aside.push_back(write);
+        }
+        self.put_aside.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Write>> {
+    /// Whether a put of the key is aside, or is being tried.
+    pub fn has_aside(&self, key: CacheKey) -> bool {
+        let state = self.lock();
+        state.trying.contains(&key) || state.aside_keys.contains(&key)
+    }
+
+    /// Whether nothing is aside, nor being tried.
+    pub fn is_whole(&self) -> bool {
+        let state = self.lock();
+        state.aside.is_empty() && state.tried_at_once == 0
+    }
+
+    /// Waits until something is aside, and takes up to `most` writes of it to try them. Whoever does says
+    /// [`Queue::tried`].
+    pub async fn take_aside(&self, most: usize) -> Vec<Write> {
+        loop {
+            let taken = self.lock().take_aside(most);
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.put_aside.notified().await;
+        }
+    }
+
+    /// Those that were tried and failed come last, unless something newer has come.
+    pub fn tried(&self, failed: Vec<Write>) {
+        let mut state = self.lock();
+        state.trying.clear();
+        state.tried_at_once = 0;
+        for write in failed {
+            if write.put_key().is_none_or(|key| state.aside_keys.insert(key)) {
+                state.aside.push_back(write);
+            }
+        }
+    }
+
+    fn take_now(&self, most: usize) -> Vec<Write> {
+        let mut state = self.lock();
+        let mut keys = HashSet::new();
+        let unlike_put = |write: &&Write| matches!(write, Write::Put(put) if keys.insert(put.entry.key));
+        let together = state.writes.iter().take(most).take_while(unlike_put).count();
+        let count = together.max(1).min(state.writes.len());
+        state.writes.drain(..count).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A panic between two operations leaves whole writes behind.
-        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn len(&self) -> usize {
+        self.writes.len() + self.aside.len() + self.tried_at_once
+    }
+
+    fn take_aside(&mut self, most: usize) -> Vec<Write> {
+        let count = most.min(self.aside.len());
+        let taken: Vec<_> = self.aside.drain(..count).collect();
+        self.trying = taken.iter().filter_map(Write::put_key).collect();
+        self.aside_keys.retain(|key| !self.trying.contains(key));
+        self.tried_at_once = count;
+        taken
+    }
+
+    /// Makes room, if there is a put.
+    fn drop_oldest_put(&mut self) {
+        let oldest =
+            |writes: &VecDeque<Write>| writes.iter().position(|write| matches!(write, Write::Put(_)));
+        if let Some(at) = oldest(&self.writes) {
+            self.writes.remove(at);
+        } else if let Some(put) = oldest(&self.aside).and_then(|at| self.aside.remove(at)) {
+            self.aside_keys.retain(|key| put.put_key() != Some(*key));
+        }
     }
 }
 
@@ -156,7 +254,7 @@ impl Write {
     pub fn put_key(&self) -> Option<CacheKey> {
         match self {
             Self::Put(put) => Some(put.entry.key),
-            Self::Note { .. } | Self::Remove { .. } | Self::Leave(_) | Self::Barrier(_) => None,
+            Self::Remove { .. } | Self::Leave(_) | Self::Barrier(_) => None,
         }
     }
 
@@ -165,7 +263,7 @@ impl Write {
         let again = !matches!(fault, Fault::Wrong(_));
         match self {
             Self::Put(Put { done: Some(done), .. }) => done.tell(Err(fault.clone())),
-            Self::Put(_) | Self::Note { .. } => {}
+            Self::Put(_) => {}
             Self::Remove { done, .. } => done.tell(Err(fault.clone())),
             Self::Barrier(done) => {
                 done.tell(Err(fault.clone()));

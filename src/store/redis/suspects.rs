@@ -37,6 +37,11 @@ impl Suspects {
         now >= known && until.compare_exchange(known, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
+    /// Whether it is set aside, until a call for it has a reply.
+    pub fn is_suspect(&self, partition: Partition) -> bool {
+        self.until[usize::from(partition.0)].load(Ordering::Relaxed) > 0
+    }
+
     /// A call for it had no reply.
     pub fn suspect(&self, partition: Partition) {
         let until = self.now() + ASIDE.as_millis() as u64;

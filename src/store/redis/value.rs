@@ -32,12 +32,27 @@ pub fn encode(entry: &Entry, seen: Position) -> Vec<u8> {
 /// # Errors
 /// [`CodecError`], as the codec's.
 pub fn decode(bytes: &[u8]) -> Result<(Entry, Position), CodecError> {
+    decode_with(bytes, codec::decode)
+}
+
+/// The same, the entry without its vector.
+///
+/// # Errors
+/// [`CodecError`], as the codec's.
+pub fn decode_answer(bytes: &[u8]) -> Result<(Entry, Position), CodecError> {
+    decode_with(bytes, codec::decode_answer)
+}
+
+fn decode_with(
+    bytes: &[u8],
+    decode: fn(&[u8]) -> Result<Entry, CodecError>,
+) -> Result<(Entry, Position), CodecError> {
     let Some((&version, rest)) = bytes.split_first() else { return Err(CodecError::Damaged("empty")) };
     if version > VERSION {
         return Err(CodecError::Newer(version));
     }
     let (position, entry) = rest.split_first_chunk().ok_or(CodecError::Damaged("header"))?;
-    Ok((codec::decode(entry)?, Position::from_bytes(*position)))
+    Ok((decode(entry)?, Position::from_bytes(*position)))
 }
 
 #[cfg(test)]

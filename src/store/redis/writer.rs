@@ -1,16 +1,17 @@
-//! The task that does what waits in the queue.
+//! The tasks that do what waits in the queue.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use redis::cmd;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    core::{BACKGROUND_PATIENCE, Core, PAGE},
-    event::{Event, Origin},
+    core::{BACKGROUND_PATIENCE, CLUSTER_PATIENCE, Core, PAGE},
+    event::Event,
+    keys::Partition,
     link::Fault,
-    queue::{Put, Queue, Write},
+    log::Position,
+    queue::{ASIDE, Put, Queue, Write},
 };
 use crate::{cache::entry::Selector, key::CacheKey};
 
@@ -23,12 +24,17 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// Longest wait for one's own invalidation to come back.
 const READ_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Writes for ever.
+/// Writes in their order, for ever.
 pub async fn write_all(core: Arc<Core>, queue: Arc<Queue>) {
     loop {
-        let mut batch = queue.take(BATCH).await;
+        let batch = queue.take(BATCH).await;
+        let mut batch = go_by(&core, &queue, batch);
         let (mut pause, last) = AGAIN;
-        while let Some(fault) = attempt(&core, &mut batch).await {
+        while let Some(fault) = attempt(&core, &queue, &mut batch, Turn::First).await {
+            set_aside(&core, &queue, &mut batch);
+            if batch.is_empty() {
+                break;
+            }
             let again = async {
                 sleep(pause).await;
                 core.link.up().await;
@@ -42,6 +48,33 @@ pub async fn write_all(core: Arc<Core>, queue: Arc<Queue>) {
     }
 }
 
+/// Tries what was set aside, for ever.
+pub async fn write_aside(core: Arc<Core>, queue: Arc<Queue>) {
+    let (first, last) = AGAIN;
+    let mut pause = first;
+    loop {
+        let mut batch = queue.take_aside(BATCH).await;
+        let tried = batch.len();
+        attempt(&core, &queue, &mut batch, Turn::Aside).await;
+        pause = if batch.len() < tried { first } else { (pause * 2).min(last) };
+        let is_done = batch.is_empty();
+        queue.tried(batch);
+        if !is_done {
+            sleep(pause).await;
+            core.link.up().await;
+        }
+    }
+}
+
+/// Whose turn a write has.
+#[derive(Clone, Copy, PartialEq)]
+enum Turn {
+    /// All before it are done or aside.
+    First,
+    /// It was set aside.
+    Aside,
+}
+
 /// For as long as Redis is away: whoever comes need not wait for it.
 async fn put_off(queue: &Queue, fault: &Fault) {
     loop {
@@ -49,9 +82,45 @@ async fn put_off(queue: &Queue, fault: &Fault) {
     }
 }
 
+/// Sets those aside whose part of the cluster is known not to answer, and returns the others.
+fn go_by(core: &Core, queue: &Queue, batch: Vec<Write>) -> Vec<Write> {
+    let is_aside = |write: &Write| {
+        write.put_key().is_some_and(|key| core.link.is_suspect(key.into()) || queue.has_aside(key))
+    };
+    let (mut aside, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_aside);
+    if !aside.is_empty() {
+        set_aside(core, queue, &mut aside);
+    }
+    others.into_iter().chain(aside).collect()
+}
+
+/// Sets those aside that failed on a cluster, but for what all others have to wait for.
+fn set_aside(core: &Core, queue: &Queue, batch: &mut Vec<Write>) {
+    if !core.link.is_cluster() {
+        return;
+    }
+    let can_wait = |write: &mut Write| match write {
+        Write::Put(put) => {
+            // From here on it is judged by how far the log was known when its turn came.
+            let known = core.log.seen();
+            let is_dead = core.log.voided(&put.entry, put.seen, true);
+            put.seen = if is_dead { put.seen } else { known };
+            true
+        }
+        Write::Remove { begun, .. } => begun.is_some(),
+        Write::Leave(_) | Write::Barrier(_) => false,
+    };
+    let mut aside: Vec<_> = batch.extract_if(.., can_wait).collect();
+    let fault = Fault::Away(ASIDE.to_owned());
+    for write in &mut aside {
+        write.put_off(&fault);
+    }
+    queue.set_aside(aside);
+}
+
 /// Tries each write, and leaves those that may succeed later, with the fault of one of them.
-async fn attempt(core: &Core, batch: &mut Vec<Write>) -> Option<Fault> {
-    let writes: Vec<_> = batch.iter_mut().map(|write| one(core, write)).collect();
+async fn attempt(core: &Core, queue: &Queue, batch: &mut Vec<Write>, turn: Turn) -> Option<Fault> {
+    let writes: Vec<_> = batch.iter_mut().map(|write| one(core, queue, write, turn)).collect();
     let results = join_all(writes).await;
     let done = batch.iter().zip(&results).filter(|(_, result)| result.is_ok());
     core.announce(done.filter_map(|(write, _)| write.put_key()), None, |keys| Event::Stored { keys }).await;
@@ -70,42 +139,59 @@ async fn attempt(core: &Core, batch: &mut Vec<Write>) -> Option<Fault> {
     later
 }
 
-async fn one(core: &Core, write: &mut Write) -> Result<(), Fault> {
+async fn one(core: &Core, queue: &Queue, write: &mut Write, turn: Turn) -> Result<(), Fault> {
     match write {
-        Write::Put(Put { entry, seen, done }) => {
-            // What this replica invalidated meanwhile came before in the queue, so the entry is newer.
-            if !core.log.voided_by_others(entry, *seen) {
-                core.put(entry, core.log.seen()).await?;
-            }
-            if let Some(done) = done {
+        Write::Put(put) => {
+            keep(core, put, turn).await?;
+            if let Some(done) = &mut put.done {
                 done.tell(Ok(()));
             }
         }
-        Write::Note { name, note } => {
-            let command = cmd("SET").arg(core.keys.note(name)).arg(&*note).clone();
-            core.link.call_within::<()>(BACKGROUND_PATIENCE, &command).await?;
-        }
-        Write::Remove { selector, origin, done, .. } => {
-            done.tell(Ok(remove(core, selector, origin.clone()).await?))
+        Write::Remove { selector, origin, begun, pending, done } => {
+            let position = match *begun {
+                Some(position) => position,
+                None => *begun.insert(core.invalidate(selector, origin.clone()).await?),
+            };
+            // What is kept here from now on must not count as older. The stream is read at once; a fault of its
+            // reader costs those entries, no more.
+            if pending.is_some() && timeout(READ_PATIENCE, core.log.reached(position)).await.is_ok() {
+                *pending = None;
+            }
+            done.tell(Ok(remove(core, selector, position).await?));
         }
         Write::Leave(place) => place.leave(core).await?,
+        Write::Barrier(_) if !queue.is_whole() => return Err(Fault::Away(ASIDE.to_owned())),
         Write::Barrier(done) => done.tell(Ok(())),
     }
     Ok(())
 }
 
-async fn remove(core: &Core, selector: &Selector, origin: Option<Origin>) -> Result<Vec<CacheKey>, Fault> {
-    // First, so that what others write from here on without knowing of it is dead.
-    let position = core.invalidate(selector, origin).await?;
+async fn keep(core: &Core, put: &Put, turn: Turn) -> Result<(), Fault> {
+    let Put { entry, seen, .. } = put;
+    // What this replica invalidated before its turn came before in the queue, so the entry is newer.
+    let (is_dead, seen) = match turn {
+        Turn::First => (core.log.voided(entry, *seen, true), core.log.seen()),
+        Turn::Aside => (core.log.voided(entry, *seen, false), *seen),
+    };
+    if is_dead {
+        return Ok(());
+    }
+    let in_a_hurry = turn == Turn::First && core.link.is_cluster();
+    let wait = if in_a_hurry { CLUSTER_PATIENCE } else { BACKGROUND_PATIENCE };
+    let kept = core.put(entry, seen, wait).await;
+    core.link.judge(Partition::from(entry.key), kept.as_ref().err());
+    kept
+}
+
+/// Removes what matches and was not written after the place of the removal in the log.
+async fn remove(core: &Core, selector: &Selector, position: Position) -> Result<Vec<CacheKey>, Fault> {
     let mut removed = Vec::new();
     for page in core.candidates(selector).await?.chunks(PAGE) {
-        let found = core.matching(selector, page, false).await?;
+        let mut found = core.matching(selector, page, false).await?;
+        found.retain(|found| found.seen < position);
         core.remove_all(&found).await?;
         core.announce(found.iter().map(|found| found.entry.key), None, |keys| Event::Removed { keys }).await;
         removed.extend(found.iter().map(|found| found.entry.key));
     }
-    // What is kept here from now on must not count as older. The stream is read at once; a fault of its
-    // reader costs those entries, no more.
-    let _ = timeout(READ_PATIENCE, core.log.reached(position)).await;
     Ok(removed)
 }

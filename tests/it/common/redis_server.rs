@@ -1,4 +1,5 @@
-//! A real redis-server on a free port, ended when it is dropped.
+//! A real redis-server on a free port, ended when it is dropped. The variable REDIS_SERVER names another program,
+//! such as valkey-server.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -18,6 +19,7 @@ pub struct RedisServer {
     pub port: u16,
     folder: tempfile::TempDir,
     options: Vec<String>,
+    is_tls: bool,
 }
 
 // === impl RedisServer ===
@@ -32,7 +34,24 @@ impl RedisServer {
     pub async fn with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut server = Self { child: None, port: 0, folder, options };
+        Self::run_first(Self { child: None, port: 0, folder, options, is_tls: false }).await
+    }
+
+    /// One that is spoken to with TLS, and shows this certificate; both files in PEM.
+    pub async fn tls(certificate: &str, key: &str) -> Self {
+        let options = [
+            ("--tls-cert-file", certificate),
+            ("--tls-key-file", key),
+            // Redis asks for one, though it checks nobody.
+            ("--tls-ca-cert-file", certificate),
+            ("--tls-auth-clients", "no"),
+        ];
+        let options = options.iter().flat_map(|(name, value)| [*name, *value]).map(str::to_owned).collect();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::run_first(Self { child: None, port: 0, folder, options, is_tls: true }).await
+    }
+
+    async fn run_first(mut server: Self) -> Self {
         // Another process may take the port between our look and its start; then it ends, and we look again.
         while !server.try_start().await {}
         server
@@ -47,8 +66,13 @@ impl RedisServer {
 
     /// Starts the process and waits until it answers; false when it ended instead.
     async fn run(&mut self) -> bool {
-        let mut child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
+        let port = self.port.to_string();
+        let ports: &[&str] =
+            if self.is_tls { &["--port", "0", "--tls-port", &port] } else { &["--port", &port] };
+        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let mut child = Command::new(program)
+            .args(ports)
+            .args(["--bind", "127.0.0.1", "--dir"])
             .arg(self.folder.path())
             .args(&self.options)
             .stdin(Stdio::null())
@@ -74,7 +98,8 @@ impl RedisServer {
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let scheme = if self.is_tls { "rediss" } else { "redis" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// Ends it as a crash does.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use promptkeep::grpc::proto::{Completion, StoreRequest};
+
 use super::*;
 use crate::common::redis_cluster::RedisCluster;
 
@@ -93,5 +95,62 @@ async fn a_master_dies_and_comes_back() {
     let (_b, b) = started(&upstream, &cluster).await;
     for n in 0..30 {
         becomes(&b, &format!("{n}?"), Outcome::Exact).await;
+    }
+}
+
+/// Stores so many answers durably; returns how many were.
+async fn stored(client: &mut Client, who: &str, answers: usize) -> usize {
+    let mut stored = 0;
+    for n in 0..answers {
+        let completion = Completion {
+            content: "Kept.".to_owned(),
+            finish_reason: "stop".to_owned(),
+            ..Completion::default()
+        };
+        let prompt = Some(prompt(&format!("{who} {n}?")));
+        let request = StoreRequest { prompt, completion: Some(completion), cache: None };
+        stored += usize::from(client.store(request).await.is_ok());
+    }
+    stored
+}
+
+/// One write for the dead master stood at the head of the queue, and all others waited behind it.
+async fn writes_go_on(a: &mut Client, cluster: &mut RedisCluster, stop: impl Fn(&mut RedisCluster)) {
+    assert_eq!(stored(a, "before", 5).await, 5);
+    stop(cluster);
+    let durable = stored(a, "meanwhile", 40).await;
+    assert!((10..40).contains(&durable), "{durable} of 40 are for the two that live");
+    let [first, second, _] = &*cluster.masters else { panic!("three masters") };
+    let there = first.keys("*:e:*").await.len() + second.keys("*:e:*").await.len();
+    assert!(there >= durable, "{there} of {durable}");
+}
+
+#[tokio::test]
+async fn writes_for_a_dead_master_hold_up_no_others() {
+    let (upstream, mut cluster) = (FakeUpstream::start().await, RedisCluster::start().await);
+    let (_a, mut a) = started(&upstream, &cluster).await;
+    writes_go_on(&mut a, &mut cluster, |cluster| cluster.masters[2].kill()).await;
+    cluster.masters[2].restart().await;
+    cluster.until_whole().await;
+    // What it had is gone with it; what waited for it arrives.
+    until(async || cluster.keys("*:e:*").await.len() >= 40).await;
+}
+
+#[tokio::test]
+async fn writes_for_a_hanging_master_hold_up_no_others() {
+    let (upstream, mut cluster) = (FakeUpstream::start().await, RedisCluster::start().await);
+    let (_a, mut a) = started(&upstream, &cluster).await;
+    writes_go_on(&mut a, &mut cluster, |cluster| cluster.masters[2].signal("STOP")).await;
+    // Done late, it takes what was asked before it and spares what was asked after.
+    a.invalidate(everything()).await.unwrap_err();
+    for n in 0..10 {
+        complete(&mut a, &format!("after {n}?")).await;
+    }
+    cluster.masters[2].signal("CONT");
+    cluster.until_whole().await;
+    until(async || cluster.keys("*:e:*").await.len() == 10).await;
+    let (_b, b) = started(&upstream, &cluster).await;
+    for n in 0..10 {
+        becomes(&b, &format!("after {n}?"), Outcome::Exact).await;
     }
 }

@@ -1,6 +1,6 @@
 //! Regions, each with a Redis of its own, that read each other's streams.
 
-use promptkeep::config::PeerConfig;
+use promptkeep::config::{Mode, PeerConfig};
 
 use super::*;
 
@@ -8,14 +8,14 @@ use super::*;
 const LAG_OF_US: &str = "promptkeep_replication_lag_seconds{peer=\"us\"} ";
 
 /// A region with one replica, and the network before its Redis as others see it.
-struct Region {
+pub struct Region {
     name: &'static str,
     redis: RedisServer,
     seen_by_others: Proxy,
 }
 
 impl Region {
-    async fn new(name: &'static str) -> Self {
+    pub async fn new(name: &'static str) -> Self {
         let redis = RedisServer::start().await;
         let seen_by_others = Proxy::before(redis.port).await;
         Self { name, redis, seen_by_others }
@@ -27,12 +27,25 @@ impl Region {
     }
 
     async fn replica(&self, upstream: &FakeUpstream, peers: &[&Self]) -> (TestServer, Client) {
+        replica(self.config(upstream, peers)).await
+    }
+
+    /// One that learns.
+    pub async fn bounded_replica(&self, upstream: &FakeUpstream, peers: &[&Self]) -> (TestServer, Client) {
+        let mut config = self.config(upstream, peers);
+        config.cache.mode = Mode::Bounded;
+        config.cache.audit_rate = 0.0;
+        config.cache.learning.max_comparisons = 1000;
+        replica(config).await
+    }
+
+    fn config(&self, upstream: &FakeUpstream, peers: &[&Self]) -> Config {
         let mut config = on(self.redis.store(), semantic_config(&[upstream]));
         // What waits for another region should not wait long in a test.
         config.store.timeout = StoreConfig::default().timeout;
         config.server.region = self.name.to_owned();
         config.store.peers = peers.iter().map(|peer| peer.as_peer()).collect();
-        replica(config).await
+        config
     }
 }
 

@@ -1,0 +1,337 @@
+//! How what one process learns reaches the others that share its store: as lessons, told about once a second,
+//! that each takes into its own state; and as notes, which are read, joined and replaced when another process has
+//! written one since. Lessons may be lost, the next note has what was in them. They carry numbers, hashes and
+//! names of namespaces, never a text.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{task::spawn_blocking, time::sleep};
+
+use super::{Learning, Namespace, NamespaceId};
+use crate::{
+    decide::{
+        learner::Lesson,
+        table::{Reader, Table},
+    },
+    key::CacheKey,
+    metrics::LabelWay,
+    store::{Heard, StoreError, note_version},
+    tenant::Owner,
+};
+
+/// Pause between two lessons; one that parts a pair does not wait for it.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Least pause between two fits to what others saw, all namespaces one after another.
+const CATCH_UP_EVERY: Duration = Duration::from_secs(2);
+
+/// Longest that something learned goes without a note, in a namespace where little happens.
+const SAVE_LATEST: Duration = Duration::from_secs(60);
+
+/// Bytes of one message, about. What is more goes into another.
+const MESSAGE_BYTES: usize = 128 * 1024;
+
+/// Attempts to put a note in the place of one that another process has just written.
+const REPLACE_TRIES: usize = 8;
+
+const MAGIC: &[u8; 8] = b"pkheard\x01";
+
+/// Longest name of a tenant or namespace that is read.
+const NAME_MAX: usize = 64 * 1024;
+
+/// A prompt and an entry that do not belong together.
+pub type Apart = (CacheKey, CacheKey);
+
+/// What a namespace has to tell.
+pub struct News {
+    pub apart: Vec<Apart>,
+    pub lesson: Option<Lesson>,
+}
+
+/// What another process told of a namespace.
+#[derive(Debug, PartialEq)]
+struct Told<'a> {
+    id: NamespaceId,
+    apart: Vec<Apart>,
+    /// A [`Lesson`] by the same table; empty: none.
+    lesson: &'a [u8],
+}
+
+// === impl Learning ===
+
+impl Learning {
+    /// Tells, hears and keeps, for ever.
+    pub async fn share(&self) {
+        tokio::join!(self.tell(), self.follow(), self.catch_up());
+    }
+
+    async fn tell(&self) {
+        loop {
+            tokio::select! {
+                () = sleep(TELL_EVERY) => {}
+                () = self.urgent.notified() => {}
+            }
+            self.tell_once().await;
+            self.save_due(SAVE_LATEST).await;
+        }
+    }
+
+    /// Tells what was learned since the last time; what does not arrive is told again with the next.
+    pub(super) async fn tell_once(&self) {
+        let mut message = Message::new(&self.table);
+        let mut told = Vec::new();
+        for (id, namespace) in self.namespaces.iter() {
+            let (news, dropped) = namespace.news();
+            self.metrics.labels_shared(LabelWay::Untold, dropped);
+            let Some(news) = news else { continue };
+            message.add(&id, &news);
+            told.push((namespace, news));
+            if message.bytes.len() >= MESSAGE_BYTES {
+                let full = std::mem::replace(&mut message, Message::new(&self.table));
+                self.send(full, std::mem::take(&mut told)).await;
+            }
+        }
+        self.send(message, told).await;
+    }
+
+    async fn send(&self, message: Message, told: Vec<(Arc<Namespace>, News)>) {
+        if told.is_empty() {
+            return;
+        }
+        let labels = told.iter().filter_map(|(_, news)| news.lesson.as_ref()).map(Lesson::labels).sum();
+        match self.store.tell(message.bytes).await {
+            Ok(true) => self.metrics.labels_shared(LabelWay::Told, labels),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(%error, "what was learned is told later");
+                told.into_iter().for_each(|(namespace, news)| namespace.take_back(news));
+            }
+        }
+    }
+
+    async fn follow(&self) {
+        loop {
+            match self.store.heard().await {
+                Heard::Lesson(message) => self.hear_message(&message).await,
+                Heard::Missed => self.read_again().await,
+            }
+        }
+    }
+
+    async fn hear_message(&self, message: &[u8]) {
+        let Some(all) = read(message, &self.table) else {
+            return tracing::debug!("what another process learned is of another version");
+        };
+        for told in all {
+            let known = match self.namespaces.get(&told.id) {
+                Some(known) => known,
+                // Its note has the labels, once it is asked in. A pair from another region stands in no note here.
+                None if told.apart.is_empty() => continue,
+                None => self.namespace(&told.id.owner, &told.id.name).await,
+            };
+            let lesson = Lesson::decode(told.lesson, &self.table);
+            let news = known.take_in(&told.apart, lesson.as_ref());
+            if !told.apart.is_empty() {
+                self.urgent.notify_one();
+            }
+            self.metrics.labels_shared(LabelWay::Heard, news);
+        }
+    }
+
+    /// Fits what others saw, which takes tens of milliseconds for each namespace.
+    async fn catch_up(&self) {
+        loop {
+            sleep(CATCH_UP_EVERY).await;
+            for (_, namespace) in self.namespaces.iter() {
+                if let Some(snapshot) = namespace.snapshot_when_behind() {
+                    namespace.install(spawn_blocking(move || snapshot.fit()).await.ok());
+                }
+            }
+        }
+    }
+
+    /// Takes over what the notes have that was not heard, however long the store takes to tell.
+    async fn read_again(&self) {
+        for (_, namespace) in self.namespaces.iter() {
+            while let Err(error) = self.read_note(&namespace).await {
+                tracing::warn!(%error, "what was learned cannot be read");
+                sleep(TELL_EVERY).await;
+            }
+        }
+    }
+
+    async fn read_note(&self, namespace: &Arc<Namespace>) -> Result<(), StoreError> {
+        let mut version = namespace.version.lock().await;
+        let note = self.store.note(&namespace.id().note()).await?;
+        *version = note.as_deref().map(note_version);
+        if let Some(note) = note {
+            join(namespace, note).await;
+        }
+        Ok(())
+    }
+
+    /// Writes the notes of namespaces that learned something `every` ago, or parted a pair.
+    pub(super) async fn save_due(&self, every: Duration) {
+        for (_, namespace) in self.namespaces.iter() {
+            if namespace.claim_save(Instant::now(), every) && !self.save(&namespace).await {
+                return;
+            }
+        }
+    }
+
+    /// Writes the note; where another process has written one since, what it has is taken over first. Whether it
+    /// was written.
+    pub(super) async fn save(&self, namespace: &Arc<Namespace>) -> bool {
+        let name = namespace.id().note();
+        let mut unsaved = Unsaved { namespace, is_saved: false };
+        // Held to the end: of two notes of this process the later one lasts.
+        let mut version = namespace.version.lock().await;
+        for _ in 0..REPLACE_TRIES {
+            let note = namespace.write();
+            let written = note_version(&note);
+            match self.store.put_note(&name, note, *version).await {
+                Ok(true) => {
+                    *version = Some(written);
+                    unsaved.is_saved = true;
+                    return true;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "what was learned cannot be kept");
+                    break;
+                }
+            }
+            *version = None;
+            if let Ok(Some(note)) = self.store.note(&name).await {
+                *version = Some(note_version(&note));
+                join(namespace, note).await;
+            }
+        }
+        false
+    }
+}
+
+/// A namespace whose note is being written: where that fails, or is not waited for, it is to be written still.
+struct Unsaved<'a> {
+    namespace: &'a Namespace,
+    is_saved: bool,
+}
+
+impl Drop for Unsaved<'_> {
+    fn drop(&mut self) {
+        if !self.is_saved {
+            self.namespace.set_dirty();
+        }
+    }
+}
+
+/// Takes over what a note has.
+async fn join(namespace: &Arc<Namespace>, note: Vec<u8>) {
+    let namespace = Arc::clone(namespace);
+    // A panic leaves it as it was.
+    let _ = spawn_blocking(move || namespace.join(&note)).await;
+}
+
+/// What is told at once.
+struct Message {
+    bytes: Vec<u8>,
+}
+
+// === impl Message ===
+
+impl Message {
+    fn new(table: &Table) -> Self {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(table.fingerprint().to_le_bytes());
+        Self { bytes }
+    }
+
+    fn add(&mut self, id: &NamespaceId, news: &News) {
+        let to = &mut self.bytes;
+        match &id.owner {
+            Owner::Tenant(tenant) => {
+                to.push(1);
+                put(to, tenant.as_bytes());
+            }
+            Owner::Shared => to.push(0),
+        }
+        put(to, id.name.as_bytes());
+        to.extend((news.apart.len() as u32).to_le_bytes());
+        for (prompt, entry) in &news.apart {
+            to.extend(prompt.as_bytes());
+            to.extend(entry.as_bytes());
+        }
+        let mut lesson = Vec::new();
+        if let Some(news) = &news.lesson {
+            news.encode(&mut lesson);
+        }
+        put(to, &lesson);
+    }
+}
+
+fn put(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.extend((bytes.len() as u32).to_le_bytes());
+    to.extend(bytes);
+}
+
+/// What a message tells; of one by another table only the pairs. `None` for what is none, or of another version.
+fn read<'a>(message: &'a [u8], table: &Table) -> Option<Vec<Told<'a>>> {
+    let mut from = Reader::new(message);
+    if from.take(MAGIC.len())? != MAGIC {
+        return None;
+    }
+    let is_same = from.u64()? == table.fingerprint();
+    let mut all = Vec::new();
+    while !from.is_empty() {
+        let owner = match from.take(1)? {
+            [0] => Owner::Shared,
+            [1] => Owner::Tenant(name(&mut from)?),
+            _ => return None,
+        };
+        let name = name(&mut from)?;
+        let pairs = Some(from.u32()? as usize).filter(|pairs| *pairs <= super::namespace::APART_MAX)?;
+        let apart = (0..pairs).map(|_| Some((key(&mut from)?, key(&mut from)?))).collect::<Option<_>>()?;
+        let length = from.u32()? as usize;
+        let lesson = from.take(length)?;
+        let lesson = if is_same { lesson } else { &[] };
+        all.push(Told { id: NamespaceId { owner, name }, apart, lesson });
+    }
+    Some(all)
+}
+
+fn name(from: &mut Reader<'_>) -> Option<String> {
+    let length = Some(from.u32()? as usize).filter(|length| *length <= NAME_MAX)?;
+    String::from_utf8(from.take(length)?.to_vec()).ok()
+}
+
+fn key(from: &mut Reader<'_>) -> Option<CacheKey> {
+    from.take(32).and_then(|bytes| Some(CacheKey::from_bytes(bytes.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_way() {
+        let table = Table::embedded().unwrap();
+        let key = |n| CacheKey::from_bytes([n; 32]);
+        let ids = [Owner::Shared, Owner::Tenant("acme".to_owned())]
+            .map(|owner| NamespaceId { owner, name: "docs".to_owned() });
+        let mut message = Message::new(&table);
+        message.add(&ids[0], &News { apart: vec![(key(1), key(2)), (key(3), key(4))], lesson: None });
+        message.add(&ids[1], &News { apart: Vec::new(), lesson: None });
+        let told = read(&message.bytes, &table).unwrap();
+        let apart = vec![(key(1), key(2)), (key(3), key(4))];
+        assert_eq!(told[0], Told { id: ids[0].clone(), apart, lesson: &[] });
+        assert_eq!(told[1], Told { id: ids[1].clone(), apart: Vec::new(), lesson: &[] });
+        for length in 0..message.bytes.len() {
+            let cut = read(&message.bytes[..length], &table);
+            assert!(cut.is_none_or(|told| told.len() < 2), "{length}");
+        }
+        assert_eq!(read(b"something else", &table), None);
+    }
+}
