@@ -38,6 +38,7 @@ use crate::{
     prompt::{Completion, prefix},
     store::{Store, note_version},
     tenant::Owner,
+    upstream::Opinion,
 };
 
 /// Least time between two notes of one namespace.
@@ -51,9 +52,6 @@ const CERTAINLY_SAME: f32 = 0.95;
 
 /// Longest that making sense of a note may take, beside getting it.
 const READING: Duration = Duration::from_secs(1);
-
-/// Label of a judgement that was left out because too many were under way.
-const NOT_ASKED: &str = "dropped";
 
 /// Checked lookups whose answers may still come.
 const CHECKS_MAX: usize = 10_000;
@@ -175,7 +173,7 @@ impl Learning {
         }
         let place = self.judging.try_acquire().ok();
         if place.is_none() {
-            self.metrics.judgement(NOT_ASKED);
+            self.metrics.judgement(Opinion::LeftOut);
         }
         place
     }
