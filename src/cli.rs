@@ -69,7 +69,7 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
         server: String,
     },
-    /// What the cache would have done with recorded traffic, and saved: nothing is called
+    /// What the cache would have done with recorded traffic, and saved: no model is called
     Replay(replay::Replay),
     /// What the cache would do with labelled traffic: hits, wrong answers, and how many of them it expects
     Tune(tune::Tune),

@@ -4,7 +4,7 @@
 mod answers;
 mod lines;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use crate::{
     config::{Config, HedgeAfter, StoreKind},
@@ -23,6 +23,9 @@ pub use self::{
     lines::{LineError, read_lines},
 };
 use answers::Answers;
+
+/// Longer than any run. Times of entries end in 2554.
+const FOR_GOOD: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Why there is no pipeline to ask.
 #[derive(Debug, thiserror::Error)]
@@ -102,14 +105,19 @@ impl Offline {
     }
 }
 
-/// Nothing of a run outlives or leaves it, and a request makes one call.
+/// Nothing of a run outlives or leaves it but texts for an embeddings API, nothing expires, and only requests and
+/// the checks of their hits make calls: its models repeat what was answered, so none of them can judge.
 fn configure(mut config: Config, answers: &Answers) -> Config {
     config.store.kind = StoreKind::Memory;
     config.tenants.clear();
     config.telemetry.otlp_endpoint.clear();
     config.upstream.hedge_after = HedgeAfter::Never;
     config.upstream.retries = 0;
-    config.upstream.health_interval = std::time::Duration::ZERO;
+    config.upstream.health_interval = Duration::ZERO;
+    config.cache.ttl = FOR_GOOD;
+    config.cache.careful_ttl = FOR_GOOD;
+    config.cache.ttl_jitter = 0.0;
+    config.cache.learning.judge_rate = 0.0;
     for provider in &mut config.providers {
         provider.base_url = answers.base_url();
         provider.api_key_env.clear();

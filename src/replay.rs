@@ -167,7 +167,8 @@ impl Run {
         replayed.reason = reply.reason;
         replayed.usd =
             if reply.outcome.is_hit() { reply.saved_usd } else { reply.completion().usage.cost_usd };
-        if !reply.outcome.is_hit() {
+        // A hit that was checked may have an entry of its own from now on.
+        if reply.outcome != Outcome::Exact {
             self.bought_for.insert(key, replayed.line);
         }
     }

@@ -13,13 +13,15 @@ use crate::{
 /// `promptkeep replay`
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// Recorded traffic, a JSON object a line: `prompt` (a text) or `messages` and other fields of a chat
-    /// completion, and optionally `namespace`, `answer` and `usage`
+    /// Recorded traffic, a JSON object a line: `prompt` (a text) or `messages`, and optionally `namespace`, `answer`
+    /// and `usage`; `id`, `at`, `time` and `timestamp` are passed over. Every other field is one of the chat
+    /// completion, and keeps prompts apart as it does over HTTP
     traffic: PathBuf,
     /// Where to write what became of each line, a JSON object a line
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Configuration file, for its models and prices, routing, `cache` and `embedding`; no model is called
+    /// Configuration file, for its models and prices, routing, `cache` and `embedding`. No model is called, but with
+    /// `embedding.kind = "openai"` the embeddings API is, and wants its key
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the report as JSON

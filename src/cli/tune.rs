@@ -22,7 +22,8 @@ pub struct Tune {
     /// Where to write what became of each row, a JSON object a line
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Configuration file, for its sections `cache` and `embedding`
+    /// Configuration file, for its sections `cache` and `embedding`. No model is called, but with
+    /// `embedding.kind = "openai"` the embeddings API is, and wants its key
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Largest share of wrong answers among requests, instead of the configured one

@@ -25,6 +25,8 @@ pub(super) fn check(loaded: &mut Loaded, env: &HashMap<String, String>, secrets:
     check_models(&config.models, &config.providers, findings);
 }
 
+const EMBEDDING_KEY: &str = "embedding.api_key_env";
+
 /// The variables that hold API keys.
 struct Variables<'a> {
     env: &'a HashMap<String, String>,
@@ -32,13 +34,21 @@ struct Variables<'a> {
 }
 
 impl Variables<'_> {
-    /// The value of the variable that `key` names, which must be set when the server starts.
+    /// The value of the variable that `key` names, which must be set when this run needs it.
     fn get(&self, key: &str, variable: &str, findings: &mut Findings) -> Option<&str> {
         let value = self.env.get(variable).map(|value| value.trim()).filter(|value| !value.is_empty());
-        if value.is_none() && !variable.is_empty() && self.secrets == Secrets::Needed {
+        if value.is_none() && !variable.is_empty() && self.needs(key) {
             findings.report_key(key, format!("the environment variable {variable} is not set"));
         }
         value
+    }
+
+    fn needs(&self, key: &str) -> bool {
+        match self.secrets {
+            Secrets::Needed => true,
+            Secrets::OfEmbedding => key == EMBEDDING_KEY,
+            Secrets::Elsewhere => false,
+        }
     }
 }
 
@@ -76,7 +86,7 @@ fn check_embedding(embedding: &EmbeddingConfig, variables: &Variables<'_>, findi
             findings.report_key(&format!("embedding.{key}"), "is needed when embedding.kind is openai");
         }
     }
-    variables.get("embedding.api_key_env", api_key_env, findings);
+    variables.get(EMBEDDING_KEY, api_key_env, findings);
 }
 
 fn check_cache(config: &Config, findings: &mut Findings) {

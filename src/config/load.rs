@@ -36,6 +36,8 @@ const BREAKER_CALLS: u64 = 10;
 pub(super) enum Secrets {
     /// The server starts with this configuration.
     Needed,
+    /// Traffic is replayed: nothing but the embeddings API is called.
+    OfEmbedding,
     /// The file is only checked, perhaps for another machine.
     Elsewhere,
 }
@@ -65,15 +67,16 @@ impl Config {
         load(path, &env.collect(), Secrets::Needed).whole()
     }
 
-    /// The same for what calls nobody: variables that hold API keys need not be set.
+    /// The same for what calls no model and takes no callers: of the variables that hold API keys only the one of
+    /// an embeddings API must be set.
     ///
     /// # Errors
-    /// Every other problem at once.
+    /// Every problem at once.
     pub fn load_offline(
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
-        load(path, &env.collect(), Secrets::Elsewhere).whole()
+        load(path, &env.collect(), Secrets::OfEmbedding).whole()
     }
 }
 

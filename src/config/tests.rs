@@ -164,6 +164,27 @@ fn keys_of_another_machine_are_needed_at_start_only() {
     );
 }
 
+/// `replay` and `tune` asked for no key at all, though with `embedding.kind = "openai"` they call that API.
+#[test]
+fn traffic_is_replayed_with_the_key_of_its_embeddings_api() {
+    let text = PROVIDER.replace('}', ", api_key_env = \"P_KEY\" }")
+        + r#"
+        [embedding]
+        kind = "openai"
+        base_url = "http://localhost:9/v1"
+        model = "m"
+        dimensions = 8
+        api_key_env = "E_KEY"
+    "#;
+    assert_eq!(
+        read_with(&text, &[], Secrets::OfEmbedding).1,
+        ["c.toml:7: embedding.api_key_env: the environment variable E_KEY is not set"]
+    );
+    assert_eq!(read_with(&text, &[("E_KEY", "k")], Secrets::OfEmbedding).1, [""; 0]);
+    let own = text.replace("\"openai\"", "\"minilm\"");
+    assert_eq!(read_with(&own, &[], Secrets::OfEmbedding).1, [""; 0], "the other kind calls nobody");
+}
+
 #[test]
 fn secrets_are_masked() {
     let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

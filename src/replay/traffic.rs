@@ -1,5 +1,5 @@
 //! Recorded traffic: one request a line, as a text or as the body of an OpenAI chat completion, with what was
-//! answered if that is known.
+//! answered if that is known. A request is what the HTTP port takes it for.
 
 use std::path::Path;
 
@@ -11,23 +11,13 @@ use crate::{
     http,
     offline::{LineError, Said, Tokens, read_lines},
     pipeline::DEFAULT_NAMESPACE,
-    prompt::{OWN_FIELDS, Prompt},
+    prompt::Prompt,
     upstream::{AUTO, Tier, tokens},
 };
 
-/// Fields of a line that belong to its request, beside [`OWN_FIELDS`]. Whatever else a log has in it (times, users,
-/// ids) would make every prompt another one.
-const REQUEST_FIELDS: [&str; 9] = [
-    "audio",
-    "frequency_penalty",
-    "functions",
-    "logprobs",
-    "max_completion_tokens",
-    "modalities",
-    "n",
-    "presence_penalty",
-    "reasoning_effort",
-];
+/// Fields of a line that are the record's. All others are the request's, as over HTTP: they may make it one that is
+/// passed on, and are part of its key.
+const RECORD_FIELDS: [&str; 4] = ["at", "id", "time", "timestamp"];
 
 /// Four letters are a token to the estimate.
 const STAND_IN: &str = "word";
@@ -97,7 +87,7 @@ fn parse(line: &str) -> Result<Line, String> {
     if !fields.contains_key("messages") {
         return Err("needs a prompt (a text) or messages (as of a chat completion)".to_owned());
     }
-    fields.retain(|name, _| [&OWN_FIELDS[..], &REQUEST_FIELDS].concat().contains(&name.as_str()));
+    fields.retain(|name, _| !RECORD_FIELDS.contains(&name.as_str()));
     let prompt = http::prompt_of_chat(fields).map_err(|error| error.to_string())?;
     let prompt = prompt.map(|prompt| Prompt { namespace: namespace.clone(), ..prompt });
     Ok(Line { number: 0, namespace, prompt, answer, usage })
@@ -150,11 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_one_user_turn_and_a_log_has_more_than_a_request() {
+    fn a_text_is_one_user_turn_and_a_record_has_more_than_a_request() {
         let plain = parsed(&json!({"prompt": "A?", "namespace": "shop", "answer": "B."}));
         let logged = parsed(&json!({
             "messages": [{"role": "user", "content": "A?"}],
-            "namespace": "shop", "stream": true, "at": "2026-01-01", "user": "u-1", "temperature": null,
+            "namespace": "shop", "stream": true, "at": "2026-01-01", "id": "r-1", "temperature": null,
             "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
         }));
         assert_eq!(plain.prompt, logged.prompt);

@@ -15,6 +15,7 @@ mod invalidate;
 mod isolation;
 mod learn;
 mod money;
+mod replay;
 mod replicas;
 mod rpcs;
 mod second_opinion;

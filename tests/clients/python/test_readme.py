@@ -12,6 +12,7 @@ import sys
 import tomllib
 import urllib.request
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 
 import grpc
@@ -65,8 +66,14 @@ LABELLED = [
 
 
 def key(known, command):
-    found = [part for part in known if part in command]
-    return found[0] if found else None
+    """The entry that is this command, of the calls by curl and grpcurl the one that names what they call."""
+    if command in known:
+        return command
+    words = command.split()
+    if words[0] not in ("curl", "grpcurl"):
+        return None
+    asked = [part for part in known if part.removeprefix("curl ") in words or f"promptkeep.v1.{part}" in words]
+    return asked[0] if asked else None
 
 
 def run(command, home, **options):
@@ -154,7 +161,7 @@ def test_every_command_is_known():
     unknown = [command for command in [*commands(), *mentioned()] if not key(known, command)]
     assert not unknown, f"{unknown}: list them in this file, with what they print or what covers them"
     text = [*commands(), *mentioned()]
-    gone = [part for part in known if not any(part in command for command in text)]
+    gone = set(known) - {key(known, command) for command in text}
     assert not gone, f"{gone}: no longer in the README"
 
 
@@ -171,13 +178,17 @@ def test_commands(home):
 def test_stats_prints_again(home):
     command = [home.folder / "target/release/promptkeep", "stats", "--watch", "--server", f"http://{home.grpc}"]
     watching = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=home.env)
+    # One that prints no more is ended, and with it the reading.
+    deadline = Timer(60, watching.kill)
+    deadline.start()
     try:
         screens = 0
         while screens < 2:
             line = watching.stdout.readline()
-            assert line, "it ended"
+            assert line, "it ended, or said nothing for long"
             screens += "hit ratio" in line
     finally:
+        deadline.cancel()
         watching.kill()
         watching.communicate()
 
@@ -270,13 +281,15 @@ def test_every_key_exists(tmp_path):
     assert not unknown
     # Values too: as one file each, and as variables.
     values = [name for name in MARKED if re.match(r"[a-z_.]+ = ", name)]
+    assert values
+    file = tmp_path / "promptkeep.toml"
     for value in values:
-        file = tmp_path / "promptkeep.toml"
         file.write_text(value if "." in value.split(" = ")[0] else f"[cache]\n{value}")
         done = subprocess.run([BINARY, "check-config", "--json", file], text=True, capture_output=True, timeout=60)
         problems = [problem for problem in json.loads(done.stdout)["problems"] if "is needed when" not in str(problem)]
         assert not problems, value
     variables = [name.split("=") for name in MARKED if name.startswith("PROMPTKEEP_")]
+    assert variables
     file.write_text("")
     for name, value in variables:
         for given, status in [(value, 0), ("neither", 1)]:
@@ -297,7 +310,9 @@ def test_every_name_of_the_contract_exists():
     named = [name for name in MARKED if re.fullmatch(r"(OUTCOME|VERDICT|KEEP)_[A-Z_]+", name)]
     assert named
     calls = ["Complete", "CompleteStream", "Lookup", "Store", "Explain", "Invalidate", "Feedback", "GetStats"]
-    for name in [*named, *(f"rpc {call}(" for call in calls if call in MARKED)]:
+    calls = [f"rpc {call}(" for call in calls if call in MARKED]
+    assert calls
+    for name in [*named, *calls]:
         assert name in proto, name
 
 
@@ -321,3 +336,15 @@ def test_no_command_is_overlooked():
     """Indented lines are commands, and all of them are in blocks."""
     indented = [line for line in PROSE.splitlines() if line.startswith("    ")]
     assert sum(block.text.count("\n") for block in blocks("shell")) == len(indented)
+
+
+def test_no_merge_is_left_half_done():
+    for file in ["README.md", "ARCHITECTURE.md"]:
+        assert not re.search(r"^(<{7}|={7}|>{7}|\|{7})( |$)", (ROOT / file).read_text(), re.M), file
+
+
+def test_a_command_is_known_as_a_whole():
+    """`serve` with a flag of its own, or a command of another name, counted as the ones listed."""
+    known = [*RUN, *OWN, *ELSEWHERE]
+    for command in [f"{SERVE} --new-flag", "promptkeep health --all", "cargo run -- demo --exit --json", "curl http://127.0.0.1:8080/v1/chat"]:
+        assert key(known, command) is None, command
