@@ -216,7 +216,7 @@ pub async fn lessons(core: Arc<Core>, lessons: Arc<Lessons>) {
     let mut tail = loop {
         core.link.up().await;
         match Tail::at_end(&core, vec![stream.clone()], false).await {
-            Ok(tail) => break tail,
+            Ok(tail) => break tail.of_lessons(),
             Err(_) => sleep(OPEN_AGAIN).await,
         }
     };
