@@ -40,6 +40,7 @@ use crate::{
     prompt::{Completion, prefix},
     store::{Note, Store},
     tenant::Owner,
+    upstream::Opinion,
 };
 
 /// Least time between two notes of one namespace.
@@ -53,9 +54,6 @@ const CERTAINLY_SAME: f32 = 0.95;
 
 /// Longest that making sense of a note may take, beside getting it.
 const READING: Duration = Duration::from_secs(1);
-
-/// Label of a judgement that was left out because too many were under way.
-const NOT_ASKED: &str = "dropped";
 
 /// Checked lookups whose answers may still come.
 const CHECKS_MAX: usize = 10_000;
@@ -182,7 +180,7 @@ impl Learning {
         }
         let place = self.judging.try_acquire().ok();
         if place.is_none() {
-            self.metrics.judgement(NOT_ASKED);
+            self.metrics.judgement(Opinion::LeftOut);
         }
         place
     }

@@ -22,7 +22,7 @@ use crate::{
     stats::Observation,
     store::Op,
     tenant::Tenant,
-    upstream::{Attempt, AttemptReason, ModelState, ProviderState},
+    upstream::{Attempt, AttemptReason, ModelState, Opinion, ProviderState},
 };
 
 /// Upper bounds in seconds: three a decade from 10 µs, where a memory hit is, to 60 s.
@@ -446,8 +446,8 @@ impl Metrics {
     }
 
     /// Counts what came of asking a model about two answers.
-    pub fn judgement(&self, opinion: &'static str) {
-        self.judgements.get_or_create(&OpinionLabel { opinion }).inc();
+    pub fn judgement(&self, opinion: Opinion) {
+        self.judgements.get_or_create(&OpinionLabel { opinion: opinion.as_str() }).inc();
     }
 
     /// Counts a prompt that is kept with care.

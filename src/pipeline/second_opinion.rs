@@ -25,20 +25,23 @@ impl Pipeline {
         let (entry, other) = (&candidate.entry, asked.prompt.fuzzy_text());
         let is_text = |answer: &Completion| answer.tool_calls.is_none();
         let (Some(question), Some(other)) = (entry.text.as_deref(), other) else { return };
-        if !is_text(completion) || !is_text(&entry.completion) || self.check_budget(asked).is_err() {
+        let reuse = Reuse { question, answer: &entry.completion.content, other };
+        if !is_text(completion) || !is_text(&entry.completion) || !reuse.is_short() {
+            return;
+        }
+        if self.check_budget(asked).is_err() {
             return;
         }
         let Some(_place) = self.learning.place_to_judge(asked.key) else { return };
-        let reuse = Reuse { question, answer: &entry.completion.content, other };
         let learning = &asked.settings.cache.learning;
         let count = Arc::new(self.bookkeeper_of_checks(asked));
         let opinion =
             self.upstreams.second_opinion(reuse, &learning.judge, learning.judge_timeout, count).await;
-        self.metrics.judgement(opinion.as_str());
+        self.metrics.judgement(opinion);
         match opinion {
             Opinion::Fits => compared.judge(index, true),
             Opinion::Differs => compared.judge(index, false),
-            Opinion::Nonsense | Opinion::Unavailable => {}
+            Opinion::Nonsense | Opinion::Unavailable | Opinion::LeftOut => {}
         }
     }
 }

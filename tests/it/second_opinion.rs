@@ -103,6 +103,19 @@ async fn a_judge_that_is_down_is_left_out_and_nobody_else_is_asked() {
     assert_eq!((answers.calls(), judge.calls()), (2, 1));
 }
 
+/// Of long questions the judge was shown the beginning, which was the same, and its yes made one of them the other's name.
+#[tokio::test]
+async fn what_is_too_long_to_show_is_not_judged() {
+    let (answers, judge) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    answers.script([Reply::text(&ANSWER.repeat(100)), Reply::text(REWORDED)]);
+    judge.always(Reply::text("yes"));
+    let (server, mut client) = judged(&answers, &judge).await;
+    complete(&mut client, RESET).await;
+    complete(&mut client, PARAPHRASE).await;
+    until_counted(&server, "promptkeep_labels_total{origin=\"miss\",says=\"different\"} 1").await;
+    assert_eq!(judge.calls(), 0);
+}
+
 #[tokio::test]
 async fn only_a_share_of_the_comparisons_is_judged() {
     let (answers, judge) = (FakeUpstream::start().await, FakeUpstream::start().await);
@@ -121,7 +134,7 @@ async fn only_a_share_of_the_comparisons_is_judged() {
     for city in CITIES {
         complete(&mut client, &format!("Which museum in {city} is the best one?")).await;
     }
-    until_counted(&server, "promptkeep_labels_total{origin=\"miss\"").await;
+    // It ends when everything is learned.
     server.stop().await;
     let asked = judge.calls();
     assert!((1..=14).contains(&asked), "{asked} of 29");

@@ -131,7 +131,7 @@ impl Model {
         let targets: Vec<Target> = labels
             .iter()
             .map(|l| {
-                let logit = self.weights.logit(l.inputs);
+                let logit = self.weights.logit(l.inputs) + f64::from(l.offset);
                 let label = self.noise.posterior(sigmoid(logit), f64::from(l.same)) as f32;
                 Target { label, weight: l.weight, logit: logit as f32 }
             })
@@ -151,7 +151,7 @@ fn precision() -> [f32; INPUTS] {
 fn noise(weights: &Weights, labels: &[Labelled<'_>], before: &Noise) -> Noise {
     let (mut same, mut missed) = (NOISE_BELIEF, NOISE_BELIEF * NOISE.missed);
     for label in labels.iter().take(EXAMPLES_MAX) {
-        let p = sigmoid(weights.logit(label.inputs));
+        let p = sigmoid(weights.logit(label.inputs) + f64::from(label.offset));
         if p < 0.9 {
             continue;
         }

@@ -7,8 +7,9 @@ use crate::decide::logistic::sigmoid;
 /// A short name of a scope within its namespace. Two that share one share a level.
 pub type ScopeTag = u32;
 
-/// Labels before a scope's level is its own, and scopes that have one: those with the most labels.
-const LABELS_MIN: f64 = 100.0;
+/// Weight of the labels from which a scope has a level of its own, where a comparison of late counts one; and scopes
+/// that have one, those of the most weight.
+const WEIGHT_MIN: f64 = 100.0;
 const SCOPES_MAX: usize = 64;
 /// Share of all labels from which a scope is the namespace, whose own level will do.
 const WHOLE: f64 = 0.9;
@@ -46,7 +47,7 @@ impl Levels {
         let mut scopes: Vec<(&[Seen], f64)> = seen
             .chunk_by(|a, b| a.scope == b.scope)
             .map(|labels| (labels, labels.iter().map(|label| label.weight).sum()))
-            .filter(|(_, weight)| *weight >= LABELS_MIN && *weight < WHOLE * total)
+            .filter(|(_, weight)| *weight >= WEIGHT_MIN && *weight < WHOLE * total)
             .collect();
         scopes.sort_by(|a, b| b.1.total_cmp(&a.1));
         scopes.truncate(SCOPES_MAX);
