@@ -235,8 +235,13 @@ impl Learning {
         // Held to the end: of two notes of this process the later one lasts.
         let mut version = namespace.version.lock().await;
         for _ in 0..REPLACE_TRIES {
-            let note = namespace.write();
-            let written = note_version(&note);
+            let writer = Arc::clone(namespace);
+            // About a megabyte is encoded and hashed.
+            let write = spawn_blocking(move || {
+                let note = writer.write();
+                (note_version(&note), note)
+            });
+            let Ok((written, note)) = write.await else { return Ok(false) };
             if self.store.put_note(&name, note, *version).await? {
                 *version = Some(written);
                 return Ok(true);
