@@ -10,7 +10,8 @@ mod share;
 mod tests;
 
 use std::{
-    sync::Arc,
+    collections::VecDeque,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
+use self::share::Apart;
 pub use self::{
     namespace::{Namespace, NamespaceId, Outlook, View},
     near::{Check, Compared, Near, Pair},
@@ -36,7 +38,7 @@ use crate::{
     key::CacheKey,
     metrics::{LabelOrigin, Metrics},
     prompt::{Completion, prefix},
-    store::{Store, note_version},
+    store::{Note, Store},
     tenant::Owner,
     upstream::Opinion,
 };
@@ -70,8 +72,8 @@ pub struct Learning {
     judging: Semaphore,
     /// Lookups that were answered as misses to be checked, by the prompt.
     checks: Cache<CacheKey, Check>,
-    /// This process, among those that share the store.
-    origin: u32,
+    /// Pairs that were told of namespaces whose notes could not be read at that moment.
+    unread: Mutex<VecDeque<(NamespaceId, Apart)>>,
     /// Told when others must know at once.
     urgent: Notify,
     metrics: Arc<Metrics>,
@@ -98,7 +100,7 @@ impl Learning {
             judge_rate: config.judge_rate,
             judging: Semaphore::new(config.max_judgements),
             checks: Cache::new(CHECKS_MAX),
-            origin: fastrand::u32(1..),
+            unread: Mutex::default(),
             urgent: Notify::new(),
             metrics,
         })
@@ -107,14 +109,19 @@ impl Learning {
     /// The namespace `name` of `owner`. A store that fails makes it one that knows nothing, until it answers.
     pub async fn namespace(&self, owner: &Owner, name: &str) -> Arc<Namespace> {
         let id = NamespaceId { owner: owner.clone(), name: name.to_owned() };
-        if let Some(known) = self.namespaces.get(&id) {
-            return known;
+        let known = self.open(&id).await;
+        known.unwrap_or_else(|| Arc::new(Namespace::new(id.clone(), self.fresh(&id))))
+    }
+
+    /// The same; `None` where the store fails.
+    async fn open(&self, id: &NamespaceId) -> Option<Arc<Namespace>> {
+        if let Some(known) = self.namespaces.get(id) {
+            return Some(known);
         }
-        let read = self.namespaces.get_or_insert_async(&id, async { self.read(&id).await.ok_or(()) });
+        let read = self.namespaces.get_or_insert_async(id, async { self.read(id).await.ok_or(()) });
         // When one fails the next who waits tries, so all of them have one time together.
         let read = tokio::time::timeout(self.store_timeout + READING, read).await;
-        let known = read.ok().and_then(Result::ok);
-        known.unwrap_or_else(|| Arc::new(Namespace::new(id.clone(), self.fresh(&id))))
+        read.ok().and_then(Result::ok)
     }
 
     /// The same, when it has been asked in before.
@@ -135,19 +142,19 @@ impl Learning {
             Err(_) => return None,
         };
         let (id, fresh) = (id.clone(), self.fresh(id));
-        let Some(note) = note else { return Some(Arc::new(Namespace::new(id, fresh))) };
-        let (table, version) = (Arc::clone(&self.table), note_version(&note));
+        let Some(Note { version, bytes }) = note else { return Some(Arc::new(Namespace::new(id, fresh))) };
+        let table = Arc::clone(&self.table);
         // Reading fits the model, which takes tens of milliseconds.
-        let read = spawn_blocking(move || Namespace::read(id, &note, table, fresh)).await;
+        let read = spawn_blocking(move || Namespace::read(id, &bytes, table, fresh)).await;
         let mut namespace = read.ok()?;
-        namespace.learner().set_origin(self.origin);
+        namespace.learner().set_origin(new_origin());
         *namespace.version.get_mut() = Some(version);
         Some(Arc::new(namespace))
     }
 
     fn fresh(&self, id: &NamespaceId) -> Learner {
         let mut learner = Learner::new(Arc::clone(&self.table), id.seed());
-        learner.set_origin(self.origin);
+        learner.set_origin(new_origin());
         learner
     }
 
@@ -239,6 +246,12 @@ impl Learning {
         }
         sum.estimate(if of > 0.0 { missed / of } else { 0.0 })
     }
+}
+
+/// Marks what is learned from one opening of a namespace to its end. Another opening counts its labels anew, so
+/// it must not be taken for the same, though the process is.
+fn new_origin() -> u32 {
+    fastrand::u32(1..u32::MAX)
 }
 
 /// How probable it is that each near entry's answer says the same.

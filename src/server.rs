@@ -27,6 +27,9 @@ use crate::{
     upstream::{self, UpstreamSettings, Upstreams},
 };
 
+/// Longest that what was learned is kept at shutdown, after the requests have ended.
+const SAVING_MAX: Duration = Duration::from_secs(10);
+
 /// The parts of a deployment, and what runs them.
 pub struct Server {
     pipeline: Arc<Pipeline>,
@@ -162,7 +165,9 @@ impl Server {
         self.tasks.close();
         self.tasks.wait().await;
         self.pipeline.end_tracing().await;
-        self.pipeline.save_learned().await;
+        if timeout(SAVING_MAX, self.pipeline.save_learned()).await.is_err() {
+            tracing::warn!("what was learned last is not kept: the store takes too long");
+        }
         if let Err(error) = self.cache.flush().await {
             tracing::error!(%error, "the last answers may not be durable");
         }

@@ -96,14 +96,26 @@ pub enum Change {
     MissedInvalidations,
 }
 
-/// Which version of a note: the first bytes of its blake3 hash.
+/// Which version of a note: see [`note_version`].
 pub type NoteVersion = [u8; 16];
+
+/// A note as it was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// As the store knows it: of a damaged note it is not that of `bytes`.
+    pub version: NoteVersion,
+    pub bytes: Vec<u8>,
+}
 
 /// What other processes learned, as they told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The bytes that one gave to [`Store::tell`].
-    Lesson(Vec<u8>),
+    Lesson {
+        /// The bytes that one gave to [`Store::tell`].
+        message: Vec<u8>,
+        /// It was told in another region, whose notes are not kept here.
+        is_far: bool,
+    },
     /// Lessons went by unheard: the notes tell.
     Missed,
 }
@@ -130,7 +142,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 
     /// The facts kept under `name`.
-    async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    async fn note(&self, name: &str) -> Result<Option<Note>, StoreError>;
 
     /// Removes what `selector` matches, durably, and returns the keys. With `dry_run` only finds them.
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError>;
@@ -181,7 +193,7 @@ pub trait Store: Send + Sync + 'static {
     async fn flush(&self) -> Result<(), StoreError>;
 }
 
-/// The version that a note is.
+/// The version that a note gets when it is kept: the first bytes of its blake3 hash.
 pub fn note_version(note: &[u8]) -> NoteVersion {
     let mut version = NoteVersion::default();
     version.copy_from_slice(&blake3::hash(note).as_bytes()[..size_of::<NoteVersion>()]);
@@ -210,6 +222,15 @@ pub fn open_in(region: &str, config: &StoreConfig) -> Result<Arc<dyn Store>, Ope
         StoreKind::Memory => Ok(Arc::new(MemoryStore::new())),
         StoreKind::Redis => Ok(Arc::new(RedisStore::start(region, config)?)),
         StoreKind::Embedded => Ok(Arc::new(EmbeddedStore::open(config)?)),
+    }
+}
+
+// === impl Note ===
+
+impl Note {
+    /// Of `bytes` that were kept whole.
+    pub fn of(bytes: Vec<u8>) -> Self {
+        Self { version: note_version(&bytes), bytes }
     }
 }
 

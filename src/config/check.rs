@@ -72,6 +72,10 @@ fn check_store(store: &StoreConfig, region: &String, variables: &Variables<'_>, 
         }
         variables.get(&path("password_env"), password_env, findings);
     }
+    let mut urls = store.url.iter().chain(store.peers.iter().flat_map(|peer| &peer.url));
+    if store.ca_file.is_some() && !urls.any(|url| url.starts_with("rediss:")) {
+        findings.report_key("store.ca_file", "is of no use: no url here or of a peer begins with rediss://");
+    }
 }
 
 fn check_embedding(embedding: &EmbeddingConfig, variables: &Variables<'_>, findings: &mut Findings) {

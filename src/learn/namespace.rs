@@ -289,10 +289,11 @@ impl Namespace {
         }
     }
 
-    /// Learns what another process did; returns the number of labels.
-    pub(super) fn take_in(&self, apart: &[Apart], lesson: Option<&Lesson>) -> usize {
+    /// Learns what another process did; returns the number of labels. Pairs from far are in no note here; others
+    /// are written down by whoever told of them.
+    pub(super) fn take_in(&self, apart: &[Apart], lesson: Option<&Lesson>, is_far: bool) -> usize {
         for pair in apart {
-            if add(&mut lock(&self.apart), *pair) {
+            if add(&mut lock(&self.apart), *pair) && is_far {
                 *lock(&self.saved) = None;
                 self.set_dirty();
             }
@@ -388,6 +389,6 @@ fn parse(note: &[u8], decode: impl FnOnce(&[u8]) -> Option<Learner>) -> Option<(
 }
 
 /// A panic under the lock leaves sums that are at most one label short.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

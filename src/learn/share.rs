@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{task::spawn_blocking, time::sleep};
 
-use super::{Learning, Namespace, NamespaceId};
+use super::{Learning, Namespace, NamespaceId, namespace::lock};
 use crate::{
     decide::{
         learner::Lesson,
@@ -18,7 +18,7 @@ use crate::{
     },
     key::CacheKey,
     metrics::LabelWay,
-    store::{Heard, StoreError, note_version},
+    store::{Heard, Note, StoreError, note_version},
     tenant::Owner,
 };
 
@@ -36,6 +36,9 @@ const MESSAGE_BYTES: usize = 128 * 1024;
 
 /// Attempts to put a note in the place of one that another process has just written.
 const REPLACE_TRIES: usize = 8;
+
+/// Pairs that wait until their namespaces can be read; the oldest go.
+const UNREAD_MAX: usize = 1024;
 
 const MAGIC: &[u8; 8] = b"pkheard\x01";
 
@@ -115,29 +118,51 @@ impl Learning {
     async fn follow(&self) {
         loop {
             match self.store.heard().await {
-                Heard::Lesson(message) => self.hear_message(&message).await,
+                Heard::Lesson { message, is_far } => self.hear_message(&message, is_far).await,
                 Heard::Missed => self.read_again().await,
             }
         }
     }
 
-    async fn hear_message(&self, message: &[u8]) {
+    pub(super) async fn hear_message(&self, message: &[u8], is_far: bool) {
         let Some(all) = read(message, &self.table) else {
             return tracing::debug!("what another process learned is of another version");
         };
         for told in all {
-            let known = match self.namespaces.get(&told.id) {
-                Some(known) => known,
-                // Its note has the labels, once it is asked in. A pair from another region stands in no note here.
-                None if told.apart.is_empty() => continue,
-                None => self.namespace(&told.id.owner, &told.id.name).await,
+            // Its note has the labels, once it is asked in. A pair from another region stands in no note here.
+            if told.apart.is_empty() && self.namespaces.get(&told.id).is_none() {
+                continue;
+            }
+            let Some(known) = self.open(&told.id).await else {
+                self.keep_unread(&told);
+                continue;
             };
             let lesson = Lesson::decode(told.lesson, &self.table);
-            let news = known.take_in(&told.apart, lesson.as_ref());
-            if !told.apart.is_empty() {
+            let news = known.take_in(&told.apart, lesson.as_ref(), is_far);
+            if is_far && !told.apart.is_empty() {
                 self.urgent.notify_one();
             }
             self.metrics.labels_shared(LabelWay::Heard, news);
+        }
+    }
+
+    fn keep_unread(&self, told: &Told<'_>) {
+        let mut unread = lock(&self.unread);
+        unread.extend(told.apart.iter().map(|pair| (told.id.clone(), *pair)));
+        let surplus = unread.len().saturating_sub(UNREAD_MAX);
+        unread.drain(..surplus);
+    }
+
+    /// Learns the pairs that waited, as far as the store answers. They may be from another region, so they are
+    /// written down here.
+    pub(super) async fn take_in_unread(&self) {
+        loop {
+            let Some((id, pair)) = lock(&self.unread).pop_front() else { return };
+            let Some(known) = self.open(&id).await else {
+                return lock(&self.unread).push_front((id, pair));
+            };
+            known.take_in(&[pair], None, true);
+            self.urgent.notify_one();
         }
     }
 
@@ -145,6 +170,7 @@ impl Learning {
     async fn catch_up(&self) {
         loop {
             sleep(CATCH_UP_EVERY).await;
+            self.take_in_unread().await;
             for (_, namespace) in self.namespaces.iter() {
                 if let Some(snapshot) = namespace.snapshot_when_behind() {
                     namespace.install(spawn_blocking(move || snapshot.fit()).await.ok());
@@ -166,14 +192,15 @@ impl Learning {
     async fn read_note(&self, namespace: &Arc<Namespace>) -> Result<(), StoreError> {
         let mut version = namespace.version.lock().await;
         let note = self.store.note(&namespace.id().note()).await?;
-        *version = note.as_deref().map(note_version);
-        if let Some(note) = note {
-            join(namespace, note).await;
+        *version = note.as_ref().map(|note| note.version);
+        if let Some(Note { bytes, .. }) = note {
+            join(namespace, bytes).await;
         }
         Ok(())
     }
 
-    /// Writes the notes of namespaces that learned something `every` ago, or parted a pair.
+    /// Writes the notes of namespaces that learned something `every` ago, or parted a pair, as long as the store
+    /// answers.
     pub(super) async fn save_due(&self, every: Duration) {
         for (_, namespace) in self.namespaces.iter() {
             if namespace.claim_save(Instant::now(), every) && !self.save(&namespace).await {
@@ -182,35 +209,50 @@ impl Learning {
         }
     }
 
-    /// Writes the note; where another process has written one since, what it has is taken over first. Whether it
-    /// was written.
+    /// Writes the note. Whether the store answered.
     pub(super) async fn save(&self, namespace: &Arc<Namespace>) -> bool {
-        let name = namespace.id().note();
         let mut unsaved = Unsaved { namespace, is_saved: false };
+        match self.replace_note(namespace).await {
+            Ok(is_saved) => {
+                unsaved.is_saved = is_saved;
+                if !is_saved {
+                    let namespace = namespace.id().name.as_str();
+                    tracing::warn!(namespace, "what was learned is not kept yet: others always wrote before");
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what was learned cannot be kept");
+                false
+            }
+        }
+    }
+
+    /// Where another process has written a note since the last one known here, what it has is taken over first.
+    /// Whether the note was written.
+    async fn replace_note(&self, namespace: &Arc<Namespace>) -> Result<bool, StoreError> {
+        let name = namespace.id().note();
         // Held to the end: of two notes of this process the later one lasts.
         let mut version = namespace.version.lock().await;
         for _ in 0..REPLACE_TRIES {
-            let note = namespace.write();
-            let written = note_version(&note);
-            match self.store.put_note(&name, note, *version).await {
-                Ok(true) => {
-                    *version = Some(written);
-                    unsaved.is_saved = true;
-                    return true;
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "what was learned cannot be kept");
-                    break;
-                }
+            let writer = Arc::clone(namespace);
+            // About a megabyte is encoded and hashed.
+            let write = spawn_blocking(move || {
+                let note = writer.write();
+                (note_version(&note), note)
+            });
+            let Ok((written, note)) = write.await else { return Ok(false) };
+            if self.store.put_note(&name, note, *version).await? {
+                *version = Some(written);
+                return Ok(true);
             }
-            *version = None;
-            if let Ok(Some(note)) = self.store.note(&name).await {
-                *version = Some(note_version(&note));
-                join(namespace, note).await;
+            let note = self.store.note(&name).await?;
+            *version = note.as_ref().map(|note| note.version);
+            if let Some(Note { bytes, .. }) = note {
+                join(namespace, bytes).await;
             }
         }
-        false
+        Ok(false)
     }
 }
 

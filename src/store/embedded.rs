@@ -25,7 +25,7 @@ use redb::{
 use tokio::task;
 
 use self::writer::{Change, Writer};
-use super::{Durability, NoteVersion, Op, OpenError, Store, StoreError, codec};
+use super::{Durability, Note, NoteVersion, Op, OpenError, Store, StoreError, codec};
 use crate::{
     cache::entry::{Entry, Selector},
     config::StoreConfig,
@@ -145,9 +145,9 @@ impl Store for EmbeddedStore {
         self.writer.queue(Change::Note(name.to_owned(), note)).map(|()| true)
     }
 
-    async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn note(&self, name: &str) -> Result<Option<Note>, StoreError> {
         let name = name.to_owned();
-        self.read(Op::Get, move |shared| shared.note(&name)).await
+        Ok(self.read(Op::Get, move |shared| shared.note(&name)).await?.map(Note::of))
     }
 
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {

@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Durability, NoteVersion, Store, StoreError};
+use super::{Durability, Note, NoteVersion, Store, StoreError};
 use crate::{
     cache::entry::{Entry, Selector},
     key::CacheKey,
@@ -60,8 +60,8 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
-    async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.state().notes.get(name).cloned())
+    async fn note(&self, name: &str) -> Result<Option<Note>, StoreError> {
+        Ok(self.state().notes.get(name).cloned().map(Note::of))
     }
 
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {

@@ -38,7 +38,7 @@ use self::{
     peers::Peer,
     queue::{Done, Put, Queue, Write},
 };
-use super::{Change, Claim, Durability, Heard, NoteVersion, Op, OpenError, Store, StoreError};
+use super::{Change, Claim, Durability, Heard, Note, NoteVersion, Op, OpenError, Store, StoreError};
 use crate::{
     cache::entry::{Entry, EntryId, Selector},
     config::{PeerConfig, StoreConfig},
@@ -167,7 +167,7 @@ impl Store for RedisStore {
         self.lessons.put_note(&self.core, name, &note, over).await.map_err(of(Op::Put))
     }
 
-    async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn note(&self, name: &str) -> Result<Option<Note>, StoreError> {
         self.lessons.note(&self.core, name).await.map_err(of(Op::Get))
     }
 

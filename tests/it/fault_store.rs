@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use promptkeep::{
     cache::entry::{Entry, Selector},
     key::CacheKey,
-    store::{Change, Claim, Durability, Heard, NoteVersion, Op, Store, StoreError},
+    store::{Change, Claim, Durability, Heard, Note, NoteVersion, Op, Store, StoreError},
 };
 use tokio::sync::Semaphore;
 
@@ -124,7 +124,7 @@ impl Store for FaultStore {
         self.meet(Op::Put, self.inner.put_note(name, note, over)).await
     }
 
-    async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    async fn note(&self, name: &str) -> Result<Option<Note>, StoreError> {
         self.meet(Op::Get, self.inner.note(name)).await
     }
 

@@ -20,7 +20,7 @@ use promptkeep::{
     embed::Embedding,
     key::{CacheKey, Scope},
     prompt::{Completion, FinishReason, Usage},
-    store::{self, Durability, Store},
+    store::{self, Durability, Note, Store},
     tenant::Owner,
 };
 

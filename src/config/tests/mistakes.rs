@@ -291,3 +291,16 @@ region = "eu"
     );
     assert!(!problems.concat().contains("hunter2"));
 }
+
+/// Connections in plain text, and nobody was told that the certificates were not looked at.
+#[test]
+fn certificates_need_a_url_with_tls() {
+    let store = |url: &str| format!("[store]\nkind = \"redis\"\nca_file = \"ca.pem\"\nurl = \"{url}\"\n");
+    assert_eq!(
+        problems(&store("redis://a")),
+        ["c.toml:3: store.ca_file: is of no use: no url here or of a peer begins with rediss://"]
+    );
+    assert_eq!(problems(&store("rediss://a")), [""; 0]);
+    let peer = "[[store.peers]]\nregion = \"eu\"\nurl = \"rediss://b\"\n";
+    assert_eq!(problems(&(store("redis://a") + peer)), [""; 0]);
+}

@@ -1,5 +1,7 @@
 //! Which hits are checked, and what the checks say about all of them.
 
+use std::collections::VecDeque;
+
 use super::Budget;
 use crate::decide::table::Reader;
 
@@ -15,10 +17,13 @@ const REST: f64 = 2000.0;
 /// Pseudo-counts of errors as expected: how many surprises it takes to believe them.
 const BELIEF: f32 = 3.0;
 
-/// Processes whose findings are kept apart; of more, the one whose findings have faded most joins [`GONE`].
-const PROCESSES_MAX: usize = 32;
+/// Processes whose findings are kept apart; of more, the one that was longest not heard of joins [`Gone`].
+const PROCESSES_MAX: usize = 64;
 
-/// Stands for all processes that ended long ago.
+/// Processes of which it is remembered that they have joined; the oldest are forgotten.
+const GONE_MAX: usize = 1024;
+
+/// Stands for them.
 const GONE: u32 = u32::MAX;
 
 /// Bookkeeping of checked hits.
@@ -26,8 +31,17 @@ const GONE: u32 = u32::MAX;
 pub struct Audits {
     random: fastrand::Rng,
     /// By the process that made them, so that a later state of one takes the place of an earlier one. This process
-    /// is the first.
+    /// is the first; the others follow in the order in which they were last heard of.
     findings: Vec<Findings>,
+    gone: Gone,
+}
+
+/// Processes that have not been heard of for long, which count together.
+#[derive(Clone, Debug)]
+struct Gone {
+    findings: Findings,
+    /// Which they are: what is still told of one counts no second time.
+    origins: VecDeque<u32>,
 }
 
 /// What the checks of one process found.
@@ -71,29 +85,42 @@ pub struct WrongHits {
 
 impl Audits {
     pub fn new(seed: u64) -> Self {
-        Self { random: fastrand::Rng::with_seed(seed), findings: vec![Findings::of(0)] }
+        Self {
+            random: fastrand::Rng::with_seed(seed),
+            findings: vec![Findings::of(0)],
+            gone: Gone::default(),
+        }
     }
 
     /// Little-endian; the random sequence is not kept.
     pub fn encode(&self, to: &mut Vec<u8>) {
         to.extend((self.findings.len() as u32).to_le_bytes());
         self.findings.iter().for_each(|findings| findings.encode(to));
+        self.gone.findings.encode(to);
+        to.extend((self.gone.origins.len() as u32).to_le_bytes());
+        self.gone.origins.iter().for_each(|origin| to.extend(origin.to_le_bytes()));
     }
 
     /// Reads what [`Audits::encode`] wrote.
     pub fn decode(from: &mut Reader<'_>, seed: u64) -> Option<Self> {
         let processes = Some(from.u32()? as usize).filter(|n| (1..=PROCESSES_MAX).contains(n))?;
         let findings = (0..processes).map(|_| Findings::decode(from)).collect::<Option<Vec<_>>>()?;
-        let hits = findings.iter().map(|findings| findings.hits).fold(0, u64::wrapping_add);
-        Some(Self { random: fastrand::Rng::with_seed(seed ^ hits), findings })
+        let gone = Findings::decode(from)?;
+        let count = Some(from.u32()? as usize).filter(|n| *n <= GONE_MAX)?;
+        let origins = (0..count).map(|_| from.u32()).collect::<Option<_>>()?;
+        let hits = findings.iter().map(|findings| findings.hits).fold(gone.hits, u64::wrapping_add);
+        let gone = Gone { findings: gone, origins };
+        Some(Self { random: fastrand::Rng::with_seed(seed ^ hits), findings, gone })
     }
 
     /// What is found from now on is found by the process `origin`.
     pub(super) fn set_origin(&mut self, origin: u32) {
         if self.findings[0].origin != origin {
-            self.findings.retain(|findings| findings.origin != origin);
-            self.make_room();
+            // Who wrote it was heard of last. Who found nothing need not be known.
+            self.findings.rotate_left(1);
+            self.findings.retain(|findings| findings.origin != origin && !findings.is_empty());
             self.findings.insert(0, Findings::of(origin));
+            self.make_room(PROCESSES_MAX);
         }
     }
 
@@ -104,6 +131,9 @@ impl Audits {
 
     /// Takes over what another process found, if it is news.
     pub(super) fn hear(&mut self, news: Findings) {
+        if self.gone.has(news.origin) {
+            return;
+        }
         let at = self.findings.iter().position(|known| known.origin == news.origin);
         let before = at.map_or(0, |at| self.findings[at].outcomes);
         match at {
@@ -113,7 +143,7 @@ impl Audits {
                 return self.findings[at].sums.fade_to(&news.sums);
             }
             Some(at) => drop(self.findings.remove(at)),
-            None => self.make_room(),
+            None => self.make_room(PROCESSES_MAX - 1),
         }
         self.fade(keep_after(news.outcomes.saturating_sub(before)));
         self.findings.push(news);
@@ -121,20 +151,27 @@ impl Audits {
 
     /// The same for all that another state knows.
     pub(super) fn hear_all(&mut self, other: &Self) {
-        other.findings.iter().for_each(|findings| self.hear(*findings));
+        self.hear_of_gone(&other.gone);
+        // Who wrote it was heard of last.
+        let (writer, others) = other.findings.split_at(1);
+        others.iter().chain(writer).for_each(|findings| self.hear(*findings));
     }
 
-    /// For one more.
-    fn make_room(&mut self) {
-        while self.findings.len() >= PROCESSES_MAX {
-            let weight = |i: &usize| self.findings[*i].sums.weight;
-            let others = (1..self.findings.len()).filter(|i| self.findings[*i].origin != GONE);
-            let Some(least) = others.min_by(|a, b| weight(a).total_cmp(&weight(b))) else { return };
-            let least = self.findings.remove(least);
-            match self.findings.iter_mut().find(|findings| findings.origin == GONE) {
-                Some(gone) => gone.count_too(&least),
-                None => self.findings.push(Findings { origin: GONE, sums: Sums::default(), ..least }),
-            }
+    /// Of two views of them the one that counts more takes the place of the other, whole. What is in it was
+    /// heard of before, for the most part, so nothing fades for it.
+    fn hear_of_gone(&mut self, other: &Gone) {
+        let is_more = other.findings.age() > self.gone.findings.age();
+        if is_more && !other.has(self.findings[0].origin) {
+            self.gone.clone_from(other);
+            self.findings.retain(|findings| !other.has(findings.origin));
+        }
+    }
+
+    /// So that at most `most` are known apart.
+    fn make_room(&mut self, most: usize) {
+        while self.findings.len() > most {
+            let oldest = self.findings.remove(1);
+            self.gone.add(&oldest);
         }
     }
 
@@ -147,6 +184,7 @@ impl Audits {
 
     fn fade(&mut self, keep: f64) {
         self.findings.iter_mut().for_each(|findings| findings.sums.fade(keep));
+        self.gone.findings.sums.fade(keep);
     }
 
     /// Counts a hit and says with which probability it was chosen to be checked, if it was. `rate`: least
@@ -201,21 +239,25 @@ impl Audits {
 
     /// Requests that gave labels.
     pub(super) fn labelled(&self) -> u64 {
-        self.findings.iter().map(|findings| findings.labelled).sum()
+        self.all().map(|findings| findings.labelled).sum()
     }
 
     fn hits(&self) -> u64 {
-        self.findings.iter().map(|findings| findings.hits).sum()
+        self.all().map(|findings| findings.hits).sum()
     }
 
     /// Hits that were chosen to be checked, ever.
     pub fn checks(&self) -> u64 {
-        self.findings.iter().map(|findings| findings.checks).sum()
+        self.all().map(|findings| findings.checks).sum()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Findings> {
+        self.findings.iter().chain([&self.gone.findings])
     }
 
     fn sums(&self) -> Sums {
         let mut sums = Sums::default();
-        self.findings.iter().for_each(|findings| sums.add(&findings.sums));
+        self.all().for_each(|findings| sums.add(&findings.sums));
         sums
     }
 
@@ -241,6 +283,28 @@ impl Audits {
     }
 }
 
+// === impl Gone ===
+
+impl Default for Gone {
+    fn default() -> Self {
+        Self { findings: Findings::of(GONE), origins: VecDeque::new() }
+    }
+}
+
+impl Gone {
+    fn has(&self, origin: u32) -> bool {
+        self.origins.contains(&origin)
+    }
+
+    fn add(&mut self, findings: &Findings) {
+        self.findings.add(findings);
+        if self.origins.len() == GONE_MAX {
+            self.origins.pop_front();
+        }
+        self.origins.push_back(findings.origin);
+    }
+}
+
 /// What is left of a sum after so many checks.
 fn keep_after(checks: u64) -> f64 {
     0.5_f64.powf(checks as f64 / f64::from(HALF_LIFE))
@@ -253,11 +317,16 @@ impl Findings {
         Self { origin, labelled: 0, hits: 0, checks: 0, outcomes: 0, sums: Sums::default() }
     }
 
-    fn count_too(&mut self, other: &Self) {
+    fn is_empty(&self) -> bool {
+        self.age() == [0; 4]
+    }
+
+    fn add(&mut self, other: &Self) {
         self.labelled += other.labelled;
         self.hits += other.hits;
         self.checks += other.checks;
         self.outcomes += other.outcomes;
+        self.sums.add(&other.sums);
     }
 
     /// Ascends with every change of its process.
@@ -339,4 +408,67 @@ fn wilson(rate: f64, n: f64) -> (f64, f64) {
     let centre = rate + Z * Z / (2.0 * n);
     let half = Z * (rate * (1.0 - rate) / n + Z * Z / (4.0 * n * n)).sqrt();
     ((centre - half) / scale, (centre + half) / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was checked by so many processes, one after the other, the first of them `first`.
+    fn checked(mut audits: Audits, first: u32, processes: u32) -> Audits {
+        for origin in first..first + processes {
+            audits.set_origin(origin);
+            audits.count_labelled();
+            audits.draw(1000, 1.0);
+            audits.observe(0.9, 1.0, 1.0);
+        }
+        audits
+    }
+
+    fn known(audits: &Audits) -> (u64, u64, f64) {
+        (audits.labelled(), audits.checks(), audits.sums().count)
+    }
+
+    /// Past the number of processes that are kept apart, each note that was joined counted those that had ended
+    /// once more, and what live ones had found faded for it.
+    #[test]
+    fn processes_that_ended_count_once_however_often_they_are_told_of() {
+        let processes = 3 * PROCESSES_MAX as u32;
+        let all = checked(Audits::new(1), 1, processes);
+        assert_eq!((all.labelled(), all.checks()), (processes.into(), processes.into()));
+        assert_eq!(all.findings.len(), PROCESSES_MAX);
+        let mut one = checked(all.clone(), 1000, 1);
+        let mut other = checked(all.clone(), 2000, 1);
+        one.hear_all(&other);
+        other.hear_all(&one);
+        let (before, after) = (known(&one), known(&other));
+        assert_eq!((before.0, before.1), (u64::from(processes) + 2, u64::from(processes) + 2));
+        assert_eq!((after.0, after.1), (before.0, before.1));
+        for _ in 0..5 {
+            one.hear_all(&all);
+            one.hear_all(&other);
+            other.hear_all(&one);
+        }
+        let after = known(&one);
+        assert_eq!((after.0, after.1), (before.0, before.1));
+        assert!((after.2 - before.2).abs() < 0.01 * before.2, "{before:?} {after:?}");
+        assert_eq!((known(&other).0, known(&other).1), (before.0, before.1));
+        assert_eq!(one.findings.len(), PROCESSES_MAX);
+        let mut bytes = Vec::new();
+        one.encode(&mut bytes);
+        assert_eq!(known(&Audits::decode(&mut Reader::new(&bytes), 1).unwrap()).0, before.0);
+    }
+
+    #[test]
+    fn who_is_heard_of_is_kept_apart() {
+        let mut audits = checked(Audits::new(1), 1, 1);
+        let mut live = checked(Audits::new(1), 5000, 1);
+        for origin in 10..10 + 2 * PROCESSES_MAX as u32 {
+            live.count_labelled();
+            audits.hear(live.own());
+            audits.hear(checked(Audits::new(1), origin, 1).own());
+        }
+        assert!(audits.findings.iter().any(|findings| findings.origin == 5000));
+        assert_eq!(audits.labelled(), 2 + 4 * PROCESSES_MAX as u64);
+    }
 }

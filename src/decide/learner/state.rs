@@ -11,7 +11,7 @@ use crate::decide::{
 
 const MAGIC: &[u8; 8] = b"pklearn\0";
 /// Changes with the encoding and with the features.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 // === impl Learner ===
 

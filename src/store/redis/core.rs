@@ -42,8 +42,9 @@ const IN_FLIGHT: usize = 256;
 /// Changes in one stream, about: minutes of them in a busy fleet.
 const CHANGES_MAX: usize = 10_000;
 
-/// Lessons in their stream, about: each replica tells one a second, of at most some hundred kilobytes.
-const LESSONS_MAX: usize = 1000;
+/// Lessons in their stream, about: each replica tells at most one a second, mostly of a few kilobytes, never of
+/// much more than a hundred. Whoever missed some reads the notes.
+const LESSONS_MAX: usize = 200;
 
 /// Longest wait for a command that no request waits for.
 pub const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);

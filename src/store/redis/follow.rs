@@ -216,7 +216,7 @@ pub async fn lessons(core: Arc<Core>, lessons: Arc<Lessons>) {
     let mut tail = loop {
         core.link.up().await;
         match Tail::at_end(&core, vec![stream.clone()], false).await {
-            Ok(tail) => break tail,
+            Ok(tail) => break tail.of_lessons(),
             Err(_) => sleep(OPEN_AGAIN).await,
         }
     };
@@ -226,8 +226,9 @@ pub async fn lessons(core: Arc<Core>, lessons: Arc<Lessons>) {
         match tail.read(&core).await {
             Ok(News::Messages(messages)) => {
                 for (_, message) in messages.into_iter().filter(|(_, message)| !is_own(&core, message)) {
-                    if let Event::Learned { lesson } = message.event {
-                        lessons.hear(Heard::Lesson(lesson));
+                    let is_far = message.origin.is_some();
+                    if let Event::Learned { lesson: message } = message.event {
+                        lessons.hear(Heard::Lesson { message, is_far });
                     }
                 }
             }

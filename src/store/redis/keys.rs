@@ -8,7 +8,7 @@
 //! | `P:{a7}:d` | the directory: cache keys of the partition, by expiry |
 //! | `P:{a7}:n:HASH`, `…:t:HASH` | ids of one owner's entries in a namespace, with a tag, by expiry |
 //! | `P:{a7}:l:ID` | who is buying this answer |
-//! | `P:note:NAME` | a note |
+//! | `P:notes:NAME` | a note, its version before it (earlier builds kept notes without one under `P:note:NAME`) |
 //! | `P:peer:REGION:reader`, `…:read` | who reads the streams of a region, and how far |
 //! | `P:{sN}:changes` | stream N of changes |
 //! | `P:invalidations` | the stream of invalidations |
@@ -143,7 +143,7 @@ impl Keys {
     }
 
     pub fn note(&self, name: &str) -> String {
-        format!("{}:note:{name}", self.prefix)
+        format!("{}:notes:{name}", self.prefix)
     }
 
     fn within(&self, partition: Partition, rest: std::fmt::Arguments<'_>) -> String {

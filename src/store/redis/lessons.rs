@@ -11,7 +11,7 @@ use super::{
     event::{Event, Origin},
     link::{Fault, Script},
 };
-use crate::store::{Heard, NoteVersion, note_version};
+use crate::store::{Heard, Note, NoteVersion, note_version};
 
 /// Lessons that wait to be learned; more are missed, and the notes tell.
 const WAITING_MAX: usize = 256;
@@ -57,11 +57,14 @@ impl Lessons {
         Ok(put > 0)
     }
 
-    pub async fn note(&self, core: &Core, name: &str) -> Result<Option<Vec<u8>>, Fault> {
+    pub async fn note(&self, core: &Core, name: &str) -> Result<Option<Note>, Fault> {
         let command = cmd("GET").arg(core.keys.note(name)).clone();
         let value: Option<Vec<u8>> = core.link.call_within(core.link.patience, &command).await?;
-        let note = |value: Vec<u8>| value.get(size_of::<NoteVersion>()..).map(<[u8]>::to_vec);
-        Ok(value.and_then(note))
+        let note = |value: &[u8]| {
+            let (version, bytes) = value.split_first_chunk()?;
+            Some(Note { version: *version, bytes: bytes.to_vec() })
+        };
+        Ok(value.as_deref().and_then(note))
     }
 
     /// Tells the other replicas.

@@ -139,7 +139,8 @@ impl Peer {
         let positions = (0..STREAMS).map(|stream| place(&stream.to_string()).unwrap_or_default()).collect();
         let ours = self.read_log().await?;
         self.there.opened.send_replace(Opened { log: true, changes: true, failed: false });
-        Ok(Reading { invalidations, changes: Tail::from(streams, positions), lessons, ours })
+        let (changes, lessons) = (Tail::from(streams, positions), lessons.of_lessons());
+        Ok(Reading { invalidations, changes, lessons, ours })
     }
 
     async fn log_entries(&self) -> Result<Vec<(Position, Message)>, Fault> {

@@ -67,7 +67,8 @@ pub struct Done<T>(Option<oneshot::Sender<Result<T, Fault>>>);
 pub struct Queue {
     /// A std mutex: held for a short walk, never across an await.
     state: Mutex<State>,
-    /// Most writes in it.
+    /// Most writes that wait in their order. Half as many may be aside, so that a part of a cluster that does
+    /// not answer takes no room from the others.
     max: usize,
     pushed: Notify,
     put_aside: Notify,
@@ -95,7 +96,7 @@ impl Queue {
     /// Takes a write that can be lost, unless there is no room.
     pub fn push(&self, write: Write) -> Result<(), Fault> {
         let mut state = self.lock();
-        if state.len() >= self.max {
+        if state.writes.len() >= self.max {
             return Err(Fault::Away(FULL.to_owned()));
         }
         state.writes.push_back(write);
@@ -128,7 +129,7 @@ impl Queue {
             state.aside_keys.clear();
             return Err(Fault::Away(FULL.to_owned()));
         }
-        if state.len() >= self.max {
+        if state.writes.len() >= self.max {
             state.drop_oldest_put();
         }
         let pending = Some(pending);
@@ -155,7 +156,7 @@ impl Queue {
         self.pushed.notified().await;
     }
 
-    /// Sets writes aside that came after all that are there.
+    /// Sets writes aside that came after all that are there. When there is no room, the oldest puts make it.
     pub fn set_aside(&self, writes: Vec<Write>) {
         let mut state = self.lock();
         for write in writes {
@@ -165,6 +166,7 @@ impl Queue {
             }
             state.aside.push_back(write);
         }
+        state.drop_aside_over((self.max / 2).max(1));
         self.put_aside.notify_one();
     }
 
@@ -202,6 +204,7 @@ impl Queue {
                 state.aside.push_back(write);
             }
         }
+        state.drop_aside_over((self.max / 2).max(1));
     }
 
     fn take_now(&self, most: usize) -> Vec<Write> {
@@ -222,10 +225,6 @@ impl Queue {
 // === impl State ===
 
 impl State {
-    fn len(&self) -> usize {
-        self.writes.len() + self.aside.len() + self.tried_at_once
-    }
-
     fn take_aside(&mut self, most: usize) -> Vec<Write> {
         let count = most.min(self.aside.len());
         let taken: Vec<_> = self.aside.drain(..count).collect();
@@ -235,16 +234,27 @@ impl State {
         taken
     }
 
-    /// Makes room, if there is a put.
+    /// Makes room in the order, if there is a put.
     fn drop_oldest_put(&mut self) {
-        let oldest =
-            |writes: &VecDeque<Write>| writes.iter().position(|write| matches!(write, Write::Put(_)));
-        if let Some(at) = oldest(&self.writes) {
+        if let Some(at) = oldest_put(&self.writes) {
             self.writes.remove(at);
-        } else if let Some(put) = oldest(&self.aside).and_then(|at| self.aside.remove(at)) {
-            self.aside_keys.retain(|key| put.put_key() != Some(*key));
         }
     }
+
+    /// Makes room aside, as far as there are puts.
+    fn drop_aside_over(&mut self, max: usize) {
+        while self.aside.len() > max {
+            let Some(put) = oldest_put(&self.aside).and_then(|at| self.aside.remove(at)) else { return };
+            if let Some(key) = put.put_key() {
+                self.aside_keys.remove(&key);
+            }
+            tracing::debug!("a write was dropped: too many are aside");
+        }
+    }
+}
+
+fn oldest_put(writes: &VecDeque<Write>) -> Option<usize> {
+    writes.iter().position(|write| matches!(write, Write::Put(_)))
 }
 
 // === impl Write ===
@@ -291,5 +301,66 @@ impl<T> Done<T> {
             // It may have stopped waiting.
             let _ = done.send(result);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::{
+        key::Scope,
+        prompt::{Completion, FinishReason, Usage},
+        tenant::Owner,
+    };
+
+    fn put(n: u8) -> Write {
+        let entry = Entry {
+            key: CacheKey::from_bytes([n; 32]),
+            scope: Scope::from_bytes([1; 32]),
+            owner: Owner::Shared,
+            namespace: String::new(),
+            requested_model: "auto".to_owned(),
+            text: None,
+            embedding: None,
+            embedder: String::new(),
+            completion: Completion {
+                content: String::new(),
+                tool_calls: None,
+                finish_reason: FinishReason::Stop,
+                model: String::new(),
+                tier: String::new(),
+                usage: Usage::default(),
+            },
+            tags: Vec::new(),
+            created: UNIX_EPOCH,
+            expires: UNIX_EPOCH,
+            stale_for: Duration::ZERO,
+            difficulty: None,
+            alias_of: None,
+        };
+        Write::Put(Put { entry: Arc::new(entry), seen: Position::default(), done: None })
+    }
+
+    /// While one master of a cluster was away, its writes filled the queue, and those of all others were refused.
+    #[tokio::test]
+    async fn what_is_aside_takes_no_room_from_others() {
+        let queue = Queue::new(4);
+        queue.set_aside((0..10).map(put).collect());
+        for n in 20..24 {
+            assert!(queue.push(put(n)).is_ok());
+        }
+        assert!(queue.push(put(24)).is_err());
+        // The newest of those aside are left, also when they are tried and fail.
+        assert!(!queue.has_aside(CacheKey::from_bytes([7; 32])));
+        let tried = queue.take_aside(10).await;
+        assert_eq!(
+            tried.iter().filter_map(Write::put_key).map(|key| key.as_bytes()[0]).collect::<Vec<_>>(),
+            [8, 9]
+        );
+        queue.set_aside(vec![put(10)]);
+        queue.tried(tried);
+        assert_eq!(queue.take_aside(10).await.len(), 2);
     }
 }

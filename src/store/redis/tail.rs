@@ -22,6 +22,9 @@ use super::{
 /// Entries of one stream read at once.
 const PAGE: usize = 500;
 
+/// The same of lessons, which are larger: at most some megabytes together.
+const LESSONS_PAGE: usize = 16;
+
 /// Longest a read waits for news. A connection of its own waits in Redis.
 const WAIT: Duration = Duration::from_millis(500);
 
@@ -33,6 +36,8 @@ pub struct Tail {
     streams: Vec<String>,
     /// Last entry read, by stream.
     positions: Vec<Position>,
+    /// Entries of one stream read at once.
+    page: usize,
     read_only: bool,
     /// A connection whose reads may wait; `None` when it must be made, and the places be checked.
     conn: Option<Conn>,
@@ -62,7 +67,12 @@ impl Tail {
 
     /// Goes on from `positions` in another region.
     pub fn from(streams: Vec<String>, positions: Vec<Position>) -> Self {
-        Self { streams, positions, read_only: true, conn: None, caught_up: Instant::now() }
+        Self { streams, positions, page: PAGE, read_only: true, conn: None, caught_up: Instant::now() }
+    }
+
+    /// Reads lessons.
+    pub fn of_lessons(self) -> Self {
+        Self { page: LESSONS_PAGE, ..self }
     }
 
     /// Waits for news, about half a second at most.
@@ -97,7 +107,7 @@ impl Tail {
         }
         let pages = self.pages().await?;
         // Whoever reads less than a page has kept up, so nothing was trimmed before it was read.
-        let is_behind = pages.iter().any(|page| page.len() >= PAGE);
+        let is_behind = pages.iter().any(|page| page.len() >= self.page);
         if is_behind && !self.all_there(&core.link).await? {
             self.skip_to_end(core).await?;
             return Ok(News::Missed);
@@ -126,7 +136,7 @@ impl Tail {
         let Some(conn) = &mut self.conn else { return Err(Fault::Away("not connected".to_owned())) };
         if let Conn::Single(_) = conn {
             let mut read = cmd("XREAD");
-            read.arg("COUNT").arg(PAGE).arg("BLOCK").arg(WAIT.as_millis() as u64).arg("STREAMS");
+            read.arg("COUNT").arg(self.page).arg("BLOCK").arg(WAIT.as_millis() as u64).arg("STREAMS");
             read.arg(&self.streams).arg(self.positions.iter().map(Position::to_string).collect::<Vec<_>>());
             let read: Option<StreamReadReply> = ask(conn, &read).await?;
             return Ok(self.by_stream(read));
@@ -136,7 +146,7 @@ impl Tail {
             let mut pages = Vec::with_capacity(self.streams.len());
             for (stream, position) in self.streams.iter().zip(&self.positions) {
                 let mut read = cmd("XREAD");
-                read.arg("COUNT").arg(PAGE).arg("STREAMS").arg(stream).arg(position.to_string());
+                read.arg("COUNT").arg(self.page).arg("STREAMS").arg(stream).arg(position.to_string());
                 let read: Option<StreamReadReply> = ask(conn, &read).await?;
                 pages.push(read.into_iter().flat_map(|read| read.keys).flat_map(|key| key.ids).collect());
             }

@@ -131,7 +131,7 @@ async fn attempt(core: &Core, queue: &Queue, batch: &mut Vec<Write>, turn: Turn)
         let again = write.put_off(&fault);
         if again {
             later = Some(fault);
-        } else {
+        } else if !matches!(write, Write::Barrier(_)) {
             tracing::error!(%fault, "a write was dropped");
         }
         again

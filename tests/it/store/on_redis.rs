@@ -103,3 +103,18 @@ async fn prefixes_keep_deployments_apart() {
     store.remove(&Selector::default(), false).await.unwrap();
     assert_eq!(redis.command::<String>("GET mine").await, "untouched");
 }
+
+/// A note without its version before it, as earlier builds kept it, or a damaged one, could never be replaced.
+#[tokio::test]
+async fn notes_that_are_damaged_or_of_earlier_builds_are_replaced() {
+    let (redis, store) = opened().await;
+    redis.command::<()>("SET promptkeep:note:learned what-an-earlier-build-has-learned").await;
+    assert_eq!(store.note("learned").await.unwrap(), None);
+    for damaged in ["short", "longer-than-any-version-of-a-note"] {
+        redis.command::<()>(&format!("SET promptkeep:notes:learned {damaged}")).await;
+        let over = store.note("learned").await.unwrap().map(|note| note.version);
+        assert!(store.put_note("learned", vec![1], over).await.unwrap(), "{damaged}");
+        assert!(!store.put_note("learned", vec![2], None).await.unwrap(), "{damaged}");
+        assert_eq!(store.note("learned").await.unwrap(), Some(Note::of(vec![1])));
+    }
+}

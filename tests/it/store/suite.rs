@@ -85,9 +85,9 @@ async fn keeps_notes_beside_the_entries(store: &dyn Store) {
     }
     assert!(store.put_note("other", vec![5], None).await.unwrap());
     store.flush().await.unwrap();
-    assert_eq!(store.note("learned").await.unwrap(), Some(vec![4]));
+    assert_eq!(store.note("learned").await.unwrap(), Some(Note::of(vec![4])));
     store.remove(&Selector::default(), false).await.unwrap();
-    assert_eq!(store.note("other").await.unwrap(), Some(vec![5]));
+    assert_eq!(store.note("other").await.unwrap(), Some(Note::of(vec![5])));
     assert_eq!((store.entries(), keys(store).await.len()), (0, 0));
 }
 
