@@ -1,6 +1,9 @@
 //! Prometheus metrics: one value, passed in, with labels resolved once. Labels come from enums and the
 //! catalog, never from a caller's text.
 
+mod labels;
+mod register;
+
 use std::{
     collections::HashSet,
     fmt::Write as _,
@@ -9,11 +12,16 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
+pub use self::labels::{LabelOrigin, LabelWay, Rpc, Shed};
+use self::{
+    labels::*,
+    register::{Seconds, counter, family, gauge, seconds, seconds_by},
+};
 use crate::{
     decide::{keep::Bound, learner::WrongHits},
     feedback::Verdict,
@@ -25,53 +33,8 @@ use crate::{
     upstream::{Attempt, AttemptReason, ModelState, Opinion, ProviderState},
 };
 
-/// Upper bounds in seconds: three a decade from 10 µs, where a memory hit is, to 60 s.
-const SECONDS: [f64; 21] = [
-    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
-    10.0, 30.0, 60.0,
-];
-
 type Dollars = Counter<f64, AtomicU64>;
 type Ratio = Gauge<f64, AtomicU64>;
-type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
-
-/// The calls that are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rpc {
-    Lookup,
-    Complete,
-    CompleteStream,
-    Store,
-    /// Passed on to a provider as it was.
-    Forward,
-}
-
-/// Why a request was turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shed {
-    InFlight,
-    Rate,
-    Budget,
-}
-
-/// How it became known whether two prompts have one answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LabelOrigin {
-    Miss,
-    Audit,
-    Feedback,
-}
-
-/// What becomes of labels among processes that share a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LabelWay {
-    /// Told to the others.
-    Told,
-    /// Heard from another.
-    Heard,
-    /// Too many to be told; the others read them in the note.
-    Untold,
-}
 
 /// Every metric of the server.
 pub struct Metrics {
@@ -119,114 +82,6 @@ pub struct Metrics {
     max_wrong_hits: Ratio,
     breaker_state: Family<BreakerLabels, Gauge>,
     provider_up: Family<ProviderLabels, Gauge>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    rpc: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WayLabel {
-    way: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabels {
-    tier: String,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AttemptLabels {
-    model: String,
-    tier: String,
-    result: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModelLabel {
-    model: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BreakerLabels {
-    model: String,
-    provider: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ProviderLabels {
-    provider: String,
-    region: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TokenLabels {
-    model: String,
-    direction: &'static str,
-}
-
-/// Tenants come from the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TenantLabel {
-    tenant: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TenantTokenLabels {
-    tenant: String,
-    direction: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabel {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FeedbackLabels {
-    verdict: &'static str,
-    outcome: &'static str,
-    model: String,
-    tier: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LearnedLabels {
-    origin: &'static str,
-    says: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OpinionLabel {
-    opinion: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OpLabel {
-    op: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PeerLabel {
-    peer: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PartLabel {
-    part: &'static str,
 }
 
 // === impl Metrics ===
@@ -585,107 +440,6 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-fn family<L, M>(to: &mut Registry, name: &str, help: &str) -> Family<L, M>
-where
-    L: EncodeLabelSet + Clone + std::hash::Hash + Eq + std::fmt::Debug + Send + Sync + 'static,
-    M: prometheus_client::encoding::EncodeMetric
-        + prometheus_client::metrics::TypedMetric
-        + Default
-        + std::fmt::Debug
-        + Send
-        + Sync
-        + 'static,
-{
-    let family = Family::default();
-    to.register(name, help, family.clone());
-    family
-}
-
-fn seconds_by<L>(to: &mut Registry, name: &str, help: &str) -> Seconds<L>
-where
-    L: EncodeLabelSet + Clone + std::hash::Hash + Eq + std::fmt::Debug + Send + Sync + 'static,
-{
-    let family: Seconds<L> = Family::new_with_constructor(|| Histogram::new(SECONDS));
-    to.register(name, help, family.clone());
-    family
-}
-
-fn seconds(to: &mut Registry, name: &str, help: &str) -> Histogram {
-    let histogram = Histogram::new(SECONDS);
-    to.register(name, help, histogram.clone());
-    histogram
-}
-
-fn gauge<N, A>(to: &mut Registry, name: &str, help: &str) -> Gauge<N, A>
-where
-    Gauge<N, A>: prometheus_client::registry::Metric + Clone + Default,
-{
-    let gauge = Gauge::default();
-    to.register(name, help, gauge.clone());
-    gauge
-}
-
-fn counter(to: &mut Registry, name: &str, help: &str) -> Counter {
-    let counter = Counter::default();
-    to.register(name, help, counter.clone());
-    counter
-}
-
-// === impl Rpc ===
-
-impl Rpc {
-    const ALL: [Self; 5] = [Self::Lookup, Self::Complete, Self::CompleteStream, Self::Store, Self::Forward];
-
-    /// The label used on every surface.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Lookup => "Lookup",
-            Self::Complete => "Complete",
-            Self::CompleteStream => "CompleteStream",
-            Self::Store => "Store",
-            Self::Forward => "Forward",
-        }
-    }
-}
-
-// === impl LabelOrigin ===
-
-impl LabelOrigin {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Miss => "miss",
-            Self::Audit => "audit",
-            Self::Feedback => "feedback",
-        }
-    }
-}
-
-// === impl LabelWay ===
-
-impl LabelWay {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Told => "told",
-            Self::Heard => "heard",
-            Self::Untold => "untold",
-        }
-    }
-}
-
-// === impl Shed ===
-
-impl Shed {
-    const ALL: [Self; 3] = [Self::InFlight, Self::Rate, Self::Budget];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::InFlight => "in_flight",
-            Self::Rate => "rate",
-            Self::Budget => "budget",
-        }
     }
 }
 
