@@ -9,9 +9,18 @@ mod serve;
 mod stats;
 mod tune;
 
-use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Display,
+    fs::File,
+    io::{self, BufWriter, IsTerminal as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 use tonic::Code;
 
 use crate::config::LogFormat;
@@ -141,6 +150,25 @@ fn refusal(server: &str, code: Code, message: &str) -> anyhow::Error {
         }
         _ => anyhow::anyhow!("{server} refuses: {message}"),
     }
+}
+
+/// Prints a report, as text or as JSON, and writes its rows to `out` where they are wanted.
+fn hand_out(
+    report: &(impl Serialize + Display),
+    as_json: bool,
+    out: Option<&Path>,
+    write_rows: impl FnOnce(BufWriter<File>) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    if let Some(out) = out {
+        let file = File::create(out).with_context(|| format!("cannot write {}", out.display()))?;
+        write_rows(BufWriter::new(file))?;
+    }
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
 }
 
 /// Logs to standard error; `RUST_LOG` chooses what, `default` when it is not set.

@@ -96,7 +96,7 @@ pub enum Change {
     MissedInvalidations,
 }
 
-/// Which version of a note: see [`note_version`].
+/// Which version of a note: see [`Note::of`].
 pub type NoteVersion = [u8; 16];
 
 /// A note as it was kept.
@@ -134,12 +134,7 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a few facts by name, beside the entries: what was learned of a namespace. They take the place of
     /// the version `over`, `None`: of nothing. Whether they did: not when another process has put others there
     /// meanwhile. A store that only one process writes to does not look.
-    async fn put_note(
-        &self,
-        name: &str,
-        note: Vec<u8>,
-        over: Option<NoteVersion>,
-    ) -> Result<bool, StoreError>;
+    async fn put_note(&self, name: &str, note: Note, over: Option<NoteVersion>) -> Result<bool, StoreError>;
 
     /// The facts kept under `name`.
     async fn note(&self, name: &str) -> Result<Option<Note>, StoreError>;
@@ -193,13 +188,6 @@ pub trait Store: Send + Sync + 'static {
     async fn flush(&self) -> Result<(), StoreError>;
 }
 
-/// The version that a note gets when it is kept: the first bytes of its blake3 hash.
-pub fn note_version(note: &[u8]) -> NoteVersion {
-    let mut version = NoteVersion::default();
-    version.copy_from_slice(&blake3::hash(note).as_bytes()[..size_of::<NoteVersion>()]);
-    version
-}
-
 /// Name of an entry's key in Redis, the hash tag of which decides where in a cluster it lies.
 pub fn redis_key(prefix: &str, key: CacheKey) -> String {
     redis::Keys::new(prefix).entry(key.into())
@@ -228,9 +216,11 @@ pub fn open_in(region: &str, config: &StoreConfig) -> Result<Arc<dyn Store>, Ope
 // === impl Note ===
 
 impl Note {
-    /// Of `bytes` that were kept whole.
+    /// Of `bytes` that are whole. Its version is the first bytes of their blake3 hash.
     pub fn of(bytes: Vec<u8>) -> Self {
-        Self { version: note_version(&bytes), bytes }
+        let mut version = NoteVersion::default();
+        version.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..size_of::<NoteVersion>()]);
+        Self { version, bytes }
     }
 }
 

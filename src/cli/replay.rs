@@ -1,8 +1,7 @@
 //! `promptkeep replay`: what the cache would have done with recorded traffic.
 
-use std::{fs::File, io::BufWriter, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
@@ -34,14 +33,6 @@ pub(super) async fn run(replay: Replay) -> anyhow::Result<ExitCode> {
     let Replay { traffic, out, config, json } = replay;
     let config = Config::load_offline(config.as_deref(), process_env())?;
     let report = replay::run_file(&traffic, config).await?;
-    if let Some(out) = out {
-        let file = File::create(&out).with_context(|| format!("cannot write {}", out.display()))?;
-        report.write_rows(BufWriter::new(file))?;
-    }
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{report}");
-    }
+    super::hand_out(&report, json, out.as_deref(), |to| report.write_rows(to))?;
     Ok(ExitCode::SUCCESS)
 }

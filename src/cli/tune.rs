@@ -1,6 +1,6 @@
 //! `promptkeep tune`: what the cache would do with labelled traffic.
 
-use std::{fs::File, io::BufWriter, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -45,14 +45,6 @@ pub(super) async fn run(tune: Tune) -> anyhow::Result<ExitCode> {
     config.cache.max_error_rate = max_error_rate.unwrap_or(config.cache.max_error_rate);
     config.cache.max_wrong_hits = max_wrong_hits.unwrap_or(config.cache.max_wrong_hits);
     let report = tune::run_file(&file, config).await?;
-    if let Some(out) = out {
-        let file = File::create(&out).with_context(|| format!("cannot write {}", out.display()))?;
-        report.write_rows(BufWriter::new(file))?;
-    }
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{report}");
-    }
+    super::hand_out(&report, json, out.as_deref(), |to| report.write_rows(to))?;
     Ok(ExitCode::SUCCESS)
 }

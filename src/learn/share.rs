@@ -18,7 +18,7 @@ use crate::{
     },
     key::CacheKey,
     metrics::LabelWay,
-    store::{Heard, Note, StoreError, note_version},
+    store::{Heard, Note, NoteVersion, StoreError},
     tenant::Owner,
 };
 
@@ -191,12 +191,19 @@ impl Learning {
 
     async fn read_note(&self, namespace: &Arc<Namespace>) -> Result<(), StoreError> {
         let mut version = namespace.version.lock().await;
-        let note = self.store.note(&namespace.id().note()).await?;
-        *version = note.as_ref().map(|note| note.version);
-        if let Some(Note { bytes, .. }) = note {
-            join(namespace, bytes).await;
-        }
+        *version = self.take_over(namespace).await?;
         Ok(())
+    }
+
+    /// Learns what the kept note has, and tells which version that is.
+    async fn take_over(&self, namespace: &Arc<Namespace>) -> Result<Option<NoteVersion>, StoreError> {
+        let Some(Note { version, bytes }) = self.store.note(&namespace.id().note()).await? else {
+            return Ok(None);
+        };
+        let namespace = Arc::clone(namespace);
+        // A panic leaves it as it was.
+        let _ = spawn_blocking(move || namespace.join(&bytes)).await;
+        Ok(Some(version))
     }
 
     /// Writes the notes of namespaces that learned something `every` ago, or parted a pair, as long as the store
@@ -237,20 +244,14 @@ impl Learning {
         for _ in 0..REPLACE_TRIES {
             let writer = Arc::clone(namespace);
             // About a megabyte is encoded and hashed.
-            let write = spawn_blocking(move || {
-                let note = writer.write();
-                (note_version(&note), note)
-            });
-            let Ok((written, note)) = write.await else { return Ok(false) };
+            let write = spawn_blocking(move || Note::of(writer.write()));
+            let Ok(note) = write.await else { return Ok(false) };
+            let written = note.version;
             if self.store.put_note(&name, note, *version).await? {
                 *version = Some(written);
                 return Ok(true);
             }
-            let note = self.store.note(&name).await?;
-            *version = note.as_ref().map(|note| note.version);
-            if let Some(Note { bytes, .. }) = note {
-                join(namespace, bytes).await;
-            }
+            *version = self.take_over(namespace).await?;
         }
         Ok(false)
     }
@@ -268,13 +269,6 @@ impl Drop for Unsaved<'_> {
             self.namespace.set_dirty();
         }
     }
-}
-
-/// Takes over what a note has.
-async fn join(namespace: &Arc<Namespace>, note: Vec<u8>) {
-    let namespace = Arc::clone(namespace);
-    // A panic leaves it as it was.
-    let _ = spawn_blocking(move || namespace.join(&note)).await;
 }
 
 /// What is told at once.

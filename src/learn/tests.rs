@@ -70,10 +70,10 @@ impl Notes {
 
 #[async_trait]
 impl Store for Notes {
-    async fn put_note(&self, name: &str, note: Vec<u8>, _: Option<NoteVersion>) -> Result<bool, StoreError> {
+    async fn put_note(&self, name: &str, note: Note, _: Option<NoteVersion>) -> Result<bool, StoreError> {
         let is_put = name != self.refused;
         if is_put {
-            lock(&self.notes).insert(name.to_owned(), note);
+            lock(&self.notes).insert(name.to_owned(), note.bytes);
         }
         self.answer(Op::Put, is_put)
     }

@@ -141,8 +141,8 @@ impl Store for EmbeddedStore {
     }
 
     /// Queued like an entry.
-    async fn put_note(&self, name: &str, note: Vec<u8>, _: Option<NoteVersion>) -> Result<bool, StoreError> {
-        self.writer.queue(Change::Note(name.to_owned(), note)).map(|()| true)
+    async fn put_note(&self, name: &str, note: Note, _: Option<NoteVersion>) -> Result<bool, StoreError> {
+        self.writer.queue(Change::Note(name.to_owned(), note.bytes)).map(|()| true)
     }
 
     async fn note(&self, name: &str) -> Result<Option<Note>, StoreError> {

@@ -55,8 +55,8 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn put_note(&self, name: &str, note: Vec<u8>, _: Option<NoteVersion>) -> Result<bool, StoreError> {
-        self.state().notes.insert(name.to_owned(), note);
+    async fn put_note(&self, name: &str, note: Note, _: Option<NoteVersion>) -> Result<bool, StoreError> {
+        self.state().notes.insert(name.to_owned(), note.bytes);
         Ok(true)
     }
 

@@ -158,12 +158,7 @@ impl Store for RedisStore {
         self.write(entry, durability).await.map_err(of(Op::Put))
     }
 
-    async fn put_note(
-        &self,
-        name: &str,
-        note: Vec<u8>,
-        over: Option<NoteVersion>,
-    ) -> Result<bool, StoreError> {
+    async fn put_note(&self, name: &str, note: Note, over: Option<NoteVersion>) -> Result<bool, StoreError> {
         self.lessons.put_note(&self.core, name, &note, over).await.map_err(of(Op::Put))
     }
 

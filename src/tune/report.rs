@@ -173,6 +173,6 @@ impl fmt::Display for Report {
         )?;
         let [rate, low, high] =
             [self.measured_wrong_hits, self.measured_low, self.measured_high].map(|share| 100.0 * share);
-        write!(f, "the cache's own estimate of wrong hits: {rate:.1} % ({low:.1} to {high:.1})")
+        writeln!(f, "the cache's own estimate of wrong hits: {rate:.1} % ({low:.1} to {high:.1})")
     }
 }

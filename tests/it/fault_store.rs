@@ -115,12 +115,7 @@ impl Store for FaultStore {
         self.meet(Op::Put, self.inner.put(entry, durability)).await
     }
 
-    async fn put_note(
-        &self,
-        name: &str,
-        note: Vec<u8>,
-        over: Option<NoteVersion>,
-    ) -> Result<bool, StoreError> {
+    async fn put_note(&self, name: &str, note: Note, over: Option<NoteVersion>) -> Result<bool, StoreError> {
         self.meet(Op::Put, self.inner.put_note(name, note, over)).await
     }
 

@@ -228,8 +228,7 @@ impl Audits {
     /// Whether even the lower end of the estimate is far beyond the budget: nothing but exact hits then.
     /// `missed` of the labels say "different" by mistake, or a few of those would close a namespace.
     pub fn is_blown(&self, budget: &Budget, missed: f32) -> bool {
-        let estimate = self.estimate(missed);
-        self.sums().count > 20.0 && estimate.low > 2.0 * budget.max_wrong_hits
+        self.sums().count > 20.0 && self.estimate(missed).low > 2.0 * budget.max_wrong_hits
     }
 
     /// Counts a request that gave labels.

@@ -11,7 +11,7 @@ use super::{
     event::{Event, Origin},
     link::{Fault, Script},
 };
-use crate::store::{Heard, Note, NoteVersion, note_version};
+use crate::store::{Heard, Note, NoteVersion};
 
 /// Lessons that wait to be learned; more are missed, and the notes tell.
 const WAITING_MAX: usize = 256;
@@ -46,10 +46,10 @@ impl Lessons {
         &self,
         core: &Core,
         name: &str,
-        note: &[u8],
+        note: &Note,
         over: Option<NoteVersion>,
     ) -> Result<bool, Fault> {
-        let value = [note_version(note).as_slice(), note].concat();
+        let value = [note.version.as_slice(), &note.bytes].concat();
         let over = over.as_ref().map_or(&[] as &[u8], |version| version.as_slice());
         let keys = [core.keys.note(name)];
         let put: u64 =

@@ -55,7 +55,7 @@ async fn reads_a_file_without_notes() {
     });
     let store = open(folder.path());
     assert_eq!(store.note("learned").await.unwrap(), None);
-    assert!(store.put_note("learned", vec![1], None).await.unwrap());
+    assert!(store.put_note("learned", Note::of(vec![1]), None).await.unwrap());
     store.flush().await.unwrap();
     assert_eq!(store.note("learned").await.unwrap(), Some(Note::of(vec![1])));
 }

@@ -113,8 +113,8 @@ async fn notes_that_are_damaged_or_of_earlier_builds_are_replaced() {
     for damaged in ["short", "longer-than-any-version-of-a-note"] {
         redis.command::<()>(&format!("SET promptkeep:notes:learned {damaged}")).await;
         let over = store.note("learned").await.unwrap().map(|note| note.version);
-        assert!(store.put_note("learned", vec![1], over).await.unwrap(), "{damaged}");
-        assert!(!store.put_note("learned", vec![2], None).await.unwrap(), "{damaged}");
+        assert!(store.put_note("learned", Note::of(vec![1]), over).await.unwrap(), "{damaged}");
+        assert!(!store.put_note("learned", Note::of(vec![2]), None).await.unwrap(), "{damaged}");
         assert_eq!(store.note("learned").await.unwrap(), Some(Note::of(vec![1])));
     }
 }

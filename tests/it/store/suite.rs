@@ -79,11 +79,12 @@ async fn keeps_notes_beside_the_entries(store: &dyn Store) {
     assert_eq!(store.note("learned").await.unwrap(), None);
     let mut over = None;
     for note in [vec![1, 2], vec![3; 100_000], Vec::new(), vec![4]] {
-        let version = store::note_version(&note);
+        let note = Note::of(note);
+        let version = note.version;
         assert!(store.put_note("learned", note, over).await.unwrap());
         over = Some(version);
     }
-    assert!(store.put_note("other", vec![5], None).await.unwrap());
+    assert!(store.put_note("other", Note::of(vec![5]), None).await.unwrap());
     store.flush().await.unwrap();
     assert_eq!(store.note("learned").await.unwrap(), Some(Note::of(vec![4])));
     store.remove(&Selector::default(), false).await.unwrap();
