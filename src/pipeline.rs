@@ -36,8 +36,9 @@ use self::{
 use crate::{
     cache::Cache,
     config::{CacheConfig, Mode},
-    decide::{Candidate, Policy},
+    decide::Policy,
     embed::{Embedded, Embedder, Embedding},
+    entry::Candidate,
     error::Error,
     feedback::{Replies, RequestId},
     flight::{self, Flights, Leader},

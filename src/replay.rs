@@ -15,10 +15,10 @@ use indicatif::ProgressBar;
 use crate::{
     config::{Config, ModelConfig, ProviderConfig},
     key::CacheKey,
+    model::{AUTO, LOCAL, Tier},
     offline::{Offline, OfflineError},
     outcome::{MissReason, Outcome},
     pipeline::Reply,
-    upstream::{AUTO, LOCAL, Tier},
 };
 
 pub use self::{

@@ -11,10 +11,10 @@ use indicatif::ProgressBar;
 
 use crate::{
     config::{Config, Mode, ModelConfig, ProviderConfig, RoutingConfig},
+    model::Tier,
     offline::{Offline, OfflineError, Said},
     outcome::Outcome,
     pipeline::Reply,
-    upstream::Tier,
 };
 
 pub use self::{

@@ -12,7 +12,6 @@ mod classify;
 mod forward;
 mod health;
 mod latency;
-mod model;
 mod openai;
 mod rank;
 mod reply;
@@ -32,10 +31,6 @@ pub use self::{
     answer::Answer,
     attempt::OnAttempt,
     forward::{Endpoint, Forwarded, Passed},
-    model::{
-        AUTO, Attempt, AttemptReason, AttemptResult, BreakerState, Difficulty, LOCAL, ModelState,
-        ProviderState, Route, RouteReason, Tier, VerifierReply as Opinion,
-    },
     second_opinion::Reuse,
 };
 use self::{
@@ -49,7 +44,11 @@ use crate::{
     config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
     embed::Embedding,
     error::{Error, MODEL_FIELD},
-    prompt::{Prompt, Usage},
+    model::{
+        AUTO, Attempt, AttemptReason, AttemptResult, BreakerState, Difficulty, LOCAL, ModelState,
+        ProviderState, Route, RouteReason, Tier, Usage, VerifierReply,
+    },
+    prompt::Prompt,
 };
 
 /// Every model that may be called. Cheap to clone: clones share connections and state.

@@ -72,7 +72,7 @@ fn retry_info(retry_after: Duration) -> Any {
     any("google.rpc.RetryInfo", &pb::RetryInfo { retry_delay })
 }
 
-fn attempt(attempt: &crate::upstream::Attempt) -> Any {
+fn attempt(attempt: &crate::model::Attempt) -> Any {
     any("promptkeep.v1.Attempt", &proto::Attempt::from(attempt))
 }
 

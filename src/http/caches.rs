@@ -21,11 +21,12 @@ use serde_json::{Value, json};
 use self::problem::Problem;
 use super::{Door, caller::Caller};
 use crate::{
-    cache::entry::{EntryId, Selector},
+    entry::{EntryId, Selector},
     error::Error,
+    model::Usage,
     outcome::Outcome,
     pipeline::{Hit, Request},
-    prompt::{Completion, FinishReason, Message, Prompt, Role, Usage},
+    prompt::{Completion, FinishReason, Message, Prompt, Role},
 };
 
 /// What entries and searches are told apart by, beside the prompt.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     error::{Error, MODEL_FIELD},
-    upstream::Attempt,
+    model::Attempt,
 };
 
 /// A failed request as the caller is told of it.

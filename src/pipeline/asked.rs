@@ -13,20 +13,21 @@ use tokio::time::Instant;
 
 use super::{Pipeline, Settings};
 use crate::{
-    cache::{Epoch, entry::Entry},
-    config::{CacheConfig, Keep, Mode},
+    cache::Epoch,
+    config::{CacheConfig, Mode},
     decide::{Bounds, Policy, keep::Bound},
     embed::Embedding,
+    entry::Entry,
     error::Error,
     feedback::{RequestId, Served},
-    key::{self, CacheKey, Scope},
+    key::{self, CacheKey, Owner, Scope},
     learn::Pair,
     metrics::Shed,
+    model::Difficulty,
     outcome::Outcome,
-    prompt::{CacheControl, Completion, Prompt},
-    tenant::{Owner, Tenant},
+    prompt::{CacheControl, Completion, Keep, Prompt},
+    tenant::Tenant,
     trace::Trace,
-    upstream::Difficulty,
 };
 
 /// The namespace of prompts that name none.
@@ -230,7 +231,7 @@ impl Asked {
 
     /// How near-duplicates are judged for this caller.
     pub(super) fn policy(&self) -> Policy {
-        Policy::new(&self.settings.cache, &self.prompt.namespace, &self.cache)
+        self.settings.cache.policy(&self.prompt.namespace, &self.cache)
     }
 
     /// What the prompt is bound to, if that matters here.

@@ -10,13 +10,14 @@ use super::{
     record::Recorder,
 };
 use crate::{
-    cache::entry::{EntryId, Selector},
+    entry::{EntryId, Selector},
     error::Error,
     feedback::{RequestId, Served, Subject, Verdict},
     key,
     metrics::{Rpc, Shed},
+    model::Usage,
     outcome::Outcome,
-    prompt::{Completion, Prompt, Usage},
+    prompt::{Completion, Prompt},
     store::{Durability, StoreError},
     tenant::Tenant,
 };

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::{Asked, CANDIDATES_BOUNDED, CANDIDATES_STATIC, Match, Pipeline, Request, entries::within};
 use crate::{
     config::Mode,
-    decide::{self, Bounds, Candidate, Decision, Explained, Policy, learner::Budget},
+    decide::{self, Bounds, Decision, Explained, Policy, learner::Budget},
     embed::{Embedded, Embedding},
+    entry::Candidate,
     error::Error,
     key::Scope,
+    model::Route,
     outcome::{MissReason, Outcome},
-    upstream::Route,
 };
 
 /// Everything that decides a lookup.

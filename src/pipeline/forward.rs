@@ -16,10 +16,11 @@ use crate::{
     error::Error,
     feedback::RequestId,
     metrics::{Rpc, Shed},
+    model::{Attempt, AttemptResult},
     outcome::{MissReason, Outcome},
     tenant::Tenant,
     trace::Trace,
-    upstream::{Attempt, AttemptResult, Endpoint, Forwarded, Passed},
+    upstream::{Endpoint, Forwarded, Passed},
 };
 
 /// A request to pass on.

@@ -2,8 +2,9 @@
 
 use super::{Asked, Hit, Missed, Pipeline};
 use crate::{
-    decide::{self, Bounds, Candidate, Decision, learner::Verdict},
+    decide::{self, Bounds, Decision, learner::Verdict},
     embed::Embedding,
+    entry::Candidate,
     learn::{Check, Near},
     outcome::MissReason,
 };

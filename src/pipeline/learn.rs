@@ -7,16 +7,8 @@ use tokio::time::Instant;
 
 use super::{Asked, Bought, CANDIDATES_BOUNDED, Missed, Pipeline};
 use crate::{
-    cache::entry::Entry,
-    decide::Policy,
-    embed::Embedding,
-    error::Error,
-    key::CacheKey,
-    learn::Near,
-    outcome::MissReason,
-    prompt::Completion,
-    store::Durability,
-    upstream::{Ask, Tier},
+    decide::Policy, embed::Embedding, entry::Entry, error::Error, key::CacheKey, learn::Near, model::Tier,
+    outcome::MissReason, prompt::Completion, store::Durability, upstream::Ask,
 };
 
 /// What a flight leaves to be done after it has landed.

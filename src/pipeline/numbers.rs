@@ -6,9 +6,10 @@ use super::Pipeline;
 use crate::{
     decide::learner::WrongHits,
     feedback::RecentHit,
+    key::Owner,
     learn::NamespaceId,
     stats::{Ledger, Sizes, Stats},
-    tenant::{Owner, Tenant},
+    tenant::Tenant,
 };
 
 // === impl Pipeline ===

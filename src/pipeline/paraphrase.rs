@@ -8,12 +8,14 @@ use std::{
 
 use super::{Asked, CANDIDATES_BOUNDED, FlightKey, Known, Landing, Piece, Pipeline, asked::ToKeep};
 use crate::{
-    cache::{Epoch, entry::Entry},
-    decide::{Candidate, Policy},
+    cache::Epoch,
+    decide::Policy,
+    entry::{Candidate, Entry},
     error::Error,
     flight::{Event, Follower, Leader},
     key::{CacheKey, Scope},
-    prompt::{Completion, FinishReason, Usage},
+    model::Usage,
+    prompt::{Completion, FinishReason},
 };
 
 /// Prompts of one scope that are compared; further ones are bought without looking.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Asked, Pipeline};
-use crate::{cache::entry::Entry, store::Lease};
+use crate::{entry::Entry, store::Lease};
 
 /// Pauses between two looks for what another replica is buying: the first, doubling up to the last.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));

@@ -12,13 +12,14 @@ use super::{Asked, Hit, Pipeline, Request};
 use crate::{
     feedback::{RecentHit, Texts},
     metrics::{Metrics, Rpc},
+    model::Attempt,
     outcome::{MissReason, Outcome},
     prompt::Completion,
     request_log::{Line, RequestLog},
     stats::{Ledger, Observation},
     tenant::Tenant,
     trace::Trace,
-    upstream::{Attempt, Upstreams},
+    upstream::Upstreams,
 };
 
 /// Counts one request, when it is closed or dropped. A request that ends without [`Recorder::finish`], by failing or because its

@@ -4,14 +4,13 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::asked::ToKeep;
 use crate::{
-    cache::entry::Entry,
-    decide::Candidate,
     embed::Embedding,
+    entry::{Candidate, Entry},
     feedback::RequestId,
     learn::{Near, Pair},
+    model::Attempt,
     outcome::{MissReason, Outcome},
     prompt::{Completion, Delta},
-    upstream::Attempt,
 };
 
 /// A cached answer.

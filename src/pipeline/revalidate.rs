@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Asked, FlightKey, Hit, Landing, Piece, Pipeline};
 use crate::{
-    cache::entry::Entry,
+    entry::Entry,
     flight::{Event, Follower, Joined, Leader},
     key::CacheKey,
 };

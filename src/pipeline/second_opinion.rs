@@ -4,11 +4,7 @@
 use std::sync::Arc;
 
 use super::{Asked, Pipeline};
-use crate::{
-    learn::Compared,
-    prompt::Completion,
-    upstream::{Opinion, Reuse},
-};
+use crate::{learn::Compared, model::VerifierReply, prompt::Completion, upstream::Reuse};
 
 // === impl Pipeline ===
 
@@ -39,9 +35,9 @@ impl Pipeline {
             self.upstreams.second_opinion(reuse, &learning.judge, learning.judge_timeout, count).await;
         self.metrics.judgement(opinion);
         match opinion {
-            Opinion::Fits => compared.judge(index, true),
-            Opinion::Differs => compared.judge(index, false),
-            Opinion::Nonsense | Opinion::Unavailable | Opinion::LeftOut => {}
+            VerifierReply::Fits => compared.judge(index, true),
+            VerifierReply::Differs => compared.judge(index, false),
+            VerifierReply::Nonsense | VerifierReply::Unavailable | VerifierReply::LeftOut => {}
         }
     }
 }

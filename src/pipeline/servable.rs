@@ -2,7 +2,10 @@
 
 use super::{Asked, Pipeline};
 use crate::{
-    cache::entry::Entry, decide::Candidate, embed::Embedding, outcome::MissReason, upstream::Difficulty,
+    embed::Embedding,
+    entry::{Candidate, Entry},
+    model::Difficulty,
+    outcome::MissReason,
 };
 
 // === impl Pipeline ===

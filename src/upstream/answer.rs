@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    prompt::{Completion, Delta, FinishReason, Usage},
+    model::Usage,
+    prompt::{Completion, Delta, FinishReason},
 };
 
 /// An answer whose first token has come. Dropping it cancels the call.

@@ -8,11 +8,8 @@ use std::{
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{
-    catalog::Model,
-    model::{Attempt, AttemptReason, AttemptResult},
-};
-use crate::prompt::Usage;
+use super::{Attempt, AttemptReason, AttemptResult, catalog::Model};
+use crate::model::Usage;
 
 /// Is told of every call of a model as it ends, also of those that nobody waits for any more.
 pub type OnAttempt = Arc<dyn Fn(&Attempt) + Send + Sync>;

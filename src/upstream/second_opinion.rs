@@ -6,10 +6,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    AttemptReason, BreakerState, OnAttempt, Tier, Upstreams,
+    AttemptReason, BreakerState, OnAttempt, Tier, Upstreams, VerifierReply,
     attempt::AttemptLog,
     catalog::{Catalog, Model},
-    model::VerifierReply,
     word::{self, Question},
 };
 

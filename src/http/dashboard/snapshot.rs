@@ -14,10 +14,10 @@ use super::{
 use crate::{
     decide::learner::WrongHits,
     feedback::RecentHit,
+    key::Owner,
+    model::{ModelState, ProviderState},
     outcome::Outcome,
     stats::{Latencies, ModelTally, Tally},
-    tenant::Owner,
-    upstream::{ModelState, ProviderState},
 };
 
 /// Lines of the table of hits.
