@@ -19,7 +19,7 @@ use self::proto::prompt_cache_server::{PromptCache, PromptCacheServer};
 use crate::{
     error::Error,
     metrics::Rpc,
-    pipeline::{self, Answering, Pipeline},
+    pipeline::{self, AnswerStream, Pipeline},
     tenant::Tenant,
     trace::Trace,
 };
@@ -183,7 +183,7 @@ impl PromptCache for Door {
         reply(async {
             let request = self.request(&extensions, prompt, cache)?;
             decode::check_size("completion", completion.as_ref(), self.max_request)?;
-            let id = self.pipeline.store(request, decode::completion(completion)?).await?;
+            let id = self.pipeline.entries.store(request, decode::completion(completion)?).await?;
             Ok(proto::StoreResponse { entry_id: id.to_string() })
         })
         .await
@@ -199,10 +199,10 @@ impl PromptCache for Door {
             decode::check_size("prompt", request.prompt.as_ref(), self.max_request)?;
             let dry_run = request.dry_run;
             let selector = match decode::selector(request)? {
-                (selector, Some(prompt)) => self.pipeline.select_prompt(&tenant, prompt, selector)?,
+                (selector, Some(prompt)) => self.pipeline.entries.select_prompt(&tenant, prompt, selector)?,
                 (selector, None) => selector,
             };
-            let entries = self.pipeline.invalidate(&tenant, selector, dry_run, deadline).await?;
+            let entries = self.pipeline.entries.invalidate(&tenant, selector, dry_run, deadline).await?;
             Ok(proto::InvalidateResponse { entries })
         })
         .await
@@ -216,7 +216,7 @@ impl PromptCache for Door {
         reply(async {
             let Caller { tenant, deadline, trace: _ } = Caller::of(&extensions)?;
             let (subjects, verdict) = decode::feedback(&request)?;
-            let recorded = self.pipeline.feedback(&tenant, &subjects, verdict, deadline).await?;
+            let recorded = self.pipeline.feedback.give(&tenant, &subjects, verdict, deadline).await?;
             Ok(proto::FeedbackResponse { recorded })
         })
         .await
@@ -242,7 +242,7 @@ impl PromptCache for Door {
         reply(async {
             let Caller { tenant, .. } = Caller::of(&extensions)?;
             let (window, namespace) = decode::stats_request(request)?;
-            let stats = self.pipeline.stats_for(&tenant, window, namespace.as_deref());
+            let stats = self.pipeline.statistics.of_tenant(&tenant, window, namespace.as_deref());
             Ok(encode::stats(&stats))
         })
         .await
@@ -255,8 +255,8 @@ async fn reply<T>(handler: impl Future<Output = Result<T, Error>>) -> Result<Res
 }
 
 /// The answer as a stream of messages. An error ends it.
-fn chunks(answering: Answering) -> impl Stream<Item = Result<proto::CompleteChunk, Status>> {
-    let next = |mut answering: Answering| async move {
+fn chunks(answering: AnswerStream) -> impl Stream<Item = Result<proto::CompleteChunk, Status>> {
+    let next = |mut answering: AnswerStream| async move {
         let chunk = answering.next().await.transpose()?;
         Some((chunk.map(encode::chunk).map_err(|error| status::of(&error)), answering))
     };

@@ -87,7 +87,7 @@ pub async fn run(lines: &[Line], config: Config) -> Result<Report, OfflineError>
         progress.inc(1);
     }
     progress.finish_and_clear();
-    let stats = run.offline.pipeline().stats(None, None);
+    let stats = run.offline.pipeline().statistics.of_server(None, None);
     let report = Report::new(lines, replayed, run.offline.calls(), &stats, has_prices);
     run.offline.stop().await?;
     Ok(report)

@@ -69,7 +69,7 @@ pub async fn run(rows: &[Row], protocol: Protocol, config: Config) -> Result<Rep
     progress.finish_and_clear();
     let bought = judged.iter().filter(|row: &&Judged| row.bought).count() as u64;
     let extra_calls = offline.calls().saturating_sub(bought);
-    let wrong_hits = offline.pipeline().wrong_hits(None);
+    let wrong_hits = offline.pipeline().statistics.wrong_hits(None);
     offline.stop().await.map_err(OfflineError::from)?;
     Ok(Report::new(rows, judged, protocol, extra_calls, wrong_hits))
 }
