@@ -57,8 +57,6 @@ pub struct ServerConfig {
     pub max_in_flight: usize,
     /// How long a shutdown waits for requests under way.
     pub shutdown_grace: Duration,
-    /// Debugging only: prompts may appear in replies of `Explain` and logs.
-    pub log_prompts: bool,
 }
 
 /// `[store]`

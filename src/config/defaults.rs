@@ -20,7 +20,6 @@ impl Default for ServerConfig {
             max_request: 4 * MIB,
             max_in_flight: 4096,
             shutdown_grace: Duration::from_secs(20),
-            log_prompts: false,
         }
     }
 }

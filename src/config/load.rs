@@ -164,7 +164,6 @@ fn read_server(section: &mut Section<'_>, server: &mut ServerConfig) {
         max_request: size,
         max_in_flight: count,
         shutdown_grace: duration_or_zero,
-        log_prompts: flag,
     });
 }
 

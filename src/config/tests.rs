@@ -111,7 +111,7 @@ fn variables_override_the_file() {
         ("PROMPTKEEP_CACHE__MIN_SIMILARITY", "0.8"),
         ("PROMPTKEEP_EMBEDDING__MODEL_DIR", ""),
         ("PROMPTKEEP_ROUTING__FALLBACK", "hot, cold"),
-        ("PROMPTKEEP_SERVER__LOG_PROMPTS", "true"),
+        ("PROMPTKEEP_DASHBOARD__SHOW_PROMPTS", "true"),
         ("PROMPTKEEP_STORE__WRITE_QUEUE", "7"),
         ("PROMPTKEEP_PROVIDERS", r#"[{ name = "q", base_url = "https://q/v1" }]"#),
         ("PROMPTKEEP_GLOBAL_API_KEY", "a key of some provider"),
@@ -127,7 +127,7 @@ fn variables_override_the_file() {
     assert_eq!(config.cache.ttl, Duration::from_secs(3600));
     assert_eq!(config.embedding.model_dir, None);
     assert_eq!(config.routing.fallback, [Tier::Hot, Tier::Cold]);
-    assert!(config.server.log_prompts);
+    assert!(config.dashboard.show_prompts);
     assert_eq!(config.store.write_queue, 7);
     assert_eq!(config.providers[0].name, "q");
 }

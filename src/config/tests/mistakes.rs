@@ -13,7 +13,9 @@ grpc_listne = "127.0.0.1:1"
 http_listen = "localhost"
 max_in_flight = 0
 max_request = "4 megs"
-log_prompts = "yes"
+
+[dashboard]
+show_prompts = "yes"
 
 [cache]
 mode = "fuzzy"
@@ -32,12 +34,12 @@ fallback = ["cold", "tepid"]
             "c.toml:7: server.http_listen: `localhost` is not an address and port such as 127.0.0.1:50051 or [::1]:50051",
             "c.toml:8: server.max_in_flight: must be a whole number from 1 to 1000000000000",
             "c.toml:9: server.max_request: must be a size such as \"1GiB\", \"512MB\" or 4096 (bytes)",
-            "c.toml:10: server.log_prompts: must be true or false",
-            "c.toml:13: cache.mode: `fuzzy` is not one of exact, static, bounded, shadow",
-            "c.toml:14: cache.ttl: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\"",
-            "c.toml:15: cache.min_similarity: must be a number from 0 to 1",
-            "c.toml:16: cache.index: must be a table",
-            "c.toml:19: routing.fallback: `tepid` is not one of hot, warm, cold, economy",
+            "c.toml:12: dashboard.show_prompts: must be true or false",
+            "c.toml:15: cache.mode: `fuzzy` is not one of exact, static, bounded, shadow",
+            "c.toml:16: cache.ttl: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\"",
+            "c.toml:17: cache.min_similarity: must be a number from 0 to 1",
+            "c.toml:18: cache.index: must be a table",
+            "c.toml:21: routing.fallback: `tepid` is not one of hot, warm, cold, economy",
         ]
     );
 }
