@@ -182,8 +182,11 @@ impl Policy {
             Mode::Exact => Self::Exact,
             Mode::Static => Self::Static { min_similarity: config.min_similarity.max(asked) },
             mode @ (Mode::Bounded | Mode::Shadow) => {
-                let mut budget = config.budget(namespace);
-                budget.max_error_rate = budget.max_error_rate.min(control.max_error_rate.unwrap_or(1.0));
+                let wanted = control.max_error_rate.unwrap_or(1.0);
+                let budget = Budget {
+                    max_error_rate: config.max_error_rate(namespace).min(wanted),
+                    max_wrong_hits: config.max_wrong_hits(namespace),
+                };
                 let shadow = mode == Mode::Shadow;
                 Self::Bounded(Bounds {
                     budget,
