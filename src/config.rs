@@ -166,8 +166,8 @@ pub struct CacheConfig {
     pub ttl: Duration,
     /// Largest fraction of the TTL that jitter may remove, so that entries stored together do not expire together.
     pub ttl_jitter: f64,
-    /// How long after its expiry an entry may still be served while an upstream call refreshes it. Zero
-    /// disables this.
+    /// How long after its expiry an entry may be served once more, to an exact repeat, while an upstream call
+    /// refreshes it. Zero disables this.
     pub stale_while_revalidate: Duration,
     /// Whether an entry may be served that a lower tier answered than the router would call now.
     pub serve_lower_tier: bool,
