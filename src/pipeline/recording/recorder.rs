@@ -142,7 +142,7 @@ impl Recorder {
         if RequestLog::is_wanted() {
             self.log.push(Line {
                 at: SystemTime::now(),
-                rpc: *rpc,
+                rpc: rpc.as_str(),
                 outcome: *outcome,
                 reason: *reason,
                 model: model.clone(),

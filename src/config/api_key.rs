@@ -1,16 +1,16 @@
-//! API keys, of which only the hash is ever kept.
+//! Hashes of API keys. The server never keeps a caller's key itself.
 
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256 of an API key. Keys are long and random, so a plain hash is enough: there is no dictionary to
-/// try against it, as there would be for passwords.
+/// SHA-256 of an API key. Keys are long and random, so a plain hash is enough: unlike passwords, they cannot be
+/// found by trying a dictionary.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct ApiKeyHash([u8; 32]);
 
 impl ApiKeyHash {
-    /// The hash of `key`.
+    /// Hashes `key`.
     pub fn of(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
     }
@@ -28,7 +28,7 @@ impl ApiKeyHash {
     }
 }
 
-/// Masked: who has the hash can tell a guessed key.
+/// Masks the hash, which would let a reader of the log confirm a guessed key.
 impl fmt::Debug for ApiKeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ApiKeyHash(****)")
