@@ -140,7 +140,7 @@ impl Server {
             .add_service(grpc::reflection())
             .add_service(grpc::reflection_v1alpha())
             .serve_with_incoming_shutdown(transport::incoming(grpc), self.stop.clone().cancelled_owned());
-        let router = http::router(self.http_door(&config));
+        let router = http::router(self.http_api(&config));
         // Without it the kernel delays a token until the one before is acknowledged.
         let http = http.tap_io(|socket| drop(socket.set_nodelay(true)));
         let http = axum::serve(http, router).with_graceful_shutdown(self.stop.clone().cancelled_owned());
@@ -220,8 +220,8 @@ impl Server {
         self.cache.loaded()
     }
 
-    fn http_door(&self, config: &Config) -> http::Door {
-        http::Door {
+    fn http_api(&self, config: &Config) -> http::Api {
+        http::Api {
             pipeline: Arc::clone(&self.pipeline),
             upstreams: self.upstreams.clone(),
             cache: Arc::clone(&self.cache),

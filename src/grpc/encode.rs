@@ -1,4 +1,4 @@
-//! From the domain to the wire.
+//! Encodes domain types as proto messages.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ fn outcome(outcome: Outcome) -> proto::Outcome {
         Outcome::Upstream => proto::Outcome::Upstream,
         Outcome::Bypass => proto::Outcome::Bypass,
         Outcome::Miss => proto::Outcome::Miss,
-        // Never in a reply.
+        // No reply has these.
         Outcome::Stored | Outcome::Error => proto::Outcome::Unspecified,
     }
 }
@@ -122,7 +122,7 @@ fn matched(matched: &Match) -> proto::Match {
     }
 }
 
-/// `None` only beyond what the type can hold: 10,000 years.
+/// `None` above 10,000 years, the type's limit.
 fn duration(duration: Duration) -> Option<prost_types::Duration> {
     duration.try_into().ok()
 }

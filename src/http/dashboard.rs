@@ -33,7 +33,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{access::Access, chart::Range, snapshot::Snapshot};
-use super::{Door, Failure, reply};
+use super::{Api, Failure, reply};
 use crate::{config::Config, error::Error, feedback::RequestId};
 
 /// Between two events. Numbers that move oftener cannot be read.
@@ -46,7 +46,7 @@ const VIEWERS_MAX: usize = 64;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What the page's routes need beside the door.
+/// What the page's routes need beside the api.
 pub struct Dashboard {
     access: Access,
     region: String,
@@ -62,7 +62,7 @@ struct WrongHit {
     hit: String,
 }
 
-pub(super) fn routes() -> Router<Door> {
+pub(super) fn routes() -> Router<Api> {
     let html = include_str!("dashboard/page.html");
     let files = [
         ("/", "text/html; charset=utf-8", html),
@@ -97,27 +97,27 @@ fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
 
 /// The numbers once.
 async fn snapshot(
-    State(door): State<Door>,
+    State(api): State<Api>,
     Path(range): Path<Range>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    door.dashboard.access.check(&door, &headers)?;
-    let json = look(door, range).await;
+    api.dashboard.access.check(&api, &headers)?;
+    let json = look(api, range).await;
     Ok(([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], json).into_response())
 }
 
 /// The numbers now and every two seconds.
 async fn events(
-    State(door): State<Door>,
+    State(api): State<Api>,
     Path(range): Path<Range>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    door.dashboard.access.check(&door, &headers)?;
-    let place = Arc::clone(&door.dashboard.viewers).try_acquire_owned();
+    api.dashboard.access.check(&api, &headers)?;
+    let place = Arc::clone(&api.dashboard.viewers).try_acquire_owned();
     let full = |_| Error::Exhausted { limit: "dashboard viewers", retry_after: EVENT_EVERY };
     let place = place.map_err(full)?;
-    let stop = door.dashboard.stop.clone();
-    let events = looks(door, range, place).take_until(stop.cancelled_owned());
+    let stop = api.dashboard.stop.clone();
+    let events = looks(api, range, place).take_until(stop.cancelled_owned());
     let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
     // nginx would gather the events otherwise.
     response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
@@ -125,17 +125,17 @@ async fn events(
 }
 
 fn looks(
-    door: Door,
+    api: Api,
     range: Range,
     place: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut ticks = interval(EVENT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let next = move |(mut ticks, place): (Interval, OwnedSemaphorePermit)| {
-        let door = door.clone();
+        let api = api.clone();
         async move {
             ticks.tick().await;
-            let event = Event::default().data(look(door, range).await);
+            let event = Event::default().data(look(api, range).await);
             Some((Ok(event), (ticks, place)))
         }
     };
@@ -143,17 +143,17 @@ fn looks(
 }
 
 /// Adding a day of minutes up takes milliseconds, so it leaves the async threads.
-async fn look(door: Door, range: Range) -> String {
-    let look = move || serde_json::to_string(&Snapshot::take(&door, range)).unwrap_or_default();
+async fn look(api: Api, range: Range) -> String {
+    let look = move || serde_json::to_string(&Snapshot::take(&api, range)).unwrap_or_default();
     tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 
 /// The wrong-hit button: the feedback that the caller itself would give.
-async fn wrong_hit(State(door): State<Door>, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
-    door.dashboard.access.check_change(&door, &headers)?;
-    let WrongHit { hit } = door.json::<WrongHit>(body).await?;
+async fn wrong_hit(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
+    api.dashboard.access.check_change(&api, &headers)?;
+    let WrongHit { hit } = api.json::<WrongHit>(body).await?;
     let id = RequestId::parse(&hit).ok_or_else(|| Error::invalid("hit", "is no id of a hit"))?;
-    let recorded = door.pipeline.report_wrong_hit(id).await?;
+    let recorded = api.pipeline.report_wrong_hit(id).await?;
     Ok(reply::json(&json!({ "recorded": recorded })))
 }
 

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    super::Door,
+    super::Api,
     chart::{Chart, Range},
 };
 use crate::{
@@ -168,36 +168,36 @@ struct Hit {
 // === impl Snapshot ===
 
 impl Snapshot {
-    pub fn take(door: &Door, range: Range) -> Self {
-        let (pipeline, ledger) = (&door.pipeline, door.pipeline.ledger());
+    pub fn take(api: &Api, range: Range) -> Self {
+        let (pipeline, ledger) = (&api.pipeline, api.pipeline.ledger());
         let settings = pipeline.settings();
         let stats = pipeline.stats(None, None);
-        let (memory_bytes, index_bytes) = door.cache.memory();
+        let (memory_bytes, index_bytes) = api.cache.memory();
         let has_tenants = settings.tenants.have_keys();
         Self {
             at: unix_seconds(SystemTime::now()),
             version: env!("CARGO_PKG_VERSION"),
-            region: door.dashboard.region.clone(),
+            region: api.dashboard.region.clone(),
             mode: settings.cache.mode.as_str(),
             uptime_seconds: stats.uptime.as_secs_f64(),
             slo_seconds: ledger.objective().as_secs_f64(),
-            hot_model: door.upstreams.hot_model(),
-            windows: Windows::of(door, Window::of(&stats.tally, stats.window)),
+            hot_model: api.upstreams.hot_model(),
+            windows: Windows::of(api, Window::of(&stats.tally, stats.window)),
             chart: Chart::of(ledger, range),
             quality: Quality {
                 false_hits: Estimate::of(stats.wrong_hits),
                 max_wrong_hits: settings.cache.max_wrong_hits,
                 feedback: stats.feedback,
             },
-            models: models(door, stats.models),
+            models: models(api, stats.models),
             store: Store {
                 entries: stats.sizes.entries,
                 vectors: stats.sizes.index_vectors,
                 errors: stats.store_errors,
                 memory_bytes,
                 index_bytes,
-                index_loaded: door.cache.loaded_share(),
-                replication_lag: seconds_by_region(door.cache.lags()),
+                index_loaded: api.cache.loaded_share(),
+                replication_lag: seconds_by_region(api.cache.lags()),
             },
             namespaces: ledger.largest_namespaces(NAMESPACES_MAX).into_iter().map(Namespace::from).collect(),
             shows_prompts: settings.show_prompts,
@@ -207,9 +207,9 @@ impl Snapshot {
 }
 
 impl Windows {
-    fn of(door: &Door, total: Window) -> Self {
+    fn of(api: &Api, total: Window) -> Self {
         let last = |minutes: u64| {
-            let stats = door.pipeline.stats(Some(Duration::from_secs(minutes * 60)), None);
+            let stats = api.pipeline.stats(Some(Duration::from_secs(minutes * 60)), None);
             Window::of(&stats.tally, stats.window)
         };
         Self { now: last(5), quarter: last(15), hour: last(60), day: last(24 * 60), total }
@@ -267,10 +267,10 @@ impl From<(String, Tally)> for Namespace {
 }
 
 /// The catalog's models in its order, then those that only the ledger remembers.
-fn models(door: &Door, mut called: BTreeMap<String, ModelTally>) -> Vec<Model> {
-    let (states, providers) = (door.upstreams.model_states(), door.upstreams.provider_states());
+fn models(api: &Api, mut called: BTreeMap<String, ModelTally>) -> Vec<Model> {
+    let (states, providers) = (api.upstreams.model_states(), api.upstreams.provider_states());
     let mut models: Vec<Model> = Vec::new();
-    for line in door.upstreams.models() {
+    for line in api.upstreams.models() {
         if !models.iter().any(|have| have.model == line.id) {
             let tally = called.remove(&line.id).unwrap_or_default();
             let offers = offers(&line.id, &states, &providers);
