@@ -30,31 +30,11 @@ use crate::{
     cache::entry::Entry,
     config::{CacheConfig, Mode},
     key::CacheKey,
-    outcome::MissReason,
+    outcome::{Guard, MissReason},
     prompt::CacheControl,
 };
 use learner::Budget;
 use text::Analysis;
-
-/// A lexical difference that changes the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Guard {
-    Numbers,
-    Units,
-    Dates,
-    Negation,
-    Antonyms,
-    Quoted,
-    Code,
-    Direction,
-    Entities,
-    Format,
-    Language,
-    /// Another thing is asked about the same things.
-    Question,
-    /// Long texts with different words.
-    Wording,
-}
 
 /// An entry near the prompt.
 #[derive(Clone, Debug)]
@@ -208,34 +188,6 @@ impl Candidate {
     /// What the prompt is near to.
     pub fn text(&self) -> &str {
         self.alias.as_ref().unwrap_or(&self.entry).text.as_deref().unwrap_or_default()
-    }
-}
-
-// === impl Guard ===
-
-impl Guard {
-    /// The label of the miss it causes.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Numbers => "guard_numbers",
-            Self::Units => "guard_units",
-            Self::Dates => "guard_dates",
-            Self::Negation => "guard_negation",
-            Self::Antonyms => "guard_antonyms",
-            Self::Quoted => "guard_quoted",
-            Self::Code => "guard_code",
-            Self::Direction => "guard_direction",
-            Self::Entities => "guard_entities",
-            Self::Format => "guard_format",
-            Self::Language => "guard_language",
-            Self::Question => "guard_question",
-            Self::Wording => "guard_wording",
-        }
-    }
-
-    /// The name of its verdict in `Explain`.
-    pub fn name(self) -> &'static str {
-        self.reason().trim_start_matches("guard_")
     }
 }
 

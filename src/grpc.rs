@@ -3,6 +3,7 @@
 pub mod codec;
 mod decode;
 mod encode;
+mod stats;
 mod status;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -237,8 +238,7 @@ impl PromptCache for Api {
         reply(async {
             let Caller { tenant, .. } = Caller::of(&extensions)?;
             let (window, namespace) = decode::stats_request(request)?;
-            let stats = self.pipeline.stats_for(&tenant, window, namespace.as_deref());
-            Ok(encode::stats(&stats))
+            Ok(self.pipeline.stats_for(&tenant, window, namespace.as_deref()).into())
         })
         .await
     }

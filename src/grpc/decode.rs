@@ -9,7 +9,8 @@ use crate::{
     cache::entry::{EntryId, Selector},
     config::Keep,
     error::Error,
-    feedback::{RequestId, Subject, Verdict},
+    feedback::{RequestId, Subject},
+    outcome::Verdict,
     prompt::{CacheControl, Completion, FinishReason, Message, Prompt, Role, Usage},
 };
 

@@ -104,8 +104,6 @@ fn event_stream(facts: &Facts, body: Body) -> Response {
     response
 }
 
-// === impl Events ===
-
 impl<D: Dialect> Events<D> {
     /// Writes the next event; at the end, returns what the answer saved, in US dollars.
     async fn advance(&mut self) -> Result<Option<f64>, Error> {

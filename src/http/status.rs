@@ -1,4 +1,6 @@
-//! What operators and orchestrators ask: `/healthz`, `/readyz`, `/metrics`.
+//! `/healthz`, `/readyz` and `/metrics`, for operators and orchestrators.
+
+use std::time::SystemTime;
 
 use axum::{
     extract::State,
@@ -10,17 +12,18 @@ use axum::{
 };
 
 use super::Api;
+use crate::metrics::TenantBudget;
 
-/// The media types of the text formats.
+/// Media types of the two text formats.
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The process runs.
+/// Answers while the process runs.
 pub(super) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// 503 until the index is loaded: exact hits are served before, semantic ones only in part.
+/// Answers 503 until the index is loaded. Until then exact hits are served, but only some of the semantic ones.
 pub(super) async fn ready(State(api): State<Api>) -> impl IntoResponse {
     let (entries, vectors) = api.cache.sizes();
     if api.cache.loaded() {
@@ -31,17 +34,26 @@ pub(super) async fn ready(State(api): State<Api>) -> impl IntoResponse {
     (StatusCode::SERVICE_UNAVAILABLE, loading)
 }
 
-/// Every metric, for Prometheus: OpenMetrics where it is asked for, else the older text format.
+/// Every metric, for Prometheus: in OpenMetrics if the caller accepts it, else in the older text format.
 pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> impl IntoResponse {
-    api.cache.report();
-    let settings = api.pipeline.settings();
-    api.metrics.objectives(api.pipeline.ledger().objective(), settings.cache.max_wrong_hits);
-    api.metrics.wrong_hits(api.pipeline.wrong_hits(None));
-    api.metrics.states(&api.upstreams.model_states(), &api.upstreams.provider_states());
-    api.metrics.budgets(settings.tenants.iter());
+    refresh(&api);
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accepted.contains("application/openmetrics-text") {
         return ([(CONTENT_TYPE, OPENMETRICS)], api.metrics.encode());
     }
     ([(CONTENT_TYPE, PLAIN)], api.metrics.encode_plain())
+}
+
+/// Sets the gauges.
+fn refresh(api: &Api) {
+    let settings = api.pipeline.settings();
+    api.cache.report();
+    api.metrics.stats(&api.pipeline.stats(None, None), settings.cache.max_wrong_hits);
+    api.metrics.states(&api.upstreams.model_states(), &api.upstreams.provider_states());
+    let now = SystemTime::now();
+    let budgets = settings.tenants.iter().filter_map(|tenant| {
+        let budget_usd = tenant.budget_usd_per_day()?;
+        Some(TenantBudget { tenant: tenant.name(), budget_usd, spent_today_usd: tenant.spent_today(now) })
+    });
+    api.metrics.budgets(budgets);
 }

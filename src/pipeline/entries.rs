@@ -12,10 +12,10 @@ use super::{
 use crate::{
     cache::entry::{EntryId, Selector},
     error::Error,
-    feedback::{RequestId, Served, Subject, Verdict},
+    feedback::{RequestId, Served, Subject},
     key,
     metrics::{Rpc, Shed},
-    outcome::Outcome,
+    outcome::{Outcome, Verdict},
     prompt::{Completion, Prompt, Usage},
     store::{Durability, StoreError},
     tenant::Tenant,

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use axum::http::{
     HeaderMap,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
 };
 
 use super::super::{Api, Failure};
@@ -18,9 +18,6 @@ use crate::{
     error::Error,
     tenant::{ApiKeyHash, bearer},
 };
-
-/// Set by browsers: whether a request comes from a page of this server.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The access rule of this server.
 #[derive(Debug)]
@@ -52,8 +49,9 @@ impl Access {
     /// Checks that the caller may use the dashboard's buttons.
     pub fn check_change(&self, api: &Api, headers: &HeaderMap) -> Result<(), Failure> {
         self.check(api, headers)?;
-        let is_json = text(headers, &CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
-        let is_own_page = text(headers, &SEC_FETCH_SITE).is_none_or(|site| site == "same-origin");
+        let is_json =
+            text(headers, CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("application/json"));
+        let is_own_page = text(headers, "sec-fetch-site").is_none_or(|site| site == "same-origin");
         if is_json && is_own_page {
             return Ok(());
         }
@@ -62,16 +60,16 @@ impl Access {
 }
 
 fn sent_key(headers: &HeaderMap) -> Option<&str> {
-    text(headers, &AUTHORIZATION).and_then(bearer)
+    text(headers, AUTHORIZATION.as_str()).and_then(bearer)
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
 /// Whether the `host` header is an address or `localhost`.
 fn is_local_name(headers: &HeaderMap) -> bool {
-    let Some(host) = text(headers, &HOST) else { return false };
+    let Some(host) = text(headers, HOST.as_str()) else { return false };
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,

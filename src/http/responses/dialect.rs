@@ -32,8 +32,6 @@ pub(super) struct ResponsesDialect {
     sequence: u64,
 }
 
-// === impl Echo ===
-
 impl Echo {
     pub fn of(body: &Map<String, Value>) -> Self {
         const REPEATED: [&str; 7] =
@@ -48,8 +46,6 @@ impl Echo {
         Self(fields)
     }
 }
-
-// === impl Head ===
 
 impl Head {
     fn new(id: RequestId) -> Self {
@@ -125,8 +121,6 @@ fn usage(usage: &Usage) -> Value {
         "total_tokens": prompt_tokens.saturating_add(completion_tokens),
     })
 }
-
-// === impl ResponsesDialect ===
 
 impl Dialect for ResponsesDialect {
     type Options = Echo;
