@@ -388,11 +388,11 @@ impl Cache {
         self.store.lags()
     }
 
-    /// Sets the metrics of sizes and of replication.
+    /// Sets the metrics of memory and of replication.
     pub fn report(&self) {
         self.metrics.replication(self.loaded_share(), &self.lags());
-        let ((entries, vectors), (memory_tier, index)) = (self.sizes(), self.memory());
-        self.metrics.sizes(entries, vectors, memory_tier, index);
+        let (memory_tier, index) = self.memory();
+        self.metrics.memory(memory_tier, index);
     }
 
     /// When a request that reads the store from now on goes on without.

@@ -147,7 +147,7 @@ impl Server {
             .serve_with_incoming_shutdown(transport::incoming(grpc), self.stop.clone().cancelled_owned());
         // Nagle's algorithm would delay a token until the previous one is acknowledged.
         let http = http.tap_io(|socket| drop(socket.set_nodelay(true)));
-        let router = http::router(self.http_state(&config));
+        let router = http::router(self.http_api(&config));
         let http = axum::serve(http, router).with_graceful_shutdown(self.stop.clone().cancelled_owned());
         let (grpc, http) = tokio::join!(grpc, http.into_future());
         grpc.map_err(io::Error::other).and(http)
@@ -218,8 +218,8 @@ impl Server {
         self.cache.loaded()
     }
 
-    fn http_state(&self, config: &Config) -> http::Door {
-        http::Door {
+    fn http_api(&self, config: &Config) -> http::Api {
+        http::Api {
             pipeline: Arc::clone(&self.pipeline),
             upstreams: self.upstreams.clone(),
             cache: Arc::clone(&self.cache),

@@ -197,3 +197,9 @@ impl TenantConfig {
         Self { name: name.to_owned(), ..Self::default() }
     }
 }
+
+/// The API key in the value of an `authorization` header: `Bearer <key>`, with a case-insensitive scheme.
+pub fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, key) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}

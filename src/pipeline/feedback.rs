@@ -8,10 +8,11 @@ use super::{Admission, Recording, within};
 use crate::{
     cache::Cache,
     error::Error,
-    feedback::{RecentHit, RequestId, Served, Subject, Verdict},
+    feedback::{RecentHit, RequestId, Served, Subject},
     learn::Learning,
     metrics::Metrics,
     model::Usage,
+    outcome::Verdict,
     stats::Ledger,
     tenant::Tenant,
     upstream::Upstreams,

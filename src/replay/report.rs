@@ -92,16 +92,16 @@ impl Report {
         stats: &Stats,
         has_prices: bool,
     ) -> Self {
-        let Stats { tally, wrong_hits: WrongHits { rate, low, high, checks }, .. } = stats;
+        let Stats { sums, wrong_hits: WrongHits { rate, low, high, checks }, .. } = stats;
         let bought = rows.iter().filter(|row| row.outcome == Outcome::Upstream).count() as u64;
         let failure = |row: &Replayed| row.error.clone().map(|error| Failure { line: row.line, error });
         let without_answer = lines.iter().filter(|line| line.lacks_answer()).count();
         let without_cache_usd = rows.iter().map(|row| row.usd).sum();
         let money = Money {
             without_cache_usd,
-            with_cache_usd: tally.cost_usd,
-            saved_usd: without_cache_usd - tally.cost_usd,
-            hot_tier_usd: tally.hot_tier_usd,
+            with_cache_usd: sums.cost_usd,
+            saved_usd: without_cache_usd - sums.cost_usd,
+            hot_tier_usd: sums.hot_tier_usd,
         };
         Self {
             requests: rows.len(),

@@ -1,41 +1,37 @@
 //! Answers of the Responses API: the object, and the events of its stream.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde_json::{Map, Value, json};
 
 use crate::{
     feedback::RequestId,
-    http::failure::Failure,
+    http::{failure::Failure, reply::unix_seconds, sse::Dialect},
     model::Usage,
     pipeline::Started,
     prompt::{Completion, Delta, FinishReason},
 };
 
-/// Marks answers that no provider stores.
+/// Prefix of the ids of answers that no provider stores.
 pub(super) const ID_PREFIX: &str = "resp_promptkeep_";
 
-/// What of the request the answer repeats.
+/// Fields of the request that the answer repeats.
 #[derive(Clone, Debug)]
 pub(super) struct Echo(Map<String, Value>);
 
-/// What every object about one answer begins with.
+/// Fields that every object about one answer has.
 #[derive(Clone, Debug)]
-pub(super) struct Head {
+struct Head {
     id: RequestId,
     created: u64,
 }
 
 /// Writes the events of one answer.
 #[derive(Debug)]
-pub(in crate::http) struct ResponseEvents {
+pub(super) struct ResponsesDialect {
     head: Head,
     echo: Echo,
     model: String,
     sequence: u64,
 }
-
-// === impl Echo ===
 
 impl Echo {
     pub fn of(body: &Map<String, Value>) -> Self {
@@ -52,12 +48,9 @@ impl Echo {
     }
 }
 
-// === impl Head ===
-
 impl Head {
-    pub fn new(id: RequestId) -> Self {
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Self { id, created }
+    fn new(id: RequestId) -> Self {
+        Self { id, created: unix_seconds() }
     }
 
     fn message_id(&self) -> String {
@@ -66,7 +59,7 @@ impl Head {
 }
 
 /// The whole answer as one object.
-pub(super) fn response(head: &Head, echo: &Echo, completion: &Completion) -> Value {
+fn response(head: &Head, echo: &Echo, completion: &Completion) -> Value {
     let (status, incomplete) = match completion.finish_reason {
         FinishReason::Stop | FinishReason::ToolCalls => ("completed", Value::Null),
         FinishReason::ContentFilter => ("incomplete", json!({ "reason": "content_filter" })),
@@ -130,14 +123,18 @@ fn usage(usage: &Usage) -> Value {
     })
 }
 
-// === impl ResponseEvents ===
+impl Dialect for ResponsesDialect {
+    type Options = Echo;
 
-impl ResponseEvents {
-    pub(super) fn new(started: &Started, echo: Echo) -> Self {
+    fn whole(echo: &Echo, id: RequestId, completion: &Completion) -> Value {
+        response(&Head::new(id), echo, completion)
+    }
+
+    fn new(echo: Echo, started: &Started) -> Self {
         Self { head: Head::new(started.id), echo, model: started.model.clone(), sequence: 0 }
     }
 
-    pub fn started(&mut self, out: &mut Vec<u8>) {
+    fn started(&mut self, out: &mut Vec<u8>) {
         let response = object(&self.head, &self.echo, &self.model, "in_progress");
         self.event(out, "response.created", json!({ "response": response }));
         self.event(out, "response.in_progress", json!({ "response": response }));
@@ -147,14 +144,14 @@ impl ResponseEvents {
         self.in_part(out, "response.content_part.added", json!({ "part": part("") }));
     }
 
-    /// Tools are never asked for here, so a call of one has nowhere to go.
-    pub fn delta(&mut self, out: &mut Vec<u8>, delta: &Delta) {
+    /// Ignores tool calls: requests with tools are passed on, so there are none.
+    fn delta(&mut self, out: &mut Vec<u8>, delta: &Delta) {
         if let Delta::Text(text) = delta {
             self.in_part(out, "response.output_text.delta", json!({ "delta": text, "logprobs": [] }));
         }
     }
 
-    pub fn finished(&mut self, out: &mut Vec<u8>, completion: &Completion) {
+    fn finished(&mut self, out: &mut Vec<u8>, completion: &Completion) {
         let text = &completion.content;
         self.in_part(out, "response.output_text.done", json!({ "text": text, "logprobs": [] }));
         self.in_part(out, "response.content_part.done", json!({ "part": part(text) }));
@@ -166,7 +163,7 @@ impl ResponseEvents {
         self.event(out, last, json!({ "response": response }));
     }
 
-    pub fn failed(&mut self, out: &mut Vec<u8>, failure: &Failure) {
+    fn failed(&mut self, out: &mut Vec<u8>, failure: &Failure) {
         let error = failure.body()["error"].take();
         let mut response = object(&self.head, &self.echo, &self.model, "failed");
         response["error"] = json!({ "code": "server_error", "message": failure.message });
@@ -177,7 +174,9 @@ impl ResponseEvents {
         );
         self.event(out, "response.failed", json!({ "response": response }));
     }
+}
 
+impl ResponsesDialect {
     fn in_part(&mut self, out: &mut Vec<u8>, kind: &str, mut data: Value) {
         data["item_id"] = self.head.message_id().into();
         data["output_index"] = 0.into();

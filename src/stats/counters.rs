@@ -1,83 +1,67 @@
-//! Sums: over some requests, over the calls of one model, and of latencies.
+//! Sums over requests, over the calls of one model, and over latencies.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use super::Observation;
+use super::{ModelStats, Observation, Percentiles};
 use crate::{
     model::{Attempt, AttemptResult, Usage},
     outcome::Outcome,
 };
 
-/// Longest latency told apart, in microseconds.
+/// Longest latency that can be recorded, in microseconds; longer ones count as this one.
 const LATENCY_MAX_US: u64 = 600_000_000;
 
-/// Sums over some requests.
+/// Sums over requests.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct Counters {
     /// By [`Outcome`].
     pub requests: [u64; Outcome::ALL.len()],
     /// By the reason's label.
     pub misses: BTreeMap<&'static str, u64>,
     pub cost_usd: f64,
     pub saved_usd: f64,
-    /// What the same answers would have cost, had the hot tier written every one of them.
+    /// Cost of all answers at the hot tier's price.
     pub hot_tier_usd: f64,
     /// Answers served past their TTL.
     pub stale: u64,
-    /// Microseconds by [`Outcome`].
+    /// By [`Outcome`].
     pub latency: [Latencies; Outcome::ALL.len()],
-    /// Microseconds by [`Outcome`].
+    /// By [`Outcome`].
     pub first_token: [Latencies; Outcome::ALL.len()],
-    /// Until an answer began: see [`Observation::wait`].
+    /// Time until an answer started: see [`Observation::wait`].
     pub wait: Latencies,
-    /// Answers that began later than the objective allows.
+    /// Answers that started later than the objective.
     pub late: u64,
 }
 
-/// Sums over the calls of one model.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ModelTally {
-    pub tier: String,
-    pub calls: u64,
-    pub errors: u64,
-    pub prompt_tokens: u64,
-    pub completion_tokens: u64,
-    pub cost_usd: f64,
-}
-
-/// A distribution of latencies; takes memory (1.5 KB a significant digit of 1, 12 KB of 2) with its
-/// first value. Of no digits it holds none.
+/// A distribution of latencies. It allocates with its first value: about 1.5 KB for one significant digit, 12 KB for
+/// two. With no digits it records nothing.
 #[derive(Clone, Debug)]
 pub struct Latencies {
     digits: u8,
+    /// In microseconds.
     histogram: Option<Box<Histogram<u32>>>,
 }
 
-// === impl Tally ===
-
-impl Tally {
+impl Counters {
     /// Share of requests answered without a model call of their own; 0 when there were none.
     pub fn hit_ratio(&self) -> f64 {
-        share(self.counted(Outcome::is_hit), self.answered())
+        let answered = self.answered();
+        if answered == 0 { 0.0 } else { self.count(Outcome::is_hit) as f64 / answered as f64 }
     }
 
-    /// Requests that asked for an answer and got one, or a miss: what a hit ratio is a share of.
+    /// Requests that got an answer or a miss: the denominator of ratios.
     pub fn answered(&self) -> u64 {
-        self.counted(Outcome::counts_for_hit_ratio)
+        self.count(Outcome::counts_for_hit_ratio)
     }
 
-    /// Share of answers that began later than the objective allows; 0 when there were none.
-    pub fn late_share(&self) -> f64 {
-        share(self.late, self.answered())
-    }
-
-    fn counted(&self, wanted: fn(Outcome) -> bool) -> u64 {
+    fn count(&self, wanted: fn(Outcome) -> bool) -> u64 {
         Outcome::ALL.iter().filter(|o| wanted(**o)).map(|o| self.requests[*o as usize]).sum()
     }
 
-    /// Whose latencies have so many significant digits.
+    /// Empty counters whose latencies have this many significant digits.
     pub(super) fn with_digits(digits: u8) -> Self {
         let one = || Latencies { digits, histogram: None };
         let latencies = || std::array::from_fn(|_| one());
@@ -103,7 +87,7 @@ impl Tally {
         }
     }
 
-    /// Both together.
+    /// The sum of both.
     pub fn plus(mut self, other: &Self) -> Self {
         for outcome in Outcome::ALL.map(|o| o as usize) {
             self.requests[outcome] += other.requests[outcome];
@@ -123,17 +107,7 @@ impl Tally {
     }
 }
 
-fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
-}
-
-// === impl ModelTally ===
-
-impl ModelTally {
-    pub(super) fn of_tier(tier: &str) -> Self {
-        Self { tier: tier.to_owned(), ..Self::default() }
-    }
-
+impl ModelStats {
     pub(super) fn attempt(&mut self, attempt: &Attempt) {
         let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
         self.calls += 1;
@@ -143,8 +117,6 @@ impl ModelTally {
         self.cost_usd += cost_usd;
     }
 }
-
-// === impl Latencies ===
 
 impl Latencies {
     fn record(&mut self, elapsed: Duration) {
@@ -157,18 +129,19 @@ impl Latencies {
 
     fn add(&mut self, other: &Self) {
         if let Some(other) = &other.histogram {
-            // Equal ranges by construction, so it cannot fail.
+            // All histograms have equal bounds, so it cannot fail.
             let _ = self.histogram().add(other.as_ref());
         }
     }
 
-    /// Number of values.
-    pub fn count(&self) -> u64 {
-        self.histogram.as_ref().map_or(0, |histogram| histogram.len())
+    /// The percentiles that reports show; all zero without values.
+    pub fn percentiles(&self) -> Percentiles {
+        let [p50_ms, p99_ms, p999_ms] = [0.5, 0.99, 0.999].map(|quantile| self.quantile_ms(quantile));
+        let count = self.histogram.as_ref().map_or(0, |histogram| histogram.len());
+        Percentiles { count, p50_ms, p99_ms, p999_ms }
     }
 
-    /// The `quantile` (0 to 1) in milliseconds; 0 when there is no value.
-    pub fn quantile_ms(&self, quantile: f64) -> f64 {
+    fn quantile_ms(&self, quantile: f64) -> f64 {
         self.histogram.as_ref().map_or(0.0, |histogram| histogram.value_at_quantile(quantile) as f64 / 1000.0)
     }
 
