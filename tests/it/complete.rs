@@ -1,4 +1,4 @@
-//! The main path over gRPC: exact, semantic, upstream, stream.
+//! Main path of a request over gRPC: exact hit, semantic hit, upstream call, stream.
 
 use promptkeep::grpc::proto::{Attempt, CacheControl, CompleteRequest, Outcome, complete_chunk::Event};
 use prost::Message as _;
@@ -11,7 +11,7 @@ use crate::common::{
 };
 
 #[tokio::test]
-async fn a_repeat_is_answered_from_the_cache_and_saves_what_it_cost() {
+async fn a_repeat_is_answered_from_the_cache_and_saves_the_cost() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("Open Settings.")]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
@@ -45,7 +45,7 @@ async fn a_paraphrase_is_a_semantic_hit_and_a_near_miss_is_not() {
     assert_eq!((other.outcome(), other.reason.as_str()), (Outcome::Upstream, "below_threshold"));
 }
 
-/// The events of a stream.
+/// Returns all events of a stream.
 async fn stream(client: &mut Client, request: CompleteRequest) -> Vec<Event> {
     let stream = client.complete_stream(request).await.unwrap().into_inner();
     stream.map(|chunk| chunk.unwrap().event.unwrap()).collect().await
@@ -60,7 +60,7 @@ fn text_of(events: &[Event]) -> String {
 }
 
 #[tokio::test]
-async fn a_stream_is_passed_on_kept_and_replayed() {
+async fn a_stream_is_forwarded_stored_and_replayed() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("One two three.")]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
@@ -79,7 +79,7 @@ async fn a_stream_is_passed_on_kept_and_replayed() {
 }
 
 #[tokio::test]
-async fn no_cache_asks_a_model_and_refreshes_the_entry() {
+async fn no_cache_calls_a_model_and_refreshes_the_entry() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("old"), Reply::text("new")]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
@@ -93,7 +93,7 @@ async fn no_cache_asks_a_model_and_refreshes_the_entry() {
 }
 
 #[tokio::test]
-async fn no_store_keeps_nothing() {
+async fn no_store_stores_nothing() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::start(exact_config(&[&upstream])).await;
     let mut client = server.client().await;
