@@ -1,4 +1,4 @@
-//! What a decision costs beyond the embedding, for a prompt of 16 words with four near entries.
+//! Cost of a decision without the embedding, for a prompt of 16 words with four candidates.
 
 use std::{hint::black_box, sync::Arc};
 
