@@ -77,8 +77,7 @@ async fn model_path_and_model_pull_print_the_configured_folder() {
 #[tokio::test]
 async fn stats_prints_the_numbers_of_a_running_server() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     for _ in 0..3 {
         complete(&mut client, "A?").await;
     }

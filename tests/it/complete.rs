@@ -14,8 +14,7 @@ use crate::common::{
 async fn a_repeat_is_answered_from_the_cache_and_saves_the_cost() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("Open Settings.")]);
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     let first = complete(&mut client, "How do I reset my password?").await;
     assert_eq!(first.outcome(), Outcome::Upstream);
     assert_eq!(first.attempts.len(), 1);
@@ -32,8 +31,7 @@ async fn a_repeat_is_answered_from_the_cache_and_saves_the_cost() {
 async fn a_paraphrase_is_a_semantic_hit_and_a_near_miss_is_not() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("Open Settings."), Reply::text("Do not.")]);
-    let server = TestServer::start(semantic_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(semantic_config(&[&upstream])).await;
     complete(&mut client, "How do I reset my password?").await;
     let paraphrase = complete(&mut client, "How can I reset my password?").await;
     assert_eq!(paraphrase.outcome(), Outcome::Semantic, "{}", paraphrase.reason);
@@ -63,8 +61,7 @@ fn text_of(events: &[Event]) -> String {
 async fn a_stream_is_forwarded_stored_and_replayed() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("One two three.")]);
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     for outcome in [Outcome::Upstream, Outcome::Exact] {
         let events = stream(&mut client, ask("Count.")).await;
         let Some(Event::Started(started)) = events.first() else { panic!("{events:?}") };
@@ -82,8 +79,7 @@ async fn a_stream_is_forwarded_stored_and_replayed() {
 async fn no_cache_calls_a_model_and_refreshes_the_entry() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("old"), Reply::text("new")]);
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     complete(&mut client, "News?").await;
     let cache = CacheControl { no_cache: true, ..CacheControl::default() };
     let request = CompleteRequest { prompt: Some(prompt("News?")), cache: Some(cache) };
@@ -95,8 +91,7 @@ async fn no_cache_calls_a_model_and_refreshes_the_entry() {
 #[tokio::test]
 async fn no_store_stores_nothing() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     let cache = CacheControl { no_store: true, ..CacheControl::default() };
     for _ in 0..2 {
         let request = CompleteRequest { prompt: Some(prompt("Secret?")), cache: Some(cache.clone()) };

@@ -70,11 +70,7 @@ async fn a_read_that_fails_or_hangs_is_a_miss() {
         assert_eq!(errors(&server, Op::Get).await, 5);
         assert_eq!(stats(&mut client).await.store_errors, 5);
         store.heal();
-        assert_eq!(
-            lookup(&mut client, "A?").await.outcome(),
-            Outcome::Exact,
-            "the answer was stored all the same"
-        );
+        assert_eq!(lookup(&mut client, "A?").await.outcome(), Outcome::Exact, "the answer was stored anyway");
     }
 }
 
@@ -136,7 +132,7 @@ async fn store_reports_a_failed_write() {
 }
 
 #[tokio::test]
-async fn invalidate_reports_a_failed_removal_and_clears_memory_all_the_same() {
+async fn invalidate_reports_a_failed_removal_but_clears_memory() {
     let (store, server, mut client) = with_fault_store(exact_config(&[])).await;
     client.store(store_request("A?", "Stored.")).await.unwrap();
     store.plan(Op::Remove, Calls::From(1), Fault::Fail);

@@ -37,8 +37,7 @@ async fn degraded(mut config: impl FnMut(&[&FakeUpstream]) -> Config) -> Degrade
         [FakeUpstream::start().await, FakeUpstream::start().await, FakeUpstream::start().await];
     warm.script([Reply::text("from warm")]);
     hot.always(Reply::status(500));
-    let server = TestServer::start(config(&[&cold, &warm, &hot])).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(config(&[&cold, &warm, &hot])).await;
     let reply = complete(&mut client, HARD).await;
     assert_eq!(reply.completion.map(|completion| completion.tier), Some("warm".to_owned()));
     Degraded { hot, _others: [cold, warm], server, client }
@@ -145,8 +144,7 @@ async fn an_answer_that_a_caller_stored_is_served_whatever_its_tier() {
 async fn an_answer_of_a_higher_tier_than_needed_is_served() {
     let [cold, warm] = [FakeUpstream::start().await, FakeUpstream::start().await];
     cold.script([Reply::status(500)]);
-    let server = TestServer::start(exact_config(&[&cold, &warm])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&cold, &warm])).await;
     complete(&mut client, "What is the capital of France?").await;
     let reply = complete(&mut client, "What is the capital of France?").await;
     assert_eq!(reply.outcome(), Outcome::Exact);

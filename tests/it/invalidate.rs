@@ -121,8 +121,7 @@ async fn an_answer_invalidated_in_flight_is_not_stored() {
 #[tokio::test]
 async fn vectors_are_removed_with_their_entries_and_hide_no_live_one() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(semantic_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(semantic_config(&[&upstream])).await;
     complete(&mut client, "How can I reset my password?").await;
     let old = CacheControl { tags: vec!["old".to_owned()], exact_only: true, ..CacheControl::default() };
     for n in 0..10 {
@@ -149,13 +148,11 @@ fn on_disk(upstream: &FakeUpstream, folder: &tempfile::TempDir) -> Config {
 #[tokio::test]
 async fn removed_entries_stay_removed_after_a_restart() {
     let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
-    let server = TestServer::start(on_disk(&upstream, &folder)).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(on_disk(&upstream, &folder)).await;
     fill(&mut client).await;
     assert_eq!(invalidate(&mut client, InvalidateRequest { tag: "a".to_owned(), ..NOTHING }).await, 2);
     server.stop().await;
-    let server = TestServer::start(on_disk(&upstream, &folder)).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(on_disk(&upstream, &folder)).await;
     assert!(!is_cached(&mut client, "A?").await);
     assert!(is_cached(&mut client, "B?").await);
     assert_eq!(stats(&mut client).await.entries, 1);
@@ -184,8 +181,7 @@ async fn a_caller_can_shorten_the_ttl_but_not_lengthen_it() {
     let upstream = FakeUpstream::start().await;
     let mut config = exact_config(&[&upstream]);
     config.cache.ttl = std::time::Duration::from_millis(500);
-    let server = TestServer::start(config).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(config).await;
     let long = CacheControl { ttl: Some(Duration { seconds: 3600, nanos: 0 }), ..CacheControl::default() };
     client.complete(ask_with("A?", long)).await.unwrap();
     until(async || !is_cached(&mut client.clone(), "A?").await).await;

@@ -51,8 +51,7 @@ async fn removed_entries(client: &mut Client, key: &str, message: InvalidateRequ
 #[tokio::test]
 async fn a_tenant_never_sees_an_entry_of_another() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(with_tenants(semantic_config(&[&upstream]))).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(with_tenants(semantic_config(&[&upstream]))).await;
     client.complete(with_key("acme", ask(QUESTION))).await.unwrap();
     assert_eq!(lookup_outcome(&mut client, "acme", look(QUESTION)).await, Outcome::Exact);
     assert_eq!(lookup_outcome(&mut client, "acme", look(PARAPHRASE)).await, Outcome::Semantic);
@@ -71,8 +70,7 @@ async fn a_tenant_never_sees_an_entry_of_another() {
 #[tokio::test]
 async fn a_tenant_neither_removes_nor_rates_an_entry_of_another() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(with_tenants(exact_config(&[&upstream]))).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(with_tenants(exact_config(&[&upstream]))).await;
     let cache = CacheControl { tags: vec!["faq".to_owned()], ..CacheControl::default() };
     let first = CompleteRequest { cache: Some(cache), ..ask(QUESTION) };
     let request_id = client.complete(with_key("acme", first)).await.unwrap().into_inner().request_id;
@@ -106,8 +104,7 @@ async fn a_tenant_neither_removes_nor_rates_an_entry_of_another() {
 #[tokio::test]
 async fn a_shared_namespace_is_open_to_tenants_that_list_it_and_closed_to_others() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(with_tenants(semantic_config(&[&upstream]))).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(with_tenants(semantic_config(&[&upstream]))).await;
     client.complete(with_key("acme", ask_public(QUESTION))).await.unwrap();
     let hit = client.complete(with_key("globex", ask_public(QUESTION))).await.unwrap().into_inner();
     assert_eq!(hit.outcome(), Outcome::Exact);
@@ -121,8 +118,7 @@ async fn a_shared_namespace_is_open_to_tenants_that_list_it_and_closed_to_others
 #[tokio::test]
 async fn a_tenant_that_lists_a_shared_namespace_may_remove_its_entries() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(with_tenants(exact_config(&[&upstream]))).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(with_tenants(exact_config(&[&upstream]))).await;
     let removal = InvalidateRequest::default;
     for by in ["namespace", "prompt", "entry_id"] {
         client.complete(with_key("acme", ask_public(QUESTION))).await.unwrap();
@@ -140,8 +136,7 @@ async fn a_tenant_that_lists_a_shared_namespace_may_remove_its_entries() {
 #[tokio::test]
 async fn requests_without_a_known_key_are_rejected() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(with_tenants(exact_config(&[&upstream]))).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(with_tenants(exact_config(&[&upstream]))).await;
     let with = |value: Option<&str>| {
         let mut request = Request::new(ask(QUESTION));
         if let Some(value) = value {
@@ -177,8 +172,7 @@ async fn a_rate_limited_caller_learns_when_to_retry() {
     let mut config = with_tenants(exact_config(&[&upstream]));
     // One request at once, and the next after a thousand seconds.
     config.tenants[0].rate_limit = Some(0.001);
-    let server = TestServer::start(config).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(config).await;
     client.complete(with_key("acme", ask(QUESTION))).await.unwrap();
     let refused = client.complete(with_key("acme", ask(QUESTION))).await.unwrap_err();
     assert_eq!(refused.message(), "rate exhausted");
@@ -192,8 +186,7 @@ async fn an_exhausted_budget_stops_upstream_calls_but_not_hits() {
     let upstream = FakeUpstream::start().await;
     let mut config = with_tenants(exact_config(&[&upstream]));
     config.tenants[0].budget_usd_per_day = Some(1e-9);
-    let server = TestServer::start(config).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(config).await;
     client.complete(with_key("acme", ask(QUESTION))).await.unwrap();
     let refused = client.complete(with_key("acme", ask("Another?"))).await.unwrap_err();
     assert_eq!(refused.message(), "budget exhausted");
@@ -210,8 +203,7 @@ async fn a_full_server_sheds_requests_and_says_when_to_retry() {
     upstream.script([Reply::text("ok").hold(&gate)]);
     let mut config = exact_config(&[&upstream]);
     config.server.max_in_flight = 1;
-    let server = TestServer::start(config).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(config).await;
     let waiting = spawn_complete(&client, ask(QUESTION));
     upstream.wait_for_calls(1).await;
     let refused = client.complete(ask("Another?")).await.unwrap_err();

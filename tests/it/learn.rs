@@ -128,8 +128,7 @@ async fn a_wrong_hit_is_not_served_again_even_after_a_restart() {
     config.store.path = folder.path().to_owned();
     // An audit would store its answer under the prompt's own key.
     config.cache.audit_rate = 0.0;
-    let server = TestServer::start(config.clone()).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(config.clone()).await;
     complete(&mut client, RESET).await;
     let hit = complete(&mut client, SURFACE).await;
     assert_eq!(hit.outcome(), Outcome::Semantic, "{}", hit.reason);
@@ -138,8 +137,7 @@ async fn a_wrong_hit_is_not_served_again_even_after_a_restart() {
     assert_eq!(lookup(&mut client, SURFACE).await.outcome(), Outcome::Miss);
     assert_eq!(lookup(&mut client, RESET).await.outcome(), Outcome::Exact, "its own question still hits");
     server.stop().await;
-    let server = TestServer::start(config).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(config).await;
     until(async || server.server.is_ready()).await;
     assert_eq!(lookup(&mut client, SURFACE).await.outcome(), Outcome::Miss);
     let reported = server.metric("promptkeep_feedback_total", &["verdict=\"wrong_hit\""]).await;
@@ -166,7 +164,7 @@ async fn a_wrong_hit_on_an_alias_also_rejects_the_pair() {
     let (server, mut client) = bounded(&upstream).await;
     complete(&mut client, RESET).await;
     complete(&mut client, SURFACE).await;
-    // The first hit is audited, and its answer says the same.
+    // The first hit is audited, and its answer is equivalent.
     server.wait_for_metric(LABELS, AUDIT_SAME, 1.0).await;
     until(async || complete(&mut client.clone(), SURFACE).await.outcome() == Outcome::Exact).await;
     until(async || {
@@ -216,8 +214,7 @@ async fn contradictory_feedback_rejects_the_pair_and_adds_no_label() {
     upstream.always(Reply::text(ANSWER));
     let mut config = bounded_config(&[&upstream]);
     config.cache.audit_rate = 0.0;
-    let server = TestServer::start(config).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(config).await;
     complete(&mut client, RESET).await;
     let hit = complete(&mut client, SURFACE).await;
     send_feedback(&mut client, &hit, Verdict::Up).await;
@@ -232,8 +229,7 @@ async fn feedback_is_rate_limited() {
     let upstream = FakeUpstream::start().await;
     let mut config = bounded_config(&[&upstream]);
     config.tenants.push(TenantConfig { rate_limit: Some(2.0), ..tenant("acme") });
-    let server = TestServer::start(config).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(config).await;
     let mut feedback = async || {
         let request_id = "0".repeat(32);
         let request =
@@ -265,8 +261,7 @@ async fn shadow_mode_learns_and_measures_but_serves_exact_repeats_only() {
     upstream.always(Reply::text(ANSWER));
     let mut config = bounded_config(&[&upstream]);
     config.cache.mode = Mode::Shadow;
-    let server = TestServer::start(config).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(config).await;
     complete(&mut client, RESET).await;
     let missed = complete(&mut client, SURFACE).await;
     assert_eq!((missed.outcome(), missed.reason.as_str()), (Outcome::Upstream, "disabled"));
@@ -306,8 +301,7 @@ async fn answers_kept_with_care_expire_sooner() {
     let upstream = FakeUpstream::start().await;
     let mut config = bounded_config(&[&upstream]);
     config.cache.careful_ttl = Duration::from_nanos(1);
-    let server = TestServer::start(config).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(config).await;
     complete(&mut client, "Who is winning right now?").await;
     assert_eq!(complete(&mut client, "Who is winning right now?").await.outcome(), Outcome::Upstream);
     complete(&mut client, RESET).await;

@@ -50,8 +50,7 @@ fn look_with(text: &str, cache: CacheControl) -> LookupRequest {
 #[tokio::test]
 async fn explain_agrees_with_lookup() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(semantic_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(semantic_config(&[&upstream])).await;
     assert_eq!(explain(&mut client, look(QUESTION)).await.reason, "scope_empty");
     complete(&mut client, QUESTION).await;
     let plain = CacheControl::default;
@@ -86,8 +85,7 @@ async fn explain_agrees_with_lookup() {
 #[tokio::test]
 async fn explain_shows_the_parts_of_the_decision_and_counts_nothing() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(semantic_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(semantic_config(&[&upstream])).await;
     complete(&mut client, QUESTION).await;
     let before = stats(&mut client).await;
     let explained = explain(&mut client, look(PARAPHRASE)).await;
@@ -154,8 +152,7 @@ async fn stats_of(client: &mut Client, window: Option<i64>, namespace: &str) -> 
 #[tokio::test]
 async fn statistics_agree_with_the_requests_and_the_metrics() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     one_of_each_outcome(&server, &mut client, &upstream).await;
     let counted = [
         ("exact", 3),
@@ -221,8 +218,7 @@ async fn the_http_port_serves_health_and_readiness_pages() {
 #[tokio::test]
 async fn feedback_is_counted_once() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     let completed = complete(&mut client, "A?").await;
     let hit = complete(&mut client, "A?").await;
     let entry_id = hit.r#match.unwrap().entry_id;
@@ -328,8 +324,7 @@ async fn reflection_lists_the_services() {
 async fn a_shutdown_waits_for_answers_in_flight() {
     let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
     upstream.always(Reply::text("One two.").hold_before(2, &gate));
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     let mut streaming = Events::open(&mut client, ask("A?")).await;
     streaming.started().await;
     let unary = spawn_complete(&client, ask("B?"));
@@ -365,8 +360,7 @@ async fn a_shutdown_waits_for_an_abandoned_answer_and_stores_it() {
     let mut config = exact_config(&[&upstream]);
     config.store = promptkeep::config::StoreConfig { path: folder.path().to_owned(), ..Default::default() };
     config.upstream.finish_abandoned = true;
-    let server = TestServer::start(config.clone()).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(config.clone()).await;
     let mut caller = Events::open(&mut client, ask("A?")).await;
     caller.started().await;
     drop(caller);
@@ -399,8 +393,7 @@ async fn the_callers_deadline_ends_a_call_with_deadline_exceeded() {
 async fn a_stream_ends_at_the_callers_deadline() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("One two.").stall_after(2)]);
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     let mut request = Request::new(ask("A?"));
     request.set_timeout(Duration::from_millis(300));
     let streamed = Events::open(&mut client, request).await.rest().await;
@@ -445,8 +438,7 @@ async fn every_call_meets_its_deadline_when_the_store_hangs() {
 async fn a_large_answer_arrives_whole() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::huge(6 << 20)]);
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     // Streamed from the model, then from the cache, in chunks within the default message limit of a client.
     for _ in 0..2 {
         let mut stream = Events::open(&mut client, ask("Long?")).await;

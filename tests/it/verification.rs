@@ -124,8 +124,7 @@ async fn only_the_configured_share_of_comparisons_is_verified() {
     verifier.always(Reply::text("yes"));
     let mut config = config(&answers, &verifier);
     config.cache.learning.judge_rate = 0.2;
-    let server = TestServer::start(config).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(config).await;
     const CITIES: [&str; 30] = [
         "Paris", "London", "Berlin", "Madrid", "Vienna", "Prague", "Dublin", "Lisbon", "Rome", "Athens",
         "Oslo", "Helsinki", "Warsaw", "Budapest", "Brussels", "Zurich", "Milan", "Naples", "Porto",
