@@ -181,7 +181,7 @@ impl Line {
             timestamp: timestamp(*at),
             level: "INFO",
             message: "request",
-            rpc: rpc,
+            rpc,
             outcome: outcome.as_str(),
             reason: reason.map(MissReason::as_str),
             model,
