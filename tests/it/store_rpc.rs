@@ -1,4 +1,4 @@
-//! Cache-aside over gRPC: `Lookup`, then `Store` an own completion. One entry serves every RPC.
+//! Cache-aside over gRPC: `Lookup`, then `Store` the caller's completion. One entry serves every RPC.
 
 use promptkeep::{
     config::{Config, StoreKind},

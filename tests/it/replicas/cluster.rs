@@ -106,7 +106,7 @@ async fn assert_other_masters_take_writes(
 ) {
     assert_eq!(store_answers(a, "before", 5).await, 5);
     stop(cluster);
-    let durable = store_answers(a, "meanwhile", 40).await;
+    let durable = store_answers(a, "during", 40).await;
     assert!((10..40).contains(&durable), "{durable} of 40 belong to the two live masters");
     let [first, second, _] = &*cluster.masters else { panic!("three masters") };
     let in_redis = first.keys("*:e:*").await.len() + second.keys("*:e:*").await.len();

@@ -109,7 +109,7 @@ async fn damaged_snapshots_and_those_of_earlier_builds_are_replaced() {
     let (redis, store) = redis_store().await;
     redis.command::<()>("SET promptkeep:note:learned what-an-earlier-build-has-learned").await;
     assert_eq!(store.note("learned").await.unwrap(), None);
-    for damaged in ["short", "longer-than-any-version-of-a-note"] {
+    for damaged in ["short", "longer-than-any-version-of-a-snapshot"] {
         redis.command::<()>(&format!("SET promptkeep:notes:learned {damaged}")).await;
         let previous = store.note("learned").await.unwrap().map(|snapshot| snapshot.version);
         assert!(store.put_note("learned", Note::of(vec![1]), previous).await.unwrap(), "{damaged}");
