@@ -36,8 +36,6 @@ enum Pending {
     Data(usize, Vec<u8>),
 }
 
-// === impl Disk ===
-
 impl Disk {
     fn state(&self) -> MutexGuard<'_, DiskState> {
         self.0.lock().unwrap()
