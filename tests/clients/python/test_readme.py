@@ -52,10 +52,13 @@ ELSEWHERE = {
     "cargo run --release -- demo": "test_the_demo_reports_as_shown runs it as it is built here",
     "cargo run -- demo --exit": "the same",
     "./test": "runs this test",
+    "./test coalesce": "a part of what ./test runs",
     "cargo build --release": "the Dockerfile's; what it builds is run here as it was built for the tests",
     "cargo test --lib route::local -- --nocapture": "one of the tests that ./test runs",
     "docker compose up --build": "tests/monitoring/test_compose.py, as far as that goes without containers",
     "just bench": "cargo bench; test_benches_are_there",
+    "just lint": "what .ci/run checks before it runs this test",
+    "just ci": ".ci/run, which runs this test",
     "cargo bench --bench NAME": "test_benches_are_there",
 }
 
