@@ -1,4 +1,4 @@
-//! Prints what the learned decision does on labelled streams, each from nothing, on average over a few seeds.
+//! Simulates the learned decision on labelled streams, each from nothing, and prints averages over a few seeds.
 //!
 //! `cargo run --release --example simulate -- EVAL_DIR EMBEDDINGS_DIR TABLE:STREAM...`
 
@@ -10,7 +10,7 @@ use promptkeep::decide::{
     table::Table,
 };
 
-/// One run says little: which hits are checked is drawn, and decides which labels come next.
+/// Number of runs. One run says little: audits are drawn at random, and they decide which labels follow.
 const SEEDS: u64 = 3;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,10 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: simulate EVAL_DIR EMBEDDINGS_DIR TABLE:STREAM...".into());
     };
     let (eval, embeddings) = (PathBuf::from(eval), PathBuf::from(embeddings));
-    println!(
-        "% of requests, on average over {SEEDS} seeds: correct / wrong (wrong in % of hits) extra calls;"
-    );
-    println!("most wrong with one seed; in square brackets the second half");
+    println!("% of requests, average of {SEEDS} seeds: correct / wrong (wrong in % of hits) extra calls;");
+    println!("wrong with the worst seed; in square brackets the second half");
     for each in runs {
         let (table, name) = each.split_once(':').ok_or("want TABLE:STREAM")?;
         let table = Arc::new(Table::decode(&fs::read(table)?)?);
