@@ -300,7 +300,8 @@ def test_every_key_exists(tmp_path):
 
 
 def test_every_metric_exists():
-    registered = (ROOT / "src/metrics.rs").read_text()
+    files = [file for folder in ("src", "crates") for file in (ROOT / folder).rglob("*.rs") if "metrics" in file.as_posix()]
+    registered = "".join(file.read_text() for file in files)
     named = [name.removeprefix("promptkeep_") for name in MARKED if name.startswith("promptkeep_")]
     assert named
     for name in named:
