@@ -4,13 +4,11 @@
 use std::{env, hint::black_box, path::PathBuf, sync::Arc, time::Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use promptkeep::{
-    config::Precision,
-    embed::{
-        minilm::{MiniLm, Session},
-        model_files,
-        tokenizer::Tokenizer,
-    },
+use promptkeep::embed::{
+    Precision,
+    minilm::{MiniLm, Session},
+    model_files,
+    tokenizer::Tokenizer,
 };
 use rayon::ThreadPoolBuilder;
 

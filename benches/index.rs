@@ -10,9 +10,8 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use promptkeep::{
-    cache::index::Index,
-    config::{IndexConfig, IndexKind},
     embed::Embedding,
+    index::{Index, IndexConfig, IndexKind},
     key::{CacheKey, Scope},
 };
 

@@ -6,9 +6,8 @@ use std::{collections::BTreeMap, hint::black_box};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use promptkeep::{
-    key,
+    key::{self, Owner},
     prompt::{Message, Prompt, Role},
-    tenant::Owner,
 };
 use serde_json::{Value, json};
 

@@ -24,9 +24,10 @@ use std::{
 use entry::key;
 use hdrhistogram::Histogram;
 use promptkeep::{
-    cache::{Cache, entry::Entry},
+    cache::Cache,
     config::{CacheConfig, StoreConfig, StoreKind},
     embed::Embedding,
+    entry::Entry,
     key::Scope,
     metrics::Metrics,
     stats::Ledger,

@@ -24,8 +24,8 @@ use axum::{
 use futures_util::StreamExt as _;
 use promptkeep::{
     config::{Config, Mode, ModelConfig, ProviderConfig, StoreKind},
+    model::Tier,
     server::Server,
-    upstream::Tier,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

@@ -13,8 +13,8 @@ use std::{
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use entry::key;
 use promptkeep::{
-    cache::entry::Entry,
     config::{StoreConfig, StoreKind},
+    entry::Entry,
     key::Scope,
     store::{self, Durability, Store, codec},
 };

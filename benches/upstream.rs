@@ -9,8 +9,9 @@ use std::{collections::BTreeMap, time::Duration};
 use hdrhistogram::Histogram;
 use promptkeep::{
     config::{HedgeAfter, ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
+    model::{AttemptReason, Tier},
     prompt::{Message, Prompt, Role},
-    upstream::{Ask, AttemptReason, Tier, UpstreamSettings, Upstreams},
+    upstream::{Ask, UpstreamSettings, Upstreams},
 };
 use tokio::{
     task::JoinSet,

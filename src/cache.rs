@@ -2,8 +2,6 @@
 //! that this module keeps in step.
 
 mod directory;
-pub mod entry;
-pub mod index;
 mod invalidations;
 mod replication;
 
@@ -22,16 +20,12 @@ use quick_cache::{
 
 use tokio::sync::Notify;
 
-use self::{
-    directory::Directory,
-    entry::{Entry, EntryId, Selector},
-    index::Index,
-    invalidations::Invalidations,
-};
+use self::{directory::Directory, invalidations::Invalidations};
 use crate::{
     config::CacheConfig,
-    decide::Candidate,
     embed::Embedding,
+    entry::{Candidate, Entry, EntryId, Selector},
+    index::Index,
     key::{CacheKey, Scope},
     metrics::Metrics,
     stats::Ledger,

@@ -25,7 +25,17 @@ pub use self::{
     reload::changed_needs_restart,
     report::{Report, check_file},
 };
-use crate::{decide::learner::Budget, tenant::ApiKeyHash, upstream::Tier};
+use crate::{
+    decide::{self, Policy, learner::Budget},
+    model::Tier,
+    prompt::CacheControl,
+    tenant::ApiKeyHash,
+};
+pub use crate::{
+    embed::{EmbeddingConfig, EmbeddingKind, Precision},
+    index::{IndexConfig, IndexKind},
+    prompt::Keep,
+};
 
 /// Everything `promptkeep.toml` can say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -107,46 +117,6 @@ pub enum StoreKind {
     Memory,
 }
 
-/// `[embedding]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct EmbeddingConfig {
-    pub kind: EmbeddingKind,
-    /// Folder with `model.safetensors` and `vocab.txt`; `None`: the user's cache folder, filled
-    /// at the first start.
-    pub model_dir: Option<PathBuf>,
-    pub precision: Precision,
-    /// Worker threads of `minilm`.
-    pub threads: usize,
-    /// Texts that may wait for a worker or a batch; more skip the semantic step.
-    pub queue: usize,
-    /// `openai`: the API root, such as `https://api.openai.com/v1`.
-    pub base_url: String,
-    /// `openai`: model id.
-    pub model: String,
-    /// `openai`: length of the model's vectors.
-    pub dimensions: usize,
-    /// `openai`: environment variable that holds the API key; empty: none is sent.
-    pub api_key_env: String,
-    /// `openai`: longest wait for one batch.
-    pub timeout: Duration,
-    /// `openai`: most texts in one call.
-    pub batch: usize,
-}
-
-/// Which [`Embedder`](crate::embed::Embedder) is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EmbeddingKind {
-    Minilm,
-    Openai,
-}
-
-/// Arithmetic of the in-process model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    Int8,
-    F32,
-}
-
 /// `[cache]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct CacheConfig {
@@ -220,34 +190,6 @@ pub struct LearningConfig {
     pub judge_timeout: Duration,
     /// Judgements waited for at once; more are left out.
     pub max_judgements: usize,
-}
-
-/// What is kept of prompts that are bound to a moment or a person, or ask for variety.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Keep {
-    /// As of any other.
-    All,
-    /// Exact repeats only and for a short time, or nothing; see [`crate::decide::keep`].
-    Careful,
-}
-
-/// `[cache.index]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct IndexConfig {
-    pub kind: IndexKind,
-    /// Kind `auto`: vectors in one scope above which the graph takes over from the scan.
-    pub scan_max: usize,
-    /// Share of removed vectors that starts a rebuild in the background.
-    pub rebuild_at: f32,
-}
-
-/// How the nearest vectors are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IndexKind {
-    /// By size.
-    Auto,
-    Scan,
-    Hnsw,
 }
 
 /// `[routing]`
@@ -435,6 +377,28 @@ impl CacheConfig {
     /// `cache.keep` where this namespace says nothing else.
     pub fn keep(&self, namespace: &str) -> Keep {
         self.own(namespace).and_then(|own| own.keep).unwrap_or(self.keep)
+    }
+
+    /// How a request of this namespace is decided: the stricter of the server's and the caller's limits.
+    pub fn policy(&self, namespace: &str, control: &CacheControl) -> Policy {
+        let wanted = control.min_similarity.unwrap_or(0.0);
+        match self.mode(namespace) {
+            _ if control.exact_only => Policy::Exact,
+            Mode::Exact => Policy::Exact,
+            Mode::Static => Policy::Static { min_similarity: self.min_similarity.max(wanted) },
+            mode @ (Mode::Bounded | Mode::Shadow) => {
+                let mut budget = self.budget(namespace);
+                budget.max_error_rate = budget.max_error_rate.min(control.max_error_rate.unwrap_or(1.0));
+                let shadow = mode == Mode::Shadow;
+                Policy::Bounded(decide::Bounds {
+                    budget,
+                    min_similarity: wanted.max(decide::BOUNDED_SIMILARITY_MIN),
+                    // Shadow hits are not served, so auditing each of them costs no extra call.
+                    audit_rate: if shadow { 1.0 } else { self.audit_rate },
+                    shadow,
+                })
+            }
+        }
     }
 
     /// Whether every namespace is answered by exact repeats alone: then there is nothing to embed.

@@ -12,11 +12,10 @@ use quick_cache::sync::Cache;
 use self::recent::RecentHits;
 pub use self::recent::{RecentHit, Texts};
 use crate::{
-    cache::entry::{Entry, EntryId},
-    key::CacheKey,
+    entry::{Entry, EntryId},
+    key::{CacheKey, Owner},
     learn::Pair,
     outcome::Outcome,
-    tenant::Owner,
 };
 
 /// Replies remembered; feedback on older ones must name the entry.

@@ -3,6 +3,7 @@
 pub mod codec;
 mod decode;
 mod encode;
+mod status;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -18,12 +19,12 @@ use self::proto::prompt_cache_server::{PromptCache, PromptCacheServer};
 use crate::{
     error::Error,
     metrics::Rpc,
-    pipeline::{self, Answering, Pipeline},
+    pipeline::{self, AnswerStream, Pipeline},
     tenant::Tenant,
     trace::Trace,
 };
 
-/// The generated types. Nothing but this module and the error conversion names them.
+/// The generated types. Only this module and the command-line client name them.
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from the proto")]
 pub mod proto {
     tonic::include_proto!("promptkeep.v1");
@@ -98,7 +99,8 @@ impl Interceptor for Gate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let metadata = request.metadata();
         let deadline = timeout(metadata).map(|left| Instant::now() + left.saturating_sub(REPLY_MARGIN));
-        let tenant = self.pipeline.settings().tenants.authenticate(bearer(metadata))?;
+        let tenant = self.pipeline.settings().tenants.authenticate(bearer(metadata));
+        let tenant = tenant.map_err(|error| status::of(&error))?;
         let trace = Trace::read(|name| metadata.get(name).and_then(|value| value.to_str().ok()));
         request.extensions_mut().insert(Caller { tenant, deadline, trace });
         Ok(request)
@@ -138,8 +140,11 @@ impl PromptCache for Door {
         request: Request<proto::LookupRequest>,
     ) -> Result<Response<proto::LookupResponse>, Status> {
         let (_, extensions, proto::LookupRequest { prompt, cache }) = request.into_parts();
-        let (id, looked_up) = self.pipeline.lookup(self.request(&extensions, prompt, cache)?).await?;
-        Ok(Response::new(encode::lookup(id, &looked_up)))
+        reply(async {
+            let (id, found) = self.pipeline.lookup(self.request(&extensions, prompt, cache)?).await?;
+            Ok(encode::lookup(id, &found))
+        })
+        .await
     }
 
     async fn complete(
@@ -147,9 +152,12 @@ impl PromptCache for Door {
         request: Request<proto::CompleteRequest>,
     ) -> Result<Response<proto::CompleteResponse>, Status> {
         let (_, extensions, proto::CompleteRequest { prompt, cache }) = request.into_parts();
-        let request = self.request(&extensions, prompt, cache)?;
-        let reply = self.pipeline.complete(Rpc::Complete, request).await?.whole().await?;
-        Ok(Response::new(encode::reply(&reply)))
+        reply(async {
+            let request = self.request(&extensions, prompt, cache)?;
+            let whole = self.pipeline.complete(Rpc::Complete, request).await?.whole().await?;
+            Ok(encode::reply(&whole))
+        })
+        .await
     }
 
     type CompleteStreamStream = ChunkStream;
@@ -159,9 +167,12 @@ impl PromptCache for Door {
         request: Request<proto::CompleteRequest>,
     ) -> Result<Response<ChunkStream>, Status> {
         let (_, extensions, proto::CompleteRequest { prompt, cache }) = request.into_parts();
-        let request = self.request(&extensions, prompt, cache)?;
-        let answering = self.pipeline.complete(Rpc::CompleteStream, request).await?;
-        Ok(Response::new(Box::pin(chunks(answering))))
+        reply(async {
+            let request = self.request(&extensions, prompt, cache)?;
+            let answering = self.pipeline.complete(Rpc::CompleteStream, request).await?;
+            Ok(Box::pin(chunks(answering)) as ChunkStream)
+        })
+        .await
     }
 
     async fn store(
@@ -169,10 +180,13 @@ impl PromptCache for Door {
         request: Request<proto::StoreRequest>,
     ) -> Result<Response<proto::StoreResponse>, Status> {
         let (_, extensions, proto::StoreRequest { prompt, completion, cache }) = request.into_parts();
-        let request = self.request(&extensions, prompt, cache)?;
-        decode::check_size("completion", completion.as_ref(), self.max_request)?;
-        let entry_id = self.pipeline.store(request, decode::completion(completion)?).await?.to_string();
-        Ok(Response::new(proto::StoreResponse { entry_id }))
+        reply(async {
+            let request = self.request(&extensions, prompt, cache)?;
+            decode::check_size("completion", completion.as_ref(), self.max_request)?;
+            let id = self.pipeline.entries.store(request, decode::completion(completion)?).await?;
+            Ok(proto::StoreResponse { entry_id: id.to_string() })
+        })
+        .await
     }
 
     async fn invalidate(
@@ -180,15 +194,18 @@ impl PromptCache for Door {
         request: Request<proto::InvalidateRequest>,
     ) -> Result<Response<proto::InvalidateResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let Caller { tenant, deadline, trace: _ } = Caller::of(&extensions)?;
-        decode::check_size("prompt", request.prompt.as_ref(), self.max_request)?;
-        let dry_run = request.dry_run;
-        let selector = match decode::selector(request)? {
-            (selector, Some(prompt)) => self.pipeline.select_prompt(&tenant, prompt, selector)?,
-            (selector, None) => selector,
-        };
-        let entries = self.pipeline.invalidate(&tenant, selector, dry_run, deadline).await?;
-        Ok(Response::new(proto::InvalidateResponse { entries }))
+        reply(async {
+            let Caller { tenant, deadline, trace: _ } = Caller::of(&extensions)?;
+            decode::check_size("prompt", request.prompt.as_ref(), self.max_request)?;
+            let dry_run = request.dry_run;
+            let selector = match decode::selector(request)? {
+                (selector, Some(prompt)) => self.pipeline.entries.select_prompt(&tenant, prompt, selector)?,
+                (selector, None) => selector,
+            };
+            let entries = self.pipeline.entries.invalidate(&tenant, selector, dry_run, deadline).await?;
+            Ok(proto::InvalidateResponse { entries })
+        })
+        .await
     }
 
     async fn feedback(
@@ -196,10 +213,13 @@ impl PromptCache for Door {
         request: Request<proto::FeedbackRequest>,
     ) -> Result<Response<proto::FeedbackResponse>, Status> {
         let (_, extensions, request) = request.into_parts();
-        let Caller { tenant, deadline, trace: _ } = Caller::of(&extensions)?;
-        let (subjects, verdict) = decode::feedback(&request)?;
-        let recorded = self.pipeline.feedback(&tenant, &subjects, verdict, deadline).await?;
-        Ok(Response::new(proto::FeedbackResponse { recorded }))
+        reply(async {
+            let Caller { tenant, deadline, trace: _ } = Caller::of(&extensions)?;
+            let (subjects, verdict) = decode::feedback(&request)?;
+            let recorded = self.pipeline.feedback.give(&tenant, &subjects, verdict, deadline).await?;
+            Ok(proto::FeedbackResponse { recorded })
+        })
+        .await
     }
 
     async fn explain(
@@ -207,26 +227,38 @@ impl PromptCache for Door {
         request: Request<proto::LookupRequest>,
     ) -> Result<Response<proto::ExplainResponse>, Status> {
         let (_, extensions, proto::LookupRequest { prompt, cache }) = request.into_parts();
-        let explanation = self.pipeline.explain(self.request(&extensions, prompt, cache)?).await?;
-        Ok(Response::new(encode::explanation(explanation)))
+        reply(async {
+            let explanation = self.pipeline.explain(self.request(&extensions, prompt, cache)?).await?;
+            Ok(encode::explanation(explanation))
+        })
+        .await
     }
 
     async fn get_stats(
         &self,
         request: Request<proto::GetStatsRequest>,
     ) -> Result<Response<proto::GetStatsResponse>, Status> {
-        let Caller { tenant, .. } = Caller::of(request.extensions())?;
-        let (window, namespace) = decode::stats_request(request.into_inner())?;
-        let stats = self.pipeline.stats_for(&tenant, window, namespace.as_deref());
-        Ok(Response::new(encode::stats(&stats)))
+        let (_, extensions, request) = request.into_parts();
+        reply(async {
+            let Caller { tenant, .. } = Caller::of(&extensions)?;
+            let (window, namespace) = decode::stats_request(request)?;
+            let stats = self.pipeline.statistics.of_tenant(&tenant, window, namespace.as_deref());
+            Ok(encode::stats(&stats))
+        })
+        .await
     }
 }
 
+/// What tonic answers for a handler's result.
+async fn reply<T>(handler: impl Future<Output = Result<T, Error>>) -> Result<Response<T>, Status> {
+    handler.await.map(Response::new).map_err(|error| status::of(&error))
+}
+
 /// The answer as a stream of messages. An error ends it.
-fn chunks(answering: Answering) -> impl Stream<Item = Result<proto::CompleteChunk, Status>> {
-    let next = |mut answering: Answering| async move {
+fn chunks(answering: AnswerStream) -> impl Stream<Item = Result<proto::CompleteChunk, Status>> {
+    let next = |mut answering: AnswerStream| async move {
         let chunk = answering.next().await.transpose()?;
-        Some((chunk.map(encode::chunk).map_err(Status::from), answering))
+        Some((chunk.map(encode::chunk).map_err(|error| status::of(&error)), answering))
     };
     futures_util::stream::unfold(answering, next)
 }

@@ -25,12 +25,11 @@ use self::{
 use crate::{
     decide::{keep::Bound, learner::WrongHits},
     feedback::Verdict,
+    model::{Attempt, AttemptReason, ModelState, ProviderState, Usage, VerifierReply},
     outcome::{MissReason, Outcome},
-    prompt::Usage,
     stats::Observation,
     store::Op,
     tenant::Tenant,
-    upstream::{Attempt, AttemptReason, ModelState, Opinion, ProviderState},
 };
 
 type Dollars = Counter<f64, AtomicU64>;
@@ -301,7 +300,7 @@ impl Metrics {
     }
 
     /// Counts what came of asking a model about two answers.
-    pub fn judgement(&self, opinion: Opinion) {
+    pub fn judgement(&self, opinion: VerifierReply) {
         self.judgements.get_or_create(&OpinionLabel { opinion: opinion.as_str() }).inc();
     }
 

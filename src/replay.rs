@@ -15,10 +15,10 @@ use indicatif::ProgressBar;
 use crate::{
     config::{Config, ModelConfig, ProviderConfig},
     key::CacheKey,
+    model::{AUTO, LOCAL, Tier},
     offline::{Offline, OfflineError},
     outcome::{MissReason, Outcome},
     pipeline::Reply,
-    upstream::{AUTO, LOCAL, Tier},
 };
 
 pub use self::{
@@ -87,7 +87,7 @@ pub async fn run(lines: &[Line], config: Config) -> Result<Report, OfflineError>
         progress.inc(1);
     }
     progress.finish_and_clear();
-    let stats = run.offline.pipeline().stats(None, None);
+    let stats = run.offline.pipeline().statistics.of_server(None, None);
     let report = Report::new(lines, replayed, run.offline.calls(), &stats, has_prices);
     run.offline.stop().await?;
     Ok(report)

@@ -212,7 +212,7 @@ impl Server {
 
     /// Requests that are being answered.
     pub fn requests_under_way(&self) -> usize {
-        self.pipeline.requests_under_way()
+        self.pipeline.requests_in_flight()
     }
 
     /// Whether the index holds everything that the store does.

@@ -20,8 +20,8 @@ use std::{
 use crate::{
     decide::learner::WrongHits,
     feedback::Verdict,
+    model::Attempt,
     outcome::{MissReason, Outcome},
-    upstream::Attempt,
 };
 
 use self::books::{Books, Digits};

@@ -13,8 +13,8 @@ use tokio_util::sync::DropGuard;
 
 use self::{embedded::EmbeddedStore, memory::MemoryStore, redis::RedisStore};
 use crate::{
-    cache::entry::{Entry, Selector},
     config::{ServerConfig, StoreConfig, StoreKind},
+    entry::{Entry, Selector},
     key::CacheKey,
 };
 

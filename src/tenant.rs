@@ -19,19 +19,10 @@ use std::{
 
 pub use self::api_key::ApiKeyHash;
 use self::{budget::Budget, rate::RateLimit};
-use crate::{config::TenantConfig, error::Error};
+use crate::{config::TenantConfig, error::Error, key::Owner};
 
 /// Name of the one tenant of a server without `[[tenants]]`.
 pub const DEFAULT_TENANT: &str = "default";
-
-/// To whom entries belong. Part of every key, so nobody reads another's.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Owner {
-    /// One tenant, by its configured name.
-    Tenant(String),
-    /// All tenants that list the namespace in `shared_namespaces`.
-    Shared,
-}
 
 /// The callers that the server knows.
 pub struct Tenants {

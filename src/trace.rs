@@ -23,7 +23,7 @@ use opentelemetry_sdk::{
 
 use crate::{
     config::TelemetryConfig,
-    upstream::{Attempt, AttemptResult},
+    model::{Attempt, AttemptResult},
 };
 
 /// The header of W3C trace context.

@@ -11,10 +11,10 @@ use indicatif::ProgressBar;
 
 use crate::{
     config::{Config, Mode, ModelConfig, ProviderConfig, RoutingConfig},
+    model::Tier,
     offline::{Offline, OfflineError, Said},
     outcome::Outcome,
     pipeline::Reply,
-    upstream::Tier,
 };
 
 pub use self::{
@@ -69,7 +69,7 @@ pub async fn run(rows: &[Row], protocol: Protocol, config: Config) -> Result<Rep
     progress.finish_and_clear();
     let bought = judged.iter().filter(|row: &&Judged| row.bought).count() as u64;
     let extra_calls = offline.calls().saturating_sub(bought);
-    let wrong_hits = offline.pipeline().wrong_hits(None);
+    let wrong_hits = offline.pipeline().statistics.wrong_hits(None);
     offline.stop().await.map_err(OfflineError::from)?;
     Ok(Report::new(rows, judged, protocol, extra_calls, wrong_hits))
 }

@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use promptkeep::{
-    cache::entry::Entry,
     embed::Embedding,
-    key::{CacheKey, Scope},
-    prompt::{Completion, FinishReason, Usage},
-    tenant::Owner,
+    entry::Entry,
+    key::{CacheKey, Owner, Scope},
+    model::Usage,
+    prompt::{Completion, FinishReason},
 };
 
 /// Number `n`: an answer of about a hundred tokens.

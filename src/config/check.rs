@@ -8,7 +8,7 @@ use super::{
     section::Findings,
     *,
 };
-use crate::upstream::{AUTO, LOCAL};
+use crate::model::{AUTO, LOCAL};
 
 /// Adds every problem between keys, and fills in what the environment holds.
 pub(super) fn check(loaded: &mut Loaded, env: &HashMap<String, String>, secrets: Secrets) {

@@ -2,7 +2,6 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    thread,
     time::Duration,
 };
 
@@ -42,24 +41,6 @@ impl Default for StoreConfig {
     }
 }
 
-impl Default for EmbeddingConfig {
-    fn default() -> Self {
-        Self {
-            kind: EmbeddingKind::Minilm,
-            model_dir: None,
-            precision: Precision::Int8,
-            threads: thread::available_parallelism().map_or(1, usize::from),
-            queue: 1024,
-            base_url: String::new(),
-            model: String::new(),
-            dimensions: 0,
-            api_key_env: String::new(),
-            timeout: Duration::from_secs(2),
-            batch: 64,
-        }
-    }
-}
-
 impl Default for CacheConfig {
     fn default() -> Self {
         Self {
@@ -93,12 +74,6 @@ impl Default for LearningConfig {
             judge_timeout: Duration::from_secs(10),
             max_judgements: 8,
         }
-    }
-}
-
-impl Default for IndexConfig {
-    fn default() -> Self {
-        Self { kind: IndexKind::Auto, scan_max: 250_000, rebuild_at: 0.2 }
     }
 }
 

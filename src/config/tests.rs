@@ -233,3 +233,24 @@ fn a_file_that_cannot_be_read_is_a_problem() {
     let error = Config::load(Some(&missing), std::iter::empty()).unwrap_err();
     assert!(error.to_string().starts_with(&format!("{}: cannot be read: ", missing.display())), "{error}");
 }
+
+#[test]
+fn a_caller_can_only_tighten() {
+    let policy = |mode, asks: CacheControl| {
+        let config = CacheConfig { mode, min_similarity: 0.9, ..CacheConfig::default() };
+        config.policy("default", &asks)
+    };
+    let similar = |min| CacheControl { min_similarity: Some(min), ..Default::default() };
+    assert_eq!(policy(Mode::Static, similar(0.5)), Policy::Static { min_similarity: 0.9 });
+    assert_eq!(policy(Mode::Static, similar(0.95)), Policy::Static { min_similarity: 0.95 });
+    for mode in [Mode::Static, Mode::Bounded, Mode::Shadow] {
+        let exact = CacheControl { exact_only: true, ..Default::default() };
+        assert_eq!(policy(mode, exact), Policy::Exact);
+    }
+    let bounded = |max_error_rate| {
+        let asks = CacheControl { max_error_rate: Some(max_error_rate), ..Default::default() };
+        let Policy::Bounded(bounds) = policy(Mode::Bounded, asks) else { panic!("another mode") };
+        bounds.budget.max_error_rate
+    };
+    assert_eq!((bounded(0.5), bounded(0.001)), (0.01, 0.001));
+}

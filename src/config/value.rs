@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::tree::{Node, Value};
-use crate::{config::HedgeAfter, tenant::ApiKeyHash, upstream::Tier};
+use crate::{config::HedgeAfter, model::Tier, tenant::ApiKeyHash};
 
 /// What a reader returns; the error completes the sentence "the value …".
 pub(super) type Read<T> = Result<T, String>;

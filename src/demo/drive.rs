@@ -20,8 +20,8 @@ use crate::{
         self, CompleteRequest, CompleteResponse, GetStatsRequest, complete_chunk::Event,
         prompt_cache_client::PromptCacheClient,
     },
+    model::Usage,
     outcome::Outcome,
-    prompt::Usage,
 };
 
 /// Mean rate of arrivals, per second: they take a little over a minute, and a reader can follow them.

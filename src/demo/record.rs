@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{outcome::Outcome, prompt::Usage};
+use crate::{model::Usage, outcome::Outcome};
 
 /// The reply to one request of the traffic, with times measured by the caller.
 #[derive(Clone, Debug)]

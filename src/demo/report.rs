@@ -20,8 +20,8 @@ use crate::{
         simulated_upstream,
         traffic::Traffic,
     },
+    model::Tier,
     outcome::Outcome,
-    upstream::Tier,
 };
 
 pub use judge::{Pair, SameWords, Verdicts};

@@ -26,7 +26,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use crate::{
     config::{ModelConfig, ProviderConfig},
     demo::traffic::Traffic,
-    upstream::Tier,
+    model::Tier,
 };
 
 /// Name of the only provider.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{RequestId, Subject, Verdict};
-use crate::{cache::entry::EntryId, prompt::prefix, tenant::Owner};
+use crate::{entry::EntryId, key::Owner, prompt::prefix};
 
 /// Hits remembered.
 const HITS_MAX: usize = 200;

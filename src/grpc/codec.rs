@@ -10,6 +10,7 @@ use tonic::{
 };
 use tonic_prost::ProstEncoder;
 
+use super::status;
 use crate::error::Error;
 
 /// Encodes `T`, decodes `U`.
@@ -48,7 +49,7 @@ impl<U: Message + Default> Decoder for ProtoDecoder<U> {
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let decoded = U::decode(from).map_err(|error| {
             let (field, problem) = field_and_problem(&error.to_string());
-            Error::invalid(field, problem)
+            status::of(&Error::invalid(field, problem))
         });
         Ok(Some(decoded?))
     }

@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use super::proto;
 use crate::{
-    cache::entry::{EntryId, Selector},
-    config::Keep,
+    entry::{EntryId, Selector},
     error::Error,
     feedback::{RequestId, Subject, Verdict},
-    prompt::{CacheControl, Completion, FinishReason, Message, Prompt, Role, Usage},
+    model::Usage,
+    prompt::{CacheControl, Completion, FinishReason, Keep, Message, Prompt, Role},
 };
 
 /// Longest window of `GetStats`.

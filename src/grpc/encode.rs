@@ -6,11 +6,11 @@ use super::proto;
 use crate::{
     decide::{Check, Explained},
     feedback::RequestId,
+    model::{Attempt, Route, Usage},
     outcome::Outcome,
     pipeline::{Chunk, Explanation, Hit, Match, Missed, Reply, Started},
-    prompt::{Completion, Delta, Usage},
+    prompt::{Completion, Delta},
     stats::{Latencies, ModelTally, Stats},
-    upstream::{Attempt, Route},
 };
 
 pub(super) fn lookup(id: RequestId, looked_up: &Result<Hit, Missed>) -> proto::LookupResponse {

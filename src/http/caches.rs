@@ -21,11 +21,12 @@ use serde_json::{Value, json};
 use self::problem::Problem;
 use super::{Door, caller::Caller};
 use crate::{
-    cache::entry::{EntryId, Selector},
+    entry::{EntryId, Selector},
     error::Error,
+    model::Usage,
     outcome::Outcome,
     pipeline::{Hit, Request},
-    prompt::{Completion, FinishReason, Message, Prompt, Role, Usage},
+    prompt::{Completion, FinishReason, Message, Prompt, Role},
 };
 
 /// What entries and searches are told apart by, beside the prompt.
@@ -99,7 +100,7 @@ pub(super) async fn store(
     let mut request = request(caller, cache, set.prompt, &set.attributes);
     request.cache.ttl = set.ttl_millis.map(Duration::from_millis);
     request.cache.tags.extend(tags(&set.attributes));
-    let id = door.pipeline.store(request, completion(set.response)).await?;
+    let id = door.pipeline.entries.store(request, completion(set.response)).await?;
     Ok((StatusCode::CREATED, Json(json!({ "entryId": id.to_string() }))).into_response())
 }
 
@@ -144,7 +145,7 @@ pub(super) async fn flush(
 }
 
 async fn invalidate(door: &Door, caller: &Caller, selector: Selector) -> Result<u64, Error> {
-    door.pipeline.invalidate(&caller.tenant, selector, false, caller.deadline).await
+    door.pipeline.entries.invalidate(&caller.tenant, selector, false, caller.deadline).await
 }
 
 fn in_cache(namespace: String) -> Selector {

@@ -9,10 +9,9 @@ use axum::http::{
 use tokio::time::Instant;
 
 use crate::{
-    config::Keep,
     error::Error,
     pipeline::Request,
-    prompt::{CacheControl, Prompt},
+    prompt::{CacheControl, Keep, Prompt},
     tenant::{Tenant, Tenants},
     trace::Trace,
 };

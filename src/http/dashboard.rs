@@ -153,7 +153,7 @@ async fn wrong_hit(State(door): State<Door>, headers: HeaderMap, body: Body) -> 
     door.dashboard.access.check_change(&door, &headers)?;
     let WrongHit { hit } = door.json::<WrongHit>(body).await?;
     let id = RequestId::parse(&hit).ok_or_else(|| Error::invalid("hit", "is no id of a hit"))?;
-    let recorded = door.pipeline.report_wrong_hit(id).await?;
+    let recorded = door.pipeline.feedback.report_wrong_hit(id).await?;
     Ok(reply::json(&json!({ "recorded": recorded })))
 }
 

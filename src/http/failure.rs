@@ -9,7 +9,10 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{error::Error, upstream::Attempt};
+use crate::{
+    error::{Error, MODEL_FIELD},
+    model::Attempt,
+};
 
 /// A failed request as the caller is told of it.
 #[derive(Clone, Debug)]
@@ -75,13 +78,34 @@ fn attempt(attempt: &Attempt) -> Value {
     })
 }
 
+/// The HTTP status that reports `error`.
+fn status(error: &Error) -> StatusCode {
+    match error {
+        Error::InvalidArgument { field, .. } if field == MODEL_FIELD => StatusCode::NOT_FOUND,
+        Error::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
+        Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Error::Exhausted { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Error::NotFound(_) => StatusCode::NOT_FOUND,
+        Error::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,
+        Error::NoUpstream | Error::Unavailable { .. } | Error::StoreUnavailable => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        // The provider refused our key, which the caller cannot change.
+        Error::Refused { status: 401 | 403, .. } => StatusCode::BAD_GATEWAY,
+        Error::Refused { status, .. } => StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST),
+        Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        error.log();
+        if let Error::Internal { cause } = &error {
+            tracing::error!(cause, "internal error");
+        }
+        let status = status(&error);
         let (code, is_final) = match &error {
-            _ if error.http_status() == StatusCode::NOT_FOUND && error.field().is_some() => {
-                ("model_not_found", true)
-            }
+            _ if status == StatusCode::NOT_FOUND && error.field().is_some() => ("model_not_found", true),
             Error::InvalidArgument { .. } => ("invalid_value", true),
             Error::TooLarge { .. } => ("request_too_large", true),
             Error::Unauthenticated => ("invalid_api_key", true),
@@ -100,7 +124,7 @@ impl From<Error> for Failure {
             retry_after: error.retry_after(),
             is_final,
             attempts: error.attempts().to_vec(),
-            ..Self::new(error.http_status(), code, error.to_string())
+            ..Self::new(status, code, error.to_string())
         }
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn pass_on(
     body: Map<String, Value>,
 ) -> Result<Response, Failure> {
     let request = caller.request(route);
-    let mut forwarding = door.pipeline.forward(Forward { request, endpoint, body }).await?;
+    let mut forwarding = door.pipeline.forwarder.forward(Forward { request, endpoint, body }).await?;
     let mut response = (Facts::of_bypass(forwarding.id()).headers(), ()).into_response();
     *response.status_mut() = StatusCode::from_u16(forwarding.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     copy(forwarding.take_content_type(), CONTENT_TYPE.as_str(), &mut response);

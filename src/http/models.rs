@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Door, failure::Failure, reply};
 use crate::{
     error::{Error, MODEL_FIELD},
-    upstream::{AUTO, Tier},
+    model::{AUTO, Tier},
 };
 
 /// The catalog, then the tiers that have a model, then `auto`.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    pipeline::{Answering, Chunk, Started, deltas},
+    pipeline::{AnswerStream, Chunk, Started, deltas},
     prompt::{Completion, Delta},
 };
 
@@ -39,7 +39,7 @@ pub(super) enum Dialect {
 
 /// A stream under way.
 struct Events {
-    answering: Answering,
+    answering: AnswerStream,
     dialect: Dialect,
     /// Written but not yet handed over.
     ready: Vec<u8>,
@@ -49,7 +49,7 @@ struct Events {
 /// The answer as a reply. Its head waits for the first token, so that what goes wrong before it still
 /// gets a status of its own.
 pub(super) async fn reply(
-    mut answering: Answering,
+    mut answering: AnswerStream,
     dialect: impl FnOnce(&Started) -> Dialect,
 ) -> Result<Response, Failure> {
     let Some(Chunk::Started(started)) = answering.next().await? else {

@@ -35,8 +35,8 @@ pub(super) async fn ready(State(door): State<Door>) -> impl IntoResponse {
 pub(super) async fn metrics(State(door): State<Door>, headers: HeaderMap) -> impl IntoResponse {
     door.cache.report();
     let settings = door.pipeline.settings();
-    door.metrics.objectives(door.pipeline.ledger().objective(), settings.cache.max_wrong_hits);
-    door.metrics.wrong_hits(door.pipeline.wrong_hits(None));
+    door.metrics.objectives(door.pipeline.statistics.ledger().objective(), settings.cache.max_wrong_hits);
+    door.metrics.wrong_hits(door.pipeline.statistics.wrong_hits(None));
     door.metrics.states(&door.upstreams.model_states(), &door.upstreams.provider_states());
     door.metrics.budgets(settings.tenants.iter());
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();

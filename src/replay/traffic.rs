@@ -9,10 +9,11 @@ use super::ANSWER_TOKENS;
 use crate::{
     config::Config,
     http,
+    model::{AUTO, Tier},
     offline::{LineError, Said, Tokens, read_lines},
     pipeline::DEFAULT_NAMESPACE,
     prompt::Prompt,
-    upstream::{AUTO, Tier, tokens},
+    upstream::tokens,
 };
 
 /// Fields of a line that are the record's. All others are the request's, as over HTTP: they may make it one that is

@@ -10,7 +10,7 @@ use super::{
     history::{History, Stretch},
     tally::{ModelTally, Tally},
 };
-use crate::{feedback::Verdict, prompt::NAMESPACE_BYTES_MAX, upstream::Attempt};
+use crate::{feedback::Verdict, model::Attempt, prompt::NAMESPACE_BYTES_MAX};
 
 /// How finely latencies are told apart, in significant digits. There are many namespaces and minutes, and the
 /// books of each tenant have them all.

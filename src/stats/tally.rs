@@ -6,9 +6,8 @@ use hdrhistogram::Histogram;
 
 use super::Observation;
 use crate::{
+    model::{Attempt, AttemptResult, Usage},
     outcome::Outcome,
-    prompt::Usage,
-    upstream::{Attempt, AttemptResult},
 };
 
 /// Longest latency told apart, in microseconds.

@@ -1,7 +1,7 @@
 //! The ledger against sums made by hand.
 
 use super::*;
-use crate::{prompt::Usage, upstream::AttemptResult};
+use crate::model::{AttemptResult, Usage};
 
 fn hit(elapsed_ms: u64) -> Observation<'static> {
     Observation {
@@ -36,7 +36,7 @@ fn sums_agree_between_total_window_namespace_and_tenant() {
         tier: "hot".to_owned(),
         provider: "p".to_owned(),
         result: AttemptResult::Ok,
-        reason: crate::upstream::AttemptReason::Fallback,
+        reason: crate::model::AttemptReason::Fallback,
         elapsed: Duration::from_secs(1),
         first_token: None,
         usage,

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use promptkeep::{
-    cache::entry::{Entry, Selector},
+    entry::{Entry, Selector},
     key::CacheKey,
     store::{Change, Claim, Durability, Heard, Note, NoteVersion, Op, Store, StoreError},
 };

@@ -4,9 +4,8 @@ mod concurrent;
 mod model;
 
 use promptkeep::{
-    cache::index::Index,
-    config::{IndexConfig, IndexKind},
     embed::Embedding,
+    index::{Index, IndexConfig, IndexKind},
     key::{CacheKey, Scope},
 };
 

@@ -4,8 +4,8 @@ use std::{fs, time::Duration};
 
 use promptkeep::{
     config::{CacheConfig, Config, Mode},
+    model::Tier,
     replay::{self, Report},
-    upstream::Tier,
 };
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use promptkeep::{
     config::{Config, Mode},
     grpc::proto::Outcome,
-    upstream::Tier,
+    model::Tier,
 };
 
 use crate::common::{

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     demo::record::{Matched, Measured},
-    prompt::Usage,
+    model::Usage,
 };
 
 /// Requests as (class, text); the answer to `a` is "about a".

@@ -4,10 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::{
-    feedback::RequestId,
-    prompt::{Completion, Usage},
-};
+use crate::{feedback::RequestId, model::Usage, prompt::Completion};
 
 /// What every object about one answer begins with.
 #[derive(Clone, Debug)]

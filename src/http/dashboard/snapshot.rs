@@ -14,10 +14,10 @@ use super::{
 use crate::{
     decide::learner::WrongHits,
     feedback::RecentHit,
+    key::Owner,
+    model::{ModelState, ProviderState},
     outcome::Outcome,
     stats::{Latencies, ModelTally, Tally},
-    tenant::Owner,
-    upstream::{ModelState, ProviderState},
 };
 
 /// Lines of the table of hits.
@@ -169,9 +169,9 @@ struct Hit {
 
 impl Snapshot {
     pub fn take(door: &Door, range: Range) -> Self {
-        let (pipeline, ledger) = (&door.pipeline, door.pipeline.ledger());
+        let (pipeline, ledger) = (&door.pipeline, door.pipeline.statistics.ledger());
         let settings = pipeline.settings();
-        let stats = pipeline.stats(None, None);
+        let stats = pipeline.statistics.of_server(None, None);
         let (memory_bytes, index_bytes) = door.cache.memory();
         let has_tenants = settings.tenants.have_keys();
         Self {
@@ -201,7 +201,7 @@ impl Snapshot {
             },
             namespaces: ledger.largest_namespaces(NAMESPACES_MAX).into_iter().map(Namespace::from).collect(),
             shows_prompts: settings.show_prompts,
-            hits: hits(pipeline.recent_semantic(), has_tenants),
+            hits: hits(pipeline.feedback.recent_semantic(), has_tenants),
         }
     }
 }
@@ -209,7 +209,7 @@ impl Snapshot {
 impl Windows {
     fn of(door: &Door, total: Window) -> Self {
         let last = |minutes: u64| {
-            let stats = door.pipeline.stats(Some(Duration::from_secs(minutes * 60)), None);
+            let stats = door.pipeline.statistics.of_server(Some(Duration::from_secs(minutes * 60)), None);
             Window::of(&stats.tally, stats.window)
         };
         Self { now: last(5), quarter: last(15), hour: last(60), day: last(24 * 60), total }

@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use crate::{
     feedback::RequestId,
     http::failure::Failure,
+    model::Usage,
     pipeline::Started,
-    prompt::{Completion, Delta, FinishReason, Usage},
+    prompt::{Completion, Delta, FinishReason},
 };
 
 /// Marks answers that no provider stores.

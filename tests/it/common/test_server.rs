@@ -8,9 +8,9 @@ use promptkeep::{
         CacheControl, CompleteRequest, CompleteResponse, GetStatsRequest, GetStatsResponse, LookupRequest,
         LookupResponse, Message, Prompt, prompt_cache_client::PromptCacheClient,
     },
+    model::Tier,
     server::Server,
     store::Store,
-    upstream::Tier,
 };
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
