@@ -6,8 +6,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Tier,
-    attempt::{Attempt, AttemptResult, Meter},
+    Attempt, AttemptResult, Tier,
+    attempt::Meter,
     call::{Fault, Limits},
     openai::{Chunk, ReportedUsage, ToolCalls},
     reply::Reply,
