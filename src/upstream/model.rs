@@ -7,7 +7,7 @@ use crate::prompt::Usage;
 
 /// Model name that leaves the choice to the router.
 pub const AUTO: &str = "auto";
-/// Value of `routing.classifier` that judges prompts without asking a model.
+/// Value of `routing.classifier` that classifies prompts without calling a model.
 pub const LOCAL: &str = "local";
 
 /// Price and quality class of a model, highest first.
