@@ -13,7 +13,7 @@ use crate::{
     feedback::RequestId,
     metrics::Rpc,
     outcome::{MissReason, Outcome},
-    upstream::{Endpoint, Forwarded, Passed, Upstreams},
+    upstream::{Endpoint, ForwardRequest, Forwarded, Upstreams},
 };
 
 /// Forwards requests past the cache.
@@ -53,7 +53,7 @@ impl Forwarder {
         self.admission.check_budget(&tenant)?;
         fill_defaults(&settings, &mut prompt);
         let attempts = self.recording.forward_attempts(&tenant, &prompt.namespace, &trace);
-        let passed = Passed {
+        let passed = ForwardRequest {
             endpoint,
             route: &prompt,
             body,

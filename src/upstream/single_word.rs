@@ -1,5 +1,5 @@
-//! Asks one model for one word, of which it is then known what it means: how difficult a prompt is, whether
-//! an answer fits two questions. No other model is tried: whoever asks can do without.
+//! Single-word replies: asks one model a question whose reply is one of a few known words. No fallback is
+//! tried, since callers can go on without the reply.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,30 +7,33 @@ use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
-    AttemptReason,
-    answer::{Answer, Begun},
+    answer::{Answer, StartedReply},
     attempt::{AttemptLog, Meter},
     call::{self, Fault, Limits},
     catalog::{Catalog, Model},
-    openai, tokens,
+    tokens,
 };
-use crate::prompt::{Message, Prompt, Role};
+use crate::{
+    model::AttemptReason,
+    prompt::{Message, Prompt, Role},
+};
 
-/// Anything longer is not one word.
-const WORD_TOKENS_MAX: u32 = 5;
+/// Token limit of a reply: a longer one is no single word.
+const REPLY_TOKENS_MAX: u32 = 5;
 const REPLY_BYTES_MAX: usize = 4096;
 
-/// What a model is asked, and for how long.
+/// A question to one model.
 pub(super) struct Question<'a> {
-    /// What the word is to say.
+    /// System message; says which words are allowed.
     pub instructions: &'a str,
     pub text: String,
+    /// Deadline of the request that asks.
     pub deadline: Instant,
     pub timeout: Duration,
     pub reason: AttemptReason,
 }
 
-/// Asks `model`; `None` when it does not answer in time, or may not be called now.
+/// Asks `model`. Returns `None` when its breaker is open, or it fails or times out.
 pub(super) async fn ask(
     catalog: &Catalog,
     model: &Arc<Model>,
@@ -48,28 +51,32 @@ pub(super) async fn ask(
     let prompt = prompt(instructions, text);
     let meter = Meter::start(Arc::clone(model), reason, tokens::estimate_prompt(&prompt), Arc::clone(log));
     match call(catalog, model, &prompt, limits).await {
-        Ok(begun) => {
+        Ok(started) => {
             permit.succeeded();
-            read(Answer::new(begun, meter)).await
+            read(Answer::new(started, meter)).await
         }
         Err(fault) => {
-            fault.judge(permit);
+            fault.settle(permit);
             meter.fail(fault.result);
             None
         }
     }
 }
 
-/// The word among `words` that a reply is, whatever stands around it; anything else is none of them.
-pub(super) fn only<'a>(reply: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// Finds the one of `words` that makes up the reply, ignoring case and surrounding punctuation.
+pub(super) fn parse<'a>(reply: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = reply.trim_matches(|c: char| !c.is_alphabetic()).to_lowercase();
     words.into_iter().find(|known| *known == word)
 }
 
-async fn call(catalog: &Catalog, model: &Model, prompt: &Prompt, limits: Limits) -> Result<Begun, Fault> {
-    let body = openai::encode(prompt, model.name_at_provider());
-    let reply = call::send(&catalog.client, model, (body, &HeaderMap::new()), limits).await?;
-    Begun::read(reply, limits.deadline, limits).await
+async fn call(
+    catalog: &Catalog,
+    model: &Model,
+    prompt: &Prompt,
+    limits: Limits,
+) -> Result<StartedReply, Fault> {
+    let reply = call::send(&catalog.client, model, prompt, &HeaderMap::new(), limits).await?;
+    StartedReply::read(reply, limits.deadline, limits).await
 }
 
 async fn read(mut answer: Answer) -> Option<String> {
@@ -79,21 +86,12 @@ async fn read(mut answer: Answer) -> Option<String> {
 }
 
 fn prompt(instructions: &str, text: String) -> Prompt {
-    let turn = |role, content| Message { role, content, name: None, tool_call_id: None, tool_calls: None };
+    let message = |role, content| Message { role, content, name: None, tool_call_id: None, tool_calls: None };
     Prompt {
-        namespace: String::new(),
-        model: String::new(),
-        messages: vec![turn(Role::System, instructions.to_owned()), turn(Role::User, text)],
+        messages: vec![message(Role::System, instructions.to_owned()), message(Role::User, text)],
         temperature: Some(0.0),
-        top_p: None,
-        max_tokens: Some(WORD_TOKENS_MAX),
-        stop: Vec::new(),
-        seed: None,
-        response_format: None,
-        tools: None,
-        tool_choice: None,
-        vary: Default::default(),
-        extra: Default::default(),
+        max_tokens: Some(REPLY_TOKENS_MAX),
+        ..Prompt::routed_as(String::new())
     }
 }
 
@@ -102,12 +100,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_known_word_counts() {
+    fn only_a_single_known_word_is_accepted() {
         for reply in ["no", " No.\n", "**no**", "\"NO\""] {
-            assert_eq!(only(reply, ["yes", "no"]), Some("no"), "{reply}");
+            assert_eq!(parse(reply, ["yes", "no"]), Some("no"), "{reply}");
         }
         for reply in ["", "nope", "yes or no", "It is no", "nein", "42"] {
-            assert_eq!(only(reply, ["yes", "no"]), None, "{reply}");
+            assert_eq!(parse(reply, ["yes", "no"]), None, "{reply}");
         }
     }
 }
