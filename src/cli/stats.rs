@@ -1,14 +1,22 @@
-//! `promptkeep stats`: the numbers of a running server in the terminal.
+//! `promptkeep stats`: the statistics of a running server, in the terminal.
 
-use std::{collections::HashMap, fmt::Write as _, process::ExitCode, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt::{Display, Write as _},
+    time::Duration,
+};
 
 use anyhow::Context as _;
+use clap::Args;
 use serde_json::json;
 use tonic::{Request, metadata::MetadataValue};
 
-use crate::grpc::proto::{
-    GetStatsRequest, GetStatsResponse, ModelStats, Percentiles, WrongHits,
-    prompt_cache_client::PromptCacheClient,
+use crate::{
+    grpc::proto::{
+        GetStatsRequest, GetStatsResponse, ModelStats, Percentiles, WrongHits,
+        prompt_cache_client::PromptCacheClient,
+    },
+    offline::report::{Percent, Table, share},
 };
 
 /// Pause between two prints of `--watch`.
@@ -17,26 +25,42 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// Clears the screen and moves to its top.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
-pub(super) async fn run(
-    server: &str,
-    key: Option<String>,
+const OUTCOMES: Table = Table { label: 12, cells: &[10, 12, 12, 12, 14, 12] };
+
+#[derive(Debug, Args)]
+pub(super) struct Stats {
+    /// gRPC address of the server
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    server: String,
+    /// API key of a tenant, if the server has tenants
+    #[arg(long, value_name = "KEY", env = "PROMPTKEEP_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// Print again every two seconds
+    #[arg(long)]
     watch: bool,
-    as_json: bool,
-) -> anyhow::Result<ExitCode> {
-    let connect = PromptCacheClient::connect(super::url(server)).await;
-    let mut client = connect.with_context(|| format!("no server answers at {server}"))?;
-    loop {
-        let reply = client.get_stats(request(key.as_deref())?).await;
-        let stats = reply.map_err(|s| super::refusal(server, s.code(), s.message()))?.into_inner();
-        let text = if as_json { json(&stats).to_string() } else { text(&stats) };
-        if watch && !as_json {
-            print!("{CLEAR}");
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Stats {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let server = &self.server;
+        let connect = PromptCacheClient::connect(super::url(server)).await;
+        let mut client = connect.with_context(|| format!("no server answers at {server}"))?;
+        loop {
+            let reply = client.get_stats(request(self.api_key.as_deref())?).await;
+            let stats = reply.map_err(|s| super::refusal(server, s.code(), s.message()))?.into_inner();
+            if self.json {
+                println!("{}", json(&stats));
+            } else {
+                println!("{}{}", if self.watch { CLEAR } else { "" }, text(&stats));
+            }
+            if !self.watch {
+                return Ok(());
+            }
+            tokio::time::sleep(WATCH_EVERY).await;
         }
-        println!("{text}");
-        if !watch {
-            return Ok(ExitCode::SUCCESS);
-        }
-        tokio::time::sleep(WATCH_EVERY).await;
     }
 }
 
@@ -60,11 +84,11 @@ fn head(stats: &GetStatsResponse) -> String {
     let requests: u64 = stats.requests.values().sum();
     let feedback = |verdict: &str| stats.feedback.get(verdict).copied().unwrap_or_default();
     format!(
-        "up {uptime:.0} s   requests {requests}   hit ratio {:.1} %\n\
+        "up {uptime:.0} s   requests {requests}   hit ratio {}\n\
          spent ${cost_usd:.4}   saved ${saved_usd:.4}   hot tier for everything ${hot_tier_usd:.4}\n\
          entries {}   vectors {}   store errors {}\n\
          thumbs up {}   down {}   escalated {}   wrong hits reported {}\n",
-        hit_ratio * 100.0,
+        Percent(*hit_ratio),
         stats.entries,
         stats.index_vectors,
         stats.store_errors,
@@ -80,34 +104,34 @@ fn wrong_hits(stats: &GetStatsResponse) -> String {
     if checked == 0 {
         return "wrong semantic hits: none checked yet\n".to_owned();
     }
-    let [rate, low, high] = [rate, low, high].map(|share| share * 100.0);
-    format!("wrong semantic hits {rate:.1} %   95 % interval {low:.1} to {high:.1} %   checked {checked}\n")
+    let (rate, low, high) = (Percent(rate), 100.0 * low, Percent(high));
+    format!("wrong semantic hits {rate}   95 % interval {low:.1} to {high}   checked {checked}\n")
 }
 
 fn objective(stats: &GetStatsResponse) -> String {
     let Percentiles { p50_ms, p99_ms, p999_ms, count } = stats.wait.unwrap_or_default();
-    // One answer of a hundred may be late.
-    let used = if count == 0 { 0.0 } else { stats.late_answers as f64 / count as f64 / 0.01 };
+    // The objective allows one late answer in a hundred.
+    let used = 100.0 * share(stats.late_answers as usize, count as usize);
     format!(
         "answers begin after p50 {p50_ms:.2}   p99 {p99_ms:.2}   p99.9 {p999_ms:.2} ms   objective p99 < {:.0} ms   \
-         error budget used {:.1} %\n",
+         error budget used {}\n",
         seconds(stats.slo_p99) * 1e3,
-        used * 100.0,
+        Percent(used),
     )
 }
 
 fn outcomes(stats: &GetStatsResponse) -> String {
-    let mut out = format!(
-        "\n{:<12}{:>10}{:>12}{:>12}{:>12}{:>14}{:>12}\n",
-        "outcome", "requests", "p50 ms", "p99 ms", "p99.9 ms", "1st token p50", "p99"
-    );
+    let millis = |ms: f64| format!("{ms:.2}");
+    let columns: [&dyn Display; 6] =
+        [&"requests", &"p50 ms", &"p99 ms", &"p99.9 ms", &"1st token p50", &"p99"];
+    let mut out = format!("\n{}\n", OUTCOMES.line("outcome", &columns));
     for (outcome, n) in sorted(&stats.requests).into_iter().filter(|(_, n)| **n > 0) {
         let at = stats.latency.get(outcome).copied().unwrap_or_default();
-        let _ = write!(out, "{outcome:<12}{n:>10}{:>12.2}{:>12.2}{:>12.2}", at.p50_ms, at.p99_ms, at.p999_ms);
-        if let Some(first) = stats.first_token.get(outcome) {
-            let _ = write!(out, "{:>14.2}{:>12.2}", first.p50_ms, first.p99_ms);
-        }
-        out.push('\n');
+        let [p50, p99, p999] = [at.p50_ms, at.p99_ms, at.p999_ms].map(millis);
+        let first = stats.first_token.get(outcome).map(|at| [at.p50_ms, at.p99_ms].map(millis));
+        let [first_p50, first_p99] = first.unwrap_or_default();
+        let line = OUTCOMES.line(outcome, &[n, &p50, &p99, &p999, &first_p50, &first_p99]);
+        let _ = writeln!(out, "{line}");
     }
     out
 }
@@ -187,7 +211,7 @@ fn seconds(duration: Option<prost_types::Duration>) -> f64 {
     exact.unwrap_or_default().as_secs_f64()
 }
 
-/// Maps of the wire have no order of their own.
+/// Sorts by name, because protobuf maps have no order.
 fn sorted(map: &HashMap<String, u64>) -> Vec<(&String, &u64)> {
     let mut pairs: Vec<_> = map.iter().collect();
     pairs.sort();
