@@ -2,8 +2,6 @@
 //! that this module keeps in step.
 
 mod directory;
-pub mod entry;
-pub mod index;
 mod invalidations;
 mod replication;
 
@@ -22,16 +20,12 @@ use quick_cache::{
 
 use tokio::sync::Notify;
 
-use self::{
-    directory::Directory,
-    entry::{Entry, EntryId, Selector},
-    index::Index,
-    invalidations::Invalidations,
-};
+use self::{directory::Directory, invalidations::Invalidations};
 use crate::{
     config::CacheConfig,
-    decide::Candidate,
     embed::Embedding,
+    entry::{Candidate, Entry, EntryId, Selector},
+    index::Index,
     key::{CacheKey, Scope},
     metrics::Metrics,
     stats::Ledger,
@@ -394,11 +388,11 @@ impl Cache {
         self.store.lags()
     }
 
-    /// Sets the metrics of sizes and of replication.
+    /// Sets the metrics of memory and of replication.
     pub fn report(&self) {
         self.metrics.replication(self.loaded_share(), &self.lags());
-        let ((entries, vectors), (memory_tier, index)) = (self.sizes(), self.memory());
-        self.metrics.sizes(entries, vectors, memory_tier, index);
+        let (memory_tier, index) = self.memory();
+        self.metrics.memory(memory_tier, index);
     }
 
     /// When a request that reads the store from now on goes on without.

@@ -53,7 +53,7 @@ enum Command {
     /// Report what the cache would do with labelled traffic: hits, wrong answers, and its own estimate of them
     Tune(tune::Tune),
     /// Print the statistics of a running server
-    Stats(stats::Stats),
+    Stats(stats::PrintStats),
 }
 
 // Options of the commands that end with a report on traffic. No doc comment, which clap would print as help.

@@ -1,4 +1,4 @@
-//! What callers say of served answers, and the memory of recent replies that makes it meaningful.
+//! Recent replies, and the feedback that callers gave on them.
 
 mod recent;
 
@@ -12,46 +12,34 @@ use quick_cache::sync::Cache;
 use self::recent::RecentHits;
 pub use self::recent::{RecentHit, Texts};
 use crate::{
-    cache::entry::{Entry, EntryId},
-    key::CacheKey,
+    entry::{Entry, EntryId},
+    key::{CacheKey, Owner},
     learn::Pair,
-    outcome::Outcome,
-    tenant::Owner,
+    outcome::{Outcome, Verdict},
 };
 
-/// Replies remembered; feedback on older ones must name the entry.
+/// Maximum number of remembered replies. Feedback on older ones must name the entry.
 const REPLIES_MAX: usize = 100_000;
 
-/// How good a served answer was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    Up,
-    Down,
-    /// The user went on to a person or a better model.
-    Escalated,
-    /// The answer belongs to another question.
-    WrongHit,
-}
-
-/// Names a reply to `Complete`. Random, so that it cannot be guessed.
+/// Id of a reply, for feedback. Random, so that it cannot be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(u128);
 
-/// What a remembered reply was.
+/// A remembered reply, or an entry that feedback named.
 #[derive(Clone, Debug)]
 pub struct Served {
     pub owner: Owner,
     pub namespace: String,
-    /// `None` when it is not known, because the entry was named instead of the reply.
+    /// `None` when feedback named the entry instead of a reply.
     pub outcome: Option<Outcome>,
-    /// Who wrote the answer.
+    /// Model that produced the answer.
     pub model: String,
     pub tier: String,
-    /// What was asked; `None` when the entry was named.
+    /// Key of the request's prompt; `None` when feedback named the entry.
     pub prompt: Option<CacheKey>,
-    /// Key of the entry that answered, if one did.
+    /// Key of the entry that answered, if an entry did.
     pub entry: Option<CacheKey>,
-    /// Of a semantic hit: what the feedback says something about.
+    /// The pair of prompts of a semantic hit, which feedback labels.
     pub pair: Option<Pair>,
 }
 
@@ -59,18 +47,17 @@ pub struct Served {
 pub struct Replies {
     served: Cache<RequestId, Served>,
     semantic: RecentHits,
-    /// Feedback given, by the tenant's name, so that repeating it changes nothing. Cleared when it reaches its bound.
+    /// Feedback given, by the tenant's name, so that repeating it changes nothing. Cleared at [`REPLIES_MAX`]. A std
+    /// mutex: held for a lookup or an insert, never across an await.
     given: Mutex<HashSet<(String, Subject, Verdict)>>,
 }
 
-/// What feedback is about.
+/// Subject of feedback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     Reply(RequestId),
     Entry(EntryId),
 }
-
-// === impl Replies ===
 
 impl Replies {
     /// Remembers a reply.
@@ -78,35 +65,35 @@ impl Replies {
         self.served.insert(id, served);
     }
 
-    /// What the reply was, while it is remembered.
+    /// The reply, while it is remembered.
     pub fn get(&self, id: RequestId) -> Option<Served> {
         self.served.get(&id)
     }
 
-    /// Remembers a semantic hit for those who look over them.
+    /// Remembers a semantic hit for the dashboard.
     pub fn remember_semantic(&self, hit: RecentHit) {
         self.semantic.push(hit);
     }
 
-    /// The last semantic hits, newest first.
+    /// The latest semantic hits, newest first.
     pub fn semantic(&self) -> Vec<RecentHit> {
         self.semantic.newest()
     }
 
-    /// Whether the tenant has said something else of the subject before. Then nobody knows what it means.
+    /// Whether the tenant gave contrary feedback on the subject before. Then neither can be trusted.
     pub fn is_contradicted(&self, tenant: &str, subject: Subject, verdict: Verdict) -> bool {
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = |verdict| given.contains(&(tenant.to_owned(), subject, verdict));
+        let has_given = |verdict| given.contains(&(tenant.to_owned(), subject, verdict));
         match verdict {
-            Verdict::Up => said(Verdict::Down) || said(Verdict::WrongHit),
-            Verdict::Down | Verdict::WrongHit => said(Verdict::Up),
+            Verdict::Up => has_given(Verdict::Down) || has_given(Verdict::WrongHit),
+            Verdict::Down | Verdict::WrongHit => has_given(Verdict::Up),
             Verdict::Escalated => false,
         }
     }
 
-    /// Whether this feedback is new.
+    /// Records feedback; false if the tenant gave it before.
     pub fn record(&self, tenant: &str, subject: Subject, verdict: Verdict) -> bool {
-        self.semantic.judged(subject, verdict);
+        self.semantic.feedback(subject, verdict);
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if given.len() >= REPLIES_MAX {
             given.clear();
@@ -121,10 +108,8 @@ impl Default for Replies {
     }
 }
 
-// === impl Served ===
-
 impl Served {
-    /// When feedback names an entry.
+    /// The subject of feedback that names an entry.
     pub fn entry(entry: &Entry) -> Self {
         Self {
             owner: entry.owner.clone(),
@@ -138,8 +123,6 @@ impl Served {
         }
     }
 }
-
-// === impl RequestId ===
 
 impl RequestId {
     /// A new random id.
@@ -156,19 +139,5 @@ impl RequestId {
 impl std::fmt::Display for RequestId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:032x}", self.0)
-    }
-}
-
-// === impl Verdict ===
-
-impl Verdict {
-    /// The label used on every surface.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Escalated => "escalated",
-            Self::WrongHit => "wrong_hit",
-        }
     }
 }

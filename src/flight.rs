@@ -1,8 +1,8 @@
-//! One answer in the making, and everybody who waits for it.
+//! Single-flight: identical concurrent misses share one answer.
 //!
-//! Identical concurrent misses share a flight: its leader runs once, in a task of its own, and everyone,
-//! the caller that started it included, follows from the first event. A flight outlives the caller
-//! that started it for as long as somebody waits. Knows neither cache nor upstream.
+//! The leader of a flight produces the answer, in a task of its own. Every caller, including the one that opened the
+//! flight, is a follower that sees every event from the first on. So a flight outlives the caller that opened it.
+//! Knows neither cache nor upstream.
 
 use std::{
     collections::HashMap,
@@ -14,119 +14,109 @@ use tokio::sync::watch;
 
 use crate::error::Error;
 
-/// The flights under way, by what makes two requests the same. `P` is a piece of the answer, `E` its
-/// end.
+/// Flights in progress by key; requests with equal keys share a flight. `P` is a piece of the answer, `E` its end.
 pub struct Flights<K, P, E> {
-    /// A std mutex: held for one map operation, never across an await.
-    under_way: Mutex<HashMap<K, watch::Sender<Progress<P, E>>>>,
+    /// A std mutex, held for one map operation and never across an await.
+    open: Mutex<HashMap<K, watch::Sender<Progress<P, E>>>>,
 }
 
-/// How far a flight is.
+/// Everything that a flight's leader has sent so far.
 #[derive(Debug)]
 struct Progress<P, E> {
     pieces: Vec<P>,
     end: Option<Result<E, Error>>,
 }
 
-/// What [`Flights::join`] found.
+/// Result of [`Flights::join`].
 pub enum Joined<K: Eq + Hash, P, E> {
-    /// Nobody is answering this yet: the caller must run the leader.
+    /// The flight is new: the caller must run the leader.
     Lead(Leader<K, P, E>, Follower<P, E>),
+    /// The flight was already open.
     Follow(Follower<P, E>),
 }
 
-/// The one that produces the answer. Dropped early, it ends the flight with an internal error, so that
-/// nobody waits for ever.
+/// Producer of the answer. Dropping it without an end fails the flight with an internal error, so that no follower
+/// waits forever.
 pub struct Leader<K: Eq + Hash, P, E> {
     flights: Arc<Flights<K, P, E>>,
     key: K,
     progress: watch::Sender<Progress<P, E>>,
 }
 
-/// One that waits for the answer.
+/// Receiver of the answer.
 pub struct Follower<P, E> {
     progress: watch::Receiver<Progress<P, E>>,
-    /// Pieces seen so far.
+    /// Number of pieces received so far.
     position: usize,
 }
 
-/// What a follower sees next.
+/// One event of a flight.
 #[derive(Debug)]
 pub enum Event<P, E> {
     Piece(P),
-    /// The end; no event follows.
+    /// The end. No event follows.
     End(Result<E, Error>),
 }
 
 // === impl Flights ===
 
 impl<K: Eq + Hash + Clone, P, E> Flights<K, P, E> {
-    /// Joins the flight of `key`, or opens it.
+    /// Joins the flight of `key`, or opens one.
     pub fn join(self: &Arc<Self>, key: K) -> Joined<K, P, E> {
-        let mut under_way = self.lock();
-        if let Some(progress) = under_way.get(&key) {
+        let mut open = self.lock();
+        if let Some(progress) = open.get(&key) {
             return Joined::Follow(Follower::new(progress));
         }
         let progress = watch::Sender::new(Progress { pieces: Vec::new(), end: None });
         let follower = Follower::new(&progress);
-        under_way.insert(key.clone(), progress.clone());
+        open.insert(key.clone(), progress.clone());
         Joined::Lead(Leader { flights: Arc::clone(self), key, progress }, follower)
     }
 }
 
 impl<K: Eq + Hash, P, E> Flights<K, P, E> {
-    /// Follows the flight of `key`, if it is under way.
+    /// Joins the flight of `key` if there is one.
     pub fn follow(&self, key: &K) -> Option<Follower<P, E>> {
         self.lock().get(key).map(Follower::new)
     }
 }
 
 impl<K, P, E> Flights<K, P, E> {
-    /// Number of flights under way.
-    pub fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Whether nothing is being answered.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<Progress<P, E>>>> {
-        // A panic between two map operations leaves the map whole.
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        // Ignores poisoning: no code panics while it holds the lock.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K, P, E> Default for Flights<K, P, E> {
     fn default() -> Self {
-        Self { under_way: Mutex::default() }
+        Self { open: Mutex::default() }
     }
 }
 
 // === impl Leader ===
 
 impl<K: Eq + Hash, P, E> Leader<K, P, E> {
-    /// Hands a piece to everyone who waits.
+    /// Sends a piece to every follower.
     pub fn push(&self, piece: P) {
         self.progress.send_modify(|progress| progress.pieces.push(piece));
     }
 
-    /// Ends the flight. Later requests open a new one, so whatever they should find must be kept before.
+    /// Ends the flight. Later requests open a new one, so an answer that they should find must be cached before.
     pub fn end(self, end: Result<E, Error>) {
         self.close(end);
     }
 
-    /// Returns once nobody waits any more, with the flight closed to newcomers.
+    /// Returns once the flight has no followers, and closes it so that nobody can join.
     pub async fn abandoned(&self) {
         loop {
             self.progress.closed().await;
-            let mut under_way = self.flights.lock();
-            // Under the lock nobody joins; somebody may have between `closed` and here.
+            let mut open = self.flights.lock();
+            // A follower may have joined since `closed` returned; under the lock none can.
             if self.progress.receiver_count() == 0 {
-                under_way.remove(&self.key);
-                // Marks it as closed, so that dropping this leader leaves the key alone: from here on it
-                // may be another flight's.
+                open.remove(&self.key);
+                // Marks the flight as ended, so that dropping this leader does not remove the key again: from now on
+                // it may belong to another flight.
                 self.progress.send_modify(|progress| progress.end = Some(Err(Error::internal("abandoned"))));
                 return;
             }
@@ -142,7 +132,7 @@ impl<K: Eq + Hash, P, E> Leader<K, P, E> {
 impl<K: Eq + Hash, P, E> Drop for Leader<K, P, E> {
     fn drop(&mut self) {
         if self.progress.borrow().end.is_none() {
-            self.close(Err(Error::internal("the answering task ended without an end")));
+            self.close(Err(Error::internal("the leader of a flight was dropped without an end")));
         }
     }
 }
@@ -156,16 +146,15 @@ impl<P, E> Follower<P, E> {
 }
 
 impl<P: Clone, E: Clone> Follower<P, E> {
-    /// The next piece, from the first on, or the end. Cancelling it loses nothing.
+    /// Returns the next piece, or the end. Cancel-safe: a cancelled call loses no event.
     pub async fn next(&mut self) -> Event<P, E> {
         loop {
             if let Some(event) = self.ready() {
                 return event;
             }
             if self.progress.changed().await.is_err() {
-                return self
-                    .ready()
-                    .unwrap_or_else(|| Event::End(Err(Error::internal("flight without an end"))));
+                let lost = || Event::End(Err(Error::internal("flight without an end")));
+                return self.ready().unwrap_or_else(lost);
             }
         }
     }
@@ -182,29 +171,28 @@ impl<P: Clone, E: Clone> Follower<P, E> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
-    type Texts = Flights<u8, &'static str, &'static str>;
+    type Text = &'static str;
+    type TextFlights = Flights<u8, Text, Text>;
 
-    fn lead(
-        flights: &Arc<Texts>,
-    ) -> (Leader<u8, &'static str, &'static str>, Follower<&'static str, &'static str>) {
+    fn lead(flights: &Arc<TextFlights>) -> (Leader<u8, Text, Text>, Follower<Text, Text>) {
         match flights.join(1) {
             Joined::Lead(leader, follower) => (leader, follower),
-            Joined::Follow(_) => panic!("a flight is under way"),
+            Joined::Follow(_) => panic!("a flight is open"),
         }
     }
 
-    fn follow(flights: &Arc<Texts>) -> Follower<&'static str, &'static str> {
+    fn follow(flights: &Arc<TextFlights>) -> Follower<Text, Text> {
         match flights.join(1) {
             Joined::Follow(follower) => follower,
-            Joined::Lead(..) => panic!("no flight is under way"),
+            Joined::Lead(..) => panic!("no flight is open"),
         }
     }
 
-    async fn all(
-        mut follower: Follower<&'static str, &'static str>,
-    ) -> (Vec<&'static str>, Result<&'static str, Error>) {
+    async fn all(mut follower: Follower<Text, Text>) -> (Vec<Text>, Result<Text, Error>) {
         let mut pieces = Vec::new();
         loop {
             match follower.next().await {
@@ -215,8 +203,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_late_joiner_sees_the_answer_from_its_beginning() {
-        let flights = Arc::new(Texts::default());
+    async fn a_late_follower_receives_the_answer_from_its_beginning() {
+        let flights = Arc::new(TextFlights::default());
         let (leader, first) = lead(&flights);
         leader.push("a");
         leader.push("b");
@@ -228,51 +216,42 @@ mod tests {
             assert_eq!(pieces, ["a", "b", "c"]);
             assert_eq!(end.unwrap(), "done");
         }
-        assert!(flights.is_empty());
+        assert!(flights.lock().is_empty());
     }
 
     #[tokio::test]
-    async fn a_leader_that_vanishes_fails_its_followers_instead_of_hanging_them() {
-        let flights = Arc::new(Texts::default());
+    async fn dropping_the_leader_fails_its_followers() {
+        let flights = Arc::new(TextFlights::default());
         let (leader, follower) = lead(&flights);
         drop(leader);
         assert!(matches!(all(follower).await.1, Err(Error::Internal { .. })));
-        assert!(flights.is_empty());
+        assert!(flights.lock().is_empty());
     }
 
     #[tokio::test]
-    async fn it_is_abandoned_only_when_the_last_follower_left() {
-        let flights = Arc::new(Texts::default());
+    async fn a_flight_is_abandoned_when_the_last_follower_leaves() {
+        let flights = Arc::new(TextFlights::default());
         let (leader, first) = lead(&flights);
         let second = follow(&flights);
         drop(first);
         let mut abandoned = Box::pin(leader.abandoned());
-        assert!(futures_ready(&mut abandoned).await.is_none());
+        assert!(abandoned.as_mut().now_or_never().is_none());
         drop(second);
         abandoned.await;
-        assert!(flights.is_empty());
+        assert!(flights.lock().is_empty());
         assert!(matches!(flights.join(1), Joined::Lead(..)));
     }
 
-    /// A leader that was abandoned removed its key from the map, and once more when it was dropped. By then
-    /// the key could belong to the next caller's flight, which nobody could join any more.
+    /// An abandoned leader once removed its key from the map a second time when it was dropped. By then the key could
+    /// belong to the next caller's flight, which nobody could join any more.
     #[tokio::test]
-    async fn an_abandoned_leader_leaves_the_next_flight_alone() {
-        let flights = Arc::new(Texts::default());
+    async fn an_abandoned_leader_does_not_close_the_next_flight() {
+        let flights = Arc::new(TextFlights::default());
         let (abandoned, follower) = lead(&flights);
         drop(follower);
         abandoned.abandoned().await;
         let (_next, _follower) = lead(&flights);
         drop(abandoned);
         assert!(matches!(flights.join(1), Joined::Follow(_)));
-    }
-
-    /// The future's value when it is ready at once.
-    async fn futures_ready<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
-        tokio::select! {
-            biased;
-            value = future => Some(value),
-            () = std::future::ready(()) => None,
-        }
     }
 }

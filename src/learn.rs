@@ -30,17 +30,16 @@ pub use self::{
 use crate::{
     config::LearningConfig,
     decide::{
-        Candidate,
         answer::Answer,
         learner::{Audits, Label, Learner, WrongHits},
         table::{Table, TableError},
     },
-    key::CacheKey,
+    entry::Candidate,
+    key::{CacheKey, Owner},
     metrics::{LabelOrigin, Metrics},
+    model::VerifierReply,
     prompt::{Completion, prefix},
     store::{Note, Store},
-    tenant::Owner,
-    upstream::Opinion,
 };
 
 /// Least time between two notes of one namespace.
@@ -180,7 +179,7 @@ impl Learning {
         }
         let place = self.judging.try_acquire().ok();
         if place.is_none() {
-            self.metrics.judgement(Opinion::LeftOut);
+            self.metrics.judgement(VerifierReply::LeftOut);
         }
         place
     }

@@ -5,8 +5,13 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+// The words and the pure parts, each a crate of its own.
+pub use promptkeep_core::{entry, error, key, model, outcome, prompt};
+pub use promptkeep_decide as decide;
+pub use promptkeep_embed as embed;
+pub use promptkeep_index as index;
+
 pub mod config;
-pub mod error;
 
 pub mod server;
 pub mod transport;
@@ -17,11 +22,7 @@ pub mod http;
 pub mod pipeline;
 
 pub mod cache;
-pub mod decide;
-pub mod embed;
 pub mod flight;
-pub mod key;
-pub mod prompt;
 pub mod store;
 pub mod tenant;
 pub mod upstream;
@@ -29,7 +30,6 @@ pub mod upstream;
 pub mod feedback;
 pub mod learn;
 pub mod metrics;
-pub mod outcome;
 pub mod request_log;
 pub mod stats;
 pub mod trace;

@@ -13,12 +13,12 @@ use crate::{
     error::Error,
     key::{self, CacheKey},
     metrics::Rpc,
+    model::Tier,
     pipeline::{Pipeline, Reply, Request},
     prompt::{CacheControl, Prompt},
     server::{Server, StartError},
     tenant::Tenant,
     trace::Trace,
-    upstream::Tier,
 };
 
 pub use self::{

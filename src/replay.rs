@@ -15,10 +15,10 @@ use indicatif::ProgressIterator as _;
 use crate::{
     config::Config,
     key::CacheKey,
+    model::{AUTO, LOCAL, Tier},
     offline::{self, OfflineError, OfflinePipeline},
     outcome::{MissReason, Outcome},
     pipeline::Reply,
-    upstream::{AUTO, LOCAL, Tier},
 };
 
 pub use self::{
@@ -82,7 +82,7 @@ pub async fn run(requests: &[RecordedRequest], config: Config) -> Result<Report,
     for request in requests.iter().progress() {
         results.push(run.replay(request).await);
     }
-    let stats = run.pipeline.pipeline().stats(None, None);
+    let stats = run.pipeline.pipeline().statistics.of_server(None, None);
     let report = Report::new(requests, results, run.pipeline.calls(), &stats, has_prices);
     run.pipeline.stop().await?;
     Ok(report)

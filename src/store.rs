@@ -11,25 +11,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio_util::sync::DropGuard;
 
+pub use crate::metrics::StoreOp as Op;
+
 use self::{embedded::EmbeddedStore, memory::MemoryStore, redis::RedisStore};
 use crate::{
-    cache::entry::{Entry, Selector},
     config::{ServerConfig, StoreConfig, StoreKind},
+    entry::{Entry, Selector},
     key::CacheKey,
 };
-
-/// What an operation asks of a store; the label of its metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Op {
-    Get,
-    Put,
-    Remove,
-    Scan,
-    Expire,
-    Flush,
-    Claim,
-    Tell,
-}
 
 /// A store that did not do what was asked. Never carries a prompt or an answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -239,27 +228,5 @@ impl Lease {
     /// One whose end sets off `held`.
     pub fn held(held: DropGuard) -> Self {
         Self { _held: Some(held) }
-    }
-}
-
-// === impl Op ===
-
-impl Op {
-    /// Every operation, in the order in which reports list them.
-    pub const ALL: [Self; 8] =
-        [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush, Self::Claim, Self::Tell];
-
-    /// The label of its metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Put => "put",
-            Self::Remove => "remove",
-            Self::Scan => "scan",
-            Self::Expire => "expire",
-            Self::Flush => "flush",
-            Self::Claim => "claim",
-            Self::Tell => "tell",
-        }
     }
 }

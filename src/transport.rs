@@ -1,9 +1,9 @@
-//! Accepted TCP connections whose writes are gathered.
+//! TCP connections of the gRPC server, with batched writes.
 //!
-//! HTTP/2 issues one write for every data frame, and the system calls cost more than everything else
-//! an exact hit does. [`Gathered`] collects what the connection writes while it is polled and sends it in
-//! one call when it is polled next, which a flush schedules at once: replies of handlers that were ready
-//! in the same turn share a packet, and nothing waits for a timer.
+//! HTTP/2 issues one write per data frame, and these system calls cost more than the rest of an exact hit.
+//! [`Gathered`] buffers what the connection writes during a poll and sends it with one call at the next poll, which
+//! a flush schedules immediately. So replies that are ready in the same poll share a packet, and no timer delays
+//! them.
 
 use std::{
     io,
@@ -20,24 +20,24 @@ use tokio::{
 use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// Gathered bytes above which a write waits for the socket: bounds the memory of a slow reader.
-const GATHER_MAX: usize = 256 * 1024;
+/// Number of buffered bytes above which a write waits for the socket: bounds the memory of a slow reader.
+const BUFFER_MAX: usize = 256 * 1024;
 
-/// Pause after a failed accept. Without free file descriptors every accept fails at once, until a
-/// connection ends.
+/// Pause after a failed accept. Without free file descriptors every accept fails until a connection is closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A connection whose writes are gathered; see the module.
+/// A connection with batched writes; see the module.
 pub struct Gathered<S> {
     socket: S,
-    gathered: Vec<u8>,
-    /// Bytes of `gathered` already sent.
+    buffer: Vec<u8>,
+    /// Number of bytes of `buffer` already sent.
     sent: usize,
-    /// A flush has asked for another poll, which will send.
+    /// Whether a flush has requested the poll that will send.
     scheduled: bool,
 }
 
-/// Connections accepted by `listener`, ready for tonic. A failed accept is skipped: it concerns one client.
+/// Connections accepted by `listener`, ready for tonic. A failed accept is logged and skipped, so that the server
+/// stays up.
 pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Gathered<TcpStream>>> {
     TcpListenerStream::new(listener).then(ready).filter_map(|ready| ready)
 }
@@ -45,7 +45,7 @@ pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Gathered
 async fn ready(accepted: io::Result<TcpStream>) -> Option<io::Result<Gathered<TcpStream>>> {
     match accepted {
         Ok(socket) => {
-            // Without it the kernel delays a small reply until the one before is acknowledged.
+            // Nagle's algorithm would delay a small reply until the previous one is acknowledged.
             socket.set_nodelay(true).ok()?;
             Some(Ok(Gathered::new(socket)))
         }
@@ -60,50 +60,48 @@ async fn ready(accepted: io::Result<TcpStream>) -> Option<io::Result<Gathered<Tc
 /// Binds `address`.
 ///
 /// # Errors
-/// The message names the address and, for a port in use, says so.
+/// The message names the address and the cause, such as a port in use.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
     listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
-// === impl Gathered ===
-
 impl<S> Gathered<S> {
     /// Wraps a connected socket.
     pub fn new(socket: S) -> Self {
-        Self { socket, gathered: Vec::new(), sent: 0, scheduled: false }
+        Self { socket, buffer: Vec::new(), sent: 0, scheduled: false }
     }
 }
 
 impl<S: AsyncWrite + Unpin> Gathered<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.gathered.len() {
-            let n = task::ready!(Pin::new(&mut self.socket).poll_write(cx, &self.gathered[self.sent..]))?;
+        while self.sent < self.buffer.len() {
+            let n = task::ready!(Pin::new(&mut self.socket).poll_write(cx, &self.buffer[self.sent..]))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent += n;
         }
-        self.gathered.clear();
+        self.buffer.clear();
         self.sent = 0;
         Poll::Ready(Ok(()))
     }
 
-    /// Makes room for more: only a reader slower than `GATHER_MAX` is waited for.
+    /// Waits for the socket only when the buffer is full.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.gathered.len() < GATHER_MAX { Poll::Ready(Ok(())) } else { self.poll_send(cx) }
+        if self.buffer.len() < BUFFER_MAX { Poll::Ready(Ok(())) } else { self.poll_send(cx) }
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
-    /// A connection reads first whenever it is polled, so what the last turn gathered goes out here.
+    /// Sends the buffer first, because a connection reads at the start of every poll.
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.scheduled = false;
-        // Not ready: the socket wakes this task when it takes more; reading goes on meanwhile.
+        // A pending send does not stop reading: the socket wakes this task when it can take more.
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Err(error));
         }
@@ -114,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         task::ready!(self.poll_room(cx))?;
-        self.gathered.extend_from_slice(data);
+        self.buffer.extend_from_slice(data);
         Poll::Ready(Ok(data.len()))
     }
 
@@ -125,7 +123,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     ) -> Poll<io::Result<usize>> {
         task::ready!(self.poll_room(cx))?;
         for part in parts {
-            self.gathered.extend_from_slice(part);
+            self.buffer.extend_from_slice(part);
         }
         Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()))
     }
@@ -135,7 +133,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.gathered.is_empty() && !self.scheduled {
+        if !self.buffer.is_empty() && !self.scheduled {
             self.scheduled = true;
             cx.waker().wake_by_ref();
         }

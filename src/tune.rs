@@ -73,7 +73,7 @@ pub async fn run(rows: &[Row], protocol: Protocol, config: Config) -> Result<Rep
     }
     let misses = results.iter().filter(|result| result.is_miss).count();
     let extra_calls = pipeline.calls().saturating_sub(misses);
-    let measured = pipeline.pipeline().wrong_hits(None);
+    let measured = pipeline.pipeline().statistics.wrong_hits(None);
     pipeline.stop().await.map_err(OfflineError::from)?;
     Ok(Report::new(rows, results, protocol, extra_calls, measured))
 }

@@ -29,11 +29,9 @@ use tokio::time::Instant;
 
 pub use self::{
     answer::Answer,
-    attempt::{Attempt, AttemptReason, AttemptResult, OnAttempt},
-    breaker::BreakerState,
+    attempt::OnAttempt,
     forward::{Endpoint, Forwarded, Passed},
-    route::{Difficulty, Route, RouteReason},
-    second_opinion::{Opinion, Reuse},
+    second_opinion::Reuse,
 };
 use self::{
     attempt::AttemptLog,
@@ -46,13 +44,12 @@ use crate::{
     config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
     embed::Embedding,
     error::{Error, MODEL_FIELD},
-    prompt::{Prompt, Usage},
+    model::{
+        AUTO, Attempt, AttemptReason, AttemptResult, BreakerState, Difficulty, LOCAL, ModelState,
+        ProviderState, Route, RouteReason, Tier, Usage, VerifierReply,
+    },
+    prompt::Prompt,
 };
-
-/// The model name that leaves the choice to the router.
-pub const AUTO: &str = "auto";
-/// The value of `routing.classifier` that asks no model.
-pub const LOCAL: &str = "local";
 
 /// Every model that may be called. Cheap to clone: clones share connections and state.
 #[derive(Clone)]
@@ -92,31 +89,6 @@ pub struct Ask<'a> {
 #[error("{}", problems.join("; "))]
 pub struct StartError {
     pub problems: Vec<String>,
-}
-
-/// How a provider is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProviderState {
-    pub name: String,
-    pub region: String,
-    pub is_up: bool,
-}
-
-/// How a model at a provider is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelState {
-    pub model: String,
-    pub provider: String,
-    pub breaker: BreakerState,
-}
-
-/// Tier of compute, from the highest to the lowest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Tier {
-    Hot,
-    Warm,
-    Cold,
-    Economy,
 }
 
 // === impl Upstreams ===
@@ -302,33 +274,6 @@ impl<'a> Ask<'a> {
     pub fn on_attempt(mut self, told: impl Fn(&Attempt) + Send + Sync + 'static) -> Self {
         self.on_attempt = Some(Arc::new(told));
         self
-    }
-}
-
-// === impl Tier ===
-
-impl Tier {
-    /// Dearest first.
-    pub const ALL: [Self; 4] = [Self::Hot, Self::Warm, Self::Cold, Self::Economy];
-
-    /// The name in the catalog, in prompts and in labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hot => "hot",
-            Self::Warm => "warm",
-            Self::Cold => "cold",
-            Self::Economy => "economy",
-        }
-    }
-
-    /// Whether it is meant to answer better than `other`.
-    pub const fn is_above(self, other: Self) -> bool {
-        (self as u8) < other as u8
-    }
-
-    /// Parses [`Tier::as_str`]'s names.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|tier| tier.as_str() == name)
     }
 }
 

@@ -1,14 +1,18 @@
-//! Prints what the learned decision does on labelled streams, each from nothing, on average over a few seeds.
+//! Runs labelled streams through the learned decision and prints what it would have served, each from nothing, on
+//! average over a few seeds.
 //!
 //! `cargo run --release --example simulate -- EVAL_DIR EMBEDDINGS_DIR TABLE:STREAM...`
 
+mod stream;
+
 use std::{error::Error, fs, path::PathBuf, sync::Arc};
 
-use promptkeep::decide::{
-    learner::Budget,
-    simulate::{Stream, Tally, run},
+use promptkeep_decide::{
+    learner::{Budget, Label, Learner, Origin, Scored, Verdict},
     table::Table,
 };
+
+use stream::Stream;
 
 /// One run says little: which hits are checked is drawn, and decides which labels come next.
 const SEEDS: u64 = 3;
@@ -47,4 +51,79 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// Candidates that are scored and labelled per request.
+const CANDIDATES: usize = 4;
+/// Least share of the hits that is checked.
+const AUDIT_RATE: f32 = 0.02;
+/// Entries less similar than this are no candidates.
+const SIMILARITY_MIN: f32 = 0.6;
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub requests: u32,
+    pub correct: u32,
+    pub wrong: u32,
+    pub audits: u32,
+    /// Of the second half of the stream.
+    pub late_correct: u32,
+    pub late_wrong: u32,
+}
+
+/// Runs the online protocol: learns from the answers of misses and of checked hits.
+pub fn run(stream: &Stream, table: &Arc<Table>, budget: &Budget, seed: u64) -> (Tally, Learner) {
+    let mut learner = Learner::new(Arc::clone(table), seed);
+    let mut kept = vec![false; stream.len()];
+    let mut tally = Tally { requests: stream.len() as u32, ..Tally::default() };
+    for i in 0..stream.len() {
+        let near = stream.near(i, CANDIDATES, |j| kept[j]);
+        let near: Vec<_> = near.into_iter().filter(|n| n.1 >= SIMILARITY_MIN).collect();
+        let scored: Vec<Scored> =
+            (0..near.len()).map(|k| learner.score(&stream.features(i, &near, k, table), 0)).collect();
+        let verdict = learner.decide(&scored, budget, AUDIT_RATE);
+        let label = |k: usize| Label::compared(stream.answers[i].same(&stream.answers[near[k].0]));
+        if let Verdict::Serve { candidate, audit, .. } = verdict {
+            let right = stream.same(i, near[candidate].0);
+            tally.count(right, i * 2 >= stream.len());
+            if let Some(propensity) = audit {
+                tally.audits += 1;
+                for (k, s) in scored.iter().enumerate() {
+                    let origin = if k == candidate {
+                        Origin::Audit { propensity }
+                    } else {
+                        Origin::Miss { best: false }
+                    };
+                    learner.observe(s, label(k), origin);
+                }
+            }
+        } else {
+            kept[i] = true;
+            let best = Scored::best(&scored);
+            for (k, s) in scored.iter().enumerate() {
+                learner.observe(s, label(k), Origin::Miss { best: Some(k) == best });
+            }
+        }
+        if learner.is_due() {
+            let fitted = learner.snapshot().fit();
+            learner.install(fitted);
+        }
+    }
+    (tally, learner)
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn count(&mut self, right: bool, late: bool) {
+        let late = u32::from(late);
+        if right {
+            self.correct += 1;
+            self.late_correct += late;
+        } else {
+            self.wrong += 1;
+            self.late_wrong += late;
+        }
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example train -- EVAL_DIR EMBEDDINGS_DIR OUT_DIR`; see README.md beside this file.
 
+mod stream;
+
 use std::{
     collections::HashMap,
     error::Error,
@@ -9,15 +11,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use promptkeep::decide::{
+use promptkeep_decide::{
     boost::{self, Forest, Growth, Rows, Target},
     features::{self, Features, Neighbourhood},
     logistic::{Labelled, Noise, Prior, Weights, sigmoid},
     rarity::{DIMENSIONS, Rarity, Vector},
-    simulate::Stream,
     table::{self, INPUTS, Table},
     text::Analysis,
 };
+
+use stream::Stream;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -6,7 +6,7 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use super::entry::{Entry, Selector};
+use crate::entry::{Entry, Selector};
 
 /// Invalidations remembered one by one. To a question older than all of them everything counts as
 /// invalidated, which costs an entry, never a wrong answer.

@@ -1,8 +1,7 @@
-//! The embedded defaults: what a start without a file uses.
+//! Default values, which a start without a file uses.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    thread,
     time::Duration,
 };
 
@@ -20,7 +19,6 @@ impl Default for ServerConfig {
             max_request: 4 * MIB,
             max_in_flight: 4096,
             shutdown_grace: Duration::from_secs(20),
-            log_prompts: false,
         }
     }
 }
@@ -38,24 +36,6 @@ impl Default for StoreConfig {
             peers: Vec::new(),
             write_queue: 10_000,
             timeout: Duration::from_millis(250),
-        }
-    }
-}
-
-impl Default for EmbeddingConfig {
-    fn default() -> Self {
-        Self {
-            kind: EmbeddingKind::Minilm,
-            model_dir: None,
-            precision: Precision::Int8,
-            threads: thread::available_parallelism().map_or(1, usize::from),
-            queue: 1024,
-            base_url: String::new(),
-            model: String::new(),
-            dimensions: 0,
-            api_key_env: String::new(),
-            timeout: Duration::from_secs(2),
-            batch: 64,
         }
     }
 }
@@ -93,12 +73,6 @@ impl Default for LearningConfig {
             judge_timeout: Duration::from_secs(10),
             max_judgements: 8,
         }
-    }
-}
-
-impl Default for IndexConfig {
-    fn default() -> Self {
-        Self { kind: IndexKind::Auto, scan_max: 250_000, rebuild_at: 0.2 }
     }
 }
 
@@ -160,7 +134,7 @@ impl Default for TelemetryConfig {
     }
 }
 
-/// No model: what the keys of a line are read into. All of them are required.
+/// An empty model, which loading fills in. Every key except `served_as` is required.
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {

@@ -17,10 +17,10 @@ use crate::{
         traffic::{Request, Traffic, concierge},
     },
     grpc::proto::{
-        self, CompleteRequest, CompleteResponse, Completion, GetStatsRequest, WrongHits,
-        complete_chunk::Event, prompt_cache_client::PromptCacheClient,
+        self, CompleteRequest, CompleteResponse, Completion, GetStatsRequest, complete_chunk::Event,
+        prompt_cache_client::PromptCacheClient,
     },
-    offline::report::MeasuredWrongHits,
+    stats::Stats,
 };
 
 /// Mean arrivals per second: the run takes a little over a minute, and a reader can follow it.
@@ -108,11 +108,7 @@ impl Sending<'_> {
     async fn measure(&mut self, client: &Client) {
         let request = GetStatsRequest { window: None, namespace: concierge::NAMESPACE.to_owned() };
         let stats = client.clone().get_stats(request).await;
-        let wrong_hits = stats.ok().and_then(|stats| stats.into_inner().wrong_hits);
-        self.run.wrong_hits.push(wrong_hits.map(|WrongHits { rate, low, high, checked }| {
-            // The server sends f32 values.
-            MeasuredWrongHits { rate: rate as f32, low: low as f32, high: high as f32, checked }
-        }));
+        self.run.wrong_hits.push(stats.ok().map(|stats| Stats::from(stats.into_inner()).wrong_hits));
     }
 }
 

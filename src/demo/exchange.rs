@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
+    decide::learner::WrongHits,
     grpc::proto::{self, CompleteResponse},
-    offline::report::MeasuredWrongHits,
     outcome::Outcome,
 };
 
@@ -37,9 +37,9 @@ pub struct Exchange {
 pub struct Run {
     /// One exchange per request, in order of arrival.
     pub exchanges: Vec<Exchange>,
-    /// The server's own estimates, one at the end of each block of the learning curve; `None` where the server sent
-    /// none.
-    pub wrong_hits: Vec<Option<MeasuredWrongHits>>,
+    /// The server's own estimates, one at the end of each block of the learning curve; `None` where the call
+    /// failed.
+    pub wrong_hits: Vec<Option<WrongHits>>,
 }
 
 impl Exchange {

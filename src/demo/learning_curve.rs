@@ -5,12 +5,13 @@ use serde::Serialize;
 
 use crate::{
     config::CacheConfig,
+    decide::learner::WrongHits,
     demo::{
         exchange::Run,
         grading::Case,
         traffic::{Traffic, concierge},
     },
-    offline::report::{MeasuredWrongHits, share},
+    offline::report::share,
     outcome::Outcome,
 };
 
@@ -51,7 +52,7 @@ pub struct Block {
     /// Model calls that audited semantic hits in the background.
     pub checked: u64,
     /// The cache's own estimate at the end of the block.
-    pub measured: Option<MeasuredWrongHits>,
+    pub measured: Option<WrongHits>,
 }
 
 /// Returns the positions in the traffic where every block but the first begins.
@@ -72,7 +73,7 @@ impl LearningCurve {
         let mut blocks: Vec<_> = cases.chunks(BLOCK).map(|block| Block::new(block, &cases)).collect();
         let mut checked = 0;
         for (block, measured) in blocks.iter_mut().zip(&run.wrong_hits) {
-            let until = measured.map_or(checked, |measured| measured.checked);
+            let until = measured.map_or(checked, |measured| measured.checks);
             block.checked = until - checked;
             block.measured = *measured;
             checked = until;

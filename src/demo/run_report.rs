@@ -19,9 +19,9 @@ use crate::{
         simulated_upstream,
         traffic::Traffic,
     },
+    model::Tier,
     offline::report::{by_frequency, count, share},
     outcome::Outcome,
-    upstream::Tier,
 };
 
 /// Ten minutes: beyond every deadline of the demo.

@@ -27,8 +27,8 @@ use axum::{
 use crate::{
     config::{ModelConfig, ProviderConfig},
     demo::traffic::Traffic,
+    model::Tier,
     offline::model_server::ModelServer,
-    upstream::Tier,
 };
 use timed_answer::Script;
 

@@ -1,4 +1,4 @@
-//! The last semantic hits, for operators who look over them.
+//! The latest semantic hits, which the dashboard shows to operators.
 
 use std::{
     collections::VecDeque,
@@ -6,47 +6,45 @@ use std::{
     time::SystemTime,
 };
 
-use super::{RequestId, Subject, Verdict};
-use crate::{cache::entry::EntryId, prompt::prefix, tenant::Owner};
+use super::{RequestId, Subject};
+use crate::{entry::EntryId, key::Owner, outcome::Verdict, prompt::prefix};
 
-/// Hits remembered.
+/// Maximum number of remembered hits.
 const HITS_MAX: usize = 200;
 
-/// Bytes of a prompt that are remembered of it.
+/// Maximum bytes remembered of a prompt.
 const TEXT_MAX: usize = 400;
 
 /// One semantic hit.
 #[derive(Clone, Debug)]
 pub struct RecentHit {
-    /// Of the reply.
+    /// Id of the reply.
     pub id: RequestId,
     pub at: SystemTime,
     pub owner: Owner,
     pub namespace: String,
     pub entry: EntryId,
-    /// Cosine.
+    /// Cosine, in [-1, 1].
     pub similarity: f32,
-    /// Probability that the answer is right; 0 where none is estimated.
+    /// Probability that the answer is right; 0 in modes that do not estimate it.
     pub confidence: f32,
     pub saved_usd: f64,
-    /// Only where the operator wants to see prompts.
+    /// Set only with `dashboard.show_prompts`.
     pub texts: Option<Texts>,
-    /// What was said of it last.
+    /// The latest feedback.
     pub verdict: Option<Verdict>,
 }
 
-/// The two prompts that were taken for one.
+/// The beginnings of the two prompts of a hit.
 #[derive(Clone, Debug)]
 pub struct Texts {
     pub asked: String,
     pub matched: String,
 }
 
-/// Newest last. A std mutex: held for one push or a copy, never across an await.
+/// Newest last. A std mutex: held for one push, scan or copy, never across an await.
 #[derive(Default)]
 pub(super) struct RecentHits(Mutex<VecDeque<RecentHit>>);
-
-// === impl RecentHits ===
 
 impl RecentHits {
     pub fn push(&self, hit: RecentHit) {
@@ -57,21 +55,19 @@ impl RecentHits {
         hits.push_back(hit);
     }
 
-    /// Notes what was said of the hits that `subject` names.
-    pub fn judged(&self, subject: Subject, verdict: Verdict) {
+    /// Records feedback on the hits of `subject`.
+    pub fn feedback(&self, subject: Subject, verdict: Verdict) {
         let mut hits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for hit in hits.iter_mut().filter(|hit| hit.is(subject)) {
             hit.verdict = Some(verdict);
         }
     }
 
-    /// Newest first.
+    /// The hits, newest first.
     pub fn newest(&self) -> Vec<RecentHit> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 }
-
-// === impl RecentHit ===
 
 impl RecentHit {
     /// Whether feedback on `subject` is about this hit.
@@ -80,10 +76,8 @@ impl RecentHit {
     }
 }
 
-// === impl Texts ===
-
 impl Texts {
-    /// The beginnings of both.
+    /// Keeps the beginnings of both prompts.
     pub fn new(asked: &str, matched: &str) -> Self {
         let beginning = |text| prefix(text, TEXT_MAX).to_owned();
         Self { asked: beginning(asked), matched: beginning(matched) }
@@ -110,17 +104,17 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_hits_are_kept_and_feedback_finds_them_by_reply_and_by_entry() {
+    fn the_newest_hits_are_remembered_and_feedback_finds_them_by_reply_and_entry() {
         let hits = RecentHits::default();
         for n in 0..HITS_MAX as u32 + 5 {
             hits.push(hit(n));
         }
-        hits.judged(Subject::Reply(hit(7).id), Verdict::WrongHit);
+        hits.feedback(Subject::Reply(hit(7).id), Verdict::WrongHit);
         let newest = hits.newest();
         assert_eq!(newest.len(), HITS_MAX);
         assert_eq!(newest[0].id, hit(HITS_MAX as u32 + 4).id);
         assert_eq!(newest.iter().filter(|hit| hit.verdict.is_some()).count(), 1);
-        hits.judged(Subject::Entry(hit(1).entry), Verdict::Down);
+        hits.feedback(Subject::Entry(hit(1).entry), Verdict::Down);
         assert_eq!(
             hits.newest().iter().filter(|hit| hit.verdict == Some(Verdict::Down)).count(),
             HITS_MAX / 2

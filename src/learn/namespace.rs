@@ -16,16 +16,16 @@ use super::{
 };
 use crate::{
     decide::{
-        Candidate, Check,
+        Check,
         features::{self, Features, Neighbourhood},
         learner::{Audits, Budget, Fitted, Learner, Lesson, Snapshot, Standing, Verdict, WrongHits},
         table::{Reader, Table},
         text::Analysis,
     },
-    key::{CacheKey, Scope},
+    entry::Candidate,
+    key::{CacheKey, Owner, Scope},
     outcome::MissReason,
     store::NoteVersion,
-    tenant::Owner,
 };
 
 /// Pairs remembered; the oldest go. By then their prompts have long been answered by themselves.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::Namespace;
 use crate::{
     decide::{
-        Candidate,
         features::Features,
         learner::{Label, Origin, Scored},
     },
+    entry::Candidate,
     key::CacheKey,
     metrics::LabelOrigin,
 };

@@ -16,10 +16,9 @@ use crate::{
         learner::Lesson,
         table::{Reader, Table},
     },
-    key::CacheKey,
+    key::{CacheKey, Owner},
     metrics::LabelWay,
     store::{Heard, Note, NoteVersion, StoreError},
-    tenant::Owner,
 };
 
 /// Pause between two lessons; one that parts a pair does not wait for it.

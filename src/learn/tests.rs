@@ -8,10 +8,11 @@ use serde_json::json;
 
 use super::{namespace::lock, *};
 use crate::{
-    cache::entry::{Entry, Selector},
     config::Config,
     decide::{features, learner::Origin},
-    prompt::{FinishReason, Usage},
+    entry::{Entry, Selector},
+    model::Usage,
+    prompt::FinishReason,
     store::{Durability, NoteVersion, Op, StoreError},
 };
 

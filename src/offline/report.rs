@@ -27,18 +27,6 @@ pub struct Table {
     pub cells: &'static [usize],
 }
 
-/// The cache's own estimate of wrong answers among its semantic hits.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct MeasuredWrongHits {
-    /// Share of wrong ones, 0 to 1.
-    pub rate: f32,
-    /// Ends of the 95 % interval.
-    pub low: f32,
-    pub high: f32,
-    /// Number of hits that were audited.
-    pub checked: u64,
-}
-
 /// Returns `part` as a share of `whole`, or 0 of nothing.
 pub fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
@@ -49,9 +37,9 @@ pub fn dollars(usd: f64) -> String {
     if usd.abs() < 100.0 { format!("${usd:.4}") } else { format!("${usd:.2}") }
 }
 
-/// Formats a measured share and its interval, such as `5.0 % (1.0 to 20.0)`.
-pub fn interval(rate: f32, low: f32, high: f32) -> String {
-    format!("{} ({:.1} to {:.1})", Percent(rate.into()), 100.0 * low, 100.0 * high)
+/// Formats the cache's own estimate of its wrong hits and its 95 % interval, such as `5.0 % (1.0 to 20.0)`.
+pub fn interval(WrongHits { rate, low, high, .. }: &WrongHits) -> String {
+    format!("{} ({:.1} to {:.1})", Percent((*rate).into()), 100.0 * low, 100.0 * high)
 }
 
 /// Counts equal labels.
@@ -119,18 +107,6 @@ impl Table {
         }
         line.truncate(line.trim_end().len());
         line
-    }
-}
-
-impl From<WrongHits> for MeasuredWrongHits {
-    fn from(WrongHits { rate, low, high, checks }: WrongHits) -> Self {
-        Self { rate, low, high, checked: checks }
-    }
-}
-
-impl Display for MeasuredWrongHits {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.pad(&interval(self.rate, self.low, self.high))
     }
 }
 

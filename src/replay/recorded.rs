@@ -9,10 +9,11 @@ use super::ANSWER_TOKENS;
 use crate::{
     config::Config,
     http,
+    model::{AUTO, Tier},
     offline::{ModelAnswer, Tokens, TrafficFileError, read_lines},
     pipeline::DEFAULT_NAMESPACE,
     prompt::Prompt,
-    upstream::{AUTO, Tier, tokens},
+    upstream::tokens,
 };
 
 /// Fields of the record. All other fields belong to the request, as over HTTP: they are part of its key, or make it

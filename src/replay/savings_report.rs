@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::{ANSWER_TOKENS, LineResult, RecordedRequest};
 use crate::{
+    decide::learner::WrongHits,
     offline::report::{
-        MeasuredWrongHits, Percent, Table, by_frequency, count, dollars, share, write_counts,
-        write_json_lines,
+        Percent, Table, by_frequency, count, dollars, interval, share, write_counts, write_json_lines,
     },
     outcome::Outcome,
     stats::Stats,
@@ -45,7 +45,7 @@ pub struct Report {
     /// Model calls that audited hits.
     pub checks: usize,
     /// `None` when the answers are stand-ins.
-    pub wrong_hits: Option<MeasuredWrongHits>,
+    pub wrong_hits: Option<WrongHits>,
     /// Lines without an answer.
     pub without_answer: usize,
     /// Lines without answer and usage, whose answers count [`ANSWER_TOKENS`].
@@ -95,9 +95,9 @@ impl Report {
         let without_cache_usd = lines.iter().map(|line| line.usd).sum();
         let money = Money {
             without_cache_usd,
-            with_cache_usd: stats.tally.cost_usd,
-            saved_usd: without_cache_usd - stats.tally.cost_usd,
-            hot_tier_usd: stats.tally.hot_tier_usd,
+            with_cache_usd: stats.sums.cost_usd,
+            saved_usd: without_cache_usd - stats.sums.cost_usd,
+            hot_tier_usd: stats.sums.hot_tier_usd,
         };
         Self {
             requests: lines.len(),
@@ -107,7 +107,7 @@ impl Report {
             namespaces: by_namespace(&lines),
             money: has_prices.then_some(money),
             checks: calls.saturating_sub(of(|outcome| outcome == Outcome::Upstream)),
-            wrong_hits: without_answer.is_empty().then(|| stats.wrong_hits.into()),
+            wrong_hits: without_answer.is_empty().then_some(stats.wrong_hits),
             without_tokens: without_answer.iter().filter(|request| request.usage.is_none()).count(),
             without_answer: without_answer.len(),
             failures: lines.iter().filter_map(failure).collect(),
@@ -178,8 +178,8 @@ impl Report {
 
     fn write_caveats(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { without_answer, without_tokens, wrong_hits, failures, .. } = self;
-        if let Some(measured) = wrong_hits.filter(|measured| measured.checked > 0) {
-            let checked = measured.checked;
+        if let Some(measured) = wrong_hits.filter(|measured| measured.checks > 0) {
+            let (checked, measured) = (measured.checks, interval(&measured));
             writeln!(f, "\nWrong among the semantic hits, measured on {checked}: {measured}")?;
         }
         if *without_answer > 0 {

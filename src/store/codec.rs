@@ -15,12 +15,11 @@ use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    cache::entry::Entry,
     embed::Embedding,
-    key::{CacheKey, Scope},
-    prompt::{Completion, FinishReason, Usage},
-    tenant::Owner,
-    upstream::Difficulty,
+    entry::Entry,
+    key::{CacheKey, Owner, Scope},
+    model::{Difficulty, Usage},
+    prompt::{Completion, FinishReason},
 };
 
 /// First byte of what [`encode`] writes.

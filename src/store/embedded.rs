@@ -27,8 +27,8 @@ use tokio::task;
 use self::writer::{Change, Writer};
 use super::{Durability, Note, NoteVersion, Op, OpenError, Store, StoreError, codec};
 use crate::{
-    cache::entry::{Entry, Selector},
     config::StoreConfig,
+    entry::{Entry, Selector},
     key::CacheKey,
 };
 

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use super::{Durability, Note, NoteVersion, Store, StoreError};
 use crate::{
-    cache::entry::{Entry, Selector},
+    entry::{Entry, Selector},
     key::CacheKey,
 };
 

@@ -40,8 +40,8 @@ use self::{
 };
 use super::{Change, Claim, Durability, Heard, Note, NoteVersion, Op, OpenError, Store, StoreError};
 use crate::{
-    cache::entry::{Entry, EntryId, Selector},
     config::{PeerConfig, StoreConfig},
+    entry::{Entry, EntryId, Selector},
     key::CacheKey,
 };
 

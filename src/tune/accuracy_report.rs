@@ -147,7 +147,8 @@ impl fmt::Display for Report {
         writeln!(f, "correct hits   {:8.2} of requests", all(correct))?;
         writeln!(f, "wrong answers  {:8.2} of requests, {of_hits} of hits", all(wrong))?;
         writeln!(f, "extra calls    {:8.2} of requests", all(extra_calls))?;
-        let measured = interval(self.measured_wrong_hits, self.measured_low, self.measured_high);
+        let (rate, low, high) = (self.measured_wrong_hits, self.measured_low, self.measured_high);
+        let measured = interval(&WrongHits { rate, low, high, checks: 0 });
         writeln!(f, "the cache's own estimate of wrong hits: {measured}")
     }
 }

@@ -6,8 +6,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Tier,
-    attempt::{Attempt, AttemptResult, Meter},
+    Attempt, AttemptResult, Tier,
+    attempt::Meter,
     call::{Fault, Limits},
     openai::{Chunk, ReportedUsage, ToolCalls},
     reply::Reply,
@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    prompt::{Completion, Delta, FinishReason, Usage},
+    model::Usage,
+    prompt::{Completion, Delta, FinishReason},
 };
 
 /// An answer whose first token has come. Dropping it cancels the call.

@@ -8,20 +8,11 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::BreakerState;
+
 /// One for each model at each provider. The mutex is held for a few assignments.
 #[derive(Debug)]
 pub(super) struct Breaker(Mutex<Rules>);
-
-/// What the breaker lets through, as metrics and stats show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreakerState {
-    /// Everything.
-    Closed,
-    /// One probe at a time.
-    HalfOpen,
-    /// Nothing.
-    Open,
-}
 
 /// Leave to make one call. Dropping it without a verdict tells nothing about the model.
 #[derive(Debug)]
@@ -91,19 +82,6 @@ impl Breaker {
 
     fn rules(&self) -> MutexGuard<'_, Rules> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-// === impl BreakerState ===
-
-impl BreakerState {
-    /// The label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::HalfOpen => "half_open",
-            Self::Open => "open",
-        }
     }
 }
 

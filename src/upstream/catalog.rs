@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
-    prompt::Usage,
+    model::Usage,
 };
 
 #[derive(Debug)]

@@ -7,15 +7,13 @@ use reqwest::header::HeaderMap;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    Answer, Ask, AttemptReason, AttemptResult,
+    Answer, Ask, AttemptReason, AttemptResult, RouteReason,
     answer::Begun,
     attempt::{AttemptLog, Meter},
     breaker::Permit,
     call::{self, Fault, Limits, Then},
     catalog::{Catalog, Model},
-    openai,
-    route::RouteReason,
-    tokens,
+    openai, tokens,
 };
 use crate::{config::HedgeAfter, error::Error, prompt::Prompt};
 

@@ -7,9 +7,9 @@ use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
 use super::{
-    attempt::{AttemptLog, AttemptReason},
+    AttemptReason, Difficulty,
+    attempt::AttemptLog,
     catalog::Catalog,
-    route::Difficulty,
     word::{self, Question},
 };
 use crate::prompt::{Prompt, Role};

@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{
     error::{Error, MODEL_FIELD},
-    prompt::{Prompt, Usage},
+    model::Usage,
+    prompt::Prompt,
 };
 
 /// A path of the dialect.

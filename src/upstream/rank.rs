@@ -1,9 +1,9 @@
 //! Whether a kept answer's tier is good enough for where its prompt would be sent now.
 
 use super::{
-    BreakerState, Tier, Upstreams,
+    BreakerState, Difficulty, RouteReason, Tier, Upstreams,
     catalog::{Catalog, Model},
-    route::{self, Difficulty, Plan, RouteReason, Wanted},
+    route::{self, Plan, Wanted},
     tokens,
 };
 use crate::{

@@ -6,7 +6,7 @@ mod local;
 use std::sync::Arc;
 
 use super::{
-    AUTO, Tier,
+    AUTO, Difficulty, RouteReason, Tier,
     catalog::{Catalog, Model},
 };
 use crate::{
@@ -14,40 +14,6 @@ use crate::{
     embed::Embedding,
     prompt::Prompt,
 };
-
-/// How much a prompt asks of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Difficulty {
-    /// Look-ups, classification, short rewriting.
-    Easy,
-    /// A few steps, or knowledge of a field.
-    Moderate,
-    /// Long reasoning, design, code of some size.
-    Hard,
-}
-
-/// Why a prompt was sent where it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RouteReason {
-    /// The caller named a model.
-    Named,
-    /// The caller named a tier.
-    Tier,
-    /// The namespace's own setting.
-    Namespace,
-    /// Judged from the prompt itself.
-    Local(Difficulty),
-    /// Judged by the classifier model.
-    Classifier(Difficulty),
-}
-
-/// Where a prompt goes first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    pub model: String,
-    pub tier: Tier,
-    pub reason: RouteReason,
-}
 
 /// Models to try, best first, and why the first is first.
 #[derive(Debug)]
@@ -159,48 +125,6 @@ fn tiers_from(tier: Tier, fallback: &[Tier]) -> Vec<Tier> {
 
 fn namespace<'a>(routing: &'a RoutingConfig, name: &str) -> Option<&'a NamespaceRouting> {
     routing.namespaces.iter().find(|own| own.namespace == name)
-}
-
-// === impl Difficulty ===
-
-impl Difficulty {
-    pub const ALL: [Self; 3] = [Self::Easy, Self::Moderate, Self::Hard];
-
-    /// Its label, and the word that a classifier model answers with.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Easy => "easy",
-            Self::Moderate => "moderate",
-            Self::Hard => "hard",
-        }
-    }
-}
-
-// === impl RouteReason ===
-
-impl RouteReason {
-    /// How hard the prompt was judged to be, where that decided.
-    pub const fn difficulty(self) -> Option<Difficulty> {
-        match self {
-            Self::Local(difficulty) | Self::Classifier(difficulty) => Some(difficulty),
-            Self::Named | Self::Tier | Self::Namespace => None,
-        }
-    }
-
-    /// Its label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Named => "named",
-            Self::Tier => "tier",
-            Self::Namespace => "namespace",
-            Self::Local(Difficulty::Easy) => "local_easy",
-            Self::Local(Difficulty::Moderate) => "local_moderate",
-            Self::Local(Difficulty::Hard) => "local_hard",
-            Self::Classifier(Difficulty::Easy) => "classifier_easy",
-            Self::Classifier(Difficulty::Moderate) => "classifier_moderate",
-            Self::Classifier(Difficulty::Hard) => "classifier_hard",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    BreakerState, OnAttempt, Tier, Upstreams,
-    attempt::{AttemptLog, AttemptReason},
+    AttemptReason, BreakerState, OnAttempt, Tier, Upstreams, VerifierReply,
+    attempt::AttemptLog,
     catalog::{Catalog, Model},
     word::{self, Question},
 };
@@ -18,21 +18,6 @@ pub struct Reuse<'a> {
     pub question: &'a str,
     pub answer: &'a str,
     pub other: &'a str,
-}
-
-/// What came of asking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opinion {
-    /// The answer fits the other question.
-    Fits,
-    /// It does not.
-    Differs,
-    /// The reply was neither yes nor no.
-    Nonsense,
-    /// There is no such model, or it did not answer in time.
-    Unavailable,
-    /// Nobody was asked: too many answers are waited for already.
-    LeftOut,
 }
 
 const YES: &str = "yes";
@@ -55,20 +40,20 @@ impl Upstreams {
         judge: &str,
         timeout: Duration,
         on_attempt: OnAttempt,
-    ) -> Opinion {
+    ) -> VerifierReply {
         let catalog = self.catalog.load_full();
-        let Some(model) = choose(&catalog, judge) else { return Opinion::Unavailable };
+        let Some(model) = choose(&catalog, judge) else { return VerifierReply::Unavailable };
         let question = Question {
             instructions: INSTRUCTIONS,
             text: reuse.text(),
             deadline: Instant::now() + timeout,
             timeout,
-            reason: AttemptReason::Judge,
+            reason: AttemptReason::Verify,
         };
         let log = AttemptLog::new(Some(on_attempt));
         match Box::pin(word::ask(&catalog, model, question, &log)).await {
-            Some(reply) => Opinion::of(&reply),
-            None => Opinion::Unavailable,
+            Some(reply) => parse(&reply),
+            None => VerifierReply::Unavailable,
         }
     }
 }
@@ -104,25 +89,10 @@ impl Reuse<'_> {
     }
 }
 
-// === impl Opinion ===
-
-impl Opinion {
-    fn of(reply: &str) -> Self {
-        match word::only(reply, [YES, NO]) {
-            Some(YES) => Self::Fits,
-            Some(_) => Self::Differs,
-            None => Self::Nonsense,
-        }
-    }
-
-    /// The metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Fits => "fits",
-            Self::Differs => "differs",
-            Self::Nonsense => "nonsense",
-            Self::Unavailable => "unavailable",
-            Self::LeftOut => "left_out",
-        }
+fn parse(reply: &str) -> VerifierReply {
+    match word::only(reply, [YES, NO]) {
+        Some(YES) => VerifierReply::Fits,
+        Some(_) => VerifierReply::Differs,
+        None => VerifierReply::Nonsense,
     }
 }

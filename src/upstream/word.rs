@@ -7,8 +7,9 @@ use reqwest::header::HeaderMap;
 use tokio::time::Instant;
 
 use super::{
+    AttemptReason,
     answer::{Answer, Begun},
-    attempt::{AttemptLog, AttemptReason, Meter},
+    attempt::{AttemptLog, Meter},
     call::{self, Fault, Limits},
     catalog::{Catalog, Model},
     openai, tokens,

@@ -15,13 +15,13 @@ use std::{
 };
 
 use promptkeep::{
-    cache::entry::Entry,
     config::{StoreConfig, StoreKind},
     embed::Embedding,
-    key::{CacheKey, Scope},
-    prompt::{Completion, FinishReason, Usage},
+    entry::Entry,
+    key::{CacheKey, Owner, Scope},
+    model::Usage,
+    prompt::{Completion, FinishReason},
     store::{self, Durability, Note, Store},
-    tenant::Owner,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);

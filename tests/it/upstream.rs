@@ -13,8 +13,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use promptkeep::{
     config::{HedgeAfter, ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
     error::Error,
+    model::{Attempt, AttemptResult, Tier},
     prompt::{Completion, Delta, Message, Prompt, Role},
-    upstream::{Answer, Ask, Attempt, AttemptResult, Tier, UpstreamSettings, Upstreams},
+    upstream::{Answer, Ask, UpstreamSettings, Upstreams},
 };
 use tokio::{sync::watch, time::Instant};
 

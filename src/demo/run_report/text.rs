@@ -8,7 +8,7 @@ use crate::{
         grading::{Pair, SameWords},
         learning_curve::{Block, LearningCurve},
     },
-    offline::report::{Percent, Table, dollars, write_counts},
+    offline::report::{Percent, Table, dollars, interval, write_counts},
 };
 
 /// Characters of a prompt that fit beside the indentation.
@@ -124,7 +124,7 @@ fn write_learning_curve(f: &mut Formatter<'_>, curve: &LearningCurve) -> fmt::Re
 
 fn write_block(f: &mut Formatter<'_>, name: &str, block: &Block) -> fmt::Result {
     let Block { possible, exact, semantic, wrong, checked, measured, .. } = block;
-    let measured = measured.map_or_else(String::new, |measured| measured.to_string());
+    let measured = measured.as_ref().map_or_else(String::new, interval);
     let columns: [&dyn Display; 6] = [possible, exact, semantic, wrong, checked, &measured];
     writeln!(f, "{}", LEARNING.line(format_args!("  {name}"), &columns))
 }

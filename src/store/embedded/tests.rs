@@ -6,9 +6,9 @@ use redb::StorageBackend;
 
 use super::*;
 use crate::{
-    key::Scope,
-    prompt::{Completion, FinishReason, Usage},
-    tenant::Owner,
+    key::{Owner, Scope},
+    model::Usage,
+    prompt::{Completion, FinishReason},
 };
 
 /// A disk in memory that may lose whatever was not synced.

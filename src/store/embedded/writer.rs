@@ -15,7 +15,7 @@ use tokio::sync::{
 
 use super::{BY_EXPIRY, Cause, ENTRIES, NOTES, Shared, codec};
 use crate::{
-    cache::entry::{Entry, Selector},
+    entry::{Entry, Selector},
     key::CacheKey,
     store::{Op, StoreError},
 };

@@ -28,7 +28,7 @@ use super::{
     value,
 };
 use crate::{
-    cache::entry::{Entry, EntryId, Selector},
+    entry::{Entry, EntryId, Selector},
     key::CacheKey,
     store::codec::CodecError,
 };

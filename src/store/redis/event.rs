@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::log::Position;
 use crate::{
-    cache::entry::{EntryId, Selector},
-    key::CacheKey,
-    tenant::Owner,
+    entry::{EntryId, Selector},
+    key::{CacheKey, Owner},
 };
 
 /// Who tells, and what.

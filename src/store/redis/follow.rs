@@ -20,7 +20,7 @@ use super::{
     tail::{self, News, Tail},
 };
 use crate::{
-    cache::entry::{Entry, EntryId, Selector},
+    entry::{Entry, EntryId, Selector},
     store::{Change, Heard},
 };
 

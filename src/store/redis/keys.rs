@@ -15,9 +15,8 @@
 //! | `P:lessons` | the stream of what replicas learned |
 
 use crate::{
-    cache::entry::{Entry, EntryId, Selector},
-    key::CacheKey,
-    tenant::Owner,
+    entry::{Entry, EntryId, Selector},
+    key::{CacheKey, Owner},
 };
 
 /// Streams that changes are spread over: few, for every replica reads all of them.

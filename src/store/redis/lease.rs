@@ -13,7 +13,7 @@ use super::{
     queue::{Queue, Write},
 };
 use crate::{
-    cache::entry::EntryId,
+    entry::EntryId,
     key::CacheKey,
     store::{Claim, Lease},
 };

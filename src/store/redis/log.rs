@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::cache::entry::{Entry, Selector};
+use crate::entry::{Entry, Selector};
 
 /// Invalidations in the stream, and in this copy. An entry older than all of them was met by each: whoever
 /// invalidates deletes what matches, and only writes that were under way then depend on the log.

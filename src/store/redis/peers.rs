@@ -28,7 +28,7 @@ use super::{
     queue::{Done, Queue},
     tail::{self, News, Tail},
 };
-use crate::cache::entry::EntryId;
+use crate::entry::EntryId;
 
 /// How long the place of a reader stays its own without a sign of life.
 const PLACE: Duration = Duration::from_secs(5);

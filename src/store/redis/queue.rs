@@ -19,7 +19,7 @@ use super::{
     log::{Pending, Position},
 };
 use crate::{
-    cache::entry::{Entry, Selector},
+    entry::{Entry, Selector},
     key::CacheKey,
 };
 
@@ -310,9 +310,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        key::Scope,
-        prompt::{Completion, FinishReason, Usage},
-        tenant::Owner,
+        key::{Owner, Scope},
+        model::Usage,
+        prompt::{Completion, FinishReason},
     };
 
     fn put(n: u8) -> Write {

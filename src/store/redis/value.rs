@@ -4,7 +4,7 @@
 
 use super::log::Position;
 use crate::{
-    cache::entry::Entry,
+    entry::Entry,
     store::codec::{self, CodecError},
 };
 

@@ -13,7 +13,7 @@ use super::{
     log::Position,
     queue::{ASIDE, Put, Queue, Write},
 };
-use crate::{cache::entry::Selector, key::CacheKey};
+use crate::{entry::Selector, key::CacheKey};
 
 /// Puts sent at once.
 const BATCH: usize = 128;

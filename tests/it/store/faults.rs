@@ -1,6 +1,6 @@
 //! The fault store itself.
 
-use promptkeep::{cache::entry::Selector, store::Op};
+use promptkeep::{entry::Selector, store::Op};
 use tokio::task::yield_now;
 
 use super::{suite::memory, *};

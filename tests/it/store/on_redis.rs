@@ -1,6 +1,6 @@
 //! What only the store on Redis must do.
 
-use promptkeep::cache::entry::Selector;
+use promptkeep::entry::Selector;
 
 use super::*;
 use crate::common::redis_server::RedisServer;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use promptkeep::cache::entry::Selector;
+use promptkeep::entry::Selector;
 
 use super::*;
 

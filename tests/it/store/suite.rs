@@ -1,6 +1,6 @@
 //! What every store must do.
 
-use promptkeep::cache::entry::{EntryId, Selector};
+use promptkeep::entry::{EntryId, Selector};
 
 use super::*;
 use crate::{

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use promptkeep::{
     error::Error,
-    upstream::{
-        Ask, AttemptReason,
+    model::{
+        AttemptReason,
         AttemptResult::{BreakerOpen, Cancelled, Http, Ok as Good, OverWindow},
-        BreakerState, Tier, Upstreams,
+        BreakerState, Tier,
     },
+    upstream::{Ask, Upstreams},
 };
 use tokio::time::Instant;
 

@@ -2,8 +2,9 @@
 
 use promptkeep::{
     error::Error,
+    model::{AttemptResult, Tier},
     prompt::Delta,
-    upstream::{Ask, AttemptResult, Tier},
+    upstream::Ask,
 };
 use serde_json::json;
 use tokio::time::Instant;

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use promptkeep::{
     config::HedgeAfter,
-    upstream::{
-        Ask, AttemptReason,
+    model::{
+        AttemptReason,
         AttemptResult::{Cancelled, Http, Ok as Good},
         Tier,
     },
+    upstream::Ask,
 };
 
 use super::{Fixture, Told, complete, patience, prompt, read, results};

@@ -2,8 +2,8 @@
 
 use promptkeep::{
     error::Error,
-    prompt::Usage,
-    upstream::{Ask, AttemptResult, Tier},
+    model::{AttemptResult, Tier, Usage},
+    upstream::Ask,
 };
 
 use tracing::Level;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use promptkeep::{
     config::NamespaceRouting,
     error::Error,
+    model::{AttemptReason, AttemptResult, Difficulty, RouteReason, Tier},
     prompt::Prompt,
-    upstream::{AttemptReason, AttemptResult, Difficulty, RouteReason, Tier},
 };
 
 use super::{Fixture, SOON, complete, open, prompt, results};

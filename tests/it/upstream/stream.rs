@@ -1,8 +1,8 @@
 //! What a provider says, and what becomes of it.
 
 use promptkeep::{
-    prompt::{Delta, FinishReason, Role, Usage},
-    upstream::{AttemptResult, Tier},
+    model::{AttemptResult, Tier, Usage},
+    prompt::{Delta, FinishReason, Role},
 };
 use serde_json::json;
 

@@ -1,0 +1,91 @@
+//! The error of a request. Callers read the message; the cause of an internal error is only for the log. Knows no
+//! transport: the gRPC and HTTP servers turn it into their statuses.
+
+use std::time::Duration;
+
+use crate::model::Attempt;
+
+/// Field of the error about an unknown model name.
+pub const MODEL_FIELD: &str = "prompt.model";
+
+/// Why a request failed. A fault of the cache is a miss, not an error; only calls that guarantee durability report it
+/// ([`Error::StoreUnavailable`]).
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is wrong. The field is a path such as `prompt.messages[2].role`.
+    #[error("{field}: {message}")]
+    InvalidArgument { field: String, message: String },
+    /// The request is larger than `server.max_request`.
+    #[error("the request has more than the {max} bytes of server.max_request")]
+    TooLarge { max: usize },
+    #[error("missing or unknown API key")]
+    Unauthenticated,
+    /// A rate, budget or load limit was reached.
+    #[error("{limit} exhausted")]
+    Exhausted { limit: &'static str, retry_after: Duration },
+    #[error("no upstream model is configured")]
+    NoUpstream,
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    #[error("deadline exceeded")]
+    DeadlineExceeded { attempts: Vec<Attempt> },
+    /// Every model of the chain failed, or a model failed after its first token.
+    #[error("{message}")]
+    Unavailable { message: &'static str, attempts: Vec<Attempt> },
+    /// The store did not acknowledge a write that the call guarantees to be durable.
+    #[error("the store is unavailable")]
+    StoreUnavailable,
+    /// The provider refused the request itself (4xx), so other models would refuse it too.
+    #[error("refused by the upstream model with status {status}: {message}")]
+    Refused { status: u16, message: String, attempts: Vec<Attempt> },
+    /// A bug of this server. Only the log gets the cause.
+    #[error("internal error")]
+    Internal { cause: String },
+}
+
+impl Error {
+    /// An [`Error::InvalidArgument`] about `field`, a path such as `prompt.messages[2].role`.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::InvalidArgument { field: field.into(), message: message.into() }
+    }
+
+    /// An [`Error::Internal`] for the log.
+    pub fn internal(cause: &(impl ToString + ?Sized)) -> Self {
+        Self::Internal { cause: cause.to_string() }
+    }
+
+    /// The upstream calls made before the request failed.
+    pub fn attempts(&self) -> &[Attempt] {
+        match self {
+            Self::DeadlineExceeded { attempts }
+            | Self::Unavailable { attempts, .. }
+            | Self::Refused { attempts, .. } => attempts,
+            _ => &[],
+        }
+    }
+
+    /// The field at fault, if the request is wrong.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::InvalidArgument { field, .. } => Some(field),
+            _ => None,
+        }
+    }
+
+    /// Time after which the request may be sent again; `None` when a retry would not help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Exhausted { retry_after, .. } => Some(*retry_after),
+            // Breakers and provider rate limits recover within seconds.
+            Self::Unavailable { .. } | Self::StoreUnavailable => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// Logs the cause of an internal error, which callers do not see.
+    pub fn log(&self) {
+        if let Self::Internal { cause } = self {
+            tracing::error!(cause, "internal error");
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The canonical encoding of a prompt, and the two hashes made of it: [`Scope`], what must be equal for
+//! a semantic hit, and [`CacheKey`], what must be equal for an exact one.
+//!
+//! Encoding, version 1: every field is a tag byte, then its value; strings and lists are preceded by
+//! their length as a little-endian u64, so no two prompts share an encoding. JSON is encoded as a tree
+//! with sorted keys, so its formatting is irrelevant. Text is never normalised: prompts that differ in
+//! one byte are different prompts to a model. An absent value and an explicit one differ, because the
+//! defaults are the provider's and unknown here.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::prompt::{Message, Prompt};
+
+/// Changes whenever the encoding does; golden tests pin it.
+const SCOPE_CONTEXT: &str = "promptkeep 2026-11 scope v1";
+const KEY_CONTEXT: &str = "promptkeep 2026-11 key v1";
+
+/// The exact identity of a prompt, tenant and namespace included.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CacheKey([u8; 32]);
+
+/// Everything of a prompt but its last user text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope([u8; 32]);
+
+/// Owner of an entry. Part of every key, so that tenants cannot read each other's entries.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// One tenant, by its configured name.
+    Tenant(String),
+    /// All tenants that list the namespace in `shared_namespaces`.
+    Shared,
+}
+
+/// A field's place in the encoding. Never renumber.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+enum Field {
+    Owner = 1,
+    Namespace = 2,
+    Model = 3,
+    Messages = 4,
+    Temperature = 5,
+    TopP = 6,
+    MaxTokens = 7,
+    Stop = 8,
+    Seed = 9,
+    ResponseFormat = 10,
+    Tools = 11,
+    ToolChoice = 12,
+    Vary = 13,
+    Extra = 14,
+}
+
+/// The kinds of JSON value and of optional value. Never renumber.
+mod kind {
+    pub const ABSENT: u8 = 0;
+    pub const PRESENT: u8 = 1;
+    pub const NULL: u8 = 2;
+    pub const FALSE: u8 = 3;
+    pub const TRUE: u8 = 4;
+    pub const INTEGER: u8 = 5;
+    pub const FLOAT: u8 = 6;
+    pub const STRING: u8 = 7;
+    pub const ARRAY: u8 = 8;
+    pub const OBJECT: u8 = 9;
+}
+
+/// Writes the canonical encoding straight into the hash.
+struct Encoder {
+    hasher: blake3::Hasher,
+    /// Small fields gather here: blake3 hashes many kilobytes at once with SIMD, and a tools list of
+    /// 100 KB is some 10,000 fields.
+    gathered: Vec<u8>,
+}
+
+/// Bytes gathered before they are hashed: what blake3's widest kernel takes at once.
+const GATHER_BYTES: usize = 16 * 1024;
+
+/// Both hashes of `prompt` as asked by `owner`.
+pub fn of(owner: &Owner, prompt: &Prompt) -> (CacheKey, Scope) {
+    let scope = Scope::of(owner, prompt);
+    (CacheKey::in_scope(scope, prompt.fuzzy_text()), scope)
+}
+
+// === impl CacheKey ===
+
+impl CacheKey {
+    /// The scope covers the rest of the prompt, so hashing it with the text covers everything.
+    fn in_scope(scope: Scope, text: Option<&str>) -> Self {
+        let mut encoder = Encoder::new(KEY_CONTEXT);
+        encoder.write(&scope.0);
+        encoder.option(text, Encoder::string);
+        Self(encoder.finish())
+    }
+
+    /// Reads back [`CacheKey::as_bytes`].
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The hash itself.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A number from 0 to below 1 that is this key's own, and as evenly spread as keys are.
+    pub fn share(&self) -> f64 {
+        let [.., a, b, c, d] = self.0;
+        f64::from(u32::from_le_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
+    }
+}
+
+// === impl Scope ===
+
+impl Scope {
+    fn of(owner: &Owner, prompt: &Prompt) -> Self {
+        let mut encoder = Encoder::new(SCOPE_CONTEXT);
+        encode(owner, prompt, &mut encoder, |_, _| ());
+        Self(encoder.finish())
+    }
+
+    /// Names of the parts hashed into the scope with their encoded sizes in bytes, for `Explain`.
+    pub fn parts(owner: &Owner, prompt: &Prompt) -> Vec<(&'static str, u64)> {
+        let mut parts = Vec::new();
+        let mut written = 0;
+        encode(owner, prompt, &mut Encoder::new(SCOPE_CONTEXT), |field, total| {
+            parts.push((field.as_str(), total - written));
+            written = total;
+        });
+        parts
+    }
+
+    /// A short name: scopes of one namespace rarely share one.
+    pub fn tag(&self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// Reads back [`Scope::as_bytes`].
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The hash itself.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// Encodes every field of `prompt` but the last user text, telling `done` each field and the bytes
+/// written so far. A new field of [`Prompt`] does not compile until its place here is decided.
+fn encode(owner: &Owner, prompt: &Prompt, to: &mut Encoder, mut done: impl FnMut(Field, u64)) {
+    let Prompt {
+        namespace,
+        model,
+        messages,
+        temperature,
+        top_p,
+        max_tokens,
+        stop,
+        seed,
+        response_format,
+        tools,
+        tool_choice,
+        vary,
+        extra,
+    } = prompt;
+    let mut field = |field: Field, write: &mut dyn FnMut(&mut Encoder)| {
+        to.byte(field as u8);
+        write(to);
+        done(field, to.count());
+    };
+    field(Field::Owner, &mut |e| e.owner(owner));
+    field(Field::Namespace, &mut |e| e.string(namespace));
+    field(Field::Model, &mut |e| e.string(model));
+    field(Field::Messages, &mut |e| e.messages(messages, prompt.fuzzy_text().is_some()));
+    field(Field::Temperature, &mut |e| e.option(*temperature, Encoder::float));
+    field(Field::TopP, &mut |e| e.option(*top_p, Encoder::float));
+    field(Field::MaxTokens, &mut |e| e.option(*max_tokens, |e, n| e.integer(n.into())));
+    field(Field::Stop, &mut |e| e.list(stop, |e, s| e.string(s)));
+    field(Field::Seed, &mut |e| e.option(*seed, |e, n| e.integer(n.into())));
+    field(Field::ResponseFormat, &mut |e| e.option(response_format.as_ref(), Encoder::json));
+    field(Field::Tools, &mut |e| e.option(tools.as_ref(), Encoder::json));
+    field(Field::ToolChoice, &mut |e| e.option(tool_choice.as_ref(), Encoder::json));
+    field(Field::Vary, &mut |e| {
+        e.length(vary.len());
+        for (name, value) in vary {
+            e.string(name);
+            e.string(value);
+        }
+    });
+    // The last field, so that its absence may be written as nothing: prompts without it keep the keys
+    // they had before there was one.
+    if !extra.is_empty() {
+        field(Field::Extra, &mut |e| e.object(extra));
+    }
+}
+
+// === impl Field ===
+
+impl Field {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "tenant",
+            Self::Namespace => "namespace",
+            Self::Model => "model",
+            Self::Messages => "messages",
+            Self::Temperature => "temperature",
+            Self::TopP => "top_p",
+            Self::MaxTokens => "max_tokens",
+            Self::Stop => "stop",
+            Self::Seed => "seed",
+            Self::ResponseFormat => "response_format",
+            Self::Tools => "tools",
+            Self::ToolChoice => "tool_choice",
+            Self::Vary => "vary",
+            Self::Extra => "extra",
+        }
+    }
+}
+
+// === impl Encoder ===
+
+impl Encoder {
+    fn new(context: &str) -> Self {
+        Self { hasher: blake3::Hasher::new_derive_key(context), gathered: Vec::new() }
+    }
+
+    fn finish(mut self) -> [u8; 32] {
+        self.hasher.update(&self.gathered);
+        self.hasher.finalize().into()
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.gathered.len() + bytes.len() > GATHER_BYTES {
+            self.hasher.update(&self.gathered);
+            self.gathered.clear();
+        }
+        if bytes.len() > GATHER_BYTES {
+            self.hasher.update(bytes);
+        } else {
+            self.gathered.extend_from_slice(bytes);
+        }
+    }
+
+    /// Bytes written so far.
+    fn count(&self) -> u64 {
+        self.hasher.count() + self.gathered.len() as u64
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.write(&[byte]);
+    }
+
+    fn length(&mut self, length: usize) {
+        self.write(&(length as u64).to_le_bytes());
+    }
+
+    fn string(&mut self, text: &str) {
+        self.length(text.len());
+        self.write(text.as_bytes());
+    }
+
+    fn integer(&mut self, n: i128) {
+        self.write(&n.to_le_bytes());
+    }
+
+    /// Adding 0.0 turns -0.0 into 0.0, which no sampler tells apart.
+    fn float(&mut self, x: f32) {
+        self.write(&(x + 0.0).to_le_bytes());
+    }
+
+    fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        match value {
+            None => self.byte(kind::ABSENT),
+            Some(value) => {
+                self.byte(kind::PRESENT);
+                write(self, value);
+            }
+        }
+    }
+
+    fn list<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Self, &T)) {
+        self.length(items.len());
+        for item in items {
+            write(self, item);
+        }
+    }
+
+    fn owner(&mut self, owner: &Owner) {
+        match owner {
+            Owner::Tenant(name) => {
+                self.byte(1);
+                self.string(name);
+            }
+            Owner::Shared => self.byte(2),
+        }
+    }
+
+    /// `last_is_fuzzy`: the content of the last message is left to the key.
+    fn messages(&mut self, messages: &[Message], last_is_fuzzy: bool) {
+        self.length(messages.len());
+        for (position, message) in messages.iter().enumerate() {
+            let Message { role, content, name, tool_call_id, tool_calls } = message;
+            let is_fuzzy = last_is_fuzzy && position + 1 == messages.len();
+            self.string(role.as_str());
+            self.option((!is_fuzzy).then_some(content), |e, text| e.string(text));
+            self.option(name.as_ref(), |e, text| e.string(text));
+            self.option(tool_call_id.as_ref(), |e, text| e.string(text));
+            self.option(tool_calls.as_ref(), Self::json);
+        }
+    }
+
+    /// Objects by sorted key; whole numbers alike however they were written (1, 1.0, 1e0).
+    fn json(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.byte(kind::NULL),
+            Value::Bool(false) => self.byte(kind::FALSE),
+            Value::Bool(true) => self.byte(kind::TRUE),
+            Value::Number(n) => self.json_number(n),
+            Value::String(text) => {
+                self.byte(kind::STRING);
+                self.string(text);
+            }
+            Value::Array(items) => {
+                self.byte(kind::ARRAY);
+                self.list(items, Self::json);
+            }
+            Value::Object(map) => {
+                self.byte(kind::OBJECT);
+                self.object(map);
+            }
+        }
+    }
+
+    fn object(&mut self, map: &Map<String, Value>) {
+        self.length(map.len());
+        // Sorted here, because serde_json keeps the written order when any crate in the build turns on
+        // its `preserve_order` feature.
+        let mut fields: Vec<_> = map.iter().collect();
+        fields.sort_unstable_by_key(|(name, _)| name.as_str());
+        for (name, value) in fields {
+            self.string(name);
+            self.json(value);
+        }
+    }
+
+    fn json_number(&mut self, n: &serde_json::Number) {
+        /// 2^126, within an i128. Turning a whole float into an integer is exact, however large it is.
+        const WHOLE_MAX: f64 = 85_070_591_730_234_615_865_843_651_857_942_052_864.0;
+        let float = n.as_f64().unwrap_or(f64::NAN);
+        if let Some(integer) = n.as_i128() {
+            self.byte(kind::INTEGER);
+            self.integer(integer);
+        } else if float.fract() == 0.0 && float.abs() <= WHOLE_MAX {
+            self.byte(kind::INTEGER);
+            self.integer(float as i128);
+        } else {
+            self.byte(kind::FLOAT);
+            self.write(&float.to_le_bytes());
+        }
+    }
+}
+
+// === formatting ===
+
+macro_rules! show_as_hex {
+    ($($hash:ty),*) => {$(
+        impl fmt::Display for $hash {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $hash {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($hash))
+            }
+        }
+    )*};
+}
+
+show_as_hex!(CacheKey, Scope);
+
+#[cfg(test)]
+mod tests;

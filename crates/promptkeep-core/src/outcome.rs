@@ -1,0 +1,182 @@
+//! How a request ended, why the cache did not answer it, and what its caller thought of the answer. The enums feed
+//! replies, metric labels, spans and the dashboard alike.
+
+/// How one request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// An exact repeat of a cached prompt or of an alias.
+    Exact,
+    /// A near-duplicate that the decision step accepted.
+    Semantic,
+    /// Joined an identical request in flight.
+    Coalesced,
+    /// A model was called.
+    Upstream,
+    /// The caller bypassed the cache, and a model was called.
+    Bypass,
+    /// `Store` cached a completion that the caller got by itself.
+    Stored,
+    /// `Lookup` found nothing.
+    Miss,
+    /// The request failed.
+    Error,
+}
+
+/// Why a request was not a semantic hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MissReason {
+    /// No candidate could be served: all were removed or too old.
+    NoCandidate,
+    /// Every candidate was answered by a lower tier than the router would now choose.
+    LowerTier,
+    /// The nearest entry did not reach the threshold.
+    BelowThreshold,
+    /// A lexical guard found a difference that changes the answer.
+    Guard(Guard),
+    /// The namespace is in warm-up: its learner has too few labels for semantic hits.
+    Learning,
+    /// Sent upstream to audit what would have been a hit.
+    Audit,
+    /// The namespace is over its error budget, so only exact hits are served.
+    OverBudget,
+    /// The text has more tokens than the embedding model's window.
+    OverWindow,
+    /// The last turn is not a user text.
+    NotText,
+    /// The prompt is personal or time-dependent, so its answer is not reused for other prompts.
+    NotKept,
+    /// The scope has no entries.
+    ScopeEmpty,
+    /// The mode or the caller allows exact hits only.
+    Disabled,
+    /// The embedder failed or is overloaded.
+    EmbeddingUnavailable,
+}
+
+/// A lexical difference between two prompts that changes the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Guard {
+    Numbers,
+    Units,
+    Dates,
+    Negation,
+    Antonyms,
+    Quoted,
+    Code,
+    Direction,
+    Entities,
+    Format,
+    Language,
+    /// The prompts ask different questions about one subject.
+    Question,
+    /// Long texts with different words.
+    Wording,
+}
+
+/// A caller's feedback on an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Up,
+    Down,
+    /// The user turned to a person or a better model.
+    Escalated,
+    /// The answer belongs to another question.
+    WrongHit,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of reports.
+    pub const ALL: [Self; 8] = [
+        Self::Exact,
+        Self::Semantic,
+        Self::Coalesced,
+        Self::Upstream,
+        Self::Bypass,
+        Self::Stored,
+        Self::Miss,
+        Self::Error,
+    ];
+
+    /// The label used in replies, metrics, spans and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Semantic => "semantic",
+            Self::Coalesced => "coalesced",
+            Self::Upstream => "upstream",
+            Self::Bypass => "bypass",
+            Self::Stored => "stored",
+            Self::Miss => "miss",
+            Self::Error => "error",
+        }
+    }
+
+    /// Whether the request got an answer or a miss, and so counts in the denominator of hit ratios.
+    pub const fn counts_for_hit_ratio(self) -> bool {
+        !matches!(self, Self::Stored | Self::Error)
+    }
+
+    /// Whether the request was answered without a model call of its own.
+    pub const fn is_hit(self) -> bool {
+        matches!(self, Self::Exact | Self::Semantic | Self::Coalesced)
+    }
+}
+
+impl MissReason {
+    /// The label used in replies, metrics, spans and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCandidate => "no_candidate",
+            Self::LowerTier => "lower_tier",
+            Self::BelowThreshold => "below_threshold",
+            Self::Guard(guard) => guard.reason(),
+            Self::Learning => "learning",
+            Self::Audit => "audit",
+            Self::OverBudget => "over_budget",
+            Self::OverWindow => "over_window",
+            Self::NotText => "not_text",
+            Self::NotKept => "not_kept",
+            Self::ScopeEmpty => "scope_empty",
+            Self::Disabled => "disabled",
+            Self::EmbeddingUnavailable => "embedding_unavailable",
+        }
+    }
+}
+
+impl Guard {
+    /// The label of the miss that the guard causes.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Numbers => "guard_numbers",
+            Self::Units => "guard_units",
+            Self::Dates => "guard_dates",
+            Self::Negation => "guard_negation",
+            Self::Antonyms => "guard_antonyms",
+            Self::Quoted => "guard_quoted",
+            Self::Code => "guard_code",
+            Self::Direction => "guard_direction",
+            Self::Entities => "guard_entities",
+            Self::Format => "guard_format",
+            Self::Language => "guard_language",
+            Self::Question => "guard_question",
+            Self::Wording => "guard_wording",
+        }
+    }
+
+    /// The name of the guard's check in `Explain`.
+    pub fn name(self) -> &'static str {
+        self.reason().trim_start_matches("guard_")
+    }
+}
+
+impl Verdict {
+    /// The label used in metrics and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Escalated => "escalated",
+            Self::WrongHit => "wrong_hit",
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A labelled stream with neighbours and answers computed beforehand by `prepare.py`.
+
+#![allow(dead_code, reason = "`train` and `simulate` each use a part")]
+
+use std::{collections::HashMap, error::Error, fs, path::Path};
+
+use promptkeep_decide::{
+    answer::Answer,
+    features::{self, Neighbourhood},
+    table::Table,
+    text::Analysis,
+};
+
+/// Neighbours per request in the precomputed file.
+const NEAR: usize = 64;
+
+/// One labelled stream.
+pub struct Stream {
+    pub texts: Vec<String>,
+    pub analyses: Vec<Analysis>,
+    pub answers: Vec<Answer>,
+    classes: Vec<u32>,
+    near: Vec<i32>,
+    similarities: Vec<f32>,
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// Reads `name.jsonl` of `eval`, and the neighbours and answers of its rows in `cache`.
+    ///
+    /// # Errors
+    /// Files that are missing or not of the expected form.
+    pub fn load(eval: &Path, cache: &Path, name: &str) -> Result<Self, Box<dyn Error>> {
+        let (mut texts, mut classes, mut ids) = (Vec::new(), Vec::new(), HashMap::new());
+        for line in fs::read_to_string(eval.join(format!("{name}.jsonl")))?.lines() {
+            let row: serde_json::Value = serde_json::from_str(line)?;
+            texts.push(row["text"].as_str().ok_or("row without text")?.to_owned());
+            let class = row["class"].as_str().ok_or("row without class")?.to_owned();
+            let next = ids.len() as u32;
+            classes.push(*ids.entry(class).or_insert(next));
+        }
+        let answers = fs::read_to_string(cache.join(format!("{name}.ans.jsonl")))?
+            .lines()
+            .map(|line| Ok(Answer::of(&serde_json::from_str::<String>(line)?)))
+            .collect::<Result<Vec<Answer>, serde_json::Error>>()?;
+        let near = numbers(&cache.join(format!("{name}.nn.i32")), i32::from_le_bytes)?;
+        let similarities = numbers(&cache.join(format!("{name}.nn.f32")), f32::from_le_bytes)?;
+        let analyses = texts.iter().map(|text| Analysis::of(text)).collect();
+        Ok(Self { texts, analyses, answers, classes, near, similarities })
+    }
+
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    /// Whether two rows have the same answer, by the ground truth.
+    pub fn same(&self, i: usize, j: usize) -> bool {
+        self.classes[i] == self.classes[j]
+    }
+
+    /// The features of the `k`th of row `i`'s neighbours.
+    pub fn features(&self, i: usize, near: &[(usize, f32)], k: usize, table: &Table) -> features::Features {
+        let (j, similarity) = near[k];
+        let around = Neighbourhood::of(near, k);
+        features::of(&self.analyses[i], &self.analyses[j], similarity, around, &table.rarity)
+    }
+
+    /// Up to `k` earlier rows that are `kept`, nearest first, with their similarity.
+    pub fn near(&self, i: usize, k: usize, kept: impl Fn(usize) -> bool) -> Vec<(usize, f32)> {
+        let range = i * NEAR..(i + 1) * NEAR;
+        let pairs = self.near[range.clone()].iter().zip(&self.similarities[range]);
+        pairs
+            .filter(|(j, _)| **j >= 0 && kept(**j as usize))
+            .map(|(j, s)| (*j as usize, *s))
+            .take(k)
+            .collect()
+    }
+}
+
+fn numbers<T>(path: &Path, from: impl Fn([u8; 4]) -> T) -> Result<Vec<T>, Box<dyn Error>> {
+    let bytes = fs::read(path)?;
+    Ok(bytes.chunks_exact(4).map(|c| from([c[0], c[1], c[2], c[3]])).collect())
+}
