@@ -69,7 +69,7 @@ fn values_have_units() {
 }
 
 #[test]
-fn hedging_is_learned_fixed_or_off() {
+fn the_hedge_delay_is_learned_fixed_or_off() {
     let hedge = |text: &str| good(&format!("upstream.hedge_after = \"{text}\"")).upstream.hedge_after;
     assert_eq!(hedge("p95"), HedgeAfter::Learned);
     assert_eq!(hedge("off"), HedgeAfter::Never);

@@ -67,7 +67,7 @@ fn sums_agree_between_total_window_namespace_and_tenant() {
 }
 
 #[test]
-fn namespaces_beyond_the_bound_count_in_the_total_only() {
+fn namespaces_beyond_the_limit_count_in_the_total_only() {
     let ledger = Ledger::new(Duration::from_millis(90));
     for n in 0..NAMESPACES_MAX + 10 {
         let name = n.to_string();

@@ -203,7 +203,7 @@ fn a_reload_keeps_usage() {
 }
 
 #[test]
-fn keys_are_not_printed() {
+fn api_keys_are_not_printed() {
     let tenants = Tenants::new(&[config("a")]);
     let tenant = tenants.authenticate(Some("key of a")).unwrap();
     assert_eq!(format!("{tenants:?} {tenant:?}"), r#"{"a"} Tenant { name: "a", .. }"#);

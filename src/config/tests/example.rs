@@ -44,7 +44,7 @@ fn the_example_states_the_defaults() {
 }
 
 #[test]
-fn the_example_has_every_key_and_no_other() {
+fn the_example_lists_exactly_the_known_keys() {
     let text = uncommented();
     let secrets = Secrets { env: &HashMap::new(), required: RequiredSecrets::None };
     let Loaded { config, findings } = load_text("example", &text, &secrets);

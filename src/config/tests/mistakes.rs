@@ -296,7 +296,7 @@ region = "eu"
 
 /// A `ca_file` without TLS was once ignored without a word, so connections were in plain text.
 #[test]
-fn certificates_need_a_url_with_tls() {
+fn a_ca_file_needs_a_url_with_tls() {
     let store = |url: &str| format!("[store]\nkind = \"redis\"\nca_file = \"ca.pem\"\nurl = \"{url}\"\n");
     assert_eq!(
         problems(&store("redis://a")),

@@ -1,4 +1,4 @@
-//! The demo's traffic is well-formed and its ground truth is consistent.
+//! The committed traffic is well-formed and its ground truth is consistent.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use crate::decide;
 const LABELS: [&str; 8] =
     ["billing", "bug", "how_to", "feature_request", "cancellation", "praise", "security", "spam"];
 
-/// Removes case, punctuation and white space, which do not change a question unless it contains code.
+/// The text without case, punctuation and extra white space, unless it is code.
 fn folded(text: &str) -> String {
     if text.contains('\n') {
         return text.to_owned();
@@ -29,14 +29,14 @@ fn committed_traffic_parses_and_has_an_answer_for_every_class() {
 }
 
 #[test]
-fn every_answer_belongs_to_a_request() {
+fn every_answer_has_a_request() {
     let traffic = Traffic::embedded();
-    let asked: HashSet<_> = traffic.requests().iter().map(|request| &request.class).collect();
-    assert_eq!(asked.len(), traffic.answers.len());
+    let requested: HashSet<_> = traffic.requests().iter().map(|request| &request.class).collect();
+    assert_eq!(requested.len(), traffic.answers.len());
 }
 
 #[test]
-fn requests_with_equal_words_in_one_scope_have_one_class() {
+fn equal_words_in_one_scope_have_one_class() {
     let traffic = Traffic::embedded();
     let mut classes = HashMap::new();
     for r in traffic.requests() {
@@ -47,7 +47,7 @@ fn requests_with_equal_words_in_one_scope_have_one_class() {
 }
 
 #[test]
-fn classes_of_an_application_have_different_answers_unless_they_are_labels() {
+fn classes_have_different_answers_except_in_triage() {
     let traffic = Traffic::embedded();
     let mut classes = HashMap::new();
     for request in traffic.requests().iter().filter(|request| request.namespace != "triage") {
@@ -57,7 +57,7 @@ fn classes_of_an_application_have_different_answers_unless_they_are_labels() {
 }
 
 #[test]
-fn an_application_has_one_system_prompt_and_a_class_has_one_scope() {
+fn an_application_keeps_its_system_prompt_and_a_class_its_scope() {
     let traffic = Traffic::embedded();
     let (mut systems, mut scopes) = (HashMap::new(), HashMap::new());
     for request in traffic.requests() {
@@ -77,7 +77,7 @@ fn generated_traffic_is_large_and_equal_in_every_run() {
 }
 
 #[test]
-fn generated_answers_have_many_wordings_and_no_two_classes_share_one() {
+fn generated_answers_vary_per_call_and_no_two_classes_share_one() {
     let traffic = Traffic::generated(concierge::REQUESTS);
     let mut classes = HashMap::new();
     for (class, answers) in &traffic.answers {
@@ -90,8 +90,8 @@ fn generated_answers_have_many_wordings_and_no_two_classes_share_one() {
     }
 }
 
-/// Returns the share of pairs of answers, of one class or of two, that the comparison calls equal.
-fn share_called_equal(traffic: &Traffic, of_one_class: bool) -> f64 {
+/// Share of answer pairs that the comparison calls equal, within one class or across two.
+fn equal_share(traffic: &Traffic, of_one_class: bool) -> f64 {
     let mut answers: Vec<_> = traffic.answers.iter().collect();
     answers.sort_unstable();
     let mut answers: Vec<_> =
@@ -105,22 +105,22 @@ fn share_called_equal(traffic: &Traffic, of_one_class: bool) -> f64 {
 }
 
 #[test]
-fn comparing_generated_answers_yields_labels_with_some_noise() {
+fn comparing_generated_answers_gives_labels_with_some_noise() {
     let traffic = Traffic::generated(concierge::REQUESTS);
-    let (one_class, two_classes) = (share_called_equal(&traffic, true), share_called_equal(&traffic, false));
+    let (one_class, two_classes) = (equal_share(&traffic, true), equal_share(&traffic, false));
     assert!((0.88..0.99).contains(&one_class), "{one_class}");
     assert!(two_classes < 0.03, "{two_classes}");
 }
 
 #[test]
-fn triage_is_answered_with_labels() {
+fn triage_answers_are_labels() {
     let traffic = Traffic::embedded();
     let mut triage = traffic.requests().iter().filter(|request| request.namespace == "triage");
     assert!(triage.all(|request| LABELS.contains(&traffic.answer(request))));
 }
 
 #[test]
-fn traffic_contains_repeats_paraphrases_bursts_and_every_kind_of_model_name() {
+fn traffic_has_repeats_paraphrases_bursts_and_all_model_names() {
     let traffic = Traffic::embedded();
     let (mut texts, mut classes) = (HashSet::new(), HashSet::new());
     let (mut repeats, mut paraphrases) = (0, 0);
@@ -154,7 +154,7 @@ fn messages_begin_with_the_system_prompt_and_end_with_the_text() {
 }
 
 #[test]
-fn a_request_whose_class_has_no_answer_is_refused() {
+fn a_class_without_an_answer_is_refused() {
     let line = r#"{"namespace":"n","system":"","model":"auto","text":"t","class":"n/unknown"}"#;
     let error = Traffic::parse(line, "").unwrap_err();
     assert!(error.to_string().contains("n/unknown"));

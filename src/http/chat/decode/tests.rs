@@ -1,3 +1,5 @@
+//! Chat completion bodies and the prompts decoded from them.
+
 use serde_json::json;
 
 use super::*;
@@ -15,6 +17,7 @@ fn prompt_of(body: Value) -> Option<Prompt> {
     }
 }
 
+/// A valid body with these fields added.
 fn with(more: &Value) -> Value {
     let mut body = json!({ "model": "auto", "messages": [{ "role": "user", "content": "hello" }] });
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
