@@ -1,175 +1,145 @@
-//! Recorded traffic through the real pipeline, in process and from nothing: what the cache would have answered,
-//! why not more, and what that would have saved. Time is not replayed: requests come one after the other, so none
-//! joins another and nothing expires.
+//! Recorded traffic through an offline pipeline: what the cache would have answered, why it would not have answered
+//! the rest, and what it would have saved. Time is not replayed: requests come one after the other, so none coalesce
+//! and nothing expires.
 
-mod report;
-mod traffic;
+mod recorded;
+mod savings_report;
 
 use std::{
     collections::{BTreeSet, HashMap},
     path::Path,
 };
 
-use indicatif::ProgressBar;
+use indicatif::ProgressIterator as _;
 
 use crate::{
-    config::{Config, ModelConfig, ProviderConfig},
+    config::Config,
     key::CacheKey,
     model::{AUTO, LOCAL, Tier},
-    offline::{Offline, OfflineError},
+    offline::{self, OfflineError, OfflinePipeline},
     outcome::{MissReason, Outcome},
     pipeline::Reply,
 };
 
 pub use self::{
-    report::Report,
-    traffic::{Answers, Line, read},
+    recorded::{AnswerSource, RecordedRequest, read},
+    savings_report::Report,
 };
 
-/// The model, and the provider, of a configuration without any: their price is nothing.
-const FREE: &str = "replayed";
-
-/// Tokens assumed of an answer where the traffic has neither answer nor usage.
+/// Tokens assumed of an answer when the traffic has neither the answer nor its usage.
 pub const ANSWER_TOKENS: usize = 200;
 
-/// What became of one line.
+/// Result of one line of the traffic.
 #[derive(Clone, Debug)]
-pub struct Replayed {
+pub struct LineResult {
     pub line: usize,
     pub namespace: String,
     pub outcome: Outcome,
     pub reason: Option<MissReason>,
-    /// The line whose answer was served, or came nearest.
-    pub of: Option<usize>,
+    /// Line whose answer was served, or was the best candidate.
+    pub matched: Option<usize>,
     /// Cosine similarity of the two texts.
     pub similarity: f32,
-    /// What a model call for it costs, in US dollars.
+    /// Price of a model call for this request, in US dollars.
     pub usd: f64,
     /// Why the request failed.
     pub error: Option<String>,
 }
 
-/// One run over some traffic.
+/// A run in progress.
 struct Run {
-    offline: Offline,
+    pipeline: OfflinePipeline,
     default_model: String,
-    answers: Answers,
-    /// By what its entry is kept under: the line that an answer was bought for.
-    bought_for: HashMap<CacheKey, usize>,
+    source: AnswerSource,
+    /// Line that an entry's answer came with.
+    line_of_entry: HashMap<CacheKey, usize>,
 }
 
-/// Replays the file at `path`, with `config` to decide, route and price.
+/// Replays the file at `path`, with the decision, routing and prices of `config`.
 ///
 /// # Errors
-/// When the file is no such traffic, naming the line, or there is no pipeline.
+/// When a line is malformed, naming it, or the pipeline does not start.
 pub async fn run_file(path: &Path, config: Config) -> anyhow::Result<Report> {
-    let lines = read(path)?;
+    let requests = read(path)?;
     if !config.models.is_empty() {
-        traffic::check_models(path, &lines, &config)?;
+        recorded::check_models(path, &requests, &config)?;
     }
-    Ok(run(&lines, config).await?)
+    Ok(run(&requests, config).await?)
 }
 
-/// Replays `lines` in their order.
+/// Replays `requests` in their order.
 ///
 /// # Errors
-/// [`OfflineError`]; a request that fails is part of the report.
-pub async fn run(lines: &[Line], config: Config) -> Result<Report, OfflineError> {
+/// [`OfflineError`]. A request that fails is part of the report.
+pub async fn run(requests: &[RecordedRequest], config: Config) -> Result<Report, OfflineError> {
     let has_prices = !config.models.is_empty();
-    let answers = if lines.iter().any(Line::lacks_answer) { Answers::StandIn } else { Answers::Theirs };
+    let lacks_answers = requests.iter().any(RecordedRequest::lacks_answer);
+    let source = if lacks_answers { AnswerSource::StandIn } else { AnswerSource::Recorded };
     let default_model = config.routing.default.clone();
-    let offline = Offline::start(configure(config, lines, answers)).await?;
-    let mut run = Run { offline, default_model, answers, bought_for: HashMap::new() };
-    let progress = ProgressBar::new(lines.len() as u64);
-    let mut replayed = Vec::with_capacity(lines.len());
-    for line in lines {
-        replayed.push(run.ask(line).await);
-        progress.inc(1);
+    let pipeline = OfflinePipeline::start(configure(config, requests, source)).await?;
+    let mut run = Run { pipeline, default_model, source, line_of_entry: HashMap::new() };
+    let mut results = Vec::with_capacity(requests.len());
+    for request in requests.iter().progress() {
+        results.push(run.replay(request).await);
     }
-    progress.finish_and_clear();
-    let stats = run.offline.pipeline().statistics.of_server(None, None);
-    let report = Report::new(lines, replayed, run.offline.calls(), &stats, has_prices);
-    run.offline.stop().await?;
+    let stats = run.pipeline.pipeline().statistics.of_server(None, None);
+    let report = Report::new(requests, results, run.pipeline.calls(), &stats, has_prices);
+    run.pipeline.stop().await?;
     Ok(report)
 }
 
-/// Stand-ins teach nothing: they are all the same.
-fn configure(mut config: Config, lines: &[Line], answers: Answers) -> Config {
-    if answers == Answers::StandIn {
+fn configure(mut config: Config, requests: &[RecordedRequest], source: AnswerSource) -> Config {
+    if source == AnswerSource::StandIn {
+        // All stand-ins are equal, so comparing them would teach the cache that every pair matches.
         config.cache.learning.max_comparisons = 0;
     }
     LOCAL.clone_into(&mut config.routing.classifier);
     if config.models.is_empty() {
-        let provider = ProviderConfig {
-            name: FREE.to_owned(),
-            base_url: String::new(),
-            api_key_env: String::new(),
-            region: String::new(),
-        };
-        config.providers = vec![provider];
-        config.models = free_models(lines);
+        let named: BTreeSet<_> = requests.iter().filter_map(RecordedRequest::model).collect();
+        let is_id = |name: &&str| *name != AUTO && Tier::parse(name).is_none();
+        offline::use_free_models(&mut config, named.into_iter().filter(is_id));
     }
     config
 }
 
-/// One for each name that the traffic asks for, and one for whoever names none.
-fn free_models(lines: &[Line]) -> Vec<ModelConfig> {
-    let asked = lines.iter().filter_map(Line::model);
-    let named: BTreeSet<&str> = asked.filter(|name| *name != AUTO && Tier::parse(name).is_none()).collect();
-    let model = |id: &str| ModelConfig {
-        id: id.to_owned(),
-        provider: FREE.to_owned(),
-        served_as: None,
-        tier: Tier::Cold,
-        input_usd_per_mtok: 0.0,
-        output_usd_per_mtok: 0.0,
-        context_window: 10_000_000,
-    };
-    [FREE].into_iter().chain(named).map(model).collect()
-}
-
-// === impl Run ===
-
 impl Run {
-    async fn ask(&mut self, line: &Line) -> Replayed {
-        let (number, namespace) = (line.number, line.namespace.clone());
-        let mut replayed = Replayed {
-            line: number,
-            namespace,
+    async fn replay(&mut self, request: &RecordedRequest) -> LineResult {
+        let mut result = LineResult {
+            line: request.line,
+            namespace: request.namespace.clone(),
             outcome: Outcome::Bypass,
             reason: None,
-            of: None,
+            matched: None,
             similarity: 0.0,
             usd: 0.0,
             error: None,
         };
-        let Some(mut prompt) = line.prompt.clone() else { return replayed };
+        let Some(mut prompt) = request.prompt.clone() else { return result };
         if prompt.model.is_empty() {
             prompt.model.clone_from(&self.default_model);
         }
-        let key = self.offline.key_of(&prompt);
-        match self.offline.ask(prompt, line.said(self.answers)).await {
-            Ok(reply) => self.note(&mut replayed, key, &reply),
+        let key = self.pipeline.key_of(&prompt);
+        match self.pipeline.complete(prompt, request.model_answer(self.source)).await {
+            Ok(reply) => self.add_reply(&mut result, key, &reply),
             Err(error) => {
-                replayed.outcome = Outcome::Error;
-                replayed.error = Some(error.to_string());
+                result.outcome = Outcome::Error;
+                result.error = Some(error.to_string());
             }
         }
-        replayed
+        result
     }
 
-    fn note(&mut self, replayed: &mut Replayed, key: CacheKey, reply: &Reply) {
+    fn add_reply(&mut self, result: &mut LineResult, key: CacheKey, reply: &Reply) {
         if let Some(matched) = &reply.matched {
-            replayed.similarity = matched.similarity;
-            replayed.of = self.bought_for.get(&matched.entry.key).copied();
+            result.similarity = matched.similarity;
+            result.matched = self.line_of_entry.get(&matched.entry.key).copied();
         }
-        replayed.outcome = reply.outcome;
-        replayed.reason = reply.reason;
-        replayed.usd =
-            if reply.outcome.is_hit() { reply.saved_usd } else { reply.completion().usage.cost_usd };
-        // A hit that was checked may have an entry of its own from now on.
+        result.outcome = reply.outcome;
+        result.reason = reply.reason;
+        result.usd = if reply.outcome.is_hit() { reply.saved_usd } else { reply.completion().usage.cost_usd };
+        // An audited semantic hit may have stored an entry for its own prompt.
         if reply.outcome != Outcome::Exact {
-            self.bought_for.insert(key, replayed.line);
+            self.line_of_entry.insert(key, result.line);
         }
     }
 }

@@ -1,37 +1,32 @@
-//! Labelled traffic through the real pipeline, in process and from nothing: what the cache would have served,
-//! and how often wrongly. Where the traffic brings the answers that were bought for it, the cache learns from
-//! them on the way, as it does in production.
+//! Labelled traffic through an offline pipeline: which hits the cache would serve, and how many of them would be
+//! wrong. The cache learns from the answers in the traffic, as it does from upstream calls in production.
 
+mod accuracy_report;
 mod labelled;
-mod report;
 
 use std::{collections::HashMap, path::Path};
 
-use indicatif::ProgressBar;
+use indicatif::ProgressIterator as _;
 
 use crate::{
-    config::{Config, Mode, ModelConfig, ProviderConfig, RoutingConfig},
-    model::Tier,
-    offline::{Offline, OfflineError, Said},
+    config::{Config, Mode, RoutingConfig},
+    offline::{self, ModelAnswer, OfflineError, OfflinePipeline},
     outcome::Outcome,
     pipeline::Reply,
 };
 
 pub use self::{
+    accuracy_report::{Report, RowResult},
     labelled::{Row, read},
-    report::{Judged, Report},
 };
 
-/// The one model of a run, and its provider.
-const MODEL: &str = "labelled";
-
-/// How the rows are run.
+/// How rows are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Each row is asked; on a miss its answer is bought, kept and learned from.
+    /// Rows are requests: a miss is answered by the row's answer, stored and learned from.
     Online,
-    /// Each row is a miss and becomes an entry, and nothing is learned: what was the best candidate, and how
-    /// sure would a namespace without experience be of it?
+    /// Every row is a miss and becomes an entry, and nothing is learned. Measures how sure a namespace without
+    /// experience would be of each row's best candidate.
     ScoreOnly,
 }
 
@@ -44,53 +39,48 @@ pub enum TuneError {
     Request { id: String, error: crate::error::Error },
 }
 
-/// One run over labelled rows.
+/// A run in progress.
 struct Run<'a> {
     rows: &'a [Row],
     protocol: Protocol,
-    offline: &'a Offline,
-    /// By the answer that was bought: the row that it was bought for.
-    bought_for: HashMap<String, usize>,
+    /// First row with each answer.
+    row_of_answer: HashMap<String, usize>,
 }
 
-/// Runs `rows` in their order. `config` says how to decide; store, models and tenants are the run's own.
+/// Runs the rows of a file: online if all of them have answers.
+///
+/// # Errors
+/// As [`read`] and [`run`].
+pub async fn run_file(path: &Path, config: Config) -> anyhow::Result<Report> {
+    let rows = read(path)?;
+    let protocol = if rows.iter().all(Row::has_answer) { Protocol::Online } else { Protocol::ScoreOnly };
+    Ok(run(&rows, protocol, config).await?)
+}
+
+/// Runs `rows` in their order, with the decision settings of `config`.
 ///
 /// # Errors
 /// [`TuneError`], naming the row.
 pub async fn run(rows: &[Row], protocol: Protocol, config: Config) -> Result<Report, TuneError> {
-    let offline = Offline::start(configure(config, protocol)).await?;
-    let mut run = Run { rows, protocol, offline: &offline, bought_for: HashMap::new() };
-    let progress = ProgressBar::new(rows.len() as u64);
-    let mut judged = Vec::with_capacity(rows.len());
-    for index in 0..rows.len() {
-        judged.push(run.ask(index).await?);
-        progress.inc(1);
+    let pipeline = OfflinePipeline::start(configure(config, protocol)).await?;
+    let mut run = Run { rows, protocol, row_of_answer: HashMap::new() };
+    let mut results = Vec::with_capacity(rows.len());
+    for (index, row) in rows.iter().enumerate().progress() {
+        let answer = ModelAnswer { text: row.answer(), usage: None };
+        let reply = pipeline.complete(row.prompt(), answer).await;
+        let reply = reply.map_err(|error| TuneError::Request { id: row.id.clone(), error })?;
+        results.push(run.result(index, &reply));
     }
-    progress.finish_and_clear();
-    let bought = judged.iter().filter(|row: &&Judged| row.bought).count() as u64;
-    let extra_calls = offline.calls().saturating_sub(bought);
-    let wrong_hits = offline.pipeline().statistics.wrong_hits(None);
-    offline.stop().await.map_err(OfflineError::from)?;
-    Ok(Report::new(rows, judged, protocol, extra_calls, wrong_hits))
+    let misses = results.iter().filter(|result| result.is_miss).count();
+    let extra_calls = pipeline.calls().saturating_sub(misses);
+    let measured = pipeline.pipeline().statistics.wrong_hits(None);
+    pipeline.stop().await.map_err(OfflineError::from)?;
+    Ok(Report::new(rows, results, protocol, extra_calls, measured))
 }
 
 fn configure(mut config: Config, protocol: Protocol) -> Config {
     config.routing = RoutingConfig::default();
-    config.providers = vec![ProviderConfig {
-        name: MODEL.to_owned(),
-        base_url: String::new(),
-        api_key_env: String::new(),
-        region: "local".to_owned(),
-    }];
-    config.models = vec![ModelConfig {
-        id: MODEL.to_owned(),
-        provider: MODEL.to_owned(),
-        served_as: None,
-        tier: Tier::Cold,
-        input_usd_per_mtok: 0.27,
-        output_usd_per_mtok: 1.10,
-        context_window: 1_000_000,
-    }];
+    offline::use_free_models(&mut config, []);
     if protocol == Protocol::ScoreOnly {
         config.cache.mode = Mode::Shadow;
         config.cache.learning.max_comparisons = 0;
@@ -98,39 +88,22 @@ fn configure(mut config: Config, protocol: Protocol) -> Config {
     config
 }
 
-// === impl Run ===
-
 impl Run<'_> {
-    async fn ask(&mut self, index: usize) -> Result<Judged, TuneError> {
-        let row = &self.rows[index];
-        let said = Said { text: row.answer(), usage: None };
-        let reply = self.offline.ask(row.prompt(), said).await;
-        let reply = reply.map_err(|error| TuneError::Request { id: row.id.clone(), error })?;
-        Ok(self.judge(index, &reply))
-    }
-
-    fn judge(&mut self, index: usize, reply: &Reply) -> Judged {
-        let matched = reply.matched.as_ref();
-        let of = matched.and_then(|matched| self.bought_for.get(&matched.entry.completion.content).copied());
-        let hit = matches!(reply.outcome, Outcome::Exact | Outcome::Semantic);
-        self.bought_for.entry(self.rows[index].answer()).or_insert(index);
-        Judged {
-            // In score-only an exact repeat is an entry like any other.
-            hit: hit && self.protocol == Protocol::Online,
-            bought: !hit,
-            of,
+    fn result(&mut self, index: usize, reply: &Reply) -> RowResult {
+        let (row, matched) = (&self.rows[index], reply.matched.as_ref());
+        let of = matched.and_then(|matched| self.row_of_answer.get(&matched.entry.completion.content));
+        let of = of.map(|of| &self.rows[*of]);
+        let is_hit = matches!(reply.outcome, Outcome::Exact | Outcome::Semantic);
+        self.row_of_answer.entry(row.answer()).or_insert(index);
+        RowResult {
+            id: row.id.clone(),
+            // A score-only run treats an exact repeat as one more entry.
+            hit: is_hit && self.protocol == Protocol::Online,
+            matched: of.map(|of| of.id.clone()),
             score: matched.map_or(0.0, |matched| matched.confidence),
             similarity: matched.map_or(0.0, |matched| matched.similarity),
+            is_miss: !is_hit,
+            is_right: of.is_some_and(|of| of.class == row.class),
         }
     }
-}
-
-/// Reads the rows of a file and runs them: online when they bring answers.
-///
-/// # Errors
-/// As [`read`] and [`run`].
-pub async fn run_file(path: &Path, config: Config) -> anyhow::Result<Report> {
-    let rows = read(path)?;
-    let protocol = if rows.iter().all(Row::brings_answer) { Protocol::Online } else { Protocol::ScoreOnly };
-    Ok(run(&rows, protocol, config).await?)
 }

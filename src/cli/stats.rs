@@ -1,13 +1,18 @@
 //! `promptkeep stats`: prints the numbers of a running server.
 
-use std::{fmt::Write as _, process::ExitCode, time::Duration};
+use std::{
+    fmt::{Display, Write as _},
+    time::Duration,
+};
 
 use anyhow::Context as _;
+use clap::Args;
 use tonic::{Request, metadata::MetadataValue};
 
 use crate::{
     decide::learner::WrongHits,
     grpc::proto::{GetStatsRequest, prompt_cache_client::PromptCacheClient},
+    offline::report::{Percent, Table},
     stats::{ModelStats, Percentiles, Stats},
 };
 
@@ -20,27 +25,43 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 /// Share of answers that the objective allows to be late.
 const LATE_ALLOWED: f64 = 0.01;
 
-pub(super) async fn run(
-    server: &str,
-    key: Option<String>,
+const OUTCOMES: Table = Table { label: 12, cells: &[10, 12, 12, 12, 14, 12] };
+
+#[derive(Debug, Args)]
+pub(super) struct PrintStats {
+    /// gRPC address of the server
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    server: String,
+    /// API key of a tenant, if the server has tenants
+    #[arg(long, value_name = "KEY", env = "PROMPTKEEP_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// Print again every two seconds
+    #[arg(long)]
     watch: bool,
-    as_json: bool,
-) -> anyhow::Result<ExitCode> {
-    let connect = PromptCacheClient::connect(super::url(server)).await;
-    let mut client = connect.with_context(|| format!("no server answers at {server}"))?;
-    loop {
-        let reply = client.get_stats(request(key.as_deref())?).await;
-        let reply = reply.map_err(|s| super::refusal(server, s.code(), s.message()))?;
-        let stats = Stats::from(reply.into_inner());
-        let text = if as_json { serde_json::to_string(&stats)? } else { text(&stats) };
-        if watch && !as_json {
-            print!("{CLEAR}");
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl PrintStats {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let server = &self.server;
+        let connect = PromptCacheClient::connect(super::url(server)).await;
+        let mut client = connect.with_context(|| format!("no server answers at {server}"))?;
+        loop {
+            let reply = client.get_stats(request(self.api_key.as_deref())?).await;
+            let reply = reply.map_err(|s| super::refusal(server, s.code(), s.message()))?;
+            let stats = Stats::from(reply.into_inner());
+            let text = if self.json { serde_json::to_string(&stats)? } else { text(&stats) };
+            if self.watch && !self.json {
+                print!("{CLEAR}");
+            }
+            println!("{text}");
+            if !self.watch {
+                return Ok(());
+            }
+            tokio::time::sleep(WATCH_EVERY).await;
         }
-        println!("{text}");
-        if !watch {
-            return Ok(ExitCode::SUCCESS);
-        }
-        tokio::time::sleep(WATCH_EVERY).await;
     }
 }
 
@@ -63,12 +84,12 @@ fn head(stats: &Stats) -> String {
     let requests: u64 = sums.requests.values().sum();
     let feedback = |verdict: &str| stats.feedback.get(verdict).copied().unwrap_or_default();
     format!(
-        "up {:.0} s   requests {requests}   hit ratio {:.1} %\n\
+        "up {:.0} s   requests {requests}   hit ratio {}\n\
          spent ${:.4}   saved ${:.4}   hot tier for everything ${:.4}\n\
          entries {}   vectors {}   store errors {store_errors}\n\
          thumbs up {}   down {}   escalated {}   wrong hits reported {}\n",
         stats.uptime.as_secs_f64(),
-        sums.hit_ratio * 100.0,
+        Percent(sums.hit_ratio),
         sums.cost_usd,
         sums.saved_usd,
         sums.hot_tier_usd,
@@ -94,24 +115,24 @@ fn objective(stats: &Stats) -> String {
     let Percentiles { p50_ms, p99_ms, p999_ms, .. } = stats.sums.wait;
     format!(
         "answers begin after p50 {p50_ms:.2}   p99 {p99_ms:.2}   p99.9 {p999_ms:.2} ms   objective p99 < {:.0} ms   \
-         error budget used {:.1} %\n",
+         error budget used {}\n",
         stats.objective.as_secs_f64() * 1e3,
-        stats.sums.late_share() / LATE_ALLOWED * 100.0,
+        Percent(stats.sums.late_share() / LATE_ALLOWED),
     )
 }
 
 fn outcomes(stats: &Stats) -> String {
-    let mut out = format!(
-        "\n{:<12}{:>10}{:>12}{:>12}{:>12}{:>14}{:>12}\n",
-        "outcome", "requests", "p50 ms", "p99 ms", "p99.9 ms", "1st token p50", "p99"
-    );
+    let millis = |ms: f64| format!("{ms:.2}");
+    let columns: [&dyn Display; 6] =
+        [&"requests", &"p50 ms", &"p99 ms", &"p99.9 ms", &"1st token p50", &"p99"];
+    let mut out = format!("\n{}\n", OUTCOMES.line("outcome", &columns));
     for (outcome, n) in stats.sums.requests.iter().filter(|(_, n)| **n > 0) {
         let at = stats.sums.latency.get(outcome).copied().unwrap_or_default();
-        let _ = write!(out, "{outcome:<12}{n:>10}{:>12.2}{:>12.2}{:>12.2}", at.p50_ms, at.p99_ms, at.p999_ms);
-        if let Some(first) = stats.sums.first_token.get(outcome) {
-            let _ = write!(out, "{:>14.2}{:>12.2}", first.p50_ms, first.p99_ms);
-        }
-        out.push('\n');
+        let [p50, p99, p999] = [at.p50_ms, at.p99_ms, at.p999_ms].map(millis);
+        let first = stats.sums.first_token.get(outcome).map(|at| [at.p50_ms, at.p99_ms].map(millis));
+        let [first_p50, first_p99] = first.unwrap_or_default();
+        let line = OUTCOMES.line(outcome, &[n, &p50, &p99, &p999, &first_p50, &first_p99]);
+        let _ = writeln!(out, "{line}");
     }
     out
 }

@@ -1,18 +1,18 @@
-//! Labelled traffic: one JSON object a line.
+//! A row of labelled traffic.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::{
-    offline::{LineError, read_lines},
+    offline::{TrafficFileError, read_lines},
     prompt::{Message, Prompt, Role},
 };
 
-/// One request and its truth.
+/// One request and its label.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Row {
-    /// Names it in the results.
+    /// Name of the row in the results.
     pub id: String,
     /// The last user text.
     pub text: String,
@@ -20,34 +20,32 @@ pub struct Row {
     #[serde(default)]
     pub turns: Vec<String>,
     pub system: Option<String>,
-    /// Rows of one class have one answer.
+    /// The label: one answer is right for all rows of a class.
     pub class: String,
-    /// What a model would answer.
+    /// The answer of a model.
     answer: Option<String>,
 }
 
-/// The rows of a file. Fields that are not known are ignored.
+/// Reads the rows of a file and ignores unknown fields.
 ///
 /// # Errors
-/// [`LineError`], naming file and line.
-pub fn read(path: &Path) -> Result<Vec<Row>, LineError> {
+/// [`TrafficFileError`], naming the file and the line.
+pub fn read(path: &Path) -> Result<Vec<Row>, TrafficFileError> {
     let rows = read_lines(path, |line| serde_json::from_str(line))?;
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-// === impl Row ===
-
 impl Row {
-    pub fn brings_answer(&self) -> bool {
+    pub fn has_answer(&self) -> bool {
         self.answer.is_some()
     }
 
-    /// The answer, or one that is no other row's.
+    /// Returns the answer, or a text that no other row has.
     pub fn answer(&self) -> String {
         self.answer.clone().unwrap_or_else(|| format!("[{}]", self.id))
     }
 
-    /// As an application would send it.
+    /// Builds the prompt that an application would send.
     pub fn prompt(&self) -> Prompt {
         let system = self.system.iter().map(|text| Message::new(Role::System, text));
         let user = self.turns.iter().chain([&self.text]).map(|text| Message::new(Role::User, text));

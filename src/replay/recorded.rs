@@ -1,5 +1,5 @@
-//! Recorded traffic: one request a line, as a text or as the body of an OpenAI chat completion, with what was
-//! answered if that is known. A request is what the HTTP port takes it for.
+//! A line of recorded traffic: a prompt's text or the body of an OpenAI chat completion, and its answer if the record
+//! has one. Bodies are decoded as the HTTP server decodes them.
 
 use std::path::Path;
 
@@ -10,69 +10,71 @@ use crate::{
     config::Config,
     http,
     model::{AUTO, Tier},
-    offline::{LineError, Said, Tokens, read_lines},
+    offline::{ModelAnswer, Tokens, TrafficFileError, read_lines},
     pipeline::DEFAULT_NAMESPACE,
     prompt::Prompt,
     upstream::tokens,
 };
 
-/// Fields of a line that are the record's. All others are the request's, as over HTTP: they may make it one that is
-/// passed on, and are part of its key.
+/// Fields of the record. All other fields belong to the request, as over HTTP: they are part of its key, or make it
+/// one that the cache passes through.
 const RECORD_FIELDS: [&str; 4] = ["at", "id", "time", "timestamp"];
 
-/// Four letters are a token to the estimate.
+/// Repeated to make a stand-in answer; the estimate counts four letters as one token.
 const STAND_IN: &str = "word";
 
-/// What the models of a run say.
+/// Where the answers of a run come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answers {
-    /// What the traffic says that they said: the cache compares it and learns.
-    Theirs,
-    /// Always the same, since some of the traffic does not say. It counts with the tokens that are known, or else
+pub enum AnswerSource {
+    /// From the traffic: the cache compares them and learns.
+    Recorded,
+    /// One text for every request, because some requests have no answer. Each counts the tokens of its record, or
     /// [`ANSWER_TOKENS`].
     StandIn,
 }
 
 /// One request.
 #[derive(Clone, Debug)]
-pub struct Line {
-    /// Where it is in the file, counted from 1.
-    pub number: usize,
+pub struct RecordedRequest {
+    /// Number of its line, counted from 1.
+    pub line: usize,
     pub namespace: String,
-    /// `None`: the cache passes it on, as it would over HTTP.
+    /// `None`: the cache passes it through, as it would over HTTP.
     pub prompt: Option<Prompt>,
     pub answer: Option<String>,
     pub usage: Option<Tokens>,
 }
 
-/// The requests of a file.
+/// Reads the requests of a file.
 ///
 /// # Errors
-/// [`LineError`], naming file and line.
-pub fn read(path: &Path) -> Result<Vec<Line>, LineError> {
-    let numbered = |(number, line)| Line { number, ..line };
+/// [`TrafficFileError`], naming the file and the line.
+pub fn read(path: &Path) -> Result<Vec<RecordedRequest>, TrafficFileError> {
+    let numbered = |(line, request)| RecordedRequest { line, ..request };
     Ok(read_lines(path, parse)?.into_iter().map(numbered).collect())
 }
 
-/// Whether every model that a line names is one of `config`, a tier, or the router's to choose.
-pub(super) fn check_models(path: &Path, lines: &[Line], config: &Config) -> Result<(), LineError> {
+/// Checks that every model named in the traffic is one of `config`, a tier or `auto`.
+pub(super) fn check_models(
+    path: &Path,
+    requests: &[RecordedRequest],
+    config: &Config,
+) -> Result<(), TrafficFileError> {
     let is_known = |name: &str| {
-        name == AUTO || Tier::parse(name).is_some() || config.models.iter().any(|model| model.id == name)
+        name == AUTO || Tier::parse(name).is_some() || config.models.iter().any(|m| m.id == name)
     };
-    match lines.iter().find(|line| line.model().is_some_and(|name| !is_known(name))) {
+    let mut named = requests.iter().filter_map(|request| Some((request.line, request.model()?)));
+    match named.find(|(_, model)| !is_known(model)) {
         None => Ok(()),
-        Some(line) => Err(LineError::Line {
+        Some((line, model)) => Err(TrafficFileError::Line {
             path: path.display().to_string(),
-            line: line.number,
-            error: format!(
-                "model: {} is no model of the configuration, no tier and not auto",
-                line.model().unwrap_or_default()
-            ),
+            line,
+            error: format!("model: {model} is no model of the configuration, no tier and not auto"),
         }),
     }
 }
 
-fn parse(line: &str) -> Result<Line, String> {
+fn parse(line: &str) -> Result<RecordedRequest, String> {
     let mut fields: Map<String, Value> = serde_json::from_str(line).map_err(|error| error.to_string())?;
     fields.retain(|_, value| !value.is_null());
     let namespace = take_text(&mut fields, "namespace")?.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
@@ -91,7 +93,7 @@ fn parse(line: &str) -> Result<Line, String> {
     fields.retain(|name, _| !RECORD_FIELDS.contains(&name.as_str()));
     let prompt = http::prompt_of_chat(fields).map_err(|error| error.to_string())?;
     let prompt = prompt.map(|prompt| Prompt { namespace: namespace.clone(), ..prompt });
-    Ok(Line { number: 0, namespace, prompt, answer, usage })
+    Ok(RecordedRequest { line: 0, namespace, prompt, answer, usage })
 }
 
 fn take_text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, String> {
@@ -102,29 +104,29 @@ fn take_text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<Strin
     }
 }
 
-// === impl Line ===
-
-impl Line {
-    /// What the cache would have to learn from is not there.
+impl RecordedRequest {
+    /// Whether the cache would have nothing to learn from: the request is cacheable but has no answer.
     pub fn lacks_answer(&self) -> bool {
         self.prompt.is_some() && self.answer.is_none()
     }
 
-    /// The model that it names.
+    /// The model named in the request.
     pub fn model(&self) -> Option<&str> {
         self.prompt.as_ref().map(|prompt| prompt.model.as_str()).filter(|name| !name.is_empty())
     }
 
-    /// What the model answers.
-    pub fn said(&self, answers: Answers) -> Said {
-        let stand_in = || STAND_IN.repeat(ANSWER_TOKENS);
-        match (answers, &self.answer) {
-            (Answers::Theirs, Some(answer)) => Said { text: answer.clone(), usage: self.usage },
-            _ => Said { text: stand_in(), usage: self.usage.or_else(|| self.estimate()) },
+    /// Builds the model's answer to this request.
+    pub fn model_answer(&self, source: AnswerSource) -> ModelAnswer {
+        match (source, &self.answer) {
+            (AnswerSource::Recorded, Some(answer)) => ModelAnswer { text: answer.clone(), usage: self.usage },
+            _ => ModelAnswer {
+                text: STAND_IN.repeat(ANSWER_TOKENS),
+                usage: self.usage.or_else(|| self.estimate()),
+            },
         }
     }
 
-    /// Tokens of the answer that a stand-in replaces.
+    /// Estimates the tokens of the recorded answer, which a stand-in replaces.
     fn estimate(&self) -> Option<Tokens> {
         let (prompt, answer) = (self.prompt.as_ref()?, self.answer.as_ref()?);
         let prompt_tokens = tokens::estimate_prompt(prompt);
@@ -136,12 +138,12 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn parsed(line: &Value) -> Line {
+    fn parsed(line: &Value) -> RecordedRequest {
         parse(&line.to_string()).unwrap()
     }
 
     #[test]
-    fn a_text_is_one_user_turn_and_a_record_has_more_than_a_request() {
+    fn a_text_is_one_user_turn_and_fields_of_the_record_are_not_part_of_the_request() {
         let plain = parsed(&json!({"prompt": "A?", "namespace": "shop", "answer": "B."}));
         let logged = parsed(&json!({
             "messages": [{"role": "user", "content": "A?"}],
@@ -149,23 +151,23 @@ mod tests {
             "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
         }));
         assert_eq!(plain.prompt, logged.prompt);
-        let theirs = plain.said(Answers::Theirs);
-        assert_eq!((theirs.text.as_str(), theirs.usage), ("B.", None));
-        let stand_ins = [&plain, &logged].map(|line| line.said(Answers::StandIn));
-        assert_eq!(stand_ins[0].text, stand_ins[1].text, "hits are checked against it");
-        let tokens = stand_ins.map(|said| said.usage.map(|usage| usage.completion_tokens));
+        let recorded = plain.model_answer(AnswerSource::Recorded);
+        assert_eq!((recorded.text.as_str(), recorded.usage), ("B.", None));
+        let stand_ins = [&plain, &logged].map(|request| request.model_answer(AnswerSource::StandIn));
+        assert_eq!(stand_ins[0].text, stand_ins[1].text, "audits compare hits with it");
+        let tokens = stand_ins.map(|answer| answer.usage.map(|usage| usage.completion_tokens));
         assert_eq!(tokens, [Some(1), Some(4)]);
         assert!(logged.lacks_answer() && !plain.lacks_answer());
     }
 
     #[test]
-    fn what_the_cache_cannot_hold_is_passed_on() {
-        let line = parsed(&json!({"prompt": "A?", "n": 2}));
-        assert!(line.prompt.is_none() && !line.lacks_answer());
+    fn an_uncacheable_request_is_passed_through() {
+        let request = parsed(&json!({"prompt": "A?", "n": 2}));
+        assert!(request.prompt.is_none() && !request.lacks_answer());
     }
 
     #[test]
-    fn a_mistake_names_its_field() {
+    fn an_error_names_the_field() {
         for (line, expected) in [
             (json!({"text": "A?"}), "needs a prompt"),
             (json!({"prompt": "A?", "messages": []}), "not both"),
