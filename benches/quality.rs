@@ -16,8 +16,10 @@ use promptkeep::{
     config::Config,
     demo::traffic::{Request, Traffic, concierge},
     embed::{self, Embedder},
-    offline::report::Table,
-    tune::{self, Protocol, Row},
+    offline::{
+        report::Table,
+        tune::{self, Protocol, Row},
+    },
 };
 use quality::{cosine, stream::Stream, vcache};
 use serde_json::json;

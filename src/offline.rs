@@ -2,9 +2,11 @@
 //! traffic, and the building blocks of reports.
 
 pub mod model_server;
+pub mod replay;
 pub mod report;
 mod scripted_model;
 mod traffic_file;
+pub mod tune;
 
 use std::{io, sync::Arc, time::Duration};
 

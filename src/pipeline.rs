@@ -11,12 +11,14 @@ mod entries;
 mod exact;
 mod explain;
 mod feedback;
+mod flight;
 mod follow_up;
 mod forward;
 mod keeping;
 mod model_calls;
 mod recording;
 mod refresh;
+mod replies;
 mod reply;
 mod request;
 mod semantic;
@@ -47,7 +49,6 @@ use crate::{
     config::CacheConfig,
     embed::Embedder,
     error::Error,
-    feedback::RequestId,
     learn::Learning,
     metrics::{Metrics, Rpc},
     outcome::Outcome,
@@ -65,6 +66,7 @@ pub use self::{
     explain::Explanation,
     feedback::FeedbackIntake,
     forward::{Forward, Forwarder, Forwarding},
+    replies::{RecentHit, RequestId, Subject},
     reply::{Chunk, Hit, Match, Missed, Reply, Source, Started, UpstreamCompletion},
     request::{DEFAULT_NAMESPACE, Request},
     statistics::Statistics,

@@ -1,6 +1,8 @@
 //! The server: [`Server::new`] builds its components, [`Server::listen`] serves on any pair of listeners, and
 //! [`Server::shutdown`] drains and stops it.
 
+pub mod transport;
+
 use std::{
     future::IntoFuture as _,
     io,
@@ -28,7 +30,6 @@ use crate::{
     store::{self, Store},
     tenant::Tenants,
     trace::{self, Tracing},
-    transport,
     upstream::{self, UpstreamSettings, Upstreams},
 };
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use promptkeep::{
     decide::answer::Answer,
     embed::{Embedded, Embedder},
-    tune::Row,
+    offline::tune::Row,
 };
 
 use crate::Result;

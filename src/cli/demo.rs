@@ -9,8 +9,7 @@ use crate::{
     config::LogFormat,
     demo::{self, simulated_upstream::SimulatedUpstream, traffic::Traffic},
     offline::model_server::LOOPBACK,
-    server::Server,
-    transport,
+    server::{Server, transport},
 };
 
 #[derive(Debug, Args)]

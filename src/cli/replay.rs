@@ -7,7 +7,7 @@ use clap::Args;
 use super::ReportArgs;
 use crate::{
     config::{Config, LogFormat, process_env},
-    replay,
+    offline::replay,
 };
 
 #[derive(Debug, Args)]

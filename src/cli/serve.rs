@@ -7,8 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::{Config, process_env},
-    server::Server,
-    transport,
+    server::{Server, transport},
 };
 
 #[derive(Debug, Args)]

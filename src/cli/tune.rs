@@ -8,7 +8,7 @@ use clap::Args;
 use super::ReportArgs;
 use crate::{
     config::{Config, LogFormat, process_env},
-    tune,
+    offline::tune,
 };
 
 #[derive(Debug, Args)]

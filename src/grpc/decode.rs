@@ -8,9 +8,9 @@ use super::proto;
 use crate::{
     entry::{EntryId, Selector},
     error::Error,
-    feedback::{RequestId, Subject},
     model::Usage,
     outcome::Verdict,
+    pipeline::{RequestId, Subject},
     prompt::{CacheControl, Completion, FinishReason, Keep, Message, Prompt, Role},
 };
 

@@ -5,10 +5,9 @@ use std::time::Duration;
 use super::proto;
 use crate::{
     decide::{Check, Explained},
-    feedback::RequestId,
     model::{Attempt, Route, Usage},
     outcome::Outcome,
-    pipeline::{Chunk, Explanation, Hit, Match, Missed, Reply, Started},
+    pipeline::{Chunk, Explanation, Hit, Match, Missed, Reply, RequestId, Started},
     prompt::{Completion, Delta},
 };
 

@@ -8,7 +8,10 @@ use super::{
     reply::{self, Facts},
     sse::{self, Dialect},
 };
-use crate::{feedback::RequestId, metrics::Rpc, pipeline::Request};
+use crate::{
+    metrics::Rpc,
+    pipeline::{Request, RequestId},
+};
 
 /// How the caller wants its answer.
 #[derive(Clone, Copy, Debug)]

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{access::Access, chart::Range, snapshot::Snapshot};
 use super::{Api, Failure, reply};
-use crate::{config::Config, error::Error, feedback::RequestId};
+use crate::{config::Config, error::Error, pipeline::RequestId};
 
 /// Pause between two events. Numbers that change faster are hard to read.
 const EVENT_EVERY: Duration = Duration::from_secs(2);

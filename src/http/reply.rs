@@ -10,9 +10,8 @@ use axum::{
 use serde_json::Value;
 
 use crate::{
-    feedback::RequestId,
     outcome::{MissReason, Outcome},
-    pipeline::{Hit, Match, Reply, Started},
+    pipeline::{Hit, Match, Reply, RequestId, Started},
 };
 
 /// How a request was answered, as far as it is known when the headers are sent.

@@ -21,8 +21,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    feedback::RequestId,
-    pipeline::{AnswerStream, Chunk, Started, deltas},
+    pipeline::{AnswerStream, Chunk, RequestId, Started, deltas},
     prompt::{Completion, Delta},
 };
 

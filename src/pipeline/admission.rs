@@ -11,11 +11,10 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use super::{AdmittedRequest, Request, Settings, request::fill_defaults};
+use super::{AdmittedRequest, Request, Settings, replies::RequestId, request::fill_defaults};
 use crate::{
     cache::Cache,
     error::Error,
-    feedback::RequestId,
     key,
     metrics::{Metrics, Shed},
     tenant::Tenant,

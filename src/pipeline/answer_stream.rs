@@ -7,12 +7,12 @@ use tokio::time::timeout_at;
 use super::{
     AdmittedRequest, FlightResult, Pipeline,
     coalescing::{FlightFollower, Piece},
+    flight::Event,
     recording::Recorder,
     reply::{Chunk, Hit, Reply, Source, Started},
 };
 use crate::{
     error::Error,
-    flight::Event,
     outcome::Outcome,
     prompt::{Completion, Delta, prefix},
 };

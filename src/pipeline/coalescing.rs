@@ -7,7 +7,9 @@ use std::{
 };
 
 use super::{
-    AdmittedRequest, Answer, Hit, UpstreamCompletion, semantic::CANDIDATES_BOUNDED, semantic::SemanticContext,
+    AdmittedRequest, Answer, Hit, UpstreamCompletion,
+    flight::{self, Event, Flights, Follower, Leader},
+    semantic::{CANDIDATES_BOUNDED, SemanticContext},
 };
 use crate::{
     cache::{Cache, Epoch},
@@ -15,7 +17,6 @@ use crate::{
     embed::Embedding,
     entry::{Candidate, Entry},
     error::Error,
-    flight::{self, Event, Flights, Follower, Leader},
     key::{CacheKey, Scope},
     model::Usage,
     prompt::{Completion, Delta, FinishReason},

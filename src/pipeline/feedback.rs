@@ -4,18 +4,14 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Admission, Recording, within};
+use super::{
+    Admission, Recording,
+    replies::{RecentHit, RequestId, Served, Subject},
+    within,
+};
 use crate::{
-    cache::Cache,
-    error::Error,
-    feedback::{RecentHit, RequestId, Served, Subject},
-    learn::Learning,
-    metrics::Metrics,
-    model::Usage,
-    outcome::Verdict,
-    stats::Ledger,
-    tenant::Tenant,
-    upstream::Upstreams,
+    cache::Cache, error::Error, learn::Learning, metrics::Metrics, model::Usage, outcome::Verdict,
+    stats::Ledger, tenant::Tenant, upstream::Upstreams,
 };
 
 /// Takes in what callers and operators say of answers.

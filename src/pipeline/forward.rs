@@ -7,10 +7,12 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::{Admission, Recording, Request, admission::Permit, recording::Recorder, request::fill_defaults};
+use super::{
+    Admission, Recording, Request, admission::Permit, recording::Recorder, replies::RequestId,
+    request::fill_defaults,
+};
 use crate::{
     error::Error,
-    feedback::RequestId,
     metrics::Rpc,
     outcome::{MissReason, Outcome},
     upstream::{Endpoint, ForwardRequest, Forwarded, Upstreams},

@@ -7,9 +7,11 @@ mod savings;
 use std::{sync::Arc, time::SystemTime};
 
 use self::savings::Savings;
-use super::{AdmittedRequest, Hit, Request};
+use super::{
+    AdmittedRequest, Hit, Request,
+    replies::{RecentHit, Replies, RequestId, Served, Texts},
+};
 use crate::{
-    feedback::{RecentHit, Replies, RequestId, Served, Texts},
     metrics::{Metrics, Rpc},
     model::{Attempt, AttemptResult},
     outcome::Outcome,

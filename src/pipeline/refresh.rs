@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use super::{
     AdmittedRequest, Pipeline,
     coalescing::{FlightFollower, FlightLeader, Join},
+    flight::Event,
 };
-use crate::{entry::Entry, flight::Event};
+use crate::entry::Entry;
 
 impl Pipeline {
     /// Starts the model call that replaces a stale entry. Returns `false` when one was started before, when the

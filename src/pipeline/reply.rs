@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use super::replies::RequestId;
 use crate::{
     entry::{Candidate, Entry},
-    feedback::RequestId,
     learn::{Near, Pair},
     model::Attempt,
     outcome::{MissReason, Outcome},

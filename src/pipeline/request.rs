@@ -8,13 +8,16 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Settings, admission::Permit};
+use super::{
+    Settings,
+    admission::Permit,
+    replies::{RequestId, Served},
+};
 use crate::{
     cache::Epoch,
     config::Mode,
     decide::{Bounds, Policy, keep::Bound},
     entry::Entry,
-    feedback::{RequestId, Served},
     key::{CacheKey, Owner, Scope},
     learn::Pair,
     outcome::Outcome,

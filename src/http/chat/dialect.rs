@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 
 use super::decode::Shape;
 use crate::{
-    feedback::RequestId,
     http::{failure::Failure, reply::unix_seconds, sse::Dialect},
     model::Usage,
-    pipeline::Started,
+    pipeline::{RequestId, Started},
     prompt::{Completion, Delta},
 };
 

@@ -13,10 +13,9 @@ use super::{
 };
 use crate::{
     decide::learner::WrongHits,
-    feedback::RecentHit,
     key::Owner,
     model::{ModelState, ProviderState},
-    pipeline::Pipeline,
+    pipeline::{Pipeline, RecentHit},
     stats::{Counters, ModelStats, Stats, Sums},
 };
 

@@ -3,10 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    feedback::RequestId,
     http::{failure::Failure, reply::unix_seconds, sse::Dialect},
     model::Usage,
-    pipeline::Started,
+    pipeline::{RequestId, Started},
     prompt::{Completion, Delta, FinishReason},
 };
 
