@@ -186,24 +186,9 @@ fn unknown(key: &str, name: &str, names: &[&'static str]) -> String {
 
 /// The name with the smallest edit distance to `name`, if that is at most half its length.
 fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
-    let distance = |near: &&&str| edits(name.as_bytes(), near.as_bytes());
+    let distance = |near: &&&str| strsim::levenshtein(name, near);
     let near = names.iter().min_by_key(distance)?;
     (distance(&near) * 2 <= near.len().max(name.len())).then_some(near)
-}
-
-/// Levenshtein distance in bytes, one row at a time.
-fn edits(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// The path of a known key: `models[].tier` for `models[2].tier`.
