@@ -1,4 +1,4 @@
-//! What a decision costs beyond the embedding, for a prompt of 16 words with four near entries.
+//! Cost of a decision without the embedding, for a prompt of 16 words with four candidates.
 
 use std::{hint::black_box, sync::Arc};
 
@@ -33,7 +33,7 @@ fn decision(c: &mut Criterion) {
     });
     let row = features::of(&new, &old, 0.9, Neighbourhood::default(), &table.rarity);
     c.bench_function("decide/score", |b| b.iter(|| learner.score(black_box(&row), 0)));
-    c.bench_function("decide/learned, 4 candidates, all told", |b| {
+    c.bench_function("decide/learned, 4 candidates, total", |b| {
         b.iter(|| {
             let new = Analysis::of(black_box(PROMPT));
             let scored = ENTRIES.map(|text| {

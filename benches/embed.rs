@@ -1,5 +1,5 @@
-//! What an embedding costs on one thread: splitting into tokens, and the forward pass in both precisions
-//! (whose ratio is printed, since only ratios of one run can be compared).
+//! Cost of an embedding on one thread: tokenization, and the forward pass in both precisions. The bench prints their
+//! ratio, because only figures of one run can be compared.
 
 use std::{env, hint::black_box, path::PathBuf, sync::Arc, time::Instant};
 
@@ -12,7 +12,7 @@ use promptkeep::embed::{
 };
 use rayon::ThreadPoolBuilder;
 
-/// Tokens of the texts, start and end marks included.
+/// Lengths of the texts in tokens, including the start and end tokens.
 const LENGTHS: [usize; 3] = [12, 32, 128];
 
 fn benches(c: &mut Criterion) {
@@ -22,7 +22,7 @@ fn benches(c: &mut Criterion) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(model_files::pull(&folder)).expect("the model");
     }
-    // As in the worker pool: a matrix product stays on its thread.
+    // One thread, as in the worker pool: a matrix product stays on its thread.
     let pool = ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     let files = model_files::read(&folder).expect("the model");
     let load =
@@ -59,13 +59,13 @@ fn tokenize(c: &mut Criterion, tokenizer: &Tokenizer) {
     group.finish();
 }
 
-/// English of so many tokens.
+/// Returns English text of this many tokens.
 fn text(tokens: usize) -> String {
     let words = ["how", "do", "i", "change", "the", "delivery", "address", "of", "my", "order"];
     words.iter().cycle().take(tokens - 2).copied().collect::<Vec<_>>().join(" ")
 }
 
-/// Milliseconds of one embedding by each model, in turns, so that other load meets both.
+/// Returns the median milliseconds of an embedding by each model. The models alternate, so that other load affects both.
 fn medians(models: [&Arc<MiniLm>; 2], text: &str) -> [f64; 2] {
     let mut sessions = models.map(|model| Session::new(Arc::clone(model)));
     let mut times = [Vec::new(), Vec::new()];

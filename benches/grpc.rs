@@ -1,8 +1,7 @@
-//! What a hit costs over gRPC, against an empty call of a stock tonic server in the same run.
+//! Cost of a hit over gRPC, compared with an empty call of a stock tonic server in the same run.
 //!
-//! Each server is a process of its own on one core and the client stands on the other (by `taskset`,
-//! where there is one). Run with `cargo bench --bench grpc`. Figures of one run compare; those of two
-//! runs do not.
+//! Each server is a process of its own on one core, and the client runs on the other (by `taskset`, where it exists).
+//! Run with `cargo bench --bench grpc`. Only figures of one run can be compared.
 
 use std::{
     env,
@@ -24,22 +23,22 @@ use promptkeep::{
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::transport::Channel;
 
-/// Of the answers that are looked up.
+/// Size of a cached answer.
 const ANSWER_BYTES: usize = 1024;
 const CONNECTIONS: usize = 4;
 const IN_FLIGHT: usize = 64;
 const RUN: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 3;
 
-const KEPT: &str = "How do I reset the password of my account?";
+const CACHED: &str = "How do I reset the password of my account?";
 const PARAPHRASE: &str = "How can I reset the password of my account?";
 
 type Client = PromptCacheClient<Channel>;
 
-/// What is called.
+/// Kind of a call.
 #[derive(Clone, Copy, PartialEq)]
 enum Case {
-    /// A stock tonic server that answers nothing.
+    /// `Lookup` at a stock tonic server whose handlers do nothing.
     Empty,
     /// `Lookup` of an exact repeat.
     Lookup,
@@ -58,16 +57,17 @@ const CASES: [(Case, &str); 4] = [
 
 struct Figures {
     per_second: f64,
-    /// CPU time of the server for one call, in microseconds; the client's share of a call is not in it.
+    /// CPU time of the server for one call, in microseconds, without the client's share.
     server_us: f64,
-    alone: Histogram<u64>,
+    /// Latency in nanoseconds with one call at a time.
+    latency: Histogram<u64>,
 }
 
 fn main() {
     match env::args().nth(1).as_deref() {
         Some("--serve-empty") => block_on(stock::serve()),
         Some("--serve") => block_on(serve()),
-        // `cargo test --benches` only wants to know that it starts.
+        // `cargo test --benches` only checks that the program starts.
         Some("--test") => {}
         _ => block_on(bench()),
     }
@@ -77,7 +77,7 @@ fn block_on(future: impl Future<Output = ()>) {
     tokio::runtime::Runtime::new().expect("a runtime").block_on(future);
 }
 
-// === the client ===
+// === Client ===
 
 async fn bench() {
     pin_self();
@@ -90,11 +90,11 @@ async fn bench() {
     let mut empty_us = 0.0;
     for (case, name) in CASES {
         let server = if case == Case::Empty { &empty } else { &full };
-        let Figures { per_second, server_us, alone } = measure(case, server).await;
+        let Figures { per_second, server_us, latency } = measure(case, server).await;
         if case == Case::Empty {
             empty_us = server_us;
         }
-        let [p50, p99] = [0.5, 0.99].map(|q| alone.value_at_quantile(q) as f64 / 1000.0);
+        let [p50, p99] = [0.5, 0.99].map(|q| latency.value_at_quantile(q) as f64 / 1000.0);
         let ratio = server_us / empty_us;
         println!("{name:<26}{per_second:>10.0}{server_us:>15.1}{ratio:>10.2}{p50:>10.0}{p99:>10.0}");
     }
@@ -103,7 +103,7 @@ async fn bench() {
     );
 }
 
-/// The best of some rounds: others on the machine only make it slower.
+/// Returns the best of several rounds, because other load can only make a round slower.
 async fn measure(case: Case, server: &ServerProcess) -> Figures {
     let (mut per_second, mut server_us) = (0.0_f64, f64::INFINITY);
     for _ in 0..ROUNDS {
@@ -112,19 +112,19 @@ async fn measure(case: Case, server: &ServerProcess) -> Figures {
         per_second = per_second.max(rate);
         server_us = server_us.min((server.cpu_seconds() - before) * 1e6 / (rate * RUN.as_secs_f64()));
     }
-    Figures { per_second, server_us, alone: alone(case, server).await }
+    Figures { per_second, server_us, latency: latency(case, server).await }
 }
 
 async fn throughput(case: Case, server: &ServerProcess) -> f64 {
     let mut callers = JoinSet::new();
-    let until = Instant::now() + RUN;
+    let end = Instant::now() + RUN;
     for _ in 0..CONNECTIONS {
         let client = server.client().await;
         for _ in 0..IN_FLIGHT {
             let mut client = client.clone();
             callers.spawn(async move {
                 let mut calls = 0_u64;
-                while Instant::now() < until {
+                while Instant::now() < end {
                     call(case, &mut client).await;
                     calls += 1;
                 }
@@ -135,11 +135,11 @@ async fn throughput(case: Case, server: &ServerProcess) -> f64 {
     callers.join_all().await.iter().sum::<u64>() as f64 / RUN.as_secs_f64()
 }
 
-async fn alone(case: Case, server: &ServerProcess) -> Histogram<u64> {
+async fn latency(case: Case, server: &ServerProcess) -> Histogram<u64> {
     let mut client = server.client().await;
     let mut nanos = Histogram::new_with_bounds(1, 10_000_000_000, 3).expect("valid bounds");
-    let until = Instant::now() + RUN;
-    while Instant::now() < until {
+    let end = Instant::now() + RUN;
+    while Instant::now() < end {
         let started = Instant::now();
         call(case, &mut client).await;
         nanos.saturating_record(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
@@ -150,10 +150,10 @@ async fn alone(case: Case, server: &ServerProcess) -> Histogram<u64> {
 async fn call(case: Case, client: &mut Client) {
     match case {
         Case::Empty => drop(client.lookup(LookupRequest::default()).await.expect("an empty reply")),
-        Case::Lookup => look(client, KEPT).await,
+        Case::Lookup => look(client, CACHED).await,
         Case::Semantic => look(client, PARAPHRASE).await,
         Case::Complete => {
-            let request = CompleteRequest { prompt: Some(prompt(KEPT)), cache: None };
+            let request = CompleteRequest { prompt: Some(prompt(CACHED)), cache: None };
             let reply = client.complete(request).await.expect("a hit").into_inner();
             assert!(reply.completion.is_some_and(|completion| completion.content.len() == ANSWER_BYTES));
         }
@@ -173,11 +173,11 @@ async fn fill(server: &ServerProcess) {
         ..Completion::default()
     };
     let request = StoreRequest {
-        prompt: Some(prompt(KEPT)),
+        prompt: Some(prompt(CACHED)),
         completion: Some(completion),
         cache: Some(CacheControl::default()),
     };
-    server.client().await.store(request).await.expect("kept");
+    server.client().await.store(request).await.expect("the answer is stored");
 }
 
 fn prompt(text: &str) -> Prompt {
@@ -194,9 +194,9 @@ fn prompt(text: &str) -> Prompt {
     }
 }
 
-// === the servers ===
+// === Servers ===
 
-/// This program again, as a server, killed when it is dropped.
+/// Child process that runs this program as a server, killed when it is dropped.
 struct ServerProcess {
     child: Child,
     endpoint: String,
@@ -216,12 +216,12 @@ impl ServerProcess {
         Self { child, endpoint: format!("http://{}", line.trim()) }
     }
 
-    /// CPU time that the process has taken; 0 where there is no /proc.
+    /// CPU time of the process so far; 0 on systems without /proc.
     fn cpu_seconds(&self) -> f64 {
-        /// The kernel's unit in /proc, the same on every Linux.
+        /// Unit of the kernel in /proc, equal on every Linux.
         const TICKS_PER_SECOND: f64 = 100.0;
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        // Fields 14 and 15 of the line, counted behind the name in brackets, which may hold spaces.
+        // Fields 14 and 15 of the line, counted after the name in parentheses, which may contain spaces.
         let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
         fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
     }
@@ -275,18 +275,18 @@ fn announce(listener: &TcpListener) {
     println!("{}", listener.local_addr().expect("bound"));
 }
 
-/// The peer: tonic as it comes, with a handler that does nothing.
+/// Baseline: stock tonic with handlers that do nothing.
 mod stock {
     use promptkeep::grpc::proto::{prompt_cache_server::*, *};
     use tokio_stream::{Empty, wrappers::TcpListenerStream};
     use tonic::{Request, Response, Status};
 
-    struct Nothing;
+    struct EmptyService;
 
-    macro_rules! answer_nothing {
+    macro_rules! empty_handlers {
         ($($name:ident: $request:ty => $reply:ty),*) => {
             #[tonic::async_trait]
-            impl PromptCache for Nothing {
+            impl PromptCache for EmptyService {
                 $(async fn $name(&self, _: Request<$request>) -> Result<Response<$reply>, Status> {
                     Ok(Response::new(<$reply>::default()))
                 })*
@@ -303,7 +303,7 @@ mod stock {
         };
     }
 
-    answer_nothing! {
+    empty_handlers! {
         lookup: LookupRequest => LookupResponse,
         complete: CompleteRequest => CompleteResponse,
         store: StoreRequest => StoreResponse,
@@ -317,7 +317,7 @@ mod stock {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         super::announce(&listener);
         tonic::transport::Server::builder()
-            .add_service(PromptCacheServer::new(Nothing))
+            .add_service(PromptCacheServer::new(EmptyService))
             .serve_with_incoming(TcpListenerStream::new(listener))
             .await
             .expect("a listener");

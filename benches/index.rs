@@ -1,5 +1,5 @@
-//! Searching and filling one scope. Prints recall and memory beside the times, scan and graph in the
-//! same run: compare the two, not with other machines.
+//! Searches and inserts in one scope, by scan and by graph. Prints recall and memory beside the times. Compare scan and
+//! graph of one run, not figures of different machines.
 
 use std::{
     hint::black_box,
@@ -18,11 +18,10 @@ use promptkeep::{
 const DIMENSIONS: usize = 384;
 const SCOPE: Scope = Scope::from_bytes([1; 32]);
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
-/// Building a graph of 100k takes minutes, so the graph is measured up to here unless
-/// `PROMPTKEEP_BENCH_GRAPH_MAX` says otherwise.
+/// Largest graph, unless `PROMPTKEEP_BENCH_GRAPH_MAX` says otherwise: building one of 100k vectors takes minutes.
 const GRAPH_MAX: usize = 10_000;
 
-/// Vectors in clusters, and queries near some of them: the cosine to the one meant is about 0.95.
+/// Vectors in clusters, and queries near some of them, at a cosine of about 0.95.
 struct Data {
     vectors: Vec<Embedding>,
     queries: Vec<Embedding>,
@@ -48,8 +47,8 @@ impl Data {
         };
         let vectors: Vec<_> = (0..size).filter_map(|_| near_one(&mut random)).collect();
         let queries = (0..200).filter_map(|_| {
-            let meant = random.usize(..vectors.len());
-            near(&mut random, vectors[meant].as_slice(), 0.33)
+            let target = random.usize(..vectors.len());
+            near(&mut random, vectors[target].as_slice(), 0.33)
         });
         let queries = queries.collect();
         Self { vectors, queries }
@@ -108,7 +107,7 @@ fn search(criterion: &mut Criterion) {
     }
 }
 
-/// A new vector and, so that the index does not grow, its removal.
+/// Inserts a vector and removes it again, so that the index does not grow.
 fn insert(criterion: &mut Criterion) {
     let data = Data::new(10_000);
     let index = data.fill(IndexKind::Scan);
@@ -122,7 +121,7 @@ fn insert(criterion: &mut Criterion) {
     });
 }
 
-/// What searches wait for while another thread inserts as fast as it can, or a graph grows.
+/// Latency of searches while another thread inserts about a thousand vectors a second.
 fn beside_inserts(_: &mut Criterion) {
     let data = Data::new(GRAPH_MAX);
     for kind in [IndexKind::Scan, IndexKind::Hnsw] {
@@ -134,10 +133,10 @@ fn beside_inserts(_: &mut Criterion) {
                 let new = data.vectors.len()..;
                 for n in new.take_while(|_| !is_done.load(Ordering::Relaxed)) {
                     index.insert(SCOPE, key(n), &data.vectors[n % data.vectors.len()]);
-                    // About a thousand a second, more than models answer.
+                    // About a thousand inserts a second, more than models answer.
                     #[expect(
                         clippy::disallowed_methods,
-                        reason = "a thread of the bench that only keeps a pace"
+                        reason = "a thread of the bench that only paces its inserts"
                     )]
                     thread::sleep(Duration::from_millis(1));
                 }

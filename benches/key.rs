@@ -1,4 +1,4 @@
-//! What a key costs, beside the bare hash of as many bytes in the same run: the rest is encoding.
+//! Cost of a cache key, compared with a bare hash of as many bytes in the same run; the difference is encoding.
 //!
 //! The limit is 100 µs for a prompt of 100 KB.
 
@@ -44,7 +44,7 @@ fn question(bytes: usize) -> Prompt {
     prompt(vec![message(Role::User, text(bytes))], None)
 }
 
-/// A long conversation of short turns.
+/// Prompt with a long conversation of short turns.
 fn turns(bytes: usize) -> Prompt {
     const TURN: usize = 250;
     let role = |n| if n % 2 == 0 { Role::User } else { Role::Assistant };
@@ -52,7 +52,7 @@ fn turns(bytes: usize) -> Prompt {
     prompt(messages.collect(), None)
 }
 
-/// Tool schemas, of which most strings are a few bytes long.
+/// Prompt with tool schemas, whose strings are mostly a few bytes long.
 fn tools(bytes: usize) -> Prompt {
     let field = |n: usize| json!({ "type": "string", "description": text(30), "maxLength": n });
     let tool = |n: usize| {

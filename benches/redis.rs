@@ -1,16 +1,16 @@
-//! The store that replicas share: reads against a bare GET, how soon one replica has what another keeps,
-//! searches while entries stream in, a start from cold, memory for each entry, and hits while Redis hangs.
+//! Store that replicas share: reads compared with a bare GET, replication delay, searches while entries stream in, cold
+//! start, memory of an entry, and hits while Redis hangs.
 //!
-//! Starts a redis-server of its own. Run with `cargo bench --bench redis`; the number of entries of the cold
-//! start follows a second `--`: `cargo bench --bench redis -- 1000000`. Figures of one run compare. Also there:
-//! the name of one part, such as `reads`, to run it alone, and `plan`, which places namespaces in a large fleet.
+//! Starts a redis-server of its own. Run with `cargo bench --bench redis`; `cargo bench --bench redis -- 1000000` sets the
+//! number of entries of the cold start. The name of one part, such as `reads`, runs it alone; `plan` places namespaces in
+//! a large fleet. Only figures of one run can be compared.
 
 #[path = "common/entry.rs"]
 mod entry;
 #[path = "redis/plan.rs"]
 mod plan;
 #[path = "../tests/it/common/redis_server.rs"]
-#[allow(dead_code, reason = "the tests use the rest")]
+#[allow(dead_code, reason = "the integration tests use the rest")]
 mod redis_server;
 
 use std::{
@@ -38,20 +38,20 @@ use tokio::{task::JoinSet, time::interval};
 
 const DIMENSIONS: usize = 384;
 const EMBEDDER: &str = "bench";
-/// Scopes that the entries are spread over: as many conversations with system prompts of their own.
+/// Number of scopes that share the entries, as conversations with different system prompts do.
 const SCOPES: u64 = 100;
 const IN_FLIGHT: usize = 64;
 const RUN: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 3;
-/// Entries that are read.
+/// Number of entries that are read.
 const HOT: u64 = 1000;
 const INSERTS_PER_SECOND: u64 = 1000;
-/// Makes this program the replica of [`cold_start`].
+/// Flag that makes this program the replica of [`cold_start`].
 const LOAD: &str = "--load";
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    // `cargo test --benches` only wants to know that it starts.
+    // `cargo test --benches` only checks that the program starts.
     if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
@@ -80,7 +80,7 @@ fn main() {
 
 const PARTS: [&str; 5] = ["reads", "replication", "stream", "hanging", "start"];
 
-/// Vectors of one scope are unlike each other.
+/// Returns entry number `n`. Its vector is random, so no two entries of a scope are similar.
 fn entry(n: u64) -> Entry {
     let mut random = fastrand::Rng::with_seed(n);
     let vector = (0..DIMENSIONS).map(|_| random.f32() - 0.5).collect();
@@ -91,7 +91,7 @@ fn scope(n: u64) -> Scope {
     Scope::from_bytes([(n % SCOPES) as u8; 32])
 }
 
-/// One replica: what a server has beneath its doors.
+/// Opens the cache of one replica.
 fn replica(redis: &RedisServer, max_memory: u64) -> Arc<Cache> {
     replica_at(&StoreConfig { write_queue: 10_000_000, ..redis.store() }, max_memory)
 }
@@ -109,18 +109,18 @@ fn replica_at(config: &StoreConfig, max_memory: u64) -> Arc<Cache> {
     cache
 }
 
-async fn keep(cache: &Cache, n: u64) {
+async fn store_entry(cache: &Cache, n: u64) {
     cache.keep(entry(n), Durability::Queued, cache.epoch()).await.expect("the queue is long enough");
 }
 
 async fn fill(cache: &Cache, entries: u64) {
     for n in 0..entries {
-        keep(cache, n).await;
+        store_entry(cache, n).await;
     }
-    cache.flush().await.expect("redis is there");
+    cache.flush().await.expect("redis answers");
 }
 
-/// Nothing stays in memory, so every read goes to Redis.
+/// Memory tier without room, so that every read goes to Redis.
 const NO_MEMORY: u64 = 1;
 const MEMORY: u64 = 1 << 30;
 
@@ -131,7 +131,7 @@ async fn reads() {
     let bare = redis.connection().await;
     let names: Arc<Vec<String>> = Arc::new(redis.keys("*:e:*").await);
     let (mut exact, mut get) = (0.0_f64, 0.0_f64);
-    // In turn, and the best of each: others on the machine only make it slower.
+    // The two alternate and the best round of each counts, because other load can only make a round slower.
     for _ in 0..ROUNDS {
         let cache = Arc::clone(&cache);
         exact = exact.max(
@@ -157,20 +157,20 @@ async fn reads() {
     println!("exact hit from redis      {exact:>10.0} /s, bare GET {get:.0} /s: {:.2}", exact / get);
 }
 
-/// Calls a second, with [`IN_FLIGHT`] at once.
+/// Returns calls per second with [`IN_FLIGHT`] calls at once.
 async fn rate<F: Future<Output = ()> + Send + 'static>(
     call: impl Fn(u64) -> F + Send + Clone + 'static,
 ) -> f64 {
-    let until = Instant::now() + RUN;
+    let end = Instant::now() + RUN;
     let mut callers = JoinSet::new();
     for caller in 0..IN_FLIGHT as u64 {
         let call = call.clone();
         callers.spawn(async move {
             let mut calls = 0_u64;
-            while Instant::now() < until {
+            while Instant::now() < end {
                 call(caller * 7919 + calls).await;
                 calls += 1;
-                // A hit in memory never waits, and others must have their turn.
+                // A hit in memory never waits, so the task must yield to the others.
                 tokio::task::yield_now().await;
             }
             calls
@@ -179,55 +179,55 @@ async fn rate<F: Future<Output = ()> + Send + 'static>(
     callers.join_all().await.iter().sum::<u64>() as f64 / RUN.as_secs_f64()
 }
 
-/// From the call that keeps on one replica to a search that finds on another.
+/// Time from a write on one replica until a search on another finds the entry.
 async fn replication() {
     let redis = RedisServer::start().await;
     let (a, b) = (replica(&redis, MEMORY), replica(&redis, MEMORY));
     fill(&a, HOT).await;
-    b.load().await.expect("redis is there");
+    b.load().await.expect("redis answers");
     let mut micros = histogram();
     for n in HOT..HOT + 500 {
         let started = Instant::now();
-        keep(&a, n).await;
+        store_entry(&a, n).await;
         let embedding = entry(n).embedding.expect("a vector");
         while b.nearest(scope(n), &embedding, 1).await.first().is_none_or(|found| found.entry.key != key(n)) {
             tokio::task::yield_now().await;
         }
         record(&mut micros, started);
     }
-    print_times("kept on A, found on B", &micros);
+    print_times("stored on A, found on B", &micros);
 }
 
-/// Searches on one replica while another keeps.
+/// Searches on one replica while another writes.
 async fn stream() {
     let redis = RedisServer::start().await;
     let (a, b) = (replica(&redis, MEMORY), replica(&redis, MEMORY));
     fill(&a, 10 * HOT).await;
-    b.load().await.expect("redis is there");
+    b.load().await.expect("redis answers");
     let search = {
         let b = Arc::clone(&b);
-        let asked: Arc<Vec<Embedding>> = Arc::new((0..HOT).filter_map(|n| entry(n).embedding).collect());
+        let queries: Arc<Vec<Embedding>> = Arc::new((0..HOT).filter_map(|n| entry(n).embedding).collect());
         move |n: u64| {
-            let (b, asked) = (Arc::clone(&b), Arc::clone(&asked));
+            let (b, queries) = (Arc::clone(&b), Arc::clone(&queries));
             async move {
                 let n = n % HOT;
-                let found = b.nearest(scope(n), &asked[n as usize], 8).await;
+                let found = b.nearest(scope(n), &queries[n as usize], 8).await;
                 assert_eq!(found.first().map(|found| found.entry.key), Some(key(n)));
             }
         }
     };
     let quiet = rate(search.clone()).await;
-    let keeping = tokio::spawn(async move {
+    let writer = tokio::spawn(async move {
         let mut every = interval(Duration::from_millis(10));
         for n in 10 * HOT.. {
             if n % (INSERTS_PER_SECOND / 100) == 0 {
                 every.tick().await;
             }
-            keep(&a, n).await;
+            store_entry(&a, n).await;
         }
     });
     let busy = rate(search).await;
-    keeping.abort();
+    writer.abort();
     let vectors = b.sizes().1 as u64 - 10 * HOT;
     let per_second = vectors as f64 / RUN.as_secs_f64();
     println!(
@@ -235,14 +235,14 @@ async fn stream() {
     );
 }
 
-/// Hits in memory, beside as many misses that ask Redis.
+/// Hits in memory between as many misses that read from Redis, before and while Redis hangs.
 async fn hanging() {
     let redis = RedisServer::start().await;
     let cache = replica(&redis, MEMORY);
     fill(&cache, HOT).await;
     let healthy = hits_beside_misses(&cache).await;
     redis.signal("STOP");
-    // The requests that find it hanging wait for store.timeout; those after them do not.
+    // The first requests wait for store.timeout; later ones do not.
     let first = Instant::now();
     while cache.get(key(u64::MAX)).await.is_none() && first.elapsed() < Duration::from_secs(2) {}
     let hanging = hits_beside_misses(&cache).await;
@@ -255,9 +255,9 @@ async fn hanging() {
 
 async fn hits_beside_misses(cache: &Cache) -> (Histogram<u64>, Histogram<u64>) {
     let (mut hits, mut misses) = (histogram(), histogram());
-    let until = Instant::now() + RUN;
+    let end = Instant::now() + RUN;
     let mut n = 0;
-    while Instant::now() < until {
+    while Instant::now() < end {
         n += 1;
         let started = Instant::now();
         black_box(cache.get(key(n % HOT)).await);
@@ -265,25 +265,25 @@ async fn hits_beside_misses(cache: &Cache) -> (Histogram<u64>, Histogram<u64>) {
         let started = Instant::now();
         black_box(cache.get(key(1 << 40 | n)).await);
         record(&mut misses, started);
-        // As between requests.
+        // A server also yields between requests.
         tokio::task::yield_now().await;
     }
     (hits, misses)
 }
 
-/// A replica that starts beside a full Redis: this program again, so that its memory is its own.
+/// Starts a replica on a full Redis, in a process of its own so that its memory can be measured.
 async fn cold_start(entries: u64) {
     let redis = RedisServer::start().await;
     let filler = replica(&redis, NO_MEMORY);
     let started = Instant::now();
     let empty: f64 = used_memory(&redis).await;
     fill(&filler, entries).await;
-    println!("{entries} entries kept in {:.1} s", started.elapsed().as_secs_f64());
+    println!("{entries} entries stored in {:.1} s", started.elapsed().as_secs_f64());
     let in_redis = (used_memory(&redis).await - empty) / entries as f64;
     println!("bytes an entry: {} encoded, {in_redis:.0} in redis", codec::encode(&entry(0)).len());
     let program = env::current_exe().expect("a path to this program");
     let load = move || Command::new(program).args([LOAD, &redis.url()]).status().map(|_| redis);
-    tokio::task::spawn_blocking(load).await.expect("no panic").expect("it starts");
+    tokio::task::spawn_blocking(load).await.expect("no panic").expect("the replica starts");
 }
 
 async fn load(url: String) {
@@ -293,11 +293,11 @@ async fn load(url: String) {
         NO_MEMORY,
     );
     let started = Instant::now();
-    let vectors = cache.load().await.expect("redis is there");
+    let vectors = cache.load().await.expect("redis answers");
     let elapsed = started.elapsed().as_secs_f64();
-    let here = (resident_bytes() - before) / vectors as f64;
+    let each = (resident_bytes() - before) / vectors as f64;
     println!(
-        "{vectors} vectors loaded in {elapsed:.1} s, {:.0} /s; {here:.0} bytes each in a replica",
+        "{vectors} vectors loaded in {elapsed:.1} s, {:.0} /s; {each:.0} bytes each in a replica",
         vectors as f64 / elapsed
     );
 }
@@ -308,7 +308,7 @@ async fn used_memory(redis: &RedisServer) -> f64 {
     used.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or_default()
 }
 
-/// Of this process; 0 where there is no /proc.
+/// Resident memory of this process; 0 on systems without /proc.
 fn resident_bytes() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,9 +1,9 @@
-//! What streaming over HTTP costs: a cached answer and one that comes from a model, beside a bare axum
-//! handler that sends the same events and does nothing else, all over loopback in the same run.
+//! Cost of streaming over HTTP: a cached answer and one from a model, compared with a bare axum handler that sends equal
+//! events, all over loopback in the same run.
 //!
-//! Prints, for each: the time to the first byte of the body, the time of the whole answer, and what
-//! each token adds to it (a long answer less a short one, by their tokens). The model sends its tokens
-//! without a pause, so the time of a token is what the path costs, not what a model takes.
+//! Prints for each the time to the first byte of the body, the time of the whole answer, and the time that each token
+//! adds (the difference between a long and a short answer). The model sends its tokens without a pause, so the time of
+//! a token is the cost of the path, not of a model.
 
 use std::{
     convert::Infallible,
@@ -36,9 +36,9 @@ const LONG: usize = 220;
 const ROUNDS: usize = 300;
 const WARM_UP: usize = 30;
 
-/// What one answer took.
+/// Times of one answer.
 #[derive(Clone, Copy)]
-struct Took {
+struct Times {
     first_byte: Duration,
     whole: Duration,
 }
@@ -62,24 +62,24 @@ fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-async fn median(address: SocketAddr, control: &str, tokens: usize) -> Took {
+async fn median(address: SocketAddr, control: &str, tokens: usize) -> Times {
     let client = reqwest::Client::new();
     let mut taken = Vec::with_capacity(ROUNDS);
     for round in 0..WARM_UP + ROUNDS {
-        let took = ask(&client, address, control, tokens).await;
+        let one = ask(&client, address, control, tokens).await;
         if round >= WARM_UP {
-            taken.push(took);
+            taken.push(one);
         }
     }
-    let middle = |of: fn(&Took) -> Duration| {
+    let middle = |of: fn(&Times) -> Duration| {
         let mut times: Vec<_> = taken.iter().map(of).collect();
         times.sort_unstable();
         times[times.len() / 2]
     };
-    Took { first_byte: middle(|took| took.first_byte), whole: middle(|took| took.whole) }
+    Times { first_byte: middle(|one| one.first_byte), whole: middle(|one| one.whole) }
 }
 
-async fn ask(client: &reqwest::Client, address: SocketAddr, control: &str, tokens: usize) -> Took {
+async fn ask(client: &reqwest::Client, address: SocketAddr, control: &str, tokens: usize) -> Times {
     let body = json!({ "model": "auto", "stream": true, "messages": [{ "role": "user", "content": tokens.to_string() }] });
     let url = format!("http://{address}/v1/chat/completions");
     let started = Instant::now();
@@ -91,10 +91,10 @@ async fn ask(client: &reqwest::Client, address: SocketAddr, control: &str, token
         part.expect("a whole body");
         first_byte.get_or_insert_with(|| started.elapsed());
     }
-    Took { first_byte: first_byte.expect("a body"), whole: started.elapsed() }
+    Times { first_byte: first_byte.expect("a body"), whole: started.elapsed() }
 }
 
-/// As many tokens as the last turn says, each an event of its own.
+/// Answers with as many tokens as the last turn says, each in an event of its own.
 async fn echo(State(()): State<()>, Json(body): Json<Value>) -> Response {
     let turns = body["messages"].as_array().expect("messages");
     let tokens: usize =

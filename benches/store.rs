@@ -1,4 +1,4 @@
-//! The embedded store: durable writes in groups, reads, and a cold start. Prints the size of the file.
+//! Embedded store: durable writes in groups, reads, and a cold start. Prints the size of an entry in the file.
 
 #[path = "common/entry.rs"]
 mod entry;
@@ -39,11 +39,11 @@ fn open(folder: &TempDir) -> Arc<dyn Store> {
 }
 
 fn folder() -> TempDir {
-    tempfile::tempdir().expect("a temporary folder can be made")
+    tempfile::tempdir().expect("a temporary folder")
 }
 
 fn runtime() -> Runtime {
-    Runtime::new().expect("a runtime can be made")
+    Runtime::new().expect("a runtime")
 }
 
 async fn fill(store: &Arc<dyn Store>) {
@@ -53,8 +53,8 @@ async fn fill(store: &Arc<dyn Store>) {
     store.flush().await.expect("the disk is not full");
 }
 
-/// Puts one entry with each of `writers` tasks at once, durably.
-async fn put_at_once(store: &Arc<dyn Store>, from: u64, writers: u64) {
+/// Writes one durable entry from each of `writers` concurrent tasks.
+async fn put_concurrently(store: &Arc<dyn Store>, from: u64, writers: u64) {
     let mut tasks = JoinSet::new();
     for n in from..from + writers {
         let store = store.clone();
@@ -73,7 +73,7 @@ fn put(criterion: &mut Criterion) {
         group.bench_function(format!("{writers} in flight"), |bencher| {
             bencher.iter(|| {
                 next += writers;
-                runtime.block_on(put_at_once(&store, next, writers));
+                runtime.block_on(put_concurrently(&store, next, writers));
             });
         });
     }
@@ -95,7 +95,7 @@ fn get(criterion: &mut Criterion) {
     }
 }
 
-/// Opens a filled file and reads all of it, as a start does.
+/// Opens a full file and reads all of it, as the start of a server does.
 fn cold_start(criterion: &mut Criterion) {
     let (folder, runtime) = (folder(), runtime());
     let store = open(&folder);

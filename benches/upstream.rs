@@ -1,5 +1,5 @@
-//! What the upstream path adds to a model call, and what hedging saves: both sides in the same run,
-//! against stubs on the loopback. Run with `cargo bench --bench upstream`.
+//! Overhead of the upstream path, and the gain from hedging, both against stubs on the loopback in the same run. Run with
+//! `cargo bench --bench upstream`.
 
 #[path = "upstream/stub.rs"]
 mod stub;
@@ -22,12 +22,13 @@ use stub::Stub;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Answers of the overhead part, after as many warm-up ones.
+/// Measured calls of the overhead part, after as many for warm-up.
 const CALLS: usize = 3000;
-/// Answers of the hedging part, and how many callers wait at once.
+/// Calls of the hedging part.
 const HEDGED_CALLS: usize = 4000;
+/// Concurrent callers of the hedging part.
 const CALLERS: usize = 8;
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn main() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -37,37 +38,37 @@ fn main() -> Result<(), Failure> {
     })
 }
 
-/// Alternates direct calls and calls through the crate, so that both meet the same noise.
+/// Alternates direct calls and calls through promptkeep, so that other load affects both.
 async fn overhead() -> Result<(), Failure> {
     let stub = Stub::start(stub::Pace::AT_ONCE).await?;
     let upstreams = upstreams(&[&stub], HedgeAfter::Never)?;
     let prompt = prompt();
     let client = reqwest::Client::new();
-    let mut took = Took::default();
-    let mut direct_took = Took::default();
+    let mut times = Histograms::default();
+    let mut direct_times = Histograms::default();
     for call in 0..2 * CALLS {
         let direct = direct(&client, &stub.base_url(), &prompt).await?;
         let ours = through(&upstreams, &prompt).await?.0;
         if call >= CALLS {
-            direct_took.record(direct)?;
-            took.record(ours)?;
+            direct_times.record(direct)?;
+            times.record(ours)?;
         }
     }
     println!("overhead, {CALLS} calls each, 20 tokens, microseconds        p50      p99");
-    direct_took.print("direct");
-    took.print("through promptkeep");
+    direct_times.print("direct");
+    times.print("through promptkeep");
     let added = |ours: &Histogram<u64>, direct: &Histogram<u64>| {
         ours.value_at_quantile(0.5) as f64 - direct.value_at_quantile(0.5) as f64
     };
     println!(
         "added at p50: {:.0} us to the first token, {:.0} us to the end\n",
-        added(&took.first_token, &direct_took.first_token),
-        added(&took.whole, &direct_took.whole)
+        added(&times.first_token, &direct_times.first_token),
+        added(&times.whole, &direct_times.whole)
     );
     Ok(())
 }
 
-/// A model that stalls on 5 % of its calls, another behind it that does too.
+/// Calls two models that both stall on 5 % of their calls, without and with hedging.
 async fn hedging() -> Result<(), Failure> {
     println!(
         "hedging, {HEDGED_CALLS} calls by {CALLERS} callers, 5 % stall for 1 s, milliseconds to the first token"
@@ -87,14 +88,14 @@ async fn hedging() -> Result<(), Failure> {
                 Ok::<_, Failure>(calls)
             });
         }
-        let (mut took, mut extra) = (Took::default(), 0);
+        let (mut times, mut extra) = (Histograms::default(), 0);
         while let Some(calls) = callers.join_next().await {
             for (one, hedges) in calls?? {
-                took.record(one)?;
+                times.record(one)?;
                 extra += hedges;
             }
         }
-        let ms = |quantile| took.first_token.value_at_quantile(quantile) as f64 / 1e3;
+        let ms = |quantile| times.first_token.value_at_quantile(quantile) as f64 / 1e3;
         let extra = 100.0 * extra as f64 / HEDGED_CALLS as f64;
         println!(
             "{name:4} p50 {:7.1}  p95 {:7.1}  p99 {:7.1}  extra calls {extra:.2} %",
@@ -108,22 +109,22 @@ async fn hedging() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Times of one call: to the first token, and to the end.
+/// Times of one call, to the first token and to the end.
 type Times = (Duration, Duration);
 
 async fn through(upstreams: &Upstreams, prompt: &Prompt) -> Result<(Times, usize), Failure> {
     let started = Instant::now();
-    let mut answer = upstreams.open(Ask::new(prompt, started + PATIENCE)).await?;
+    let mut answer = upstreams.open(Ask::new(prompt, started + TIMEOUT)).await?;
     let first_token = started.elapsed();
     while answer.next().await?.is_some() {}
     let whole = started.elapsed();
     let (_, attempts) = answer.finish();
-    // When the hedge wins, the first attempt is the one that lost; both are told of.
+    // Both attempts are reported, whichever of them wins.
     let hedges = attempts.iter().filter(|attempt| attempt.reason == AttemptReason::Hedge).count();
     Ok(((first_token, whole), hedges))
 }
 
-/// What a caller without promptkeep does: sends the request, waits for the first text, reads on.
+/// Calls the provider without promptkeep: sends the request, waits for the first text and reads to the end.
 async fn direct(client: &reqwest::Client, base_url: &str, prompt: &Prompt) -> Result<Times, Failure> {
     let started = Instant::now();
     let body = serde_json::json!({
@@ -133,7 +134,7 @@ async fn direct(client: &reqwest::Client, base_url: &str, prompt: &Prompt) -> Re
     });
     let mut response = client.post(format!("{base_url}/chat/completions")).json(&body).send().await?;
     let (mut first_token, mut seen) = (None, Vec::new());
-    while let Some(bytes) = timeout_at(started + PATIENCE, response.chunk()).await?? {
+    while let Some(bytes) = timeout_at(started + TIMEOUT, response.chunk()).await?? {
         seen.extend_from_slice(&bytes);
         if first_token.is_none() && seen.windows(9).any(|bytes| bytes == b"\"content\"") {
             first_token = Some(started.elapsed());
@@ -147,21 +148,19 @@ async fn direct(client: &reqwest::Client, base_url: &str, prompt: &Prompt) -> Re
     Ok((first_token.ok_or("no text")?, whole))
 }
 
-struct Took {
+struct Histograms {
     first_token: Histogram<u64>,
     whole: Histogram<u64>,
 }
 
-// === impl Took ===
-
-impl Default for Took {
+impl Default for Histograms {
     fn default() -> Self {
         let histogram = || Histogram::new(3).expect("three digits are allowed");
         Self { first_token: histogram(), whole: histogram() }
     }
 }
 
-impl Took {
+impl Histograms {
     fn record(&mut self, (first_token, whole): Times) -> Result<(), Failure> {
         self.first_token.record(u64::try_from(first_token.as_micros())?)?;
         self.whole.record(u64::try_from(whole.as_micros())?)?;

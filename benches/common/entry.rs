@@ -1,4 +1,4 @@
-//! The entry that benches of stores keep.
+//! Entries for the benches of stores.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use promptkeep::{
     prompt::{Completion, FinishReason},
 };
 
-/// Number `n`: an answer of about a hundred tokens.
+/// Returns entry number `n`, an answer of about a hundred tokens.
 pub fn entry(n: u64, scope: Scope, vector: Vec<f32>, embedder: &str) -> Entry {
     let created = SystemTime::now();
     Entry {
@@ -39,7 +39,7 @@ pub fn entry(n: u64, scope: Scope, vector: Vec<f32>, embedder: &str) -> Entry {
     }
 }
 
-/// Scattered as hashes are.
+/// Returns the key of entry `n`, as random as a hash.
 pub fn key(n: u64) -> CacheKey {
     CacheKey::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
 }

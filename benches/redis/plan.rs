@@ -1,21 +1,21 @@
-//! Where namespaces would lie in a fleet too large for replicas that hold everything: sizes skewed as Zipf's law has
-//! them, each namespace on a few replicas by consistent hashing with bounded loads, as a load balancer does it by
-//! the namespace of a request; entries in Redis by the slots of their partitions.
+//! Placement of namespaces in a fleet too large for replicas that hold everything. Sizes of namespaces follow Zipf's law.
+//! Each namespace is on a few replicas, chosen by consistent hashing with bounded loads, as a load balancer would choose
+//! by the namespace of a request. Entries in Redis follow the slots of their partitions.
 
 use promptkeep::{key::CacheKey, store};
 
-/// Bytes of an entry in a replica and in Redis, and entries loaded in a second: what this bench measures with
+/// Bytes of an entry in a replica and in Redis, and entries loaded per second, as this bench measures them with
 /// 1,000,000 entries.
 const REPLICA_BYTES: f64 = 1904.0;
 const REDIS_BYTES: f64 = 3066.0;
 const LOADED_PER_SECOND: f64 = 34_000.0;
 
 const NAMESPACES: usize = 10_000;
-/// Replicas that hold each namespace.
+/// Number of replicas that hold each namespace.
 const COPIES: usize = 2;
-/// Points of each replica on the ring.
+/// Number of points of each replica on the ring.
 const POINTS: u64 = 128;
-/// No replica takes more than this many times the mean.
+/// Largest load of a replica, as a multiple of the mean.
 const LOAD_MAX: f64 = 1.25;
 /// Entries, replicas, exponent of Zipf's law.
 const FLEETS: [(f64, u64, f64); 6] =
@@ -23,7 +23,7 @@ const FLEETS: [(f64, u64, f64); 6] =
 const MASTERS: [u16; 5] = [3, 6, 9, 12, 24];
 const SLOTS: u16 = 16384;
 
-/// Replicas by namespace.
+/// Replicas of each namespace.
 type Placement = Vec<Vec<u64>>;
 
 pub fn print() {
@@ -56,14 +56,14 @@ pub fn print() {
     }
 }
 
-/// Entries by namespace.
+/// Returns the number of entries of each namespace.
 fn zipf(entries: f64, exponent: f64) -> Vec<f64> {
     let weights: Vec<f64> = (1..=NAMESPACES).map(|rank| (rank as f64).powf(-exponent)).collect();
     let sum: f64 = weights.iter().sum();
     weights.iter().map(|weight| entries * weight / sum).collect()
 }
 
-/// The largest first: each goes to the next replicas on the ring that have room.
+/// Places the namespaces from the largest to the smallest, each on the next replicas on the ring with room.
 fn place(sizes: &[f64], replicas: &[u64]) -> Placement {
     let mut ring: Vec<(u64, u64)> = replicas
         .iter()
@@ -81,7 +81,7 @@ fn place(sizes: &[f64], replicas: &[u64]) -> Placement {
         let from = hash(&[b"namespace", &namespace.to_le_bytes()]);
         let first = ring.partition_point(|(at, _)| *at < from);
         let mut chosen: Vec<u64> = Vec::with_capacity(COPIES);
-        // Twice round: where nobody has room for a large one, the next take it all the same.
+        // The second round ignores the limit, for large namespaces that fit nowhere.
         for (step, (_, replica)) in ring[first..].iter().chain(&ring).chain(&ring).enumerate() {
             let has_room = loads[*replica as usize] + size <= most || step >= ring.len();
             if chosen.len() < COPIES && !chosen.contains(replica) && has_room {
@@ -107,15 +107,19 @@ fn loads(sizes: &[f64], placed: &Placement, replicas: u64) -> Vec<f64> {
     loads
 }
 
-/// Share of the copies, by entries, that are where they were not before.
+/// Returns the share of copies, by entries, that are on a replica which did not hold them before.
 fn moved(sizes: &[f64], before: &Placement, after: &Placement) -> f64 {
-    let news = |(before, after): (&Vec<u64>, &Vec<u64>)| after.iter().filter(|r| !before.contains(r)).count();
-    let moved: f64 =
-        sizes.iter().zip(before.iter().zip(after)).map(|(size, places)| size * news(places) as f64).sum();
+    let new_copies =
+        |(before, after): (&Vec<u64>, &Vec<u64>)| after.iter().filter(|r| !before.contains(r)).count();
+    let moved: f64 = sizes
+        .iter()
+        .zip(before.iter().zip(after))
+        .map(|(size, places)| size * new_copies(places) as f64)
+        .sum();
     moved / (COPIES as f64 * sizes.iter().sum::<f64>())
 }
 
-/// Partitions of the master that has most, when the slots are shared in equal ranges.
+/// Returns the number of partitions of the fullest master if the masters share the slots in equal ranges.
 fn most_partitions(masters: u16) -> u32 {
     let mut partitions = vec![0; usize::from(masters)];
     for first in 0..=u8::MAX {
@@ -128,7 +132,7 @@ fn most_partitions(masters: u16) -> u32 {
     partitions.into_iter().max().unwrap_or_default()
 }
 
-/// As Redis Cluster computes it: CRC16 (XMODEM) of the hash tag.
+/// Returns the slot that Redis Cluster computes: CRC16 (XMODEM) of the hash tag.
 fn slot(tag: &str) -> u16 {
     let crc = tag.bytes().fold(0_u16, |crc, byte| {
         (0..8).fold(

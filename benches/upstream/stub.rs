@@ -1,4 +1,4 @@
-//! A model provider that answers as fast as a socket can, or as unevenly as it is told to.
+//! Model provider that answers at once or with a configured jitter and stalls.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -9,26 +9,24 @@ use tokio::{
     time::sleep,
 };
 
-/// Listens on a free loopback port until it is dropped.
+/// Provider that listens on a free loopback port until it is dropped.
 pub struct Stub {
     address: SocketAddr,
     listener: JoinHandle<()>,
 }
 
-/// When the answer begins.
+/// Delay before the answer.
 #[derive(Clone, Copy)]
 pub struct Pace {
     first_token: Duration,
-    /// Added at random, up to this.
+    /// Maximum of a random addition.
     jitter: Duration,
-    /// Share of calls that take `stall` longer.
+    /// Share of calls that are delayed further by `stall`.
     stalls: f64,
     stall: Duration,
 }
 
 const TOKENS: usize = 20;
-
-// === impl Pace ===
 
 impl Pace {
     pub const AT_ONCE: Self =
@@ -48,8 +46,6 @@ impl Pace {
         }
     }
 }
-
-// === impl Stub ===
 
 impl Stub {
     pub async fn start(pace: Pace) -> io::Result<Self> {

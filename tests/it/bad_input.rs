@@ -1,8 +1,10 @@
-//! Whatever is wrong with a request or a start, the answer names the field, key or path.
+//! Bad requests and failed starts: the error names the field, key or path.
 
 use std::{collections::HashMap, path::Path, process::Output};
 
-use promptkeep::grpc::proto::{CacheControl, CompleteRequest, GetStatsRequest, Message, Prompt};
+use promptkeep::grpc::proto::{
+    CacheControl, CompleteRequest, GetStatsRequest, LookupRequest, Message, Prompt,
+};
 use prost::Message as _;
 use prost_types::Duration;
 use tonic::{Code, Status};
@@ -10,20 +12,19 @@ use tonic_types::StatusExt as _;
 
 use crate::common::{
     fake_upstream::FakeUpstream,
-    process::{promptkeep, run},
+    process::{Process, promptkeep, run},
     raw,
     test_server::{Client, TestServer, ask, ask_with, exact_config, look, message, prompt},
 };
 
 async fn server() -> (FakeUpstream, TestServer, Client) {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let client = server.client().await;
+    let (server, client) = TestServer::with_client(exact_config(&[&upstream])).await;
     (upstream, server, client)
 }
 
-/// The field that the details of a refusal name.
-fn field(refused: &Status) -> String {
+/// Returns the field that the details of an error name.
+fn bad_field(refused: &Status) -> String {
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
     let details = refused.get_details_bad_request().expect("details");
     let violation = &details.field_violations[0];
@@ -38,7 +39,7 @@ fn turns(messages: &[(&str, &str)]) -> Prompt {
     }
 }
 
-/// Every prompt that is wrong, and the field that is.
+/// Invalid prompts, each with its invalid field.
 fn bad_prompts() -> Vec<(Prompt, &'static str)> {
     let good = || prompt("A?");
     let with = |message: Message| Prompt { messages: vec![message], ..Prompt::default() };
@@ -73,22 +74,21 @@ fn bad_prompts() -> Vec<(Prompt, &'static str)> {
 #[tokio::test]
 async fn every_call_names_the_field_of_a_bad_prompt() {
     let (upstream, _server, mut client) = server().await;
-    for (bad, expected) in bad_prompts() {
-        let request = CompleteRequest { prompt: Some(bad.clone()), cache: None };
-        assert_eq!(field(&client.complete(request.clone()).await.unwrap_err()), expected);
-        assert_eq!(field(&client.complete_stream(request).await.unwrap_err()), expected);
-        let mut lookup = look("");
-        lookup.prompt = Some(bad);
-        assert_eq!(field(&client.lookup(lookup.clone()).await.unwrap_err()), expected);
-        assert_eq!(field(&client.explain(lookup).await.unwrap_err()), expected);
+    for (prompt, expected) in bad_prompts() {
+        let request = CompleteRequest { prompt: Some(prompt.clone()), cache: None };
+        assert_eq!(bad_field(&client.complete(request.clone()).await.unwrap_err()), expected);
+        assert_eq!(bad_field(&client.complete_stream(request).await.unwrap_err()), expected);
+        let lookup = LookupRequest { prompt: Some(prompt), cache: None };
+        assert_eq!(bad_field(&client.lookup(lookup.clone()).await.unwrap_err()), expected);
+        assert_eq!(bad_field(&client.explain(lookup).await.unwrap_err()), expected);
     }
     let none = CompleteRequest { prompt: None, cache: None };
-    assert_eq!(field(&client.complete(none).await.unwrap_err()), "prompt");
+    assert_eq!(bad_field(&client.complete(none).await.unwrap_err()), "prompt");
     assert_eq!(upstream.calls(), 0);
 }
 
 #[tokio::test]
-async fn bad_directives_are_named() {
+async fn a_bad_directive_is_named() {
     let (_upstream, _server, mut client) = server().await;
     let good = CacheControl::default;
     let negative = Some(Duration { seconds: -1, nanos: 0 });
@@ -103,32 +103,33 @@ async fn bad_directives_are_named() {
         (CacheControl { tags: vec!["t".repeat(1025)], ..good() }, "cache.tags"),
         (CacheControl { tags: vec!["t".to_owned(); 65], ..good() }, "cache.tags"),
     ] {
-        assert_eq!(field(&client.complete(ask_with("A?", cache)).await.unwrap_err()), expected);
+        assert_eq!(bad_field(&client.complete(ask_with("A?", cache)).await.unwrap_err()), expected);
     }
-    let far = GetStatsRequest { window: Some(Duration { seconds: 90_000, nanos: 0 }), ..Default::default() };
-    assert_eq!(field(&client.get_stats(far).await.unwrap_err()), "window");
+    let too_long =
+        GetStatsRequest { window: Some(Duration { seconds: 90_000, nanos: 0 }), ..Default::default() };
+    assert_eq!(bad_field(&client.get_stats(too_long).await.unwrap_err()), "window");
 }
 
 #[tokio::test]
-async fn an_unknown_model_is_named_when_it_would_be_asked() {
+async fn an_unknown_model_is_named_when_it_would_be_called() {
     let (upstream, _server, mut client) = server().await;
     let unknown = Prompt { model: "gpt-99".to_owned(), ..prompt("A?") };
     let request = CompleteRequest { prompt: Some(unknown), cache: None };
-    assert_eq!(field(&client.complete(request.clone()).await.unwrap_err()), "prompt.model");
+    assert_eq!(bad_field(&client.complete(request.clone()).await.unwrap_err()), "prompt.model");
     let mut events = client.complete_stream(request).await.unwrap().into_inner();
-    assert_eq!(field(&events.message().await.unwrap_err()), "prompt.model");
+    assert_eq!(bad_field(&events.message().await.unwrap_err()), "prompt.model");
     assert_eq!(upstream.calls(), 0);
 }
 
 #[tokio::test]
-async fn a_prompt_beyond_any_bound_is_refused_unread() {
+async fn an_oversized_message_is_rejected_unread() {
     let (_upstream, _server, mut client) = server().await;
     let refused = client.complete(ask(&"x".repeat(20 << 20))).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange);
-    client.complete(ask("A?")).await.expect("the connection is as good as before");
+    client.complete(ask("A?")).await.expect("the connection still works");
 }
 
-/// tonic's own codec answers `INTERNAL`, as if it were the server's fault.
+/// tonic's own codec answered `INTERNAL`, as if the server were at fault.
 #[tokio::test]
 async fn invalid_utf8_is_the_callers_fault_and_named() {
     let (_upstream, server, _client) = server().await;
@@ -145,7 +146,7 @@ async fn invalid_utf8_is_the_callers_fault_and_named() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_message_are_the_callers_fault() {
+async fn bytes_that_do_not_decode_are_the_callers_fault() {
     let (_upstream, server, _client) = server().await;
     for junk in [&b"\x0a\xff"[..], b"hello", &[0x0a; 7]] {
         let refused = raw::call(server.grpc, "Complete", junk, None).await;
@@ -153,18 +154,18 @@ async fn bytes_that_are_no_message_are_the_callers_fault() {
     }
 }
 
-// === what stops the start ===
+// === Failed starts ===
 
-/// Expects a start to fail, and returns what it said.
-async fn fails(command: std::process::Command) -> String {
+/// Runs a command that must fail, and returns its standard error.
+async fn failure(command: std::process::Command) -> String {
     let Output { status, stdout, stderr } = run(command).await;
-    let said = String::from_utf8(stderr).unwrap();
-    assert_eq!((status.code(), stdout.len()), (Some(1), 0), "{said}");
-    assert!(said.contains("promptkeep: "), "{said}");
-    said
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!((status.code(), stdout.len()), (Some(1), 0), "{stderr}");
+    assert!(stderr.contains("promptkeep: "), "{stderr}");
+    stderr
 }
 
-/// `serve` with this configuration and exact hits only.
+/// Builds a `serve` command with this configuration and a data folder of its own.
 fn serve(folder: &Path, toml: &str) -> std::process::Command {
     let file = folder.join("promptkeep.toml");
     std::fs::write(&file, toml).unwrap();
@@ -176,32 +177,32 @@ fn serve(folder: &Path, toml: &str) -> std::process::Command {
 const EXACT: &str = "[cache]\nmode = \"exact\"\n";
 
 #[tokio::test]
-async fn every_mistake_of_the_configuration_is_named_with_its_line() {
+async fn every_configuration_error_is_named_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
-    let said = fails(serve(folder.path(), "[cache]\nmode = \"exakt\"\nttll = \"1h\"\n[stroe]\n")).await;
+    let stderr = failure(serve(folder.path(), "[cache]\nmode = \"exakt\"\nttll = \"1h\"\n[stroe]\n")).await;
     for expected in
         ["promptkeep.toml:2: cache.mode", "promptkeep.toml:3: cache.ttll", "promptkeep.toml:4: stroe"]
     {
-        assert!(said.contains(expected), "{said}");
+        assert!(stderr.contains(expected), "{stderr}");
     }
     let mut missing = promptkeep(&["serve", "--config", "/no/such/file.toml"]);
     missing.env("PROMPTKEEP_STORE__PATH", folder.path());
-    assert!(fails(missing).await.contains("/no/such/file.toml: cannot be read"));
+    assert!(failure(missing).await.contains("/no/such/file.toml: cannot be read"));
 }
 
 #[tokio::test]
-async fn a_model_that_is_missing_or_damaged_is_named() {
+async fn a_missing_or_damaged_model_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let models = folder.path().join("model");
     let config = format!("[embedding]\nmodel_dir = {:?}\n", models.to_str().unwrap());
     std::fs::create_dir(&models).unwrap();
-    let said = fails(serve(folder.path(), &config)).await;
-    assert!(said.contains(models.join("model.safetensors").to_str().unwrap()), "{said}");
-    assert!(said.contains("promptkeep model pull"), "what to do: {said}");
+    let stderr = failure(serve(folder.path(), &config)).await;
+    assert!(stderr.contains(models.join("model.safetensors").to_str().unwrap()), "{stderr}");
+    assert!(stderr.contains("promptkeep model pull"), "the error says what to do: {stderr}");
     std::fs::write(models.join("model.safetensors"), b"damaged").unwrap();
     std::fs::write(models.join("vocab.txt"), b"damaged").unwrap();
-    let said = fails(serve(folder.path(), &config)).await;
-    assert!(said.contains("model.safetensors: wrong checksum"), "{said}");
+    let stderr = failure(serve(folder.path(), &config)).await;
+    assert!(stderr.contains("model.safetensors: wrong checksum"), "{stderr}");
 }
 
 #[tokio::test]
@@ -212,30 +213,30 @@ async fn an_occupied_port_is_named() {
     for variable in ["PROMPTKEEP_SERVER__GRPC_LISTEN", "PROMPTKEEP_SERVER__HTTP_LISTEN"] {
         let mut command = serve(folder.path(), EXACT);
         command.env(variable, &address);
-        let said = fails(command).await;
-        assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
+        let stderr = failure(command).await;
+        assert!(stderr.contains(&format!("cannot listen on {address}")), "{stderr}");
     }
 }
 
 #[tokio::test]
-async fn a_data_folder_that_cannot_be_used_is_named() {
+async fn an_unusable_data_folder_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, b"in the way").unwrap();
     let mut command = serve(folder.path(), EXACT);
     command.env("PROMPTKEEP_STORE__PATH", file.join("data"));
-    let said = fails(command).await;
-    assert!(said.contains("store.path: cannot write to") && said.contains("file/data"), "{said}");
+    let stderr = failure(command).await;
+    assert!(stderr.contains("store.path: cannot write to") && stderr.contains("file/data"), "{stderr}");
 
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
     std::fs::write(data.join("promptkeep.redb"), b"not a database, but long enough".repeat(1000)).unwrap();
-    let said = fails(serve(folder.path(), EXACT)).await;
-    assert!(said.contains("promptkeep.redb is damaged or not a promptkeep store"), "{said}");
+    let stderr = failure(serve(folder.path(), EXACT)).await;
+    assert!(stderr.contains("promptkeep.redb is damaged or not a promptkeep store"), "{stderr}");
 }
 
 #[tokio::test]
-async fn data_of_a_newer_version_is_left_alone_and_named() {
+async fn data_of_a_newer_version_is_rejected_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
@@ -245,17 +246,17 @@ async fn data_of_a_newer_version_is_left_alone_and_named() {
     write.open_table(meta).unwrap().insert("layout", 99).unwrap();
     write.commit().unwrap();
     drop(database);
-    let said = fails(serve(folder.path(), EXACT)).await;
-    assert!(said.contains("promptkeep.redb was written by a newer version"), "{said}");
-    assert!(said.contains("layout 99"), "{said}");
+    let stderr = failure(serve(folder.path(), EXACT)).await;
+    assert!(stderr.contains("promptkeep.redb was written by a newer version"), "{stderr}");
+    assert!(stderr.contains("layout 99"), "{stderr}");
 }
 
 #[tokio::test]
 async fn a_data_folder_in_use_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let first = crate::common::process::Process::serve(serve(folder.path(), EXACT)).await;
-    // It has opened the store once it answers.
+    let first = Process::serve(serve(folder.path(), EXACT)).await;
+    // Once the server answers, it has opened the store.
     first.client().await.lookup(look("A?")).await.unwrap();
-    let said = fails(serve(folder.path(), EXACT)).await;
-    assert!(said.contains("is in use by another process"), "{said}");
+    let stderr = failure(serve(folder.path(), EXACT)).await;
+    assert!(stderr.contains("is in use by another process"), "{stderr}");
 }

@@ -1,8 +1,10 @@
-//! The commands, through the real binary.
+//! Commands of the real binary.
 
 use std::{fs, process::Output};
 
-use promptkeep::grpc::proto::{CompleteRequest, Outcome, Prompt};
+use promptkeep::grpc::proto::{
+    CacheControl, CompleteRequest, InvalidateRequest, LookupRequest, Outcome, Prompt,
+};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -10,7 +12,7 @@ use crate::common::{
     fake_upstream::{FakeUpstream, Reply},
     process::{Process, promptkeep, run},
     raw,
-    test_server::{TestServer, complete, exact_config, prompt, until},
+    test_server::{Client, TestServer, complete, exact_config, look, prompt, until},
 };
 
 fn stdout(output: &Output) -> &str {
@@ -26,7 +28,7 @@ fn parse(output: &Output) -> Value {
 }
 
 #[tokio::test]
-async fn check_config_tells_every_problem() {
+async fn check_config_reports_every_problem() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("promptkeep.toml");
     let path = file.to_str().unwrap();
@@ -44,7 +46,7 @@ async fn check_config_tells_every_problem() {
 }
 
 #[tokio::test]
-async fn a_mistaken_command_line_is_a_usage_error() {
+async fn a_wrong_command_line_is_a_usage_error() {
     for arguments in [&["sreve"][..], &["serve", "--prot", "1"], &[], &["check-config"]] {
         let output = run(promptkeep(arguments)).await;
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -53,7 +55,7 @@ async fn a_mistaken_command_line_is_a_usage_error() {
 }
 
 #[tokio::test]
-async fn model_path_and_pull_name_the_configured_folder() {
+async fn model_path_and_model_pull_print_the_configured_folder() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     for file in ["model.safetensors", "vocab.txt"] {
@@ -75,8 +77,7 @@ async fn model_path_and_pull_name_the_configured_folder() {
 #[tokio::test]
 async fn stats_prints_the_numbers_of_a_running_server() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     for _ in 0..3 {
         complete(&mut client, "A?").await;
     }
@@ -93,20 +94,20 @@ async fn stats_prints_the_numbers_of_a_running_server() {
     assert_eq!((&stats["slo_p99_seconds"], &stats["late_answers"]), (&json!(2.0), &json!(0)));
     let output = run(promptkeep(&["stats", "--server", &address])).await;
     assert!(stdout(&output).contains("requests 3") && stdout(&output).contains("model-cold"), "{output:?}");
-    let nobody = run(promptkeep(&["stats", "--server", "127.0.0.1:1"])).await;
-    assert_eq!(nobody.status.code(), Some(1));
-    assert!(stderr(&nobody).contains("no server answers at 127.0.0.1:1"), "{nobody:?}");
+    let unreachable = run(promptkeep(&["stats", "--server", "127.0.0.1:1"])).await;
+    assert_eq!(unreachable.status.code(), Some(1));
+    assert!(stderr(&unreachable).contains("no server answers at 127.0.0.1:1"), "{unreachable:?}");
     let wrong_port = run(promptkeep(&["stats", "--server", &server.http.to_string()])).await;
     assert!(stderr(&wrong_port).contains("is it the HTTP port?"), "{wrong_port:?}");
 }
 
 #[tokio::test]
-async fn health_is_an_exit_code() {
+async fn health_sets_the_exit_code() {
     let server = TestServer::start(exact_config(&[])).await;
     let output = run(promptkeep(&["health", "--server", &server.grpc.to_string()])).await;
     assert!(output.status.success() && stdout(&output) == "SERVING\n", "{output:?}");
-    let nobody = run(promptkeep(&["health", "--server", "http://127.0.0.1:1"])).await;
-    assert_eq!(nobody.status.code(), Some(1));
+    let unreachable = run(promptkeep(&["health", "--server", "http://127.0.0.1:1"])).await;
+    assert_eq!(unreachable.status.code(), Some(1));
 }
 
 #[tokio::test]
@@ -118,7 +119,7 @@ async fn demo_replays_and_reports() {
     let outcomes = report["outcomes"].as_array().unwrap();
     let counted: u64 = outcomes.iter().map(|line| line["requests"].as_u64().unwrap()).sum();
     assert_eq!(counted, 30);
-    assert!(stderr(&output).is_empty(), "no bar where there is no terminal: {}", stderr(&output));
+    assert!(stderr(&output).is_empty(), "no progress bar without a terminal: {}", stderr(&output));
 }
 
 const TRAFFIC: &str = r#"{"prompt": "How do I reset my password?", "answer": "Open the settings.", "usage": {"prompt_tokens": 1000, "completion_tokens": 500}}
@@ -135,7 +136,7 @@ models = [{ id = "small", provider = "p", tier = "cold", input_usd_per_mtok = 1.
 "#;
 
 #[tokio::test]
-async fn replay_tells_what_recorded_traffic_would_have_cost() {
+async fn replay_reports_what_recorded_traffic_would_have_cost() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (traffic, prices, rows) = (path("traffic.jsonl"), path("promptkeep.toml"), path("rows.jsonl"));
@@ -152,21 +153,21 @@ async fn replay_tells_what_recorded_traffic_would_have_cost() {
     assert_eq!((&report["hit_ratio"], &report["without_answer"]), (&json!(0.4), &json!(0)));
     assert_eq!(report["namespaces"]["default"], json!({"requests": 4, "exact": 1, "semantic": 1}));
     let usd = |key: &str| report["money"][key].as_f64().unwrap();
-    // A call for 1000 + 500 tokens costs 0.002; the shop's is estimated from few words.
+    // A call of 1000 + 500 tokens costs 0.002; the shop's call is estimated from a few words.
     assert!(usd("without_cache_usd") > 0.006 && usd("without_cache_usd") < 0.0061, "{report}");
-    // The semantic hit is the first, and so checked by a call.
+    // The semantic hit is the first one, so it is audited by a call.
     assert!((usd("saved_usd") - (usd("without_cache_usd") - usd("with_cache_usd"))).abs() < 1e-9);
     assert!(usd("saved_usd") > 0.001, "{report}");
     let rows = fs::read_to_string(&rows).unwrap();
     let rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
-    let told: Vec<_> = rows.iter().map(|row| (row["line"].as_u64().unwrap(), &row["match"])).collect();
+    let matches: Vec<_> = rows.iter().map(|row| (row["line"].as_u64().unwrap(), &row["match"])).collect();
     let first = json!(1);
-    assert_eq!(told[..3], [(1, &Value::Null), (2, &first), (3, &first)], "{rows:?}");
-    assert_eq!(told[4].0, 6, "a blank line is counted");
-    // Without a catalog there are no prices, and any model's name will do.
+    assert_eq!(matches[..3], [(1, &Value::Null), (2, &first), (3, &first)], "{rows:?}");
+    assert_eq!(matches[4].0, 6, "a blank line is counted");
+    // Without a catalog there are no prices, and every model name is accepted.
     let output = run(promptkeep(&["replay", &traffic])).await;
     assert!(output.status.success() && stdout(&output).contains("No prices"), "{output:?}");
-    assert!(stderr(&output).is_empty(), "no bar where there is no terminal: {}", stderr(&output));
+    assert!(stderr(&output).is_empty(), "no progress bar without a terminal: {}", stderr(&output));
 }
 
 #[tokio::test]
@@ -189,7 +190,7 @@ async fn replay_names_the_line_it_cannot_read() {
 }
 
 #[tokio::test]
-async fn replay_of_prompts_alone_does_not_take_its_stand_ins_for_answers() {
+async fn replay_of_prompts_alone_does_not_score_placeholder_answers() {
     let folder = tempfile::tempdir().unwrap();
     let traffic = folder.path().join("traffic.jsonl");
     let prompts: String =
@@ -198,7 +199,7 @@ async fn replay_of_prompts_alone_does_not_take_its_stand_ins_for_answers() {
     let output = run(promptkeep(&["replay", "--json", traffic.to_str().unwrap()])).await;
     let report = parse(&output);
     assert_eq!(report["outcomes"], json!({"upstream": 1, "exact": 1, "semantic": 1}), "{report}");
-    // The semantic hit was checked, but that measures nothing.
+    // The semantic hit was audited, but the audit measures nothing.
     assert_eq!((&report["checks"], &report["wrong_hits"]), (&json!(1), &Value::Null), "{report}");
     assert_eq!((&report["without_answer"], &report["without_tokens"]), (&json!(3), &json!(2)));
 }
@@ -220,7 +221,7 @@ fn ask_model(model: &str, text: &str) -> CompleteRequest {
 }
 
 #[tokio::test]
-async fn a_hangup_reloads_the_catalog_and_a_bad_file_keeps_the_old() {
+async fn sighup_reloads_the_catalog_and_a_bad_file_keeps_the_old_one() {
     let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
     let file = folder.path().join("promptkeep.toml");
     let exact = "[cache]\nmode = \"exact\"\n[store]\nkind = \"memory\"\n";
@@ -234,17 +235,17 @@ async fn a_hangup_reloads_the_catalog_and_a_bad_file_keeps_the_old() {
     fs::write(&file, with_models(&upstream, &["one", "two"]) + exact).unwrap();
     server.signal("HUP");
     let (server, _) = server.wait_for_log("configuration reloaded").await;
-    client.complete(ask_model("two", "A?")).await.expect("the new model is known");
-    let kept = client.complete(ask_model("one", "A?")).await.unwrap().into_inner();
-    assert_eq!(kept.outcome(), Outcome::Exact, "the cache goes on");
+    client.complete(ask_model("two", "A?")).await.expect("the new model is in the catalog");
+    let hit = client.complete(ask_model("one", "A?")).await.unwrap().into_inner();
+    assert_eq!(hit.outcome(), Outcome::Exact, "the cache is unchanged");
 
     fs::write(&file, "models = [ nonsense\n").unwrap();
     server.signal("HUP");
     let (server, line) = server.wait_for_log("configuration not reloaded").await;
     assert!(line.contains("promptkeep.toml:1"), "{line}");
-    client.complete(ask_model("two", "B?")).await.expect("the old configuration holds");
+    client.complete(ask_model("two", "B?")).await.expect("the old configuration stays in force");
 
-    // What cannot change beneath a running server is named, every time, and stays as it was.
+    // Settings that need a restart are named at every reload and stay unchanged.
     let other = "[cache]\nmode = \"static\"\nmax_entries = 7\n[store]\nkind = \"embedded\"\n";
     fs::write(&file, with_models(&upstream, &["one"]) + other).unwrap();
     let mut server = server;
@@ -256,12 +257,12 @@ async fn a_hangup_reloads_the_catalog_and_a_bad_file_keeps_the_old() {
             assert!(line.contains(&format!("\"{key}\"")), "{line}");
         }
     }
-    let (ended_well, log) = server.stop().await;
-    assert!(ended_well, "{log}");
+    let (succeeded, log) = server.stop().await;
+    assert!(succeeded, "{log}");
 }
 
 #[tokio::test]
-async fn a_termination_ends_it_well_and_keeps_what_was_bought() {
+async fn sigterm_stops_the_server_cleanly_and_keeps_its_answers() {
     let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
     let file = folder.path().join("promptkeep.toml");
     fs::write(&file, with_models(&upstream, &["one"]) + "[cache]\nmode = \"exact\"\n").unwrap();
@@ -272,17 +273,17 @@ async fn a_termination_ends_it_well_and_keeps_what_was_bought() {
     };
     let server = serve().await;
     complete(&mut server.client().await, "A?").await;
-    let (ended_well, log) = server.stop().await;
-    assert!(ended_well, "{log}");
-    assert!(!log.contains('\u{1b}'), "no colours where there is no terminal: {log:?}");
+    let (succeeded, log) = server.stop().await;
+    assert!(succeeded, "{log}");
+    assert!(!log.contains('\u{1b}'), "no colours without a terminal: {log:?}");
     let server = serve().await;
     let mut client = server.client().await;
     assert_eq!(complete(&mut client, "A?").await.outcome(), Outcome::Exact);
 }
 
-/// Prompts and answers never reach logs or labels, at any level of the log.
+/// Prompts, answers and other text of callers must reach neither the log, at any level, nor metric labels.
 #[tokio::test]
-async fn no_text_of_a_caller_is_logged() {
+async fn text_of_callers_is_never_logged() {
     const MARKER: &str = "xyzzyplugh";
     let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
     let file = folder.path().join("promptkeep.toml");
@@ -297,10 +298,7 @@ async fn no_text_of_a_caller_is_logged() {
         prompt.vary.insert("who".to_owned(), MARKER.to_owned());
         CompleteRequest {
             prompt: Some(prompt),
-            cache: Some(promptkeep::grpc::proto::CacheControl {
-                tags: vec![MARKER.to_owned()],
-                ..Default::default()
-            }),
+            cache: Some(CacheControl { tags: vec![MARKER.to_owned()], ..CacheControl::default() }),
         }
     };
     let chat = |stream: bool| {
@@ -337,22 +335,22 @@ async fn no_text_of_a_caller_is_logged() {
     let refused = client.complete(CompleteRequest { prompt: Some(bad), cache: None }).await.unwrap_err();
     assert!(!format!("{refused:?}").contains(MARKER));
     client.complete(ask_model(MARKER, MARKER)).await.unwrap_err();
-    let look = promptkeep::grpc::proto::LookupRequest { prompt: marked("one").prompt, cache: None };
-    client.explain(look).await.unwrap();
-    let removal = promptkeep::grpc::proto::InvalidateRequest { tag: MARKER.to_owned(), ..Default::default() };
+    let lookup = LookupRequest { prompt: marked("one").prompt, cache: None };
+    client.explain(lookup).await.unwrap();
+    let removal = InvalidateRequest { tag: MARKER.to_owned(), ..InvalidateRequest::default() };
     client.invalidate(removal).await.unwrap();
     let (_, page) = raw::page(server.http, "/metrics").await;
     assert!(page.contains("promptkeep_requests_total") && !page.contains(MARKER), "{page}");
-    let (ended_well, log) = server.stop().await;
-    assert!(ended_well);
-    assert!(log.contains("inference_ok") && log.contains("DEBUG"), "the log is on: {log}");
+    let (succeeded, log) = server.stop().await;
+    assert!(succeeded);
+    assert!(log.contains("inference_ok") && log.contains("DEBUG"), "the log has every level: {log}");
     for line in log.lines() {
         assert!(!line.contains(MARKER), "{line}");
     }
 }
 
 #[tokio::test]
-async fn a_server_out_of_files_says_so_and_recovers() {
+async fn a_server_out_of_file_descriptors_logs_it_and_recovers() {
     let mut shell = std::process::Command::new("sh");
     let binary = env!("CARGO_BIN_EXE_promptkeep");
     shell.args(["-c", &format!("ulimit -n 40; exec {binary} serve")]);
@@ -364,24 +362,19 @@ async fn a_server_out_of_files_says_so_and_recovers() {
     }
     shell.env("PROMPTKEEP_CACHE__MODE", "exact").env("PROMPTKEEP_STORE__KIND", "memory");
     let server = Process::serve(shell).await;
-    let mut crowd = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..80 {
-        crowd.extend(tokio::net::TcpStream::connect(server.grpc).await);
+        connections.extend(tokio::net::TcpStream::connect(server.grpc).await);
     }
     let (server, _) = server.wait_for_log("accept failed").await;
-    drop(crowd);
+    drop(connections);
     let address = server.grpc;
-    until(async || {
-        let client = promptkeep::grpc::proto::prompt_cache_client::PromptCacheClient::connect(format!(
-            "http://{address}"
-        ));
-        match client.await {
-            Ok(mut client) => client.lookup(crate::common::test_server::look("A?")).await.is_ok(),
-            Err(_) => false,
-        }
+    until(async || match Client::connect(format!("http://{address}")).await {
+        Ok(mut client) => client.lookup(look("A?")).await.is_ok(),
+        Err(_) => false,
     })
     .await;
     let (_, log) = server.stop().await;
     let complaints = log.lines().filter(|line| line.contains("accept failed")).count();
-    assert!(complaints < 1000, "it must not spin: {complaints} complaints");
+    assert!(complaints < 1000, "the accept loop spins: {complaints} complaints");
 }

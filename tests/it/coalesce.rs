@@ -1,42 +1,34 @@
-//! Identical concurrent misses make one model call, and everyone gets the whole answer, whoever leaves or
-//! fails meanwhile.
+//! Coalescing: identical concurrent misses make one model call, and every caller gets the whole answer even if others
+//! disconnect or fail.
 
 use std::time::Duration;
 
 use promptkeep::{
     config::Config,
-    grpc::proto::{CacheControl, CompleteResponse, Outcome},
+    grpc::proto::{CacheControl, CompleteRequest, Outcome},
 };
-use tokio::task::{JoinHandle, JoinSet};
-use tonic::{Code, Request, Status};
+use tokio::task::JoinSet;
+use tonic::{Code, Request};
 
 use crate::common::{
     events::Events,
     fake_upstream::{FakeUpstream, Gate, Reply},
-    test_server::{Client, TestServer, ask, ask_with, complete, exact_config, lookup, stats, text, until},
+    test_server::{
+        Client, TestServer, ask, ask_with, complete, exact_config, lookup, spawn_complete, stats, text, until,
+    },
 };
 
-/// The answer that most tests wait for. On the wire its pieces are an empty one and one for each word.
+/// Answer of most tests. It is streamed as an empty piece and one piece for each word.
 const ANSWER: &str = "One two three.";
 
 async fn server(config: impl FnOnce(&mut Config), upstream: &FakeUpstream) -> (TestServer, Client) {
     let mut all = exact_config(&[upstream]);
     config(&mut all);
-    let server = TestServer::start(all).await;
-    let client = server.client().await;
-    (server, client)
+    TestServer::with_client(all).await
 }
 
-fn spawn_unary(
-    client: &Client,
-    request: impl tonic::IntoRequest<promptkeep::grpc::proto::CompleteRequest> + Send + 'static,
-) -> JoinHandle<Result<CompleteResponse, Status>> {
-    let mut client = client.clone();
-    tokio::spawn(async move { client.complete(request).await.map(tonic::Response::into_inner) })
-}
-
-/// Long enough for a caller to be served by a busy machine, short enough to wait for its end.
-fn short_deadline(text: &str) -> Request<promptkeep::grpc::proto::CompleteRequest> {
+/// Request with a deadline long enough for a busy machine to serve it and short enough to wait for.
+fn short_deadline(text: &str) -> Request<CompleteRequest> {
     let mut request = Request::new(ask(text));
     request.set_timeout(Duration::from_millis(700));
     request
@@ -56,22 +48,23 @@ async fn forty_identical_misses_make_one_call() {
         });
         let mut streaming = client.clone();
         answers.spawn(async move {
-            let said = Events::open(&mut streaming, ask("Count.")).await.rest().await;
-            (said.outcome(), said.finished.unwrap().saved_usd > 0.0, said.text)
+            let streamed = Events::open(&mut streaming, ask("Count.")).await.rest().await;
+            (streamed.outcome(), streamed.finished.unwrap().saved_usd > 0.0, streamed.text)
         });
     }
     server.wait_for_requests(40).await;
     gate.open();
     let answers = answers.join_all().await;
-    let of = |wanted, saved| answers.iter().filter(|got| **got == (wanted, saved, ANSWER.to_owned())).count();
-    assert_eq!((of(Outcome::Upstream, false), of(Outcome::Coalesced, true)), (1, 39), "{answers:?}");
+    let count =
+        |outcome, saved| answers.iter().filter(|got| **got == (outcome, saved, ANSWER.to_owned())).count();
+    assert_eq!((count(Outcome::Upstream, false), count(Outcome::Coalesced, true)), (1, 39), "{answers:?}");
     assert_eq!(upstream.calls(), 1);
     assert_eq!(stats(&mut client).await.requests["coalesced"], 39);
     server.wait_for_requests(0).await;
 }
 
 #[tokio::test]
-async fn a_late_joiner_gets_what_was_streamed_and_then_live_pieces() {
+async fn a_late_follower_gets_the_streamed_text_and_then_live_pieces() {
     let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
     upstream.script([Reply::text(ANSWER).hold_before(3, &gate)]);
     let (server, mut client) = server(|_| (), &upstream).await;
@@ -80,8 +73,8 @@ async fn a_late_joiner_gets_what_was_streamed_and_then_live_pieces() {
     assert_eq!([first.delta().await, first.delta().await], ["One ", "two "]);
     let mut late = Events::open(&mut client, ask("Count.")).await;
     assert_eq!(late.started().await.outcome(), Outcome::Coalesced);
-    assert_eq!([late.delta().await, late.delta().await], ["One ", "two "], "before the model goes on");
-    let unary = spawn_unary(&client, ask("Count."));
+    assert_eq!([late.delta().await, late.delta().await], ["One ", "two "], "before the model continues");
+    let unary = spawn_complete(&client, ask("Count."));
     server.wait_for_requests(3).await;
     gate.open();
     assert_eq!(first.rest().await.text, "three.");
@@ -93,7 +86,7 @@ async fn a_late_joiner_gets_what_was_streamed_and_then_live_pieces() {
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_does_not_end_the_answer_for_others() {
+async fn a_caller_that_disconnects_does_not_end_the_answer_for_others() {
     let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
     upstream.script([Reply::text(ANSWER).hold_before(2, &gate)]);
     let (server, mut client) = server(|_| (), &upstream).await;
@@ -104,20 +97,20 @@ async fn a_caller_that_leaves_does_not_end_the_answer_for_others() {
     drop(leader);
     server.wait_for_errors(1).await;
     gate.open();
-    let said = follower.rest().await;
-    assert_eq!((said.text.as_str(), said.outcome()), (ANSWER, Outcome::Coalesced));
+    let streamed = follower.rest().await;
+    assert_eq!((streamed.text.as_str(), streamed.outcome()), (ANSWER, Outcome::Coalesced));
     assert_eq!(lookup(&mut client, "Count.").await.outcome(), Outcome::Exact);
     assert_eq!(upstream.calls(), 1);
 }
 
 #[tokio::test]
-async fn when_all_have_left_the_model_call_is_cancelled() {
+async fn the_model_call_is_cancelled_when_all_callers_disconnect() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text(ANSWER).stall_after(2), Reply::text("again")]);
     let (server, mut client) = server(|_| (), &upstream).await;
     let mut leader = Events::open(&mut client, ask("Count.")).await;
     leader.started().await;
-    let unary = spawn_unary(&client, ask("Count."));
+    let unary = spawn_complete(&client, ask("Count."));
     server.wait_for_requests(2).await;
     drop(leader);
     server.wait_for_errors(1).await;
@@ -144,20 +137,20 @@ async fn an_abandoned_answer_can_be_finished_for_the_cache() {
 }
 
 #[tokio::test]
-async fn when_the_leader_fails_a_follower_leads_anew() {
+async fn a_follower_takes_the_lead_when_the_leader_fails() {
     let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
     upstream.script([Reply::status(500).hold(&gate), Reply::text(ANSWER)]);
     let (server, mut client) = server(|_| (), &upstream).await;
-    let leader = spawn_unary(&client, ask("Count."));
+    let leader = spawn_complete(&client, ask("Count."));
     upstream.wait_for_calls(1).await;
-    let followers = [spawn_unary(&client, ask("Count.")), spawn_unary(&client, ask("Count."))];
+    let followers = [spawn_complete(&client, ask("Count.")), spawn_complete(&client, ask("Count."))];
     let streaming = Events::open(&mut client, ask("Count.")).await;
     server.wait_for_requests(4).await;
     gate.open();
     assert_eq!(leader.await.unwrap().unwrap_err().code(), Code::Unavailable);
-    let said = streaming.rest().await;
-    let mut outcomes = vec![said.outcome()];
-    assert_eq!(said.text, ANSWER);
+    let streamed = streaming.rest().await;
+    let mut outcomes = vec![streamed.outcome()];
+    assert_eq!(streamed.text, ANSWER);
     for follower in followers {
         let reply = follower.await.unwrap().unwrap();
         outcomes.push(reply.outcome());
@@ -169,11 +162,11 @@ async fn when_the_leader_fails_a_follower_leads_anew() {
 }
 
 #[tokio::test]
-async fn a_provider_that_keeps_failing_is_not_asked_by_every_follower_in_turn() {
+async fn followers_do_not_retry_a_failing_provider_one_by_one() {
     let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
     upstream.script([Reply::status(500).hold(&gate)]).always(Reply::status(500));
     let (server, client) = server(|_| (), &upstream).await;
-    let callers: Vec<_> = (0..10).map(|_| spawn_unary(&client, ask("Count."))).collect();
+    let callers: Vec<_> = (0..10).map(|_| spawn_complete(&client, ask("Count."))).collect();
     server.wait_for_requests(10).await;
     gate.open();
     for caller in callers {
@@ -183,13 +176,13 @@ async fn a_provider_that_keeps_failing_is_not_asked_by_every_follower_in_turn() 
 }
 
 #[tokio::test]
-async fn a_leader_with_less_time_does_not_shorten_that_of_its_followers() {
+async fn a_leaders_shorter_deadline_does_not_bind_its_followers() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::stall(), Reply::text(ANSWER)]);
     let (server, mut client) = server(|_| (), &upstream).await;
-    let leader = spawn_unary(&client, short_deadline("Count."));
+    let leader = spawn_complete(&client, short_deadline("Count."));
     upstream.wait_for_calls(1).await;
-    let follower = spawn_unary(&client, ask("Count."));
+    let follower = spawn_complete(&client, ask("Count."));
     let streaming = Events::open(&mut client, ask("Count.")).await;
     server.wait_for_requests(3).await;
     leader.await.unwrap().unwrap_err();
@@ -197,27 +190,32 @@ async fn a_leader_with_less_time_does_not_shorten_that_of_its_followers() {
     assert_eq!(streaming.rest().await.text, ANSWER);
 }
 
-/// Once an answer had begun, the deadline of the caller that opened the flight used to end it for everyone:
-/// a stream with all the time in the world broke off in the middle.
+/// The leader's deadline ended an answer for all callers even after it had begun, so a follower with a far deadline
+/// saw its stream break off in the middle.
 #[tokio::test]
-async fn a_leader_with_less_time_does_not_break_off_a_stream_that_has_begun() {
+async fn a_leaders_shorter_deadline_does_not_end_a_stream_that_has_begun() {
     let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
     upstream.script([Reply::text(ANSWER).hold_before(2, &gate)]);
     let (_server, mut client) = server(|_| (), &upstream).await;
-    let leader = spawn_unary(&client, short_deadline("Count."));
+    let leader = spawn_complete(&client, short_deadline("Count."));
     upstream.wait_for_calls(1).await;
     let mut follower = Events::open(&mut client, ask("Count.")).await;
     follower.started().await;
     assert_eq!(follower.delta().await, "One ");
     leader.await.unwrap().unwrap_err();
     gate.open();
-    let said = follower.rest().await;
-    assert_eq!((said.text.as_str(), said.outcome()), ("two three.", Outcome::Coalesced), "{:?}", said.error);
+    let streamed = follower.rest().await;
+    assert_eq!(
+        (streamed.text.as_str(), streamed.outcome()),
+        ("two three.", Outcome::Coalesced),
+        "{:?}",
+        streamed.error
+    );
     assert_eq!(upstream.calls(), 1);
 }
 
 #[tokio::test]
-async fn callers_that_allow_the_cache_other_things_do_not_join() {
+async fn callers_with_different_cache_directives_do_not_join() {
     let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
     upstream.always(Reply::text(ANSWER).hold(&gate));
     let (_server, client) = server(|_| (), &upstream).await;
@@ -229,7 +227,7 @@ async fn callers_that_allow_the_cache_other_things_do_not_join() {
         CacheControl { no_cache: true, ..CacheControl::default() },
     ];
     let callers: Vec<_> =
-        different.into_iter().map(|cache| spawn_unary(&client, ask_with("Count.", cache))).collect();
+        different.into_iter().map(|cache| spawn_complete(&client, ask_with("Count.", cache))).collect();
     upstream.wait_for_calls(5).await;
     gate.open();
     for caller in callers {
@@ -238,26 +236,26 @@ async fn callers_that_allow_the_cache_other_things_do_not_join() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_ends_streams_and_is_asked_again_for_the_others() {
+async fn an_interrupted_answer_ends_streams_and_is_retried_for_unary_callers() {
     let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
     upstream.script([Reply::text(ANSWER).hold_before(2, &gate).close_after(3), Reply::text("Another.")]);
     let (server, mut client) = server(|_| (), &upstream).await;
-    let mut spoken = Events::open(&mut client, ask("Count.")).await;
-    spoken.started().await;
-    assert_eq!(spoken.delta().await, "One ");
-    let unary = spawn_unary(&client, ask("Count."));
+    let mut stream = Events::open(&mut client, ask("Count.")).await;
+    stream.started().await;
+    assert_eq!(stream.delta().await, "One ");
+    let unary = spawn_complete(&client, ask("Count."));
     server.wait_for_requests(2).await;
     gate.open();
-    let said = spoken.rest().await;
-    let error = said.error.unwrap();
+    let streamed = stream.rest().await;
+    let error = streamed.error.unwrap();
     assert_eq!((error.code(), error.message()), (Code::Unavailable, "the answer broke off"));
-    assert!(!said.text.contains("Another"), "never text of two answers: {}", said.text);
+    assert!(!streamed.text.contains("Another"), "never text of two answers: {}", streamed.text);
     assert_eq!(text(unary.await.unwrap().unwrap()), "Another.");
     assert_eq!(lookup(&mut client, "Count.").await.completion.unwrap().content, "Another.");
 }
 
 #[tokio::test]
-async fn nothing_is_kept_of_an_answer_that_broke_off() {
+async fn an_incomplete_answer_is_not_stored() {
     let upstream = FakeUpstream::start().await;
     let (_server, mut client) = server(|_| (), &upstream).await;
     let whole = || Reply::text(ANSWER);

@@ -1,8 +1,9 @@
-//! What several topics share: the servers that tests talk to.
+//! Servers, clients and proxies that tests of several topics share.
 
 pub mod events;
 pub mod fake_upstream;
 pub mod log;
+pub mod metrics;
 pub mod process;
 pub mod proxy;
 pub mod raw;

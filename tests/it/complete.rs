@@ -1,4 +1,4 @@
-//! The main path over gRPC: exact, semantic, upstream, stream.
+//! Main path of a request over gRPC: exact hit, semantic hit, upstream call, stream.
 
 use promptkeep::grpc::proto::{Attempt, CacheControl, CompleteRequest, Outcome, complete_chunk::Event};
 use prost::Message as _;
@@ -11,11 +11,10 @@ use crate::common::{
 };
 
 #[tokio::test]
-async fn a_repeat_is_answered_from_the_cache_and_saves_what_it_cost() {
+async fn a_repeat_is_answered_from_the_cache_and_saves_the_cost() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("Open Settings.")]);
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     let first = complete(&mut client, "How do I reset my password?").await;
     assert_eq!(first.outcome(), Outcome::Upstream);
     assert_eq!(first.attempts.len(), 1);
@@ -32,8 +31,7 @@ async fn a_repeat_is_answered_from_the_cache_and_saves_what_it_cost() {
 async fn a_paraphrase_is_a_semantic_hit_and_a_near_miss_is_not() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("Open Settings."), Reply::text("Do not.")]);
-    let server = TestServer::start(semantic_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(semantic_config(&[&upstream])).await;
     complete(&mut client, "How do I reset my password?").await;
     let paraphrase = complete(&mut client, "How can I reset my password?").await;
     assert_eq!(paraphrase.outcome(), Outcome::Semantic, "{}", paraphrase.reason);
@@ -45,7 +43,7 @@ async fn a_paraphrase_is_a_semantic_hit_and_a_near_miss_is_not() {
     assert_eq!((other.outcome(), other.reason.as_str()), (Outcome::Upstream, "below_threshold"));
 }
 
-/// The events of a stream.
+/// Returns all events of a stream.
 async fn stream(client: &mut Client, request: CompleteRequest) -> Vec<Event> {
     let stream = client.complete_stream(request).await.unwrap().into_inner();
     stream.map(|chunk| chunk.unwrap().event.unwrap()).collect().await
@@ -60,11 +58,10 @@ fn text_of(events: &[Event]) -> String {
 }
 
 #[tokio::test]
-async fn a_stream_is_passed_on_kept_and_replayed() {
+async fn a_stream_is_forwarded_stored_and_replayed() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("One two three.")]);
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     for outcome in [Outcome::Upstream, Outcome::Exact] {
         let events = stream(&mut client, ask("Count.")).await;
         let Some(Event::Started(started)) = events.first() else { panic!("{events:?}") };
@@ -79,11 +76,10 @@ async fn a_stream_is_passed_on_kept_and_replayed() {
 }
 
 #[tokio::test]
-async fn no_cache_asks_a_model_and_refreshes_the_entry() {
+async fn no_cache_calls_a_model_and_refreshes_the_entry() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("old"), Reply::text("new")]);
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     complete(&mut client, "News?").await;
     let cache = CacheControl { no_cache: true, ..CacheControl::default() };
     let request = CompleteRequest { prompt: Some(prompt("News?")), cache: Some(cache) };
@@ -93,10 +89,9 @@ async fn no_cache_asks_a_model_and_refreshes_the_entry() {
 }
 
 #[tokio::test]
-async fn no_store_keeps_nothing() {
+async fn no_store_stores_nothing() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     let cache = CacheControl { no_store: true, ..CacheControl::default() };
     for _ in 0..2 {
         let request = CompleteRequest { prompt: Some(prompt("Secret?")), cache: Some(cache.clone()) };

@@ -1,4 +1,4 @@
-//! A store whose calls fail, hang or dawdle as a test asks: no IO without a way to fail it.
+//! Store wrapper whose calls fail, hang or slow down as a test plans: no IO without a way to fail it.
 
 use std::{
     collections::HashMap,
@@ -14,27 +14,27 @@ use promptkeep::{
 };
 use tokio::sync::Semaphore;
 
-/// What happens to a call.
+/// Fault of a store call.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// It fails, and changes nothing.
+    /// Fails and changes nothing.
     Fail,
-    /// It is done, but reports a failure: the reply was lost.
+    /// Succeeds but reports a failure, as if the reply was lost.
     FailAfter,
-    /// It is done this much later, by tokio's clock.
+    /// Runs after this delay on tokio's clock.
     Delay(Duration),
-    /// It waits until [`FaultStore::release`].
+    /// Waits until [`FaultStore::release`].
     Hang,
 }
 
-/// Which calls of an operation a fault meets; the first is number 1.
+/// Calls of an operation that a fault affects; the first is number 1.
 #[derive(Clone, Copy, Debug)]
 pub enum Calls {
     Nth(u64),
     From(u64),
 }
 
-/// Passes every call on to another store, but for the planned faults.
+/// Forwards every call to another store, except for planned faults.
 pub struct FaultStore {
     inner: Arc<dyn Store>,
     state: Mutex<State>,
@@ -49,52 +49,53 @@ struct State {
 }
 
 impl FaultStore {
-    /// A store without faults, until they are planned.
+    /// Wraps a store, at first without faults.
     pub fn new(inner: Arc<dyn Store>) -> Self {
         Self { inner, state: Mutex::default(), gate: Semaphore::new(0) }
     }
 
-    /// Plans a fault. When several meet a call, the one planned last wins.
+    /// Plans a fault. If several affect a call, the last one planned wins.
     pub fn plan(&self, op: Op, calls: Calls, fault: Fault) {
         self.state.lock().unwrap().plan.push((op, calls, fault));
     }
 
-    /// Forgets every plan; what hangs already goes on hanging.
+    /// Drops all plans; calls that already hang keep hanging.
     pub fn heal(&self) {
         self.state.lock().unwrap().plan.clear();
     }
 
-    /// Lets `calls` hanging calls go on.
+    /// Lets `calls` hanging calls continue.
     pub fn release(&self, calls: usize) {
         self.gate.add_permits(calls);
     }
 
-    /// How often `op` was called.
+    /// Number of calls of `op` so far.
     pub fn calls(&self, op: Op) -> u64 {
         self.state.lock().unwrap().calls.get(&op).copied().unwrap_or_default()
     }
 
-    fn next(&self, op: Op) -> Option<Fault> {
+    fn next_fault(&self, op: Op) -> Option<Fault> {
         let mut state = self.state.lock().unwrap();
         let calls = state.calls.entry(op).or_default();
         *calls += 1;
         let number = *calls;
-        let is_met = |calls: &Calls| match calls {
+        let is_affected = |calls: &Calls| match calls {
             Calls::Nth(n) => *n == number,
             Calls::From(n) => *n <= number,
         };
-        let met = state.plan.iter().rev().find(|(planned, calls, _)| *planned == op && is_met(calls));
-        met.map(|(_, _, fault)| fault.clone())
+        let planned =
+            state.plan.iter().rev().find(|(fault_op, calls, _)| *fault_op == op && is_affected(calls));
+        planned.map(|(_, _, fault)| fault.clone())
     }
 
-    /// Does `call`, unless a fault is due.
+    /// Runs `call`, with the fault that is planned for it.
     async fn meet<T>(
         &self,
         op: Op,
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let injected = || StoreError { op, cause: "injected".to_owned() };
-        match self.next(op) {
+        match self.next_fault(op) {
             None => {}
             Some(Fault::Fail) => return Err(injected()),
             Some(Fault::FailAfter) => return call.await.and(Err(injected())),

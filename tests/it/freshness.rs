@@ -1,5 +1,4 @@
-//! How long an answer is served, and whether its tier is good enough: what the cache's own clock and the
-//! router say of a kept answer.
+//! Lifetime of a cached answer, and whether its tier is good enough for the router's choice.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,14 +17,14 @@ use crate::common::{
     },
 };
 
-/// The router sends it to `hot`, also without its embedding.
+/// Prompt that the router sends to `hot`, even without an embedding.
 const HARD: &str = "Design a lock-free multi-producer queue in Rust, prove that it is linearizable, and analyse \
     its memory ordering step by step. Then implement it with tests.";
-/// The same, asked a little differently.
+/// [`HARD`] without its second comma.
 const HARD_AGAIN: &str = "Design a lock-free multi-producer queue in Rust, prove that it is linearizable and \
     analyse its memory ordering step by step. Then implement it with tests.";
 
-/// A model of each tier, of which `hot` has just refused a hard prompt, so that `warm` answered it.
+/// Server with one model of each tier, where `hot` has just failed on a hard prompt and `warm` has answered it.
 struct Degraded {
     hot: FakeUpstream,
     _others: [FakeUpstream; 2],
@@ -38,21 +37,20 @@ async fn degraded(mut config: impl FnMut(&[&FakeUpstream]) -> Config) -> Degrade
         [FakeUpstream::start().await, FakeUpstream::start().await, FakeUpstream::start().await];
     warm.script([Reply::text("from warm")]);
     hot.always(Reply::status(500));
-    let server = TestServer::start(config(&[&cold, &warm, &hot])).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(config(&[&cold, &warm, &hot])).await;
     let reply = complete(&mut client, HARD).await;
     assert_eq!(reply.completion.map(|completion| completion.tier), Some("warm".to_owned()));
     Degraded { hot, _others: [cold, warm], server, client }
 }
 
-fn lower_tiers_too(upstreams: &[&FakeUpstream]) -> Config {
+fn serving_lower_tiers(upstreams: &[&FakeUpstream]) -> Config {
     let mut config = exact_config(upstreams);
     config.cache.serve_lower_tier = true;
     config
 }
 
 #[tokio::test]
-async fn an_answer_of_a_lower_tier_gives_way_when_the_higher_one_is_back() {
+async fn a_lower_tier_answer_is_replaced_when_the_higher_tier_recovers() {
     let Degraded { hot, mut client, server: _server, _others } = degraded(exact_config).await;
     hot.always(Reply::text("from hot"));
     assert_eq!(lookup(&mut client, HARD).await.outcome(), Outcome::Miss);
@@ -64,14 +62,14 @@ async fn an_answer_of_a_lower_tier_gives_way_when_the_higher_one_is_back() {
 }
 
 #[tokio::test]
-async fn it_is_served_where_the_configuration_says_so() {
-    let Degraded { hot: _hot, mut client, server: _server, _others } = degraded(lower_tiers_too).await;
+async fn a_lower_tier_answer_is_served_if_the_configuration_allows_it() {
+    let Degraded { hot: _hot, mut client, server: _server, _others } = degraded(serving_lower_tiers).await;
     assert_eq!(text(complete(&mut client, HARD).await), "from warm");
     assert_eq!(client.explain(look(HARD)).await.unwrap().into_inner().outcome(), Outcome::Exact);
 }
 
 #[tokio::test]
-async fn it_is_served_while_the_higher_tier_is_set_aside() {
+async fn a_lower_tier_answer_is_served_while_the_breaker_of_the_higher_tier_is_open() {
     let Degraded { hot, mut client, server: _server, _others } = degraded(|upstreams| {
         let mut config = exact_config(upstreams);
         config.upstream.breaker_failures = 1;
@@ -83,7 +81,7 @@ async fn it_is_served_while_the_higher_tier_is_set_aside() {
 }
 
 #[tokio::test]
-async fn it_is_served_where_the_higher_tier_cannot_read_the_prompt() {
+async fn a_lower_tier_answer_is_served_if_the_prompt_does_not_fit_the_higher_tier() {
     let Degraded { hot: _hot, mut client, server: _server, _others } = degraded(|upstreams| {
         let mut config = exact_config(upstreams);
         config.models[2].context_window = 10;
@@ -94,7 +92,7 @@ async fn it_is_served_where_the_higher_tier_cannot_read_the_prompt() {
 }
 
 #[tokio::test]
-async fn a_named_model_is_asked_again_after_another_stood_in_for_it() {
+async fn a_named_model_is_called_again_after_a_fallback_answered_for_it() {
     let Degraded { hot, mut client, server: _server, _others } = degraded(exact_config).await;
     let named = |model: &str| CompleteRequest {
         prompt: Some(Prompt { model: model.to_owned(), ..prompt("Hi") }),
@@ -112,7 +110,7 @@ async fn a_named_model_is_asked_again_after_another_stood_in_for_it() {
 }
 
 #[tokio::test]
-async fn a_near_duplicate_of_a_lower_tier_is_refused_with_its_reason() {
+async fn a_semantic_match_of_a_lower_tier_is_a_miss_with_that_reason() {
     let Degraded { hot, mut client, server: _server, _others } = degraded(semantic_config).await;
     hot.always(Reply::text("from hot"));
     let missed = lookup(&mut client, HARD_AGAIN).await;
@@ -123,9 +121,9 @@ async fn a_near_duplicate_of_a_lower_tier_is_refused_with_its_reason() {
     assert_eq!(lookup(&mut client, HARD_AGAIN).await.outcome(), Outcome::Semantic);
 }
 
-/// Whoever stores an answer has chosen its model: the router has no say in what it is given back.
+/// A caller of `Store` has chosen the model, so the router does not question its tier.
 #[tokio::test]
-async fn what_its_caller_bought_is_given_back_to_it() {
+async fn an_answer_that_a_caller_stored_is_served_whatever_its_tier() {
     let Degraded { hot, mut client, server: _server, _others } = degraded(exact_config).await;
     hot.always(Reply::text("from hot"));
     let hard = Prompt { messages: prompt(HARD).messages, seed: Some(1), ..Prompt::default() };
@@ -143,19 +141,18 @@ async fn what_its_caller_bought_is_given_back_to_it() {
 }
 
 #[tokio::test]
-async fn a_higher_tier_than_asked_serves() {
+async fn an_answer_of_a_higher_tier_than_needed_is_served() {
     let [cold, warm] = [FakeUpstream::start().await, FakeUpstream::start().await];
     cold.script([Reply::status(500)]);
-    let server = TestServer::start(exact_config(&[&cold, &warm])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&cold, &warm])).await;
     complete(&mut client, "What is the capital of France?").await;
     let reply = complete(&mut client, "What is the capital of France?").await;
     assert_eq!(reply.outcome(), Outcome::Exact);
     assert_eq!(reply.completion.unwrap().tier, "warm");
 }
 
-/// How long each entry lives, as a server with this configuration keeps the answers to these requests.
-async fn lives(config: Config, requests: &[CompleteRequest]) -> BTreeMap<CacheKey, Duration> {
+/// Returns the TTLs that a server with this configuration gives to the answers of these requests.
+async fn ttls(config: Config, requests: &[CompleteRequest]) -> BTreeMap<CacheKey, Duration> {
     let memory = StoreConfig { kind: StoreKind::Memory, ..StoreConfig::default() };
     let store: Arc<dyn Store> = store::open(&memory).unwrap();
     let server = TestServer::with_store(config, Arc::clone(&store)).await;
@@ -164,12 +161,12 @@ async fn lives(config: Config, requests: &[CompleteRequest]) -> BTreeMap<CacheKe
         client.complete(request.clone()).await.unwrap();
     }
     until(async || store.entries() == requests.len() as u64).await;
-    let kept = store.scan(None, requests.len()).await.unwrap();
-    kept.iter().map(|entry| (entry.key, entry.expires.duration_since(entry.created).unwrap())).collect()
+    let entries = store.scan(None, requests.len()).await.unwrap();
+    entries.iter().map(|entry| (entry.key, entry.expires.duration_since(entry.created).unwrap())).collect()
 }
 
 #[tokio::test]
-async fn lives_are_spread_alike_on_every_replica_and_only_shortened() {
+async fn jitter_only_shortens_ttls_and_is_equal_on_every_replica() {
     const HOUR: Duration = Duration::from_secs(3600);
     let upstream = FakeUpstream::start().await;
     let mut config = exact_config(&[&upstream]);
@@ -177,11 +174,11 @@ async fn lives_are_spread_alike_on_every_replica_and_only_shortened() {
     let ttl = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
     let hour = CacheControl { ttl, ..CacheControl::default() };
     let requests: Vec<_> = (0..100).map(|n| ask_with(&format!("Question {n}?"), hour.clone())).collect();
-    let here = lives(config.clone(), &requests).await;
-    let (shortest, longest) = (here.values().min().unwrap(), here.values().max().unwrap());
+    let jittered = ttls(config.clone(), &requests).await;
+    let (shortest, longest) = (jittered.values().min().unwrap(), jittered.values().max().unwrap());
     assert!(*shortest > HOUR / 2 && *longest <= HOUR, "{shortest:?} to {longest:?}");
     assert!(*shortest < HOUR * 6 / 10 && *longest > HOUR * 9 / 10, "{shortest:?} to {longest:?}");
-    assert_eq!(lives(config.clone(), &requests).await, here);
+    assert_eq!(ttls(config.clone(), &requests).await, jittered);
     config.cache.ttl_jitter = 0.0;
-    assert!(lives(config, &[ask("Question?")]).await.values().all(|life| *life == 24 * HOUR));
+    assert!(ttls(config, &[ask("Question?")]).await.values().all(|ttl| *ttl == 24 * HOUR));
 }

@@ -1,4 +1,4 @@
-//! The index, compared with brute force by ndarray.
+//! Vector index, compared with brute force by ndarray.
 
 mod concurrent;
 mod model;
@@ -25,7 +25,7 @@ fn config(kind: IndexKind, scan_max: usize) -> IndexConfig {
     IndexConfig { kind, scan_max, rebuild_at: 0.3 }
 }
 
-/// A source of vectors that lie in clusters, as those of real prompts do.
+/// Random vectors in clusters, like those of real prompts.
 struct Vectors {
     random: fastrand::Rng,
     centres: Vec<Vec<f32>>,
@@ -38,14 +38,14 @@ impl Vectors {
         Self { random, centres }
     }
 
-    /// A vector of some cluster, at a cosine of about 0.7 to its centre.
+    /// Returns a vector of a random cluster, at a cosine of about 0.7 to its centre.
     fn next(&mut self) -> Embedding {
         let centre = self.random.usize(..self.centres.len());
         let centre = self.centres[centre].clone();
         self.near(&centre, 1.0)
     }
 
-    /// `vector` and as much noise as `share` says: 0.3 gives a cosine of about 0.96.
+    /// Returns `vector` with a share of noise added; 0.3 gives a cosine of about 0.96.
     fn near(&mut self, vector: &[f32], share: f32) -> Embedding {
         let noise = noise(&mut self.random);
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -54,7 +54,7 @@ impl Vectors {
     }
 }
 
-/// A direction without preference, of length one.
+/// Returns a uniformly random direction of length one.
 fn noise(random: &mut fastrand::Rng) -> Vec<f32> {
     let sum_of_many = |random: &mut fastrand::Rng| (0..6).map(|_| random.f32() - 0.5).sum::<f32>();
     let values = (0..DIMENSIONS).map(|_| sum_of_many(random)).collect();
@@ -62,7 +62,7 @@ fn noise(random: &mut fastrand::Rng) -> Vec<f32> {
 }
 
 #[test]
-fn finds_nothing_where_nothing_is() {
+fn an_empty_index_finds_nothing() {
     let index = Index::new(&config(IndexKind::Auto, 100), DIMENSIONS);
     let query = Vectors::new(1, 1).next();
     assert_eq!(index.search(scope(1), &query, 5), []);
@@ -78,7 +78,7 @@ fn finds_nothing_where_nothing_is() {
 }
 
 #[test]
-fn refuses_vectors_of_another_model() {
+fn vectors_of_other_dimensions_are_rejected() {
     let index = Index::new(&config(IndexKind::Auto, 100), DIMENSIONS);
     let other = Embedding::normalized(vec![1.0; DIMENSIONS + 1]).unwrap();
     assert!(!index.insert(scope(1), key(1), &other));
@@ -87,7 +87,7 @@ fn refuses_vectors_of_another_model() {
 }
 
 #[test]
-fn a_scope_of_one_costs_little_more_than_its_vector() {
+fn a_scope_with_one_entry_costs_little_more_than_its_vector() {
     let index = Index::new(&config(IndexKind::Auto, 100), DIMENSIONS);
     let vector = Vectors::new(1, 1).next();
     for n in 0..1000_u64 {
@@ -100,33 +100,33 @@ fn a_scope_of_one_costs_little_more_than_its_vector() {
 }
 
 #[test]
-fn replaces_the_vector_under_a_key_wherever_it_is() {
+fn inserting_a_key_again_replaces_its_vector() {
     let index = Index::new(&config(IndexKind::Auto, 100_000), DIMENSIONS);
     let mut vectors = Vectors::new(1, 10);
-    let mut kept = Vec::new();
+    let mut entries = Vec::new();
     for round in 0..2 {
-        kept = (0..2500).map(|n| (key(n), vectors.next())).collect::<Vec<_>>();
-        kept.iter().for_each(|(key, vector)| assert!(index.insert(scope(1), *key, vector)));
+        entries = (0..2500).map(|n| (key(n), vectors.next())).collect::<Vec<_>>();
+        entries.iter().for_each(|(key, vector)| assert!(index.insert(scope(1), *key, vector)));
         assert_eq!((index.len(), index.scope_len(scope(1))), (2500, 2500), "round {round}");
     }
     index.wait_for_upkeep();
-    for (key, vector) in kept {
+    for (key, vector) in entries {
         let found = index.search(scope(1), &vector, 1);
         assert_eq!(found[0].key, key);
         assert!(found[0].similarity > 0.9999);
     }
 }
 
-/// Prompts made from one template are so alike that their sign codes cannot be told apart.
+/// Vectors of prompts made from one template are so similar that their sign codes are equal.
 #[test]
-fn finds_the_nearest_in_a_dense_cluster() {
+fn search_finds_the_nearest_in_a_dense_cluster() {
     let index = Index::new(&config(IndexKind::Scan, 0), DIMENSIONS);
     let mut vectors = Vectors::new(1, 1);
     let template = vectors.next();
     let filled: Vec<_> = (0..4000).map(|_| vectors.near(template.as_slice(), 0.3)).collect();
     (0..).zip(&filled).for_each(|(n, vector)| assert!(index.insert(scope(1), key(n), vector)));
-    let asked = filled.iter().zip(0..).step_by(20);
-    let right = asked.filter(|(vector, n)| {
+    let queries = filled.iter().zip(0..).step_by(20);
+    let right = queries.filter(|(vector, n)| {
         let query = vectors.near(vector.as_slice(), 0.2);
         index.search(scope(1), &query, 1)[0].key == key(*n)
     });

@@ -1,4 +1,4 @@
-//! What was invalidated, or is past its time, is not served.
+//! Invalidated and expired entries are not served.
 
 use promptkeep::{
     config::{Config, StoreKind},
@@ -30,11 +30,11 @@ async fn invalidate(client: &mut Client, request: InvalidateRequest) -> u64 {
     client.invalidate(request).await.unwrap().into_inner().entries
 }
 
-async fn is_kept(client: &mut Client, text: &str) -> bool {
+async fn is_cached(client: &mut Client, text: &str) -> bool {
     lookup(client, text).await.outcome() == Outcome::Exact
 }
 
-/// Keeps three answers: `A?` tagged `a`, `B?` tagged `b`, and `A?` in the namespace `docs`.
+/// Stores three answers: `A?` tagged `a`, `B?` tagged `b`, and `A?` in the namespace `docs`.
 async fn fill(client: &mut Client) {
     for (namespace, text, tag) in [("", "A?", "a"), ("", "B?", "b"), ("docs", "A?", "a")] {
         let cache = CacheControl { tags: vec![tag.to_owned()], ..CacheControl::default() };
@@ -44,13 +44,11 @@ async fn fill(client: &mut Client) {
 }
 
 async fn started(upstream: &FakeUpstream) -> (TestServer, Client) {
-    let server = TestServer::start(exact_config(&[upstream])).await;
-    let client = server.client().await;
-    (server, client)
+    TestServer::with_client(exact_config(&[upstream])).await
 }
 
 #[tokio::test]
-async fn removes_by_each_criterion_and_only_counts_in_a_dry_run() {
+async fn invalidate_removes_by_each_criterion_and_only_counts_in_a_dry_run() {
     let upstream = FakeUpstream::start().await;
     let (_server, mut client) = started(&upstream).await;
     fill(&mut client).await;
@@ -71,16 +69,16 @@ async fn removes_by_each_criterion_and_only_counts_in_a_dry_run() {
         assert_eq!(stats(&mut client).await.entries, 3);
         let dry_run = InvalidateRequest { dry_run: true, ..request.clone() };
         assert_eq!(invalidate(&mut client, dry_run).await, count, "{request:?}");
-        assert!(is_kept(&mut client, "A?").await && is_kept(&mut client, "B?").await, "{request:?}");
+        assert!(is_cached(&mut client, "A?").await && is_cached(&mut client, "B?").await, "{request:?}");
         assert_eq!(invalidate(&mut client, request.clone()).await, count, "{request:?}");
-        assert_eq!(is_kept(&mut client, "A?").await, a_left, "{request:?}");
-        assert_eq!(is_kept(&mut client, "B?").await, b_left, "{request:?}");
+        assert_eq!(is_cached(&mut client, "A?").await, a_left, "{request:?}");
+        assert_eq!(is_cached(&mut client, "B?").await, b_left, "{request:?}");
         assert_eq!(stats(&mut client).await.entries, 3 - count);
     }
 }
 
 #[tokio::test]
-async fn says_what_is_wrong_with_a_request() {
+async fn invalidate_names_the_field_of_a_bad_request() {
     let upstream = FakeUpstream::start().await;
     let (_server, mut client) = started(&upstream).await;
     let bad_prompt = Prompt { temperature: Some(-1.0), ..prompt("A?") };
@@ -98,7 +96,7 @@ async fn says_what_is_wrong_with_a_request() {
 }
 
 #[tokio::test]
-async fn an_answer_on_its_way_when_it_is_invalidated_is_not_kept() {
+async fn an_answer_invalidated_in_flight_is_not_stored() {
     let upstream = FakeUpstream::start().await;
     let (server, mut client) = started(&upstream).await;
     for request in [
@@ -108,27 +106,26 @@ async fn an_answer_on_its_way_when_it_is_invalidated_is_not_kept() {
     ] {
         let gate = Gate::new();
         upstream.script([Reply::text("old news").hold_before(2, &gate)]);
-        let mut asking = Events::open(&mut client, ask("A?")).await;
-        asking.started().await;
+        let mut caller = Events::open(&mut client, ask("A?")).await;
+        caller.started().await;
         assert_eq!(invalidate(&mut client, request).await, 0);
         gate.open();
-        assert_eq!(asking.rest().await.text, "old news", "the caller gets it all the same");
-        assert!(!is_kept(&mut client, "A?").await);
+        assert_eq!(caller.rest().await.text, "old news", "its caller still gets it");
+        assert!(!is_cached(&mut client, "A?").await);
     }
     assert_eq!((server.server.requests_under_way(), stats(&mut client).await.entries), (0, 0));
 }
 
-/// Entries that the memory tier had dropped first stayed in the index for good: the first eight of them
-/// hid every live neighbour from a search.
+/// The vectors of entries that the memory tier had evicted before their removal stayed in the index for good. Eight of
+/// them were enough to hide every live neighbour from a search.
 #[tokio::test]
-async fn vectors_go_with_their_entries_and_hide_no_live_one() {
+async fn vectors_are_removed_with_their_entries_and_hide_no_live_one() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(semantic_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(semantic_config(&[&upstream])).await;
     complete(&mut client, "How can I reset my password?").await;
     let old = CacheControl { tags: vec!["old".to_owned()], exact_only: true, ..CacheControl::default() };
     for n in 0..10 {
-        // Alike to the model, which knows no capitals.
+        // The embedding model ignores case, so all these vectors are equal.
         let word = ["HOW", "How", "hOW", "HoW", "hoW", "HOw", "how", "hOw", "hoW ", "HoW "][n];
         let text = format!("{word} do I reset my password?");
         client.complete(ask_with(&text, old.clone())).await.unwrap();
@@ -149,17 +146,15 @@ fn on_disk(upstream: &FakeUpstream, folder: &tempfile::TempDir) -> Config {
 }
 
 #[tokio::test]
-async fn what_was_removed_stays_so_after_a_restart() {
+async fn removed_entries_stay_removed_after_a_restart() {
     let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
-    let server = TestServer::start(on_disk(&upstream, &folder)).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(on_disk(&upstream, &folder)).await;
     fill(&mut client).await;
     assert_eq!(invalidate(&mut client, InvalidateRequest { tag: "a".to_owned(), ..NOTHING }).await, 2);
     server.stop().await;
-    let server = TestServer::start(on_disk(&upstream, &folder)).await;
-    let mut client = server.client().await;
-    assert!(!is_kept(&mut client, "A?").await);
-    assert!(is_kept(&mut client, "B?").await);
+    let (_server, mut client) = TestServer::with_client(on_disk(&upstream, &folder)).await;
+    assert!(!is_cached(&mut client, "A?").await);
+    assert!(is_cached(&mut client, "B?").await);
     assert_eq!(stats(&mut client).await.entries, 1);
 }
 
@@ -168,17 +163,17 @@ fn millis(n: i32) -> Option<Duration> {
 }
 
 #[tokio::test]
-async fn an_answer_ends_with_its_ttl_however_often_it_is_hit() {
+async fn hits_do_not_extend_the_ttl() {
     let upstream = FakeUpstream::start().await;
     let (_server, mut client) = started(&upstream).await;
     let short = CacheControl { ttl: millis(500), ..CacheControl::default() };
     client.complete(ask_with("A?", short)).await.unwrap();
     complete(&mut client, "B?").await;
-    // Every look is a hit until it is none: a TTL that slid would never end.
-    until(async || !is_kept(&mut client.clone(), "A?").await).await;
-    assert!(is_kept(&mut client, "B?").await);
+    // Every lookup before the expiry is a hit: a sliding TTL would never end.
+    until(async || !is_cached(&mut client.clone(), "A?").await).await;
+    assert!(is_cached(&mut client, "B?").await);
     assert_eq!(complete(&mut client, "A?").await.outcome(), Outcome::Upstream);
-    assert!(is_kept(&mut client, "A?").await);
+    assert!(is_cached(&mut client, "A?").await);
 }
 
 #[tokio::test]
@@ -186,15 +181,14 @@ async fn a_caller_can_shorten_the_ttl_but_not_lengthen_it() {
     let upstream = FakeUpstream::start().await;
     let mut config = exact_config(&[&upstream]);
     config.cache.ttl = std::time::Duration::from_millis(500);
-    let server = TestServer::start(config).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(config).await;
     let long = CacheControl { ttl: Some(Duration { seconds: 3600, nanos: 0 }), ..CacheControl::default() };
     client.complete(ask_with("A?", long)).await.unwrap();
-    until(async || !is_kept(&mut client.clone(), "A?").await).await;
+    until(async || !is_cached(&mut client.clone(), "A?").await).await;
 }
 
 #[tokio::test]
-async fn an_entry_older_than_max_age_is_asked_for_again() {
+async fn an_entry_older_than_max_age_is_not_served() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("old"), Reply::text("new")]);
     let (_server, mut client) = started(&upstream).await;

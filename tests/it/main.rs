@@ -1,5 +1,5 @@
-//! Every integration test, in one binary: real sockets, real files.
-#![allow(clippy::unwrap_used, reason = "what cannot go on in a test should fail it")]
+//! All integration tests in one binary. They use real sockets, files and processes.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod bad_input;
 mod cli;
@@ -18,9 +18,9 @@ mod money;
 mod replay;
 mod replicas;
 mod rpcs;
-mod second_opinion;
 mod stale;
 mod store;
 mod store_rpc;
 mod trace;
 mod upstream;
+mod verification;

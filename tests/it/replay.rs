@@ -1,4 +1,4 @@
-//! Recorded traffic through the library. The command is tested in `cli`.
+//! Replay of recorded traffic through the library; `cli` tests the command.
 
 use std::{fs, time::Duration};
 
@@ -31,13 +31,13 @@ fn rows(report: &Report) -> Vec<Value> {
     lines.map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What became of each line.
+/// Returns the outcome of each line.
 pub async fn outcomes(lines: &[Value], config: Config) -> Vec<String> {
     let rows = rows(&replayed(lines, config).await);
     rows.iter().map(|row| row["outcome"].as_str().unwrap().to_owned()).collect()
 }
 
-fn asked(text: &str) -> Value {
+fn line(text: &str) -> Value {
     json!({ "prompt": text, "answer": ANSWER })
 }
 
@@ -46,10 +46,10 @@ fn bounded() -> Config {
     Config { cache, ..Config::default() }
 }
 
-/// With `cache.learning.judge_rate` the judge was the stand-in, which said the recorded answer: that was paid for,
-/// and taken for its opinion.
+/// With `cache.learning.judge_rate`, the fake model of the replay was also the verifier. It returned the recorded answer,
+/// which was paid for and taken as its opinion.
 #[tokio::test]
-async fn nobody_judges_who_only_repeats_answers() {
+async fn replay_never_verifies_with_its_recorded_answers() {
     let upstream = FakeUpstream::start().await;
     let mut config = semantic_config(&[&upstream]);
     config.cache.mode = Mode::Bounded;
@@ -62,26 +62,26 @@ async fn nobody_judges_who_only_repeats_answers() {
     assert_eq!(upstream.calls(), 0);
 }
 
-/// A checked hit keeps the answer that checked it under its own prompt, and of that line its repeats were told
-/// nothing.
+/// The answer that audited a hit is stored under the prompt of that hit. Repeats that hit this entry did not name its
+/// line.
 #[tokio::test]
-async fn repeats_of_a_checked_hit_name_its_line() {
+async fn repeats_of_an_audited_hit_name_its_line() {
     let other = json!({ "prompt": SURFACE, "answer": "Call our shop and ask for Mary." });
-    let report = replayed(&[asked(RESET), other.clone(), other], bounded()).await;
+    let report = replayed(&[line(RESET), other.clone(), other], bounded()).await;
     let rows = rows(&report);
-    let told: Vec<_> = rows.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
-    assert_eq!((told, report.checks), (vec!["upstream", "semantic", "exact"], 1), "{rows:?}");
+    let outcomes: Vec<_> = rows.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
+    assert_eq!((outcomes, report.checks), (vec!["upstream", "semantic", "exact"], 1), "{rows:?}");
     assert_eq!((&rows[1]["match"], &rows[2]["match"]), (&json!(1), &json!(2)), "{rows:?}");
 }
 
-/// Entries expired by the wall clock while the file was read, as long as that took.
+/// Entries expired by the wall clock during a replay that took longer than their TTL.
 #[tokio::test]
-async fn nothing_expires() {
+async fn replay_expires_nothing() {
     let mut config = bounded();
     config.cache.ttl = Duration::from_nanos(1);
     config.cache.careful_ttl = Duration::from_nanos(1);
     config.cache.ttl_jitter = 0.9;
-    let bound = "What is the latest on order 4711 today?";
-    let outcomes = outcomes(&[RESET, RESET, bound, bound].map(asked), config).await;
+    let time_dependent = "What is the latest on order 4711 today?";
+    let outcomes = outcomes(&[RESET, RESET, time_dependent, time_dependent].map(line), config).await;
     assert_eq!(outcomes, ["upstream", "exact", "upstream", "exact"]);
 }

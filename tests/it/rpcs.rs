@@ -1,4 +1,4 @@
-//! The other calls, health and reflection, the HTTP pages, deadlines and shutdown.
+//! `Explain`, `GetStats`, `Feedback`, health, reflection, HTTP pages, deadlines and shutdown.
 
 use std::time::{Duration, Instant};
 
@@ -24,10 +24,11 @@ use crate::{
     common::{
         events::Events,
         fake_upstream::{FakeUpstream, Gate, Reply},
+        metrics::sum,
         raw,
         test_server::{
             Client, TestServer, ask, ask_with, complete, exact_config, look, lookup, prompt, semantic_config,
-            stats,
+            spawn_complete, stats, store_request, until,
         },
     },
     fault_store::{Calls, Fault, FaultStore},
@@ -47,10 +48,9 @@ fn look_with(text: &str, cache: CacheControl) -> LookupRequest {
 }
 
 #[tokio::test]
-async fn explain_says_what_lookup_would_answer() {
+async fn explain_agrees_with_lookup() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(semantic_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(semantic_config(&[&upstream])).await;
     assert_eq!(explain(&mut client, look(QUESTION)).await.reason, "scope_empty");
     complete(&mut client, QUESTION).await;
     let plain = CacheControl::default;
@@ -85,8 +85,7 @@ async fn explain_says_what_lookup_would_answer() {
 #[tokio::test]
 async fn explain_shows_the_parts_of_the_decision_and_counts_nothing() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(semantic_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(semantic_config(&[&upstream])).await;
     complete(&mut client, QUESTION).await;
     let before = stats(&mut client).await;
     let explained = explain(&mut client, look(PARAPHRASE)).await;
@@ -107,7 +106,7 @@ async fn explain_shows_the_parts_of_the_decision_and_counts_nothing() {
 }
 
 #[tokio::test]
-async fn exact_mode_has_no_semantic_hits_to_explain() {
+async fn explain_reports_semantic_hits_as_disabled_in_exact_mode() {
     let mut config = exact_config(&[]);
     assert_eq!(config.cache.mode, Mode::Exact);
     config.cache.min_similarity = 0.5;
@@ -121,8 +120,8 @@ async fn exact_mode_has_no_semantic_hits_to_explain() {
 
 // === GetStats and /metrics ===
 
-/// One request of each kind in the namespace `default`, and one in `docs`.
-async fn one_of_each(server: &TestServer, client: &mut Client, upstream: &FakeUpstream) {
+/// Makes requests of every outcome in the namespace `default`, and one lookup in `docs`.
+async fn one_of_each_outcome(server: &TestServer, client: &mut Client, upstream: &FakeUpstream) {
     complete(client, "A?").await;
     complete(client, "A?").await;
     lookup(client, "A?").await;
@@ -151,11 +150,10 @@ async fn stats_of(client: &mut Client, window: Option<i64>, namespace: &str) -> 
 }
 
 #[tokio::test]
-async fn statistics_agree_with_what_was_asked_and_with_the_metrics() {
+async fn statistics_agree_with_the_requests_and_the_metrics() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
-    one_of_each(&server, &mut client, &upstream).await;
+    let (server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
+    one_of_each_outcome(&server, &mut client, &upstream).await;
     let counted = [
         ("exact", 3),
         ("semantic", 0),
@@ -193,32 +191,24 @@ async fn statistics_agree_with_what_was_asked_and_with_the_metrics() {
     let (status, page) = server.get("/metrics").await;
     assert_eq!(status, 200);
     for (outcome, count) in counted {
-        assert_eq!(sum(&page, "promptkeep_requests_total", outcome), count as f64, "{outcome}");
-        assert_eq!(sum(&page, "promptkeep_request_seconds_count", outcome), count as f64, "{outcome}");
+        assert_eq!(sum(&page, "promptkeep_requests_total", &[outcome]), count as f64, "{outcome}");
+        assert_eq!(sum(&page, "promptkeep_request_seconds_count", &[outcome]), count as f64, "{outcome}");
     }
-    let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
-    close(sum(&page, "promptkeep_saved_usd_total", ""), all.saved_usd);
-    close(sum(&page, "promptkeep_cost_usd_total", "model-cold"), all.cost_usd);
-    close(sum(&page, "promptkeep_semantic_misses_total", "disabled"), 5.0);
-    close(sum(&page, "promptkeep_upstream_requests_total", "result=\"ok\""), 3.0);
-    close(sum(&page, "promptkeep_upstream_requests_total", "result=\"http_500\""), 1.0);
-    close(sum(&page, "promptkeep_tokens_total", "output"), model.completion_tokens as f64);
-    close(sum(&page, "promptkeep_entries", ""), 2.0);
+    let assert_close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+    assert_close(sum(&page, "promptkeep_saved_usd_total", &[]), all.saved_usd);
+    assert_close(sum(&page, "promptkeep_cost_usd_total", &["model-cold"]), all.cost_usd);
+    assert_close(sum(&page, "promptkeep_semantic_misses_total", &["disabled"]), 5.0);
+    assert_close(sum(&page, "promptkeep_upstream_requests_total", &["result=\"ok\""]), 3.0);
+    assert_close(sum(&page, "promptkeep_upstream_requests_total", &["result=\"http_500\""]), 1.0);
+    assert_close(sum(&page, "promptkeep_tokens_total", &["output"]), model.completion_tokens as f64);
+    assert_close(sum(&page, "promptkeep_entries", &[]), 2.0);
     assert!(page.contains("# TYPE promptkeep_requests_total counter\n"), "{page}");
 }
 
-/// Adds up a metric over the lines whose labels contain `label`.
-fn sum(page: &str, metric: &str, label: &str) -> f64 {
-    let of_metric = page.lines().filter(|line| {
-        line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
-    });
-    of_metric.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
-}
-
 #[tokio::test]
-async fn pages_of_the_http_port() {
+async fn the_http_port_serves_health_and_readiness_pages() {
     let server = TestServer::start(exact_config(&[])).await;
-    crate::common::test_server::until(async || server.get("/readyz").await.0 == 200).await;
+    until(async || server.get("/readyz").await.0 == 200).await;
     assert_eq!(server.get("/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(server.get("/nothing").await.0, 404);
 }
@@ -228,51 +218,49 @@ async fn pages_of_the_http_port() {
 #[tokio::test]
 async fn feedback_is_counted_once() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
-    let bought = complete(&mut client, "A?").await;
+    let (server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
+    let completed = complete(&mut client, "A?").await;
     let hit = complete(&mut client, "A?").await;
     let entry_id = hit.r#match.unwrap().entry_id;
-    let say = |request_id: &str, entry_id: &str, verdict: Verdict| FeedbackRequest {
+    let verdict_on = |request_id: &str, entry_id: &str, verdict: Verdict| FeedbackRequest {
         request_id: request_id.to_owned(),
         entry_id: entry_id.to_owned(),
         verdict: verdict.into(),
         comment: "because".to_owned(),
     };
-    let mut give = async |feedback| client.feedback(feedback).await.map(|reply| reply.into_inner().recorded);
-    for (feedback, is_news) in [
-        (say(&bought.request_id, "", Verdict::Up), true),
-        (say(&bought.request_id, "", Verdict::Up), false),
-        (say(&bought.request_id, "", Verdict::Down), true),
-        (say(&hit.request_id, "", Verdict::Up), true),
-        (say("", &entry_id, Verdict::WrongHit), true),
-        (say("", &entry_id, Verdict::WrongHit), false),
+    let mut send = async |feedback| client.feedback(feedback).await.map(|reply| reply.into_inner().recorded);
+    for (feedback, recorded) in [
+        (verdict_on(&completed.request_id, "", Verdict::Up), true),
+        (verdict_on(&completed.request_id, "", Verdict::Up), false),
+        (verdict_on(&completed.request_id, "", Verdict::Down), true),
+        (verdict_on(&hit.request_id, "", Verdict::Up), true),
+        (verdict_on("", &entry_id, Verdict::WrongHit), true),
+        (verdict_on("", &entry_id, Verdict::WrongHit), false),
     ] {
-        assert_eq!(give(feedback.clone()).await.unwrap(), is_news, "{feedback:?}");
+        assert_eq!(send(feedback.clone()).await.unwrap(), recorded, "{feedback:?}");
     }
-    let nowhere = "0".repeat(32);
-    // A reply that is forgotten, of an entry that is not: the proto says NOT_FOUND when neither is known.
-    assert!(give(say(&nowhere, &entry_id, Verdict::Down)).await.unwrap());
-    for unknown in [say(&nowhere, "", Verdict::Up), say("", &nowhere, Verdict::Up)] {
-        assert_eq!(give(unknown).await.unwrap_err().code(), Code::NotFound);
+    let unknown_id = "0".repeat(32);
+    // One known id is enough: the proto says NOT_FOUND only if neither the reply nor the entry is known.
+    assert!(send(verdict_on(&unknown_id, &entry_id, Verdict::Down)).await.unwrap());
+    for unknown in [verdict_on(&unknown_id, "", Verdict::Up), verdict_on("", &unknown_id, Verdict::Up)] {
+        assert_eq!(send(unknown).await.unwrap_err().code(), Code::NotFound);
     }
-    for (bad, field) in [
-        (say("", "", Verdict::Up), "request_id"),
-        (say("abc", "", Verdict::Up), "request_id"),
-        (say("", "abc", Verdict::Up), "entry_id"),
-        (say(&nowhere, "", Verdict::Unspecified), "verdict"),
+    for (invalid, field) in [
+        (verdict_on("", "", Verdict::Up), "request_id"),
+        (verdict_on("abc", "", Verdict::Up), "request_id"),
+        (verdict_on("", "abc", Verdict::Up), "entry_id"),
+        (verdict_on(&unknown_id, "", Verdict::Unspecified), "verdict"),
     ] {
-        let refused = give(bad).await.unwrap_err();
+        let refused = send(invalid).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
         assert_eq!(refused.get_details_bad_request().unwrap().field_violations[0].field, field);
     }
     let seen = stats(&mut client).await.feedback;
     assert_eq!((seen["up"], seen["down"], seen["wrong_hit"]), (2, 2, 1));
-    let (_, page) = server.get("/metrics").await;
-    assert_eq!(sum(&page, "promptkeep_feedback_total", ""), 5.0);
+    assert_eq!(server.metric("promptkeep_feedback_total", &[]).await, 5.0);
 }
 
-// === health, reflection, shutdown ===
+// === Health, reflection, shutdown ===
 
 async fn channel(server: &TestServer) -> tonic::transport::Channel {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.grpc)).unwrap();
@@ -281,10 +269,10 @@ async fn channel(server: &TestServer) -> tonic::transport::Channel {
 
 const SERVICE: &str = "promptkeep.v1.PromptCache";
 
-/// A watcher used to learn nothing: the task that should have told it was stopped by the same signal. And it
-/// held the shutdown up for the whole grace.
+/// Watchers never saw the shutdown, because the signal also stopped the task that updates the health status. Their
+/// open streams then delayed the shutdown for the whole grace period.
 #[tokio::test]
-async fn health_tells_watchers_of_the_shutdown_and_does_not_delay_it() {
+async fn health_watchers_see_the_shutdown_and_do_not_delay_it() {
     let server = TestServer::start(exact_config(&[])).await;
     let mut health = HealthClient::new(channel(&server).await);
     let of = |service: &str| HealthCheckRequest { service: service.to_owned() };
@@ -299,7 +287,7 @@ async fn health_tells_watchers_of_the_shutdown_and_does_not_delay_it() {
     let stopping = tokio::spawn(server.stop());
     for mut watch in watched {
         assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
-        assert!(watch.message().await.unwrap().is_none(), "it ends, so that the server can");
+        assert!(watch.message().await.unwrap().is_none(), "the stream ends, so that the server can stop");
     }
     stopping.await.unwrap();
 }
@@ -333,65 +321,59 @@ async fn reflection_lists_the_services() {
 }
 
 #[tokio::test]
-async fn a_shutdown_waits_for_the_answers_under_way() {
+async fn a_shutdown_waits_for_answers_in_flight() {
     let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
     upstream.always(Reply::text("One two.").hold_before(2, &gate));
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     let mut streaming = Events::open(&mut client, ask("A?")).await;
     streaming.started().await;
-    let unary = tokio::spawn({
-        let mut client = client.clone();
-        async move { client.complete(ask("B?")).await }
-    });
+    let unary = spawn_complete(&client, ask("B?"));
     upstream.wait_for_calls(2).await;
     let (grpc, stopping) = (server.grpc, tokio::spawn(server.stop()));
-    crate::common::test_server::until(async || tokio::net::TcpStream::connect(grpc).await.is_err()).await;
+    until(async || tokio::net::TcpStream::connect(grpc).await.is_err()).await;
     assert!(!stopping.is_finished());
     gate.open();
-    let said = streaming.rest().await;
-    assert_eq!((said.text.as_str(), said.outcome()), ("One two.", Outcome::Upstream));
-    assert_eq!(unary.await.unwrap().unwrap().into_inner().completion.unwrap().content, "One two.");
+    let streamed = streaming.rest().await;
+    assert_eq!((streamed.text.as_str(), streamed.outcome()), ("One two.", Outcome::Upstream));
+    assert_eq!(unary.await.unwrap().unwrap().completion.unwrap().content, "One two.");
     stopping.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_shutdown_waits_no_longer_than_its_grace() {
+async fn a_shutdown_waits_no_longer_than_its_grace_period() {
     let upstream = FakeUpstream::start().await;
     upstream.always(Reply::stall());
     let mut config = exact_config(&[&upstream]);
     config.server.shutdown_grace = Duration::from_millis(100);
     let server = TestServer::start(config).await;
-    let mut client = server.client().await;
-    let waiting = tokio::spawn(async move { client.complete(ask("A?")).await });
+    let waiting = spawn_complete(&server.client().await, ask("A?"));
     upstream.wait_for_calls(1).await;
     server.stop().await;
     waiting.abort();
 }
 
 #[tokio::test]
-async fn an_answer_that_is_finished_for_the_cache_is_waited_for_and_kept() {
+async fn a_shutdown_waits_for_an_abandoned_answer_and_stores_it() {
     let (upstream, gate) = (FakeUpstream::start().await, Gate::new());
     let folder = tempfile::tempdir().unwrap();
     upstream.script([Reply::text("One two.").hold_before(2, &gate)]);
     let mut config = exact_config(&[&upstream]);
     config.store = promptkeep::config::StoreConfig { path: folder.path().to_owned(), ..Default::default() };
     config.upstream.finish_abandoned = true;
-    let server = TestServer::start(config.clone()).await;
-    let mut client = server.client().await;
-    let mut leaver = Events::open(&mut client, ask("A?")).await;
-    leaver.started().await;
-    drop(leaver);
+    let (server, mut client) = TestServer::with_client(config.clone()).await;
+    let mut caller = Events::open(&mut client, ask("A?")).await;
+    caller.started().await;
+    drop(caller);
     server.wait_for_errors(1).await;
     let (grpc, stopping) = (server.grpc, tokio::spawn(server.stop()));
-    crate::common::test_server::until(async || tokio::net::TcpStream::connect(grpc).await.is_err()).await;
+    until(async || tokio::net::TcpStream::connect(grpc).await.is_err()).await;
     gate.open();
     stopping.await.unwrap();
     let server = TestServer::start(config).await;
     assert_eq!(lookup(&mut server.client().await, "A?").await.outcome(), Outcome::Exact);
 }
 
-// === deadlines ===
+// === Deadlines ===
 
 #[tokio::test]
 async fn the_callers_deadline_ends_a_call_with_deadline_exceeded() {
@@ -408,23 +390,22 @@ async fn the_callers_deadline_ends_a_call_with_deadline_exceeded() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_the_callers_deadline() {
+async fn a_stream_ends_at_the_callers_deadline() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("One two.").stall_after(2)]);
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
     let mut request = Request::new(ask("A?"));
     request.set_timeout(Duration::from_millis(300));
-    let said = Events::open(&mut client, request).await.rest().await;
-    assert_eq!(said.text, "One ");
-    assert_eq!(said.error.unwrap().code(), Code::DeadlineExceeded);
+    let streamed = Events::open(&mut client, request).await.rest().await;
+    assert_eq!(streamed.text, "One ");
+    assert_eq!(streamed.error.unwrap().code(), Code::DeadlineExceeded);
     upstream.wait_for_leavers(1).await;
 }
 
 #[tokio::test]
-async fn every_call_keeps_the_deadline_when_the_store_hangs() {
+async fn every_call_meets_its_deadline_when_the_store_hangs() {
     let upstream = FakeUpstream::start().await;
-    // Patient beyond the test's patience, so that only the caller's deadline can end it.
+    // The store's timeout exceeds the test's, so only the caller's deadline can end a call.
     let mut config = exact_config(&[&upstream]);
     config.store.timeout = Duration::from_secs(600);
     let store = std::sync::Arc::new(FaultStore::new(store::open(&config.store).unwrap()));
@@ -432,16 +413,7 @@ async fn every_call_keeps_the_deadline_when_the_store_hangs() {
     for op in store::Op::ALL.into_iter().filter(|op| *op != store::Op::Scan) {
         store.plan(op, Calls::From(1), Fault::Hang);
     }
-    let keep = promptkeep::grpc::proto::StoreRequest {
-        prompt: Some(prompt("A?")),
-        completion: Some(promptkeep::grpc::proto::Completion {
-            content: "Kept.".to_owned(),
-            finish_reason: "stop".to_owned(),
-            ..Default::default()
-        }),
-        cache: None,
-    };
-    let all = promptkeep::grpc::proto::InvalidateRequest { tag: "a".to_owned(), ..Default::default() };
+    let tagged = promptkeep::grpc::proto::InvalidateRequest { tag: "a".to_owned(), ..Default::default() };
     let up = FeedbackRequest {
         entry_id: "0".repeat(32),
         verdict: Verdict::Up.into(),
@@ -453,29 +425,28 @@ async fn every_call_keeps_the_deadline_when_the_store_hangs() {
         raw::call_with(server.grpc, "Complete", &ask("B?"), soon).await,
         raw::call_with(server.grpc, "CompleteStream", &ask("B?"), soon).await,
         raw::call_with(server.grpc, "Explain", &look("B?"), soon).await,
-        raw::call_with(server.grpc, "Store", &keep, soon).await,
-        raw::call_with(server.grpc, "Invalidate", &all, soon).await,
+        raw::call_with(server.grpc, "Store", &store_request("A?", "Stored."), soon).await,
+        raw::call_with(server.grpc, "Invalidate", &tagged, soon).await,
         raw::call_with(server.grpc, "Feedback", &up, soon).await,
     ] {
         assert_eq!(refused.code, Code::DeadlineExceeded, "{}", refused.message);
     }
 }
 
-/// More than the connection gathers at once, to a reader that takes its time.
+/// The answer exceeds what a connection buffers, and its reader is slow.
 #[tokio::test]
 async fn a_large_answer_arrives_whole() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::huge(6 << 20)]);
-    let server = TestServer::start(exact_config(&[&upstream])).await;
-    let mut client = server.client().await;
-    // Bought, then replayed: in pieces that a client takes which was not told of large messages.
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
+    // Streamed from the model, then from the cache, in chunks within the default message limit of a client.
     for _ in 0..2 {
-        let mut slow = Events::open(&mut client, ask("Long?")).await;
-        slow.started().await;
+        let mut stream = Events::open(&mut client, ask("Long?")).await;
+        stream.started().await;
         let other = lookup(&mut client, "Other?").await;
         assert_eq!(other.outcome(), Outcome::Miss);
-        let said = slow.rest().await;
-        assert_eq!(said.text.len(), 6 << 20);
+        let streamed = stream.rest().await;
+        assert_eq!(streamed.text.len(), 6 << 20);
     }
     let mut client = client.max_decoding_message_size(usize::MAX);
     assert_eq!(complete(&mut client, "Long?").await.completion.unwrap().content.len(), 6 << 20);

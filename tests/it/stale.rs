@@ -1,4 +1,4 @@
-//! `cache.stale_while_revalidate`: an answer past its TTL, served once while it is bought again.
+//! `cache.stale_while_revalidate`: an answer past its TTL is served once while one call replaces it.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use promptkeep::{
 use crate::common::{
     events::Events,
     fake_upstream::{FakeUpstream, Gate, Reply},
-    test_server::{Client, TestServer, exact_config, prompt, stats, text, until},
+    test_server::{Client, TestServer, exact_config, prompt, spawn_complete, stats, text, until},
 };
 
-/// Answers live for a moment, and in the namespace `news` they may be served for long after it.
+/// Answers expire at once, and the namespace `news` may serve them stale for an hour.
 fn config(upstream: &FakeUpstream) -> Config {
     let mut config = exact_config(&[upstream]);
     config.cache.ttl = Duration::from_millis(400);
@@ -25,7 +25,7 @@ fn config(upstream: &FakeUpstream) -> Config {
         stale_while_revalidate: Some(Duration::from_secs(3600)),
         ..NamespaceCache::default()
     }];
-    // Tests of failures are about single calls.
+    // Tests of failures are about single calls, so no breaker may open.
     config.upstream.breaker_failures = u32::MAX;
     config
 }
@@ -46,7 +46,7 @@ fn look() -> LookupRequest {
     LookupRequest { prompt: Some(news()), cache: None }
 }
 
-/// Buys the answer `old` and waits until it is past its TTL. What is bought from then on lives long.
+/// Caches the answer `old` and waits until it expires. Later answers live for an hour.
 async fn expired(server: &TestServer, mut config: Config, upstream: &FakeUpstream) -> Client {
     upstream.script([Reply::text("old")]);
     let mut client = server.client().await;
@@ -58,7 +58,7 @@ async fn expired(server: &TestServer, mut config: Config, upstream: &FakeUpstrea
     client
 }
 
-/// A server whose only answer has expired.
+/// Starts a server whose only answer has expired.
 async fn started(upstream: &FakeUpstream) -> (TestServer, Client) {
     let server = TestServer::start(config(upstream)).await;
     let client = expired(&server, config(upstream), upstream).await;
@@ -69,15 +69,13 @@ fn is_stale(reply: &CompleteResponse) -> bool {
     reply.r#match.as_ref().is_some_and(|matched| matched.stale)
 }
 
-/// How many refreshes have ended with this result.
-async fn refreshes(server: &TestServer, result: &str) -> u64 {
-    let line = format!("promptkeep_refreshes_total{{result=\"{result}\"}} ");
-    let (_, page) = server.get("/metrics").await;
-    page.lines().find_map(|found| found.strip_prefix(&line)).map_or(0, |count| count.parse().unwrap())
+/// Waits until a refresh has ended with this result.
+async fn wait_for_refresh(server: &TestServer, result: &str) {
+    server.wait_for_metric("promptkeep_refreshes_total", &[&format!("result=\"{result}\"")], 1.0).await;
 }
 
 #[tokio::test]
-async fn it_is_served_once_while_one_call_replaces_it() {
+async fn a_stale_answer_is_served_once_while_one_call_replaces_it() {
     let upstream = FakeUpstream::start().await;
     let (server, mut client) = started(&upstream).await;
     let gate = Gate::new();
@@ -93,55 +91,49 @@ async fn it_is_served_once_while_one_call_replaces_it() {
     let explained = client.explain(look()).await.unwrap().into_inner();
     assert_eq!((explained.would_serve_stale, explained.outcome()), (false, Outcome::Miss));
 
-    // Whoever comes now waits for the call under way.
-    let mut other = client.clone();
-    let second = tokio::spawn(async move { complete(&mut other).await });
+    // Later callers wait for the call in flight.
+    let second = spawn_complete(&client, ask(CacheControl::default()));
     server.wait_for_requests(2).await;
     gate.open();
-    let second = second.await.unwrap();
+    let second = second.await.unwrap().unwrap();
     assert_eq!((second.outcome(), is_stale(&second)), (Outcome::Coalesced, false));
     assert_eq!(text(second), "new");
     assert_eq!(upstream.calls(), 2);
 
-    until(async || refreshes(&server, "ok").await == 1).await;
+    wait_for_refresh(&server, "ok").await;
     let seen = stats(&mut client).await;
-    assert_eq!((seen.stale_served, seen.models[0].calls), (1, 2), "the refresh is a call like any other");
+    assert_eq!((seen.stale_served, seen.models[0].calls), (1, 2), "the refresh is counted as a call");
     let third = complete(&mut client).await;
     assert_eq!((third.outcome(), is_stale(&third)), (Outcome::Exact, false));
     assert_eq!(text(third), "new");
 }
 
 #[tokio::test]
-async fn a_refresh_that_fails_does_not_prolong_it() {
+async fn a_failed_refresh_does_not_prolong_a_stale_answer() {
     let upstream = FakeUpstream::start().await;
     let (server, mut client) = started(&upstream).await;
     upstream.always(Reply::status(500));
     assert!(is_stale(&complete(&mut client).await));
-    until(async || refreshes(&server, "failed").await == 1).await;
+    wait_for_refresh(&server, "failed").await;
     client.complete(ask(CacheControl::default())).await.unwrap_err();
     upstream.always(Reply::text("new"));
-    let bought = complete(&mut client).await;
-    assert_eq!((bought.outcome(), text(bought).as_str()), (Outcome::Upstream, "new"));
+    let reply = complete(&mut client).await;
+    assert_eq!((reply.outcome(), text(reply).as_str()), (Outcome::Upstream, "new"));
 }
 
 #[tokio::test]
-async fn a_crowd_makes_one_call() {
+async fn concurrent_requests_for_a_stale_answer_make_one_call() {
     let upstream = FakeUpstream::start().await;
     let (server, client) = started(&upstream).await;
     let gate = Gate::new();
     upstream.always(Reply::text("new").hold(&gate));
-    let crowd: Vec<_> = (0..30)
-        .map(|_| {
-            let mut client = client.clone();
-            tokio::spawn(async move { complete(&mut client).await })
-        })
-        .collect();
-    // One has its answer; the refresh has taken its place.
+    let callers: Vec<_> = (0..30).map(|_| spawn_complete(&client, ask(CacheControl::default()))).collect();
+    // One caller already has the stale answer; the refresh is in flight in its stead.
     server.wait_for_requests(30).await;
     gate.open();
     let mut stale = 0;
-    for reply in crowd {
-        let reply = reply.await.unwrap();
+    for reply in callers {
+        let reply = reply.await.unwrap().unwrap();
         stale += u32::from(is_stale(&reply));
         assert_eq!(text(reply.clone()), if is_stale(&reply) { "old" } else { "new" });
     }
@@ -149,7 +141,7 @@ async fn a_crowd_makes_one_call() {
 }
 
 #[tokio::test]
-async fn what_was_invalidated_is_not_served() {
+async fn an_invalidated_answer_is_not_served_stale() {
     let upstream = FakeUpstream::start().await;
     let (_server, mut client) = started(&upstream).await;
     let request = InvalidateRequest { namespace: "news".to_owned(), ..InvalidateRequest::default() };
@@ -160,7 +152,7 @@ async fn what_was_invalidated_is_not_served() {
 }
 
 #[tokio::test]
-async fn callers_that_name_a_time_get_nothing_past_it() {
+async fn callers_with_strict_directives_get_no_stale_answer() {
     let upstream = FakeUpstream::start().await;
     let (_server, mut client) = started(&upstream).await;
     let long = Some(prost_types::Duration { seconds: 3600, nanos: 0 });
@@ -172,15 +164,15 @@ async fn callers_that_name_a_time_get_nothing_past_it() {
     ];
     upstream.always(Reply::status(500));
     for cache in strict {
-        let asked = LookupRequest { cache: Some(cache.clone()), ..look() };
-        assert!(!client.explain(asked).await.unwrap().into_inner().would_serve_stale, "{cache:?}");
+        let request = LookupRequest { cache: Some(cache.clone()), ..look() };
+        assert!(!client.explain(request).await.unwrap().into_inner().would_serve_stale, "{cache:?}");
         client.complete(ask(cache)).await.unwrap_err();
     }
     assert!(is_stale(&complete(&mut client).await));
 }
 
 #[tokio::test]
-async fn other_namespaces_have_none_of_it() {
+async fn a_namespace_without_the_setting_serves_nothing_stale() {
     let upstream = FakeUpstream::start().await;
     let mut config = config(&upstream);
     config.cache.namespaces.clear();
@@ -190,7 +182,7 @@ async fn other_namespaces_have_none_of_it() {
 }
 
 #[tokio::test]
-async fn it_outlives_a_restart() {
+async fn a_stale_answer_survives_a_restart() {
     let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
     let start = async || {
         let mut config = config(&upstream);
@@ -207,17 +199,17 @@ async fn it_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_stream_tells_of_it() {
+async fn a_stream_marks_a_stale_answer() {
     let upstream = FakeUpstream::start().await;
     let (_server, mut client) = started(&upstream).await;
-    let said = Events::open(&mut client, ask(CacheControl::default())).await.rest().await;
-    assert_eq!((said.text.as_str(), said.outcome()), ("old", Outcome::Exact));
-    assert!(said.started.unwrap().r#match.unwrap().stale);
-    assert!(said.finished.unwrap().r#match.unwrap().stale);
+    let streamed = Events::open(&mut client, ask(CacheControl::default())).await.rest().await;
+    assert_eq!((streamed.text.as_str(), streamed.outcome()), ("old", Outcome::Exact));
+    assert!(streamed.started.unwrap().r#match.unwrap().stale);
+    assert!(streamed.finished.unwrap().r#match.unwrap().stale);
 }
 
 #[tokio::test]
-async fn a_header_tells_of_it() {
+async fn an_http_header_marks_a_stale_answer() {
     let upstream = FakeUpstream::start().await;
     let (server, _client) = started(&upstream).await;
     let body = serde_json::json!({

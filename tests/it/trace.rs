@@ -1,5 +1,5 @@
-//! Traces and the log: a request's place in its caller's trace reaches the models and the collector, one
-//! line of the log tells how it ended, and no text of a prompt is in any of it.
+//! Traces and the log: the caller's trace context reaches models and collector, one log line reports how a request
+//! ended, and neither contains text of a prompt.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::common::{
     fake_upstream::FakeUpstream,
     process::{Process, promptkeep},
-    test_server::{TestServer, ask, exact_config, semantic_config},
+    test_server::{TestServer, ask, exact_config, look, semantic_config},
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -25,14 +25,12 @@ const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const NOT_SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 const SECRET: &str = "Zanzibar";
 
-/// An OTLP receiver on a real socket.
+/// OTLP receiver on a real socket.
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
 
-// === impl Collector ===
-
 impl Collector {
-    /// Listens until the test ends, and returns its address for `telemetry.otlp_endpoint`.
+    /// Starts a receiver that listens until the test ends; also returns its `telemetry.otlp_endpoint`.
     async fn start() -> (Self, String) {
         let collector = Self::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -74,13 +72,14 @@ fn attribute(span: &Span, key: &str) -> Option<String> {
     })
 }
 
-/// Asks over gRPC with this trace context.
-async fn ask_traced(server: &TestServer, text: &str, parent: &str) {
+/// Sends `Complete` over gRPC with this trace context.
+async fn ask_over_grpc(server: &TestServer, text: &str, parent: &str) {
     let mut request = Request::new(ask(text));
     request.metadata_mut().insert("traceparent", parent.parse().unwrap());
     server.client().await.complete(request).await.unwrap();
 }
 
+/// Sends a chat completion over HTTP with this trace context.
 async fn ask_over_http(server: &TestServer, text: &str, parent: &str) {
     let body = serde_json::json!({ "model": "auto", "messages": [{ "role": "user", "content": text }] });
     let url = format!("http://{}/v1/chat/completions", server.http);
@@ -90,21 +89,21 @@ async fn ask_over_http(server: &TestServer, text: &str, parent: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_caller_s_trace_reaches_the_model_and_the_collector_without_a_word_of_the_prompt() {
+async fn the_callers_trace_reaches_the_model_and_the_collector_without_prompt_text() {
     let (collector, endpoint) = Collector::start().await;
     let upstream = FakeUpstream::start().await;
     let mut config = semantic_config(&[&upstream]);
     config.telemetry.otlp_endpoint = endpoint;
     let server = TestServer::start(config).await;
-    ask_traced(&server, &format!("Where is the branch in {SECRET}?"), PARENT).await;
-    ask_traced(&server, &format!("Where's the branch in {SECRET}?"), PARENT).await;
+    ask_over_grpc(&server, &format!("Where is the branch in {SECRET}?"), PARENT).await;
+    ask_over_grpc(&server, &format!("Where's the branch in {SECRET}?"), PARENT).await;
     ask_over_http(&server, &format!("Is {SECRET} an island?"), PARENT).await;
     ask_over_http(&server, &format!("Is {SECRET} far away?"), NOT_SAMPLED).await;
     server.stop().await;
 
     let spans = collector.spans();
     let requests: Vec<_> = spans.iter().filter(|span| span.name == "Complete").collect();
-    assert_eq!(requests.len(), 3, "the one that was not to be sampled is not: {spans:#?}");
+    assert_eq!(requests.len(), 3, "the unsampled request has no span: {spans:#?}");
     for span in &spans {
         assert_eq!(hex(&span.trace_id), TRACE);
         assert!(span.end_time_unix_nano >= span.start_time_unix_nano);
@@ -125,7 +124,7 @@ async fn the_caller_s_trace_reaches_the_model_and_the_collector_without_a_word_o
             "{name} has no parent"
         );
     }
-    // The model's own spans go under ours.
+    // The provider receives our span as the parent of its own.
     let sent: Vec<_> =
         upstream.requests().iter().map(|seen| seen.header("traceparent").unwrap().to_owned()).collect();
     assert!(sent[0].starts_with(&format!("00-{TRACE}-")) && sent[0].ends_with("-01"), "{sent:?}");
@@ -133,16 +132,16 @@ async fn the_caller_s_trace_reaches_the_model_and_the_collector_without_a_word_o
     assert!(sent[2].starts_with(&NOT_SAMPLED[..36]) && sent[2].ends_with("-00"), "{sent:?}");
 
     let exported = format!("{:?}", collector.0.lock().unwrap());
-    assert!(!exported.contains(SECRET), "a prompt's text is in the spans");
+    assert!(!exported.contains(SECRET), "text of a prompt is in the spans");
 }
 
 #[tokio::test]
-async fn without_a_collector_the_caller_s_trace_is_passed_on_as_it_is() {
+async fn without_a_collector_the_callers_trace_context_is_forwarded_unchanged() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::start(exact_config(&[&upstream])).await;
-    ask_traced(&server, "A?", PARENT).await;
+    ask_over_grpc(&server, "A?", PARENT).await;
     ask_over_http(&server, "B?", PARENT).await;
-    ask_traced(&server, "C?", "no trace context").await;
+    ask_over_grpc(&server, "C?", "no trace context").await;
     let sent: Vec<_> = upstream.requests();
     assert_eq!(sent[0].header("traceparent"), Some(PARENT));
     assert_eq!(sent[1].header("traceparent"), Some(PARENT));
@@ -150,24 +149,24 @@ async fn without_a_collector_the_caller_s_trace_is_passed_on_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_costs_no_answer() {
+async fn an_unreachable_collector_fails_no_request() {
     let upstream = FakeUpstream::start().await;
     let mut config = exact_config(&[&upstream]);
     config.telemetry.otlp_endpoint = "http://127.0.0.1:1".to_owned();
     let server = TestServer::start(config).await;
-    ask_traced(&server, "A?", PARENT).await;
+    ask_over_grpc(&server, "A?", PARENT).await;
     server.stop().await;
 }
 
 #[tokio::test]
-async fn one_line_of_the_log_tells_how_a_request_ended() {
+async fn one_log_line_reports_how_a_request_ended() {
     let mut command = promptkeep(&["serve"]);
     command
         .env("PROMPTKEEP_STORE__KIND", "memory")
         .env("PROMPTKEEP_CACHE__MODE", "exact")
         .env("PROMPTKEEP_TELEMETRY__LOG_FORMAT", "json");
     let process = Process::serve(command).await;
-    let mut request = Request::new(crate::common::test_server::look(&format!("Is {SECRET} an island?")));
+    let mut request = Request::new(look(&format!("Is {SECRET} an island?")));
     request.metadata_mut().insert("traceparent", PARENT.parse().unwrap());
     process.client().await.lookup(request).await.unwrap();
     let (process, line) = process.wait_for_log("promptkeep::request").await;
@@ -178,7 +177,7 @@ async fn one_line_of_the_log_tells_how_a_request_ended() {
         assert_eq!(line[field], expected, "{line}");
     }
     assert!(line["elapsed_us"].is_u64());
-    let (ended_well, log) = process.stop().await;
-    assert!(ended_well && !log.contains(SECRET), "{log}");
+    let (succeeded, log) = process.stop().await;
+    assert!(succeeded && !log.contains(SECRET), "{log}");
     assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{log}");
 }

@@ -1,4 +1,4 @@
-//! A streamed answer as a client sees it.
+//! Streamed answers as a client sees them.
 
 use std::time::Duration;
 
@@ -9,54 +9,52 @@ use tonic::{Status, Streaming};
 
 use super::test_server::Client;
 
-/// Longest wait for the next event.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Maximum wait for the next event; a longer one means that the stream hangs.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A stream that is being read.
+/// A streamed answer that a test reads event by event.
 pub struct Events(Streaming<CompleteChunk>);
 
-/// What a stream said until its end.
+/// Everything that a stream sent, up to its end or an error.
 #[derive(Debug, Default)]
 pub struct Said {
     pub started: Option<Started>,
     pub text: String,
-    /// The tool call pieces, as JSON.
+    /// Pieces of the tool calls, as JSON.
     pub tool_calls: Vec<String>,
     pub finished: Option<Finished>,
-    /// What ended it before its time.
+    /// Error that ended the stream early.
     pub error: Option<Status>,
 }
 
-// === impl Events ===
-
 impl Events {
-    /// Returns once the server has taken the request, and joined it to another if there is one.
+    /// Returns once the server has admitted the request and, if an identical one is in flight, joined it.
     pub async fn open(client: &mut Client, request: impl tonic::IntoRequest<CompleteRequest>) -> Self {
         Self(client.complete_stream(request).await.expect("a stream").into_inner())
     }
 
-    /// The next event; panics at the end.
+    /// Returns the next event; panics at the end of the stream.
     pub async fn next(&mut self) -> Event {
         self.message().await.expect("no error").expect("an event").event.expect("a known event")
     }
 
-    /// The first event.
+    /// Returns the start event, which must be the next one.
     pub async fn started(&mut self) -> Started {
         match self.next().await {
             Event::Started(started) => started,
-            other => panic!("{other:?} comes before the start"),
+            other => panic!("expected the start event, got {other:?}"),
         }
     }
 
-    /// The next piece of text.
+    /// Returns the next event, which must be a piece of text.
     pub async fn delta(&mut self) -> String {
         match self.next().await {
             Event::Delta(text) => text,
-            other => panic!("{other:?} is no text"),
+            other => panic!("expected text, got {other:?}"),
         }
     }
 
-    /// Everything that still comes.
+    /// Reads the stream to its end.
     pub async fn rest(mut self) -> Said {
         let mut said = Said::default();
         loop {
@@ -69,11 +67,9 @@ impl Events {
     }
 
     async fn message(&mut self) -> Result<Option<CompleteChunk>, Status> {
-        tokio::time::timeout(PATIENCE, self.0.message()).await.expect("the stream hangs")
+        tokio::time::timeout(EVENT_TIMEOUT, self.0.message()).await.expect("the stream hangs")
     }
 }
-
-// === impl Said ===
 
 impl Said {
     fn take(&mut self, event: Event) {
@@ -85,7 +81,7 @@ impl Said {
         }
     }
 
-    /// How it ended, if it ended well.
+    /// Returns the outcome if the stream ended without an error.
     pub fn outcome(&self) -> Outcome {
         self.finished.as_ref().map_or(Outcome::Unspecified, Finished::outcome)
     }

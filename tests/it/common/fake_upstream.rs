@@ -1,5 +1,5 @@
-//! A scripted model provider on a real socket: answers, stalls, breaks, refuses and talks nonsense in
-//! the order of its script. Speaks HTTP/1.1 by hand, since no HTTP library lets one break it.
+//! Scripted model provider on a real socket: it answers, stalls, breaks off, refuses or sends junk in the
+//! order of its script. It speaks HTTP/1.1 by hand, because HTTP libraries cannot send broken replies.
 
 mod reply;
 mod serve;
@@ -23,42 +23,41 @@ use tokio::{
 
 pub use self::reply::{Reply, delta};
 
-/// Listens on a free loopback port until it is dropped.
+/// Provider that listens on a free loopback port until it is dropped.
 pub struct FakeUpstream {
     address: SocketAddr,
     state: Arc<State>,
     listener: JoinHandle<()>,
 }
 
-/// One request to `/chat/completions`, as it arrived.
+/// Request to `/chat/completions`, as it arrived.
 #[derive(Clone, Debug)]
 pub struct SeenRequest {
     pub path: String,
-    /// Names in lower case.
+    /// Header names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Value,
     pub at: Instant,
 }
 
-/// Holds a reply back until the test lets it go on.
+/// Holds a reply back until the test opens it.
 #[derive(Clone)]
 pub struct Gate(Arc<Semaphore>);
 
 struct State {
     script: Mutex<VecDeque<Reply>>,
-    /// When the script is used up.
-    otherwise: Mutex<Reply>,
+    /// Reply to every request after the end of the script.
+    default_reply: Mutex<Reply>,
     requests: Mutex<Vec<SeenRequest>>,
+    /// Number of model requests so far.
     seen: watch::Sender<usize>,
-    /// Clients that left while their reply was held back.
-    left: watch::Sender<usize>,
-    /// Status of `GET /models`, which health checks ask.
+    /// Number of clients that disconnected while their reply was held back.
+    disconnects: watch::Sender<usize>,
+    /// Status of `GET /models`, which health probes call.
     health_status: AtomicU16,
-    health_seen: watch::Sender<usize>,
+    probes: watch::Sender<usize>,
     connections: AtomicUsize,
 }
-
-// === impl FakeUpstream ===
 
 impl FakeUpstream {
     pub async fn start() -> Self {
@@ -66,46 +65,46 @@ impl FakeUpstream {
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(State {
             script: Mutex::default(),
-            otherwise: Mutex::new(Reply::text("ok")),
+            default_reply: Mutex::new(Reply::text("ok")),
             requests: Mutex::default(),
             seen: watch::Sender::new(0),
-            left: watch::Sender::new(0),
+            disconnects: watch::Sender::new(0),
             health_status: AtomicU16::new(200),
-            health_seen: watch::Sender::new(0),
+            probes: watch::Sender::new(0),
             connections: AtomicUsize::new(0),
         });
         let listener = tokio::spawn(serve::listen(listener, Arc::clone(&state)));
         Self { address, state, listener }
     }
 
-    /// The API root, for a provider's `base_url`.
+    /// Root of the API, for a provider's `base_url`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    /// Adds replies, one for each of the next requests.
+    /// Adds one reply for each of the next requests.
     pub fn script(&self, replies: impl IntoIterator<Item = Reply>) -> &Self {
         self.state.script.lock().expect("not poisoned").extend(replies);
         self
     }
 
-    /// The reply to every request after the script: at first the text `ok`.
+    /// Sets the reply to every request after the end of the script; initially the text `ok`.
     pub fn always(&self, reply: Reply) -> &Self {
-        *self.state.otherwise.lock().expect("not poisoned") = reply;
+        *self.state.default_reply.lock().expect("not poisoned") = reply;
         self
     }
 
-    /// The status that health checks see from now on.
+    /// Sets the status that health probes see from now on.
     pub fn health(&self, status: u16) {
         self.state.health_status.store(status, Ordering::Relaxed);
     }
 
-    /// Every request to a model so far, in order of arrival.
+    /// Returns all model requests so far, in order of arrival.
     pub fn requests(&self) -> Vec<SeenRequest> {
         self.state.requests.lock().expect("not poisoned").clone()
     }
 
-    /// Number of requests to a model so far.
+    /// Number of model requests so far.
     pub fn calls(&self) -> usize {
         *self.state.seen.borrow()
     }
@@ -115,35 +114,33 @@ impl FakeUpstream {
         self.state.connections.load(Ordering::Relaxed)
     }
 
-    /// Waits until `count` requests to a model have come since the start.
+    /// Waits until `count` model requests have arrived since the start.
     pub async fn wait_for_calls(&self, count: usize) {
         wait_for(&self.state.seen, count).await;
     }
 
-    /// Waits until `count` clients have left while their reply stalled.
+    /// Waits until `count` clients have disconnected while their reply was held back.
     pub async fn wait_for_leavers(&self, count: usize) {
-        wait_for(&self.state.left, count).await;
+        wait_for(&self.state.disconnects, count).await;
     }
 
-    /// Waits until `count` more health checks have been answered.
+    /// Waits until `count` more health probes have been answered.
     pub async fn wait_for_health_checks(&self, count: usize) {
-        let now = *self.state.health_seen.borrow();
-        wait_for(&self.state.health_seen, now + count).await;
+        let now = *self.state.probes.borrow();
+        wait_for(&self.state.probes, now + count).await;
     }
 }
 
 impl Drop for FakeUpstream {
-    /// Connections end with their task's set, which the listener owns.
+    /// Aborting the listener closes its connections too, because it owns their tasks.
     fn drop(&mut self) {
         self.listener.abort();
     }
 }
 
 async fn wait_for(counter: &watch::Sender<usize>, count: usize) {
-    counter.subscribe().wait_for(|seen| *seen >= count).await.expect("the sender is borrowed");
+    counter.subscribe().wait_for(|seen| *seen >= count).await.expect("the sender is alive");
 }
-
-// === impl SeenRequest ===
 
 impl SeenRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -151,15 +148,13 @@ impl SeenRequest {
     }
 }
 
-// === impl Gate ===
-
 impl Gate {
-    /// A closed one.
+    /// Returns a closed gate.
     pub fn new() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    /// Lets everyone through, now and later.
+    /// Lets every current and later reply through.
     pub fn open(&self) {
         self.0.add_permits(Semaphore::MAX_PERMITS / 2);
     }

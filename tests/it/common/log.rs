@@ -1,4 +1,4 @@
-//! What is logged on the test's own thread, as JSON.
+//! Captured log of the test's own thread, as JSON.
 
 use std::{
     io,
@@ -8,19 +8,17 @@ use std::{
 use serde_json::Value;
 use tracing::{Dispatch, Level, subscriber::DefaultGuard};
 
-/// Gathers until it is dropped.
+/// Captures log events until it is dropped.
 pub struct Log {
     written: Written,
     _default: DefaultGuard,
-    /// While there is only one subscriber, an event that is met first on another test's thread, which has
-    /// none, is off for ever on every thread.
+    /// Second dispatcher. With only one, an event that another test's thread reaches first (that thread has no
+    /// subscriber) would be disabled for good on every thread.
     _second: Dispatch,
 }
 
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
-
-// === impl Log ===
 
 impl Log {
     pub fn capture(level: Level) -> Self {
@@ -40,14 +38,12 @@ impl Log {
         String::from_utf8(bytes).expect("JSON is UTF-8")
     }
 
-    /// The fields of every event, its text as `message`.
+    /// Returns the fields of every event, with its text under `message`.
     pub fn events(&self) -> Vec<Value> {
         let text = self.text();
         text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["fields"].take()).collect()
     }
 }
-
-// === impl Written ===
 
 impl io::Write for Written {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

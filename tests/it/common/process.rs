@@ -1,4 +1,4 @@
-//! The real binary, as an operator runs it.
+//! The real binary, run as an operator runs it.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -10,7 +10,7 @@ use promptkeep::grpc::proto::prompt_cache_client::PromptCacheClient;
 
 use super::test_server::Client;
 
-/// `promptkeep serve`, killed when it is dropped.
+/// A running `promptkeep serve`, killed when it is dropped.
 pub struct Process {
     child: Child,
     pub grpc: SocketAddr,
@@ -18,13 +18,13 @@ pub struct Process {
     log: Log,
 }
 
-/// What a process writes to standard error.
+/// Standard error of a process.
 struct Log {
     lines: std::sync::mpsc::Receiver<String>,
     seen: Vec<String>,
 }
 
-/// The binary with these arguments, free ports, no start of a user's own settings.
+/// Builds a command for the binary with these arguments, on free ports and without the developer's `RUST_LOG`.
 pub fn promptkeep(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_promptkeep"));
     command
@@ -36,23 +36,22 @@ pub fn promptkeep(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end without blocking the servers of the test.
+/// Runs a command to its end without blocking the servers of the test.
 pub async fn run(mut command: Command) -> Output {
     let run = move || command.output().expect("the binary starts");
     tokio::task::spawn_blocking(run).await.expect("no panic")
 }
 
-// === impl Process ===
-
 impl Process {
     /// Starts `serve` and returns once it listens.
     pub async fn serve(mut command: Command) -> Self {
         let start = move || {
-            let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+            let mut child =
+                command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
             let mut log = Log::read(child.stderr.take().expect("piped"));
             let started = log.wait_for("starting");
             let address = |name: &str| {
-                // `name=value` in a text, `"name":"value"` in JSON.
+                // Text logs contain `name=value`, JSON logs `"name":"value"`.
                 let from = started.split(&format!("{name}=")).nth(1);
                 let from = from.or_else(|| started.split(&format!("\"{name}\":\"")).nth(1));
                 let value = from.expect("named in the log").split([' ', '"', '\n']).next();
@@ -64,12 +63,12 @@ impl Process {
         tokio::task::spawn_blocking(start).await.expect("no panic")
     }
 
-    /// A client, once the server answers.
+    /// Connects a client.
     pub async fn client(&self) -> Client {
         PromptCacheClient::connect(format!("http://{}", self.grpc)).await.expect("the server listens")
     }
 
-    /// Waits for a line of the log that contains `text`, and returns it.
+    /// Waits for a log line that contains `text`, and returns it.
     pub async fn wait_for_log(mut self, text: &'static str) -> (Self, String) {
         let wait = move || {
             let line = self.log.wait_for(text);
@@ -78,38 +77,36 @@ impl Process {
         tokio::task::spawn_blocking(wait).await.expect("no panic")
     }
 
-    /// Sends a signal by its name.
+    /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
-    /// Ends it with SIGTERM and returns whether it ended well, and its whole log.
+    /// Sends SIGTERM and returns whether the process exited successfully, with its whole log.
     pub async fn stop(mut self) -> (bool, String) {
         self.signal("TERM");
         let wait = move || {
-            let status = self.child.wait().expect("it was ours");
+            let status = self.child.wait().expect("our child");
             (status.success(), self.log.rest())
         };
         tokio::task::spawn_blocking(wait).await.expect("no panic")
     }
 
-    /// Ends it with SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(mut self) {
-        self.child.kill().expect("it was ours");
-        self.child.wait().expect("it was ours");
+        self.child.kill().expect("our child");
+        self.child.wait().expect("our child");
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has ended already, or ends now.
+        // Fails harmlessly if the process has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
-
-// === impl Log ===
 
 impl Log {
     fn read(stderr: ChildStderr) -> Self {
@@ -119,7 +116,7 @@ impl Log {
             let mut line = String::new();
             while stderr.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
                 if send.send(std::mem::take(&mut line)).is_err() {
-                    // Nobody reads on, but the process must not block.
+                    // The test reads no further, but the process must not block on a full pipe.
                     let _ = stderr.read_to_string(&mut line);
                 }
             }

@@ -1,4 +1,4 @@
-//! A TCP proxy before a server, with which a test stalls or cuts the network between.
+//! TCP proxy in front of a server, with which a test stalls or cuts the network.
 
 use std::{
     net::SocketAddr,
@@ -14,29 +14,27 @@ use tokio::{
     sync::watch,
 };
 
-/// What the network does.
+/// State of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// Passes everything on.
+    /// Forwards everything.
     Whole,
-    /// Accepts and keeps connections, and passes nothing on.
+    /// Accepts and keeps connections, but forwards nothing.
     Stalled,
-    /// Ends every connection, and accepts none.
+    /// Closes every connection, new ones included.
     Cut,
 }
 
 pub struct Proxy {
     pub address: SocketAddr,
     network: Arc<watch::Sender<Network>>,
-    /// Where new connections lead.
+    /// Port to which new connections are forwarded.
     port: Arc<AtomicU16>,
     task: tokio::task::JoinHandle<()>,
 }
 
-// === impl Proxy ===
-
 impl Proxy {
-    /// Before the server on this loopback port.
+    /// Starts a proxy in front of the server on this loopback port.
     pub async fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
@@ -46,19 +44,19 @@ impl Proxy {
             let (network, port) = (Arc::clone(&network), Arc::clone(&port));
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    tokio::spawn(pass(client, port.load(Ordering::Relaxed), network.subscribe()));
+                    tokio::spawn(forward(client, port.load(Ordering::Relaxed), network.subscribe()));
                 }
             }
         });
         Self { address, network, port, task }
     }
 
-    /// As a Redis.
+    /// URL of the Redis behind the proxy.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Ends every connection, and leads new ones to another port.
+    /// Closes every connection and forwards new ones to another port.
     pub fn lead_to(&self, port: u16) {
         self.port.store(port, Ordering::Relaxed);
         self.set(Network::Cut);
@@ -77,8 +75,8 @@ impl Drop for Proxy {
     }
 }
 
-/// One connection, for as long as the network lets it live.
-async fn pass(mut client: TcpStream, port: u16, mut network: watch::Receiver<Network>) {
+/// Forwards one connection until it ends or the network is cut.
+async fn forward(mut client: TcpStream, port: u16, mut network: watch::Receiver<Network>) {
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     loop {
         let now = *network.borrow_and_update();
@@ -86,8 +84,8 @@ async fn pass(mut client: TcpStream, port: u16, mut network: watch::Receiver<Net
         match now {
             Network::Cut => return,
             Network::Stalled => drop(changed.await),
-            // What it has read and not written is lost when it is stopped, so the connection is of no use
-            // after a stall but to wait on.
+            // Stopping the copy loses bytes that were read but not yet written, so after a stall the
+            // connection can only hang.
             Network::Whole => tokio::select! {
                 _ = copy_bidirectional(&mut client, &mut server) => return,
                 _ = changed => {}

@@ -1,21 +1,21 @@
-//! gRPC by hand, for what the generated client cannot send or see.
+//! gRPC and HTTP by hand, for requests and replies beyond the generated client.
 
 use std::net::SocketAddr;
 
 use prost::Message;
 use reqwest::header::{CONTENT_TYPE, TE};
 
-/// What a call that failed at once says in its head.
+/// Status in the headers of a call that failed at once.
 #[derive(Debug)]
 pub struct Refusal {
     pub code: tonic::Code,
     pub message: String,
 }
 
-/// Sends these bytes as the message of a unary call, and returns how it failed.
+/// Sends bytes as the message of a unary call and returns its error.
 ///
 /// # Panics
-/// When it did not fail.
+/// If the call succeeds.
 pub async fn call(server: SocketAddr, rpc: &str, message: &[u8], timeout: Option<&str>) -> Refusal {
     let mut framed = vec![0];
     framed.extend(u32::try_from(message.len()).expect("a short message").to_be_bytes());
@@ -31,13 +31,13 @@ pub async fn call(server: SocketAddr, rpc: &str, message: &[u8], timeout: Option
     }
     let reply = request.send().await.expect("a reply");
     let header = |name: &str| reply.headers().get(name).map(|value| value.to_str().expect("text").to_owned());
-    let code: i32 = header("grpc-status").expect("it failed at once").parse().expect("a number");
-    // gRPC escapes more than that, but our messages have only spaces.
+    let code: i32 = header("grpc-status").expect("the call failed at once").parse().expect("a number");
+    // gRPC escapes other characters too, but our messages only need it for spaces.
     let message = header("grpc-message").unwrap_or_default().replace("%20", " ");
     Refusal { code: code.into(), message }
 }
 
-/// The same with a message.
+/// Encodes a message and sends it with [`call`].
 pub async fn call_with(
     server: SocketAddr,
     rpc: &str,
@@ -47,14 +47,14 @@ pub async fn call_with(
     call(server, rpc, &message.encode_to_vec(), timeout).await
 }
 
-/// The body of a page, with its status.
+/// Returns the status and the body of a page.
 pub async fn page(server: SocketAddr, path: &str) -> (u16, String) {
     let http = http().build().expect("a client");
     let reply = http.get(format!("http://{server}{path}")).send().await.expect("the server listens");
     (reply.status().as_u16(), reply.text().await.expect("a whole body"))
 }
 
-/// Sends JSON and returns the status of the reply, once its body has ended.
+/// Sends JSON and returns the status of the reply after reading its body to the end.
 pub async fn post(server: SocketAddr, path: &str, body: &serde_json::Value) -> u16 {
     let http = http().build().expect("a client");
     let reply = http.post(format!("http://{server}{path}")).json(body).send().await;
@@ -65,7 +65,7 @@ pub async fn post(server: SocketAddr, path: &str, body: &serde_json::Value) -> u
 }
 
 fn http() -> reqwest::ClientBuilder {
-    // Fails when it is installed already, which is as good.
+    // Fails harmlessly if a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
 }

@@ -1,11 +1,11 @@
-//! A Redis Cluster of three masters: real processes that share the slots.
+//! Redis Cluster of three masters: real processes that share the slots.
 
 use promptkeep::config::StoreConfig;
 use tokio::net::TcpListener;
 
 use super::{redis_server::RedisServer, test_server::until};
 
-/// Slots of a cluster.
+/// Number of slots in a cluster.
 const SLOTS: u16 = 16384;
 const MASTERS: u16 = 3;
 
@@ -13,14 +13,12 @@ pub struct RedisCluster {
     pub masters: Vec<RedisServer>,
 }
 
-// === impl RedisCluster ===
-
 impl RedisCluster {
     pub async fn start() -> Self {
         let (mut masters, mut buses) = (Vec::new(), Vec::new());
         for n in 0..MASTERS {
             let bus = free_port().await.to_string();
-            // A dead master is noticed soon, and the others go on without its slots.
+            // A dead master is detected soon, and the others continue without its slots.
             let options = [
                 "--cluster-enabled",
                 "yes",
@@ -51,7 +49,7 @@ impl RedisCluster {
         cluster
     }
 
-    /// Waits until every master knows that every slot is served.
+    /// Waits until every master reports that all slots are served.
     pub async fn until_whole(&self) {
         for master in &self.masters {
             until(async || {
@@ -66,13 +64,13 @@ impl RedisCluster {
         }
     }
 
-    /// The store that replicas on this cluster share.
+    /// Store configuration for replicas that share this cluster.
     pub fn store(&self) -> StoreConfig {
         let url = self.masters.iter().map(RedisServer::url).collect();
         StoreConfig { url, ..self.masters[0].store() }
     }
 
-    /// Names of keys, on whatever master.
+    /// Returns the names of matching keys on all masters.
     pub async fn keys(&self, pattern: &str) -> Vec<String> {
         let mut keys = Vec::new();
         for master in &self.masters {
@@ -81,7 +79,7 @@ impl RedisCluster {
         keys
     }
 
-    /// Moves every slot that holds keys of one master to another, key by key, as resharding does.
+    /// Moves all slots that hold keys from one master to another, key by key, as resharding does.
     pub async fn move_slots(&self, from: usize, to: usize) {
         let (from, to) = (&self.masters[from], &self.masters[to]);
         let (from_id, to_id) = (id(from).await, id(to).await);

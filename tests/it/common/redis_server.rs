@@ -1,5 +1,5 @@
-//! A real redis-server on a free port, ended when it is dropped. The variable REDIS_SERVER names another program,
-//! such as valkey-server.
+//! Real redis-server on a free port, stopped when it is dropped. The environment variable REDIS_SERVER names another
+//! program, such as valkey-server.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -10,8 +10,8 @@ use promptkeep::config::{StoreConfig, StoreKind};
 use redis::{FromRedisValue, aio::MultiplexedConnection};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Longest wait for a server to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum wait for a server to listen.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub struct RedisServer {
     /// `None` while it is down.
@@ -22,37 +22,35 @@ pub struct RedisServer {
     is_tls: bool,
 }
 
-// === impl RedisServer ===
-
 impl RedisServer {
-    /// One without persistence: a restart comes back empty.
+    /// Starts a server without persistence: a restart comes back empty.
     pub async fn start() -> Self {
         Self::with(&["--save", "", "--appendonly", "no"]).await
     }
 
-    /// One with these command-line options.
+    /// Starts a server with these command-line options.
     pub async fn with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        Self::run_first(Self { child: None, port: 0, folder, options, is_tls: false }).await
+        Self::start_on_free_port(Self { child: None, port: 0, folder, options, is_tls: false }).await
     }
 
-    /// One that is spoken to with TLS, and shows this certificate; both files in PEM.
+    /// Starts a server that speaks TLS with this certificate; both files are PEM.
     pub async fn tls(certificate: &str, key: &str) -> Self {
         let options = [
             ("--tls-cert-file", certificate),
             ("--tls-key-file", key),
-            // Redis asks for one, though it checks nobody.
+            // Redis requires a CA file even if it verifies no client.
             ("--tls-ca-cert-file", certificate),
             ("--tls-auth-clients", "no"),
         ];
         let options = options.iter().flat_map(|(name, value)| [*name, *value]).map(str::to_owned).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::run_first(Self { child: None, port: 0, folder, options, is_tls: true }).await
+        Self::start_on_free_port(Self { child: None, port: 0, folder, options, is_tls: true }).await
     }
 
-    async fn run_first(mut server: Self) -> Self {
-        // Another process may take the port between our look and its start; then it ends, and we look again.
+    async fn start_on_free_port(mut server: Self) -> Self {
+        // Another process may take the port before Redis binds it; then Redis exits and the next port is tried.
         while !server.try_start().await {}
         server
     }
@@ -64,7 +62,7 @@ impl RedisServer {
         self.run().await
     }
 
-    /// Starts the process and waits until it answers; false when it ended instead.
+    /// Starts the process and waits until it listens; returns false if it exits instead.
     async fn run(&mut self) -> bool {
         let port = self.port.to_string();
         let ports: &[&str] =
@@ -80,19 +78,19 @@ impl RedisServer {
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server starts; ./test installs it");
-        let until = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             if child.try_wait().expect("our child").is_some() {
                 return false;
             }
-            assert!(Instant::now() < until, "redis-server does not listen");
+            assert!(Instant::now() < deadline, "redis-server does not listen");
             tokio::task::yield_now().await;
         }
         self.child = Some(child);
         true
     }
 
-    /// The store that replicas on this server share.
+    /// Store configuration for replicas that share this server.
     pub fn store(&self) -> StoreConfig {
         StoreConfig { kind: StoreKind::Redis, url: vec![self.url()], ..StoreConfig::default() }
     }
@@ -102,7 +100,7 @@ impl RedisServer {
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it as a crash does.
+    /// Kills the process, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("our child");
@@ -110,45 +108,45 @@ impl RedisServer {
         }
     }
 
-    /// Starts it again where it was.
+    /// Starts the server again on the same port.
     pub async fn restart(&mut self) {
         self.kill();
-        assert!(self.run().await, "its port is still free");
+        assert!(self.run().await, "the port is still free");
     }
 
-    /// Sends a signal by its name, such as STOP, with which it hangs, and CONT.
+    /// Sends a signal by name: STOP makes the server hang, CONT lets it continue.
     pub fn signal(&self, name: &str) {
-        let id = self.child.as_ref().expect("it runs").id();
+        let id = self.child.as_ref().expect("the server runs").id();
         let kill = format!("kill -{name} {id}");
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
-    /// A connection beside those of the store.
+    /// Opens a connection that no store uses.
     pub async fn connection(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.url()).expect("a url");
-        client.get_multiplexed_async_connection().await.expect("it listens")
+        client.get_multiplexed_async_connection().await.expect("the server listens")
     }
 
-    /// Names of keys.
+    /// Returns the names of matching keys.
     pub async fn keys(&self, pattern: &str) -> Vec<String> {
         self.command(&format!("KEYS {pattern}")).await
     }
 
-    /// Lets everybody in again without a password.
+    /// Removes the password.
     pub async fn unlock(&self, password: &str) {
         let url = format!("redis://:{password}@127.0.0.1:{}", self.port);
         let client = redis::Client::open(url).expect("a url");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("it listens");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("the server listens");
         let open = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").clone();
-        open.query_async::<()>(&mut connection).await.expect("it is done");
+        open.query_async::<()>(&mut connection).await.expect("the command succeeds");
     }
 
-    /// Runs a command, written as for redis-cli without quotes; `|` is an empty word.
+    /// Runs a command written as for redis-cli without quotes; `|` stands for an empty argument.
     pub async fn command<T: FromRedisValue>(&self, command: &str) -> T {
         let mut words = command.split_whitespace().map(|word| if word == "|" { "" } else { word });
         let mut built = redis::cmd(words.next().expect("a command"));
         built.arg(words.collect::<Vec<_>>());
-        built.query_async(&mut self.connection().await).await.expect("it is done")
+        built.query_async(&mut self.connection().await).await.expect("the command succeeds")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Threads that insert, remove and search at once, while blocks are sealed, rebuilt and linked.
+//! Concurrent inserts, removals and searches while blocks are sealed, rebuilt and linked.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -7,7 +7,7 @@ use std::{
 
 use super::*;
 
-/// A thread's own vectors, so that it knows what must be found.
+/// Writer thread with vectors of its own, so that it knows what a search must find.
 struct Writer<'i> {
     index: &'i Index,
     vectors: Vectors,
@@ -22,7 +22,7 @@ impl Writer<'_> {
             let (number, vector) = self.held.swap_remove(at);
             assert!(self.index.remove(scope(1), key(number)));
             let found = self.index.search(scope(1), &vector, 3);
-            assert!(found.iter().all(|neighbour| neighbour.key != key(number)), "removed but found");
+            assert!(found.iter().all(|neighbour| neighbour.key != key(number)), "a removed vector was found");
         } else {
             let vector = self.vectors.next();
             assert!(self.index.insert(scope(1), key(self.number), &vector));
@@ -75,9 +75,9 @@ fn threads_do_not_lose_vectors_of_a_graph() {
     check(IndexKind::Auto);
 }
 
-/// Scopes come and go: what is inserted into one that is just leaving must not leave with it.
+/// A vector that is inserted while its scope is being dropped must not be lost with the scope.
 #[test]
-fn a_scope_that_empties_does_not_take_new_vectors_along() {
+fn a_scope_that_empties_does_not_lose_new_vectors() {
     let index = &Index::new(&config(IndexKind::Auto, 1000), DIMENSIONS);
     thread::scope(|threads| {
         for n in 0..4_u64 {
@@ -95,9 +95,9 @@ fn a_scope_that_empties_does_not_take_new_vectors_along() {
     assert_eq!((index.len(), index.scope_len(scope(1)), index.memory_bytes()), (0, 0, 0));
 }
 
-/// Dropping the index ends the building of a graph.
+/// Dropping the index cancels the construction of its graph.
 #[test]
-fn dropping_does_not_wait_for_a_graph() {
+fn dropping_the_index_does_not_wait_for_a_graph() {
     let index = Index::new(&config(IndexKind::Hnsw, 0), DIMENSIONS);
     let mut vectors = Vectors::new(1, 50);
     for n in 0..3000 {

@@ -1,4 +1,4 @@
-//! Random inserts, removals and searches; everything found is checked against all vectors there are.
+//! Random inserts, removals and searches, checked against all vectors in the index.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,22 @@ use super::*;
 const K: usize = 5;
 const SCOPES: u8 = 4;
 
-/// What the index should hold, and how well it finds it.
+/// Expected contents of the index, and the recall of its searches.
 struct Model {
     index: Index,
     vectors: Vectors,
     held: [BTreeMap<u64, Embedding>; SCOPES as usize],
     next_key: u64,
-    tally: Tally,
+    recall: Recall,
 }
 
-/// How much of what there was to find was found.
+/// Counts of expected and found neighbours.
 #[derive(Debug, Default)]
-struct Tally {
-    /// Searches that had something near to find, and those that found the nearest.
+struct Recall {
+    /// Searches with a similar vector in the index, and those that found it.
     near: usize,
     near_found: usize,
-    /// Neighbours of all searches.
+    /// Expected and found neighbours of all searches.
     all: usize,
     all_found: usize,
 }
@@ -36,11 +36,11 @@ impl Model {
             vectors: Vectors::new(seed, 50),
             held: Default::default(),
             next_key: 0,
-            tally: Tally::default(),
+            recall: Recall::default(),
         }
     }
 
-    /// Most land in scope 0; the last ones stay tiny.
+    /// Most vectors go to scope 0; the last scopes stay tiny.
     fn pick_scope(&mut self) -> u8 {
         match self.vectors.random.u8(..100) {
             0..90 => 0,
@@ -73,7 +73,7 @@ impl Model {
         self.held[usize::from(n)].remove(&number);
     }
 
-    /// Half of the queries are near something that is held.
+    /// Half of the queries are near a held vector.
     fn search(&mut self) {
         let n = self.pick_scope();
         let near = if self.vectors.random.bool() { self.pick_held(n) } else { None };
@@ -84,13 +84,13 @@ impl Model {
         };
         let found = self.index.search(scope(n), &query, K);
         let all = brute_force(&self.held[usize::from(n)], &query);
-        assert_eq!(found.len(), K.min(all.len()), "as many as there are");
+        assert_eq!(found.len(), K.min(all.len()), "every search returns as many neighbours as there are");
         assert!(found.is_sorted_by(|a, b| a.similarity >= b.similarity));
         for (i, neighbour) in found.iter().enumerate() {
             let exact = all.iter().find(|(number, _)| key(*number) == neighbour.key);
-            let (_, similarity) = exact.expect("only what is held in this scope is found");
+            let (_, similarity) = exact.expect("only vectors of this scope are found");
             assert!((similarity - neighbour.similarity).abs() < 1e-5);
-            assert!(found[..i].iter().all(|other| other.key != neighbour.key), "found twice");
+            assert!(found[..i].iter().all(|other| other.key != neighbour.key), "a vector was found twice");
         }
         if all.len() < 100 {
             assert!(found.iter().zip(&all).all(|(f, (_, best))| (f.similarity - best).abs() < 1e-5));
@@ -101,13 +101,13 @@ impl Model {
     fn count(&mut self, found: &[CacheKey], all: &[(u64, f32)]) {
         let Some((nearest, _)) = all.first() else { return };
         let best = &all[..K.min(all.len())];
-        // What is less alike would never be served, and the scan takes no pains to find it.
+        // Less similar vectors would never be served, so the scan need not find them.
         if all[0].1 > 0.75 {
-            self.tally.near += 1;
-            self.tally.near_found += usize::from(found[0] == key(*nearest));
+            self.recall.near += 1;
+            self.recall.near_found += usize::from(found[0] == key(*nearest));
         }
-        self.tally.all += best.len();
-        self.tally.all_found += best.iter().filter(|(number, _)| found.contains(&key(*number))).count();
+        self.recall.all += best.len();
+        self.recall.all_found += best.iter().filter(|(number, _)| found.contains(&key(*number))).count();
     }
 
     fn check_counts(&self) {
@@ -116,7 +116,7 @@ impl Model {
         assert_eq!(self.index.len(), lengths.iter().sum::<usize>());
     }
 
-    /// Grows, churns and shrinks the index, then empties it.
+    /// Grows, churns and shrinks the index.
     fn run(&mut self, operations: usize) {
         for removals in [5, 45, 75] {
             for _ in 0..operations {
@@ -146,7 +146,7 @@ impl Model {
     }
 }
 
-/// All of `held` by falling similarity.
+/// Returns all of `held` by descending similarity.
 fn brute_force(held: &BTreeMap<u64, Embedding>, query: &Embedding) -> Vec<(u64, f32)> {
     let rows: Vec<f32> = held.values().flat_map(|vector| vector.as_slice()).copied().collect();
     let rows = Array2::from_shape_vec((held.len(), DIMENSIONS), rows).unwrap();
@@ -159,7 +159,7 @@ fn brute_force(held: &BTreeMap<u64, Embedding>, query: &Embedding) -> Vec<(u64, 
 fn check(kind: IndexKind, scan_max: usize) {
     let mut model = Model::new(&config(kind, scan_max), 7);
     model.run(2500);
-    let Tally { near, near_found, all, all_found } = model.tally;
+    let Recall { near, near_found, all, all_found } = model.recall;
     println!("{kind:?}: {near_found} of {near} nearest, {all_found} of {all} in all");
     assert!(near_found * 200 >= near * 199, "{near_found} of {near}");
     assert!(all_found * 100 >= all * 97, "{all_found} of {all}");
@@ -177,6 +177,6 @@ fn graph_agrees_with_brute_force() {
 }
 
 #[test]
-fn changing_over_agrees_with_brute_force() {
+fn switching_from_scan_to_graph_agrees_with_brute_force() {
     check(IndexKind::Auto, 1500);
 }

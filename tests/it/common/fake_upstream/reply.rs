@@ -1,19 +1,19 @@
-//! What the fake provider answers: a head, events, and a way to end.
+//! Replies of the fake provider: a head, events, and a way to end.
 
 use serde_json::{Value, json};
 
 use super::Gate;
 
-/// One scripted reply. The constructors make a whole one; the methods spoil it.
+/// A scripted reply. Constructors build a complete one; methods break it.
 #[derive(Clone)]
 pub struct Reply {
     pub(super) head: Head,
-    /// Pieces of the body, each sent by itself.
+    /// Pieces of the body, each written on its own.
     pub(super) pieces: Vec<Vec<u8>>,
     pub(super) ending: Ending,
-    /// Before the piece of this number, wait for the gate. Piece 0: before the first, after the head.
+    /// Gates to wait for before the piece of this number; piece 0 comes right after the head.
     pub(super) gates: Vec<(usize, Gate)>,
-    /// Wait for this gate before the head.
+    /// Gate to wait for before the head.
     pub(super) head_gate: Option<Gate>,
 }
 
@@ -23,26 +23,24 @@ pub(super) enum Head {
         status: u16,
         headers: Vec<(String, String)>,
     },
-    /// The ending comes without a head.
+    /// Goes to the ending without sending a head.
     Never,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// The body's proper end.
+    /// Ends the body properly.
     Whole,
-    /// Nothing more, with the connection open, until the client leaves.
+    /// Sends nothing more and keeps the connection open until the client disconnects.
     Stall,
-    /// The connection closes in the middle.
+    /// Closes the connection in the middle.
     Close,
-    /// The connection is reset.
+    /// Resets the connection.
     Reset,
 }
 
-// === impl Reply ===
-
 impl Reply {
-    /// A streamed answer, word by word, with finish reason, usage and `[DONE]`.
+    /// Streams an answer word by word, with finish reason, usage and `[DONE]`.
     pub fn text(text: &str) -> Self {
         let words: Vec<&str> = text.split_inclusive(' ').collect();
         let mut events: Vec<Value> = words.iter().map(|word| delta(&json!({ "content": word }))).collect();
@@ -50,33 +48,33 @@ impl Reply {
         Self::events(events).finish("stop").usage(10, words.len() as u64).done()
     }
 
-    /// A streamed answer that only calls tools, from `delta.tool_calls` arrays.
+    /// Streams tool calls only, from `delta.tool_calls` arrays.
     pub fn tool_calls(pieces: impl IntoIterator<Item = Value>) -> Self {
         let events = pieces.into_iter().map(|calls| delta(&json!({ "tool_calls": calls })));
         Self::events(events).finish("tool_calls").usage(10, 5).done()
     }
 
-    /// A stream of these events and a proper end of the body, but nothing else.
+    /// Streams these events and ends the body properly.
     pub fn events(events: impl IntoIterator<Item = Value>) -> Self {
         Self::stream(events.into_iter().map(|event| format!("data: {event}\n\n").into_bytes()))
     }
 
-    /// A stream of these bytes, each piece sent by itself.
+    /// Streams these bytes, each piece written on its own.
     pub fn stream(pieces: impl IntoIterator<Item = Vec<u8>>) -> Self {
         Self::ok("text/event-stream", pieces.into_iter().collect())
     }
 
-    /// A reply that is not a stream.
+    /// Sends JSON instead of a stream.
     pub fn json(body: &Value) -> Self {
         Self::raw("application/json", body.to_string())
     }
 
-    /// A success with any body.
+    /// Sends status 200 with any body.
     pub fn raw(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         Self::ok(content_type, vec![body.into()])
     }
 
-    /// A failure in the dialect's shape.
+    /// Sends an error with the body of the OpenAI dialect.
     pub fn status(status: u16) -> Self {
         let body = json!({ "error": { "message": format!("scripted {status}"), "type": "scripted" } });
         let mut reply = Self::json(&body);
@@ -84,23 +82,23 @@ impl Reply {
         reply
     }
 
-    /// The text `x` repeated to `bytes` bytes, in events of 64 KiB.
+    /// Streams the letter `x`, repeated to `bytes` bytes, in events of 64 KiB.
     pub fn huge(bytes: usize) -> Self {
         let event = delta(&json!({ "content": "x".repeat(64 * 1024) }));
         Self::events(vec![event; bytes.div_ceil(64 * 1024)]).finish("stop").done()
     }
 
-    /// No head, no end: the client waits until it leaves.
+    /// Sends nothing and keeps the connection open until the client disconnects.
     pub fn stall() -> Self {
         Self::without_head(Ending::Stall)
     }
 
-    /// The connection closes before the head.
+    /// Closes the connection before the head.
     pub fn close() -> Self {
         Self::without_head(Ending::Close)
     }
 
-    /// The connection is reset before the head.
+    /// Resets the connection before the head.
     pub fn reset() -> Self {
         Self::without_head(Ending::Reset)
     }
@@ -130,13 +128,13 @@ impl Reply {
         self
     }
 
-    /// Leaves out events that contain this text, such as `usage`, `[DONE]` or `finish_reason`.
+    /// Removes events that contain this text, such as `usage`, `[DONE]` or `finish_reason`.
     pub fn without(mut self, text: &str) -> Self {
         self.pieces.retain(|piece| !String::from_utf8_lossy(piece).contains(text));
         self
     }
 
-    /// Replaces a text in the whole body.
+    /// Replaces a text everywhere in the body.
     pub fn replace(mut self, from: &str, to: &str) -> Self {
         for piece in &mut self.pieces {
             *piece = String::from_utf8_lossy(piece).replace(from, to).into_bytes();
@@ -155,7 +153,7 @@ impl Reply {
         self
     }
 
-    /// Sends the body in two pieces, cut at this byte.
+    /// Writes the body in two pieces, split at this byte.
     pub fn split_at(mut self, byte: usize) -> Self {
         let body = self.pieces.concat();
         let (first, second) = body.split_at(byte.min(body.len()));
@@ -212,7 +210,7 @@ impl Reply {
     }
 }
 
-/// A chunk of the dialect with this delta.
+/// Chunk of the OpenAI dialect with this delta.
 pub fn delta(delta: &Value) -> Value {
     json!({ "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "scripted",
         "choices": [{ "index": 0, "delta": delta, "finish_reason": null }] })

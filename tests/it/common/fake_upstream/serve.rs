@@ -1,4 +1,4 @@
-//! The fake provider's HTTP: just enough to be read by a real client, and to break on purpose.
+//! HTTP of the fake provider: enough for a real client to read, and to break on purpose.
 
 use std::{io, sync::Arc, sync::atomic::Ordering};
 
@@ -16,11 +16,11 @@ use super::{
 
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Accepts until it is aborted; the connections end with it.
+/// Accepts connections until it is aborted; they end with it.
 pub(super) async fn listen(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
-        // A client that breaks off is part of the game.
+        // Tests disconnect on purpose, so errors of a connection do not matter.
         let state = Arc::clone(&state);
         state.connections.fetch_add(1, Ordering::Relaxed);
         connections.spawn(async move { drop(serve(socket, &state).await) });
@@ -31,15 +31,15 @@ async fn serve(mut socket: TcpStream, state: &State) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let mut unread = Vec::new();
     while let Some(request) = read_request(&mut socket, &mut unread).await? {
-        let goes_on = if request.path.ends_with("/models") {
-            answer_health(&mut socket, state).await?
+        let is_reusable = if request.path.ends_with("/models") {
+            answer_probe(&mut socket, state).await?
         } else {
             let reply = next_reply(state);
             state.requests.lock().expect("not poisoned").push(request);
             state.seen.send_modify(|seen| *seen += 1);
             answer(&mut socket, &reply, state).await?
         };
-        if !goes_on {
+        if !is_reusable {
             break;
         }
     }
@@ -48,10 +48,10 @@ async fn serve(mut socket: TcpStream, state: &State) -> io::Result<()> {
 
 fn next_reply(state: &State) -> Reply {
     let scripted = state.script.lock().expect("not poisoned").pop_front();
-    scripted.unwrap_or_else(|| state.otherwise.lock().expect("not poisoned").clone())
+    scripted.unwrap_or_else(|| state.default_reply.lock().expect("not poisoned").clone())
 }
 
-/// `None` when the client has closed. `unread` holds what came after the last request.
+/// Returns `None` if the client has closed the connection. `unread` holds the bytes after the last request.
 async fn read_request(socket: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<Option<SeenRequest>> {
     let head_end = loop {
         if let Some(at) = unread.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -80,18 +80,18 @@ async fn read_request(socket: &mut TcpStream, unread: &mut Vec<u8>) -> io::Resul
     Ok(Some(SeenRequest { path, headers, body, at: Instant::now() }))
 }
 
-async fn answer_health(socket: &mut TcpStream, state: &State) -> io::Result<bool> {
+async fn answer_probe(socket: &mut TcpStream, state: &State) -> io::Result<bool> {
     let status = state.health_status.load(Ordering::Relaxed);
     let head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: 2\r\n\r\n{{}}");
     socket.write_all(head.as_bytes()).await?;
-    state.health_seen.send_modify(|seen| *seen += 1);
+    state.probes.send_modify(|seen| *seen += 1);
     Ok(true)
 }
 
-/// Whether the connection can take another request.
+/// Returns whether the connection can take another request.
 async fn answer(socket: &mut TcpStream, reply: &Reply, state: &State) -> io::Result<bool> {
     if let Some(gate) = &reply.head_gate {
-        until_left(socket, gate.pass(), state).await?;
+        unless_disconnected(socket, gate.pass(), state).await?;
     }
     if let Head::Send { status, headers } = &reply.head {
         let mut head = format!("HTTP/1.1 {status} Scripted\r\ntransfer-encoding: chunked\r\n");
@@ -103,7 +103,7 @@ async fn answer(socket: &mut TcpStream, reply: &Reply, state: &State) -> io::Res
     }
     for (number, piece) in reply.pieces.iter().enumerate() {
         for (_, gate) in reply.gates.iter().filter(|(before, _)| *before == number) {
-            until_left(socket, gate.pass(), state).await?;
+            unless_disconnected(socket, gate.pass(), state).await?;
         }
         if !piece.is_empty() {
             let is_end = reply.ending == Ending::Whole && number + 1 == reply.pieces.len();
@@ -120,7 +120,7 @@ async fn answer(socket: &mut TcpStream, reply: &Reply, state: &State) -> io::Res
     Ok(true)
 }
 
-/// The body's end goes with its last piece, so that a client sees both at once.
+/// Encodes a piece. The body's end is sent with its last piece, so that a client sees both at once.
 fn chunk(piece: &[u8], is_end: bool) -> Vec<u8> {
     let size = format!("{:x}\r\n", piece.len());
     [size.as_bytes(), piece, b"\r\n", if is_end { LAST_CHUNK } else { b"" }].concat()
@@ -129,24 +129,24 @@ fn chunk(piece: &[u8], is_end: bool) -> Vec<u8> {
 async fn break_off(socket: &mut TcpStream, ending: Ending, state: &State) -> io::Result<bool> {
     match ending {
         Ending::Whole => {}
-        Ending::Stall => until_left(socket, std::future::pending::<()>(), state).await?,
+        Ending::Stall => unless_disconnected(socket, std::future::pending::<()>(), state).await?,
         Ending::Close => socket.shutdown().await?,
         Ending::Reset => socket.set_zero_linger()?,
     }
     Ok(false)
 }
 
-/// Waits for `go_on`, or fails when the client leaves before.
-async fn until_left(
+/// Waits for `event`, or fails if the client disconnects first.
+async fn unless_disconnected(
     socket: &mut TcpStream,
-    go_on: impl Future<Output = ()>,
+    event: impl Future<Output = ()>,
     state: &State,
 ) -> io::Result<()> {
     let mut byte = [0];
     tokio::select! {
-        () = go_on => Ok(()),
+        () = event => Ok(()),
         _ = socket.read(&mut byte) => {
-            state.left.send_modify(|left| *left += 1);
+            state.disconnects.send_modify(|count| *count += 1);
             Err(io::ErrorKind::ConnectionAborted.into())
         }
     }

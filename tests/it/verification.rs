@@ -1,0 +1,141 @@
+//! Verification: a model decides whether a cached answer also fits another prompt.
+
+use promptkeep::{
+    config::{Config, Mode},
+    grpc::proto::Outcome,
+    model::Tier,
+};
+
+use crate::common::{
+    fake_upstream::{FakeUpstream, Reply},
+    test_server::{Client, TestServer, complete, semantic_config, stats, text, until},
+};
+
+const RESET: &str = "How do I reset my password?";
+const PARAPHRASE: &str = "How can I reset my password?";
+const ANSWER: &str = "Open the settings, choose security, and follow the link that is sent to your address.";
+/// Means the same as [`ANSWER`], but a comparison of the words says "different".
+const REWORDED: &str =
+    "Under preferences there is a page for sign-in; request an e-mail and click what it contains.";
+
+/// Starts a server that answers from `answers` and verifies every comparison with `verifier`, its economy tier.
+async fn verified(answers: &FakeUpstream, verifier: &FakeUpstream) -> (TestServer, Client) {
+    TestServer::with_client(config(answers, verifier)).await
+}
+
+fn config(answers: &FakeUpstream, verifier: &FakeUpstream) -> Config {
+    let mut config = semantic_config(&[answers, verifier]);
+    config.cache.mode = Mode::Bounded;
+    config.models[1].tier = Tier::Economy;
+    config.cache.learning.judge_rate = 1.0;
+    config
+}
+
+/// Waits until the verifier has been asked once, with this result.
+async fn wait_for_opinion(server: &TestServer, opinion: &str) {
+    server.wait_for_metric("promptkeep_judgements_total", &[&format!("opinion=\"{opinion}\"")], 1.0).await;
+}
+
+/// Waits for a label from the comparison of a missed prompt's answer with the candidate's.
+async fn wait_for_label(server: &TestServer, says: &str) {
+    let labels = ["origin=\"miss\"", &format!("says=\"{says}\"")];
+    server.wait_for_metric("promptkeep_labels_total", &labels, 1.0).await;
+}
+
+#[tokio::test]
+async fn the_verifier_overrides_the_comparison_of_words() {
+    let (answers, verifier) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    answers.script([Reply::text(ANSWER), Reply::text(REWORDED)]);
+    verifier.always(Reply::text("Yes.").usage(100, 1));
+    let (server, mut client) = verified(&answers, &verifier).await;
+    complete(&mut client, RESET).await;
+    assert_eq!(text(complete(&mut client, PARAPHRASE).await), REWORDED);
+    wait_for_opinion(&server, "fits").await;
+    wait_for_label(&server, "same").await;
+    // The answers are equivalent, so the paraphrase becomes an alias of the first question.
+    until(async || {
+        let hit = complete(&mut client.clone(), PARAPHRASE).await;
+        hit.outcome() == Outcome::Exact && text(hit) == ANSWER
+    })
+    .await;
+    let [seen] = &verifier.requests()[..] else { panic!("expected one verification") };
+    let request = seen.body.to_string();
+    assert!([RESET, PARAPHRASE, ANSWER].iter().all(|part| request.contains(part)), "{request}");
+    let spent = stats(&mut client).await.models.into_iter().find(|m| m.model == "model-warm").unwrap();
+    assert_eq!(spent.calls, 1, "the ledger counts the call");
+}
+
+#[tokio::test]
+async fn a_pair_that_the_verifier_rejects_stays_rejected() {
+    let (answers, verifier) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    answers.always(Reply::text(ANSWER));
+    verifier.always(Reply::text("no"));
+    let (server, mut client) = verified(&answers, &verifier).await;
+    complete(&mut client, RESET).await;
+    complete(&mut client, PARAPHRASE).await;
+    wait_for_opinion(&server, "differs").await;
+    wait_for_label(&server, "different").await;
+    let own = complete(&mut client, PARAPHRASE).await;
+    assert_eq!(own.r#match.unwrap().matched_text, PARAPHRASE);
+}
+
+#[tokio::test]
+async fn a_nonsensical_reply_of_the_verifier_is_ignored() {
+    let (answers, verifier) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    answers.always(Reply::text(ANSWER));
+    verifier.always(Reply::text("As a language model I think so."));
+    let (server, mut client) = verified(&answers, &verifier).await;
+    complete(&mut client, RESET).await;
+    complete(&mut client, PARAPHRASE).await;
+    wait_for_opinion(&server, "nonsense").await;
+    wait_for_label(&server, "same").await;
+}
+
+#[tokio::test]
+async fn a_verifier_that_is_down_is_ignored_without_a_fallback() {
+    let (answers, verifier) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    answers.always(Reply::text(ANSWER));
+    verifier.always(Reply::status(503));
+    let (server, mut client) = verified(&answers, &verifier).await;
+    complete(&mut client, RESET).await;
+    complete(&mut client, PARAPHRASE).await;
+    wait_for_opinion(&server, "unavailable").await;
+    wait_for_label(&server, "same").await;
+    assert_eq!((answers.calls(), verifier.calls()), (2, 1));
+}
+
+/// The verifier saw only the beginning of long questions, which was equal, and its "yes" made one an alias of the other.
+#[tokio::test]
+async fn texts_too_long_to_show_are_not_verified() {
+    let (answers, verifier) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    answers.script([Reply::text(&ANSWER.repeat(100)), Reply::text(REWORDED)]);
+    verifier.always(Reply::text("yes"));
+    let (server, mut client) = verified(&answers, &verifier).await;
+    complete(&mut client, RESET).await;
+    complete(&mut client, PARAPHRASE).await;
+    wait_for_label(&server, "different").await;
+    assert_eq!(verifier.calls(), 0);
+}
+
+#[tokio::test]
+async fn only_the_configured_share_of_comparisons_is_verified() {
+    let (answers, verifier) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    answers.always(Reply::text(ANSWER));
+    verifier.always(Reply::text("yes"));
+    let mut config = config(&answers, &verifier);
+    config.cache.learning.judge_rate = 0.2;
+    let (server, mut client) = TestServer::with_client(config).await;
+    const CITIES: [&str; 30] = [
+        "Paris", "London", "Berlin", "Madrid", "Vienna", "Prague", "Dublin", "Lisbon", "Rome", "Athens",
+        "Oslo", "Helsinki", "Warsaw", "Budapest", "Brussels", "Zurich", "Milan", "Naples", "Porto",
+        "Seville", "Lyon", "Nice", "Hamburg", "Munich", "Krakow", "Ghent", "Bergen", "Turin", "Leeds",
+        "York",
+    ];
+    for city in CITIES {
+        complete(&mut client, &format!("Which museum in {city} is the best one?")).await;
+    }
+    // The shutdown waits for all pending comparisons.
+    server.stop().await;
+    let calls = verifier.calls();
+    assert!((1..=14).contains(&calls), "{calls} of 29");
+}
