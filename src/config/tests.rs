@@ -1,4 +1,4 @@
-//! Loading, as operators meet it.
+//! Loading of configurations, their reports and reloads.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ fn problems(text: &str) -> Vec<String> {
     read(text).1
 }
 
-/// Panics with the problems when there are any.
+/// The configuration; panics if it has problems.
 fn good(text: &str) -> Config {
     let (config, problems) = read(text);
     assert_eq!(problems, [""; 0]);
@@ -38,7 +38,7 @@ fn good(text: &str) -> Config {
 const PROVIDER: &str = r#"providers = [{ name = "p", base_url = "http://localhost:9/v1/" }]"#;
 
 #[test]
-fn nothing_said_means_the_defaults() {
+fn an_empty_file_means_the_defaults() {
     assert_eq!(good(""), Config::default());
     let loaded = Config::load(None, std::iter::empty()).unwrap();
     assert_eq!(loaded, Config::default());
@@ -68,7 +68,7 @@ fn values_have_units() {
 }
 
 #[test]
-fn hedging_is_learned_fixed_or_off() {
+fn the_hedge_delay_is_learned_fixed_or_off() {
     let hedge = |text: &str| good(&format!("upstream.hedge_after = \"{text}\"")).upstream.hedge_after;
     assert_eq!(hedge("p95"), HedgeAfter::Learned);
     assert_eq!(hedge("off"), HedgeAfter::Never);
@@ -76,7 +76,7 @@ fn hedging_is_learned_fixed_or_off() {
 }
 
 #[test]
-fn catalog_lines_become_models() {
+fn the_catalog_lists_providers_and_models() {
     let config = good(&format!(
         r#"
         {PROVIDER}
@@ -133,7 +133,7 @@ fn variables_override_the_file() {
 }
 
 #[test]
-fn a_tenants_key_comes_as_hash_or_from_a_variable() {
+fn an_api_key_is_given_as_a_hash_or_in_a_variable() {
     let text = r#"
         [[tenants]]
         name = "a"
@@ -149,7 +149,7 @@ fn a_tenants_key_comes_as_hash_or_from_a_variable() {
 }
 
 #[test]
-fn keys_of_another_machine_are_needed_at_start_only() {
+fn checking_a_file_needs_no_keys_and_starting_does() {
     let text = format!(
         "{}\n[[tenants]]\nname = \"b\"\napi_key_env = \"B_KEY\"",
         PROVIDER.replace("}", ", api_key_env = \"P_KEY\" }")
@@ -164,9 +164,10 @@ fn keys_of_another_machine_are_needed_at_start_only() {
     );
 }
 
-/// `replay` and `tune` asked for no key at all, though with `embedding.kind = "openai"` they call that API.
+/// `replay` and `tune` required no key at all, although they call the embeddings API with
+/// `embedding.kind = "openai"`.
 #[test]
-fn traffic_is_replayed_with_the_key_of_its_embeddings_api() {
+fn replay_needs_the_key_of_the_embeddings_api() {
     let text = PROVIDER.replace('}', ", api_key_env = \"P_KEY\" }")
         + r#"
         [embedding]
@@ -182,7 +183,7 @@ fn traffic_is_replayed_with_the_key_of_its_embeddings_api() {
     );
     assert_eq!(read_with(&text, &[("E_KEY", "k")], Secrets::OfEmbedding).1, [""; 0]);
     let own = text.replace("\"openai\"", "\"minilm\"");
-    assert_eq!(read_with(&own, &[], Secrets::OfEmbedding).1, [""; 0], "the other kind calls nobody");
+    assert_eq!(read_with(&own, &[], Secrets::OfEmbedding).1, [""; 0], "minilm calls no API");
 }
 
 #[test]
@@ -194,7 +195,7 @@ fn secrets_are_masked() {
 }
 
 #[test]
-fn a_reload_cannot_move_the_ground() {
+fn a_reload_does_not_change_sections_that_need_a_restart() {
     let old = Config::default();
     let with = |text| changed_needs_restart(&old, &good(text));
     assert_eq!(with(""), [""; 0]);
@@ -204,7 +205,7 @@ fn a_reload_cannot_move_the_ground() {
 }
 
 #[test]
-fn reports_are_for_people_and_machines() {
+fn reports_are_written_as_text_and_json() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, "[cache]\nttl = 5\n").unwrap();

@@ -1,3 +1,5 @@
+//! Learner snapshots and events with a store that can be unreachable.
+
 use std::{
     collections::HashMap,
     sync::atomic::{AtomicBool, Ordering},
@@ -28,63 +30,63 @@ fn calling(user: &str, id: &str) -> Completion {
     }
 }
 
-/// Compared by their words, calls for two users were the same.
+/// Tool calls were compared word by word, so calls for two users counted as equal.
 #[test]
-fn calls_with_other_arguments_are_other_calls() {
+fn tool_calls_with_different_arguments_are_different() {
     let (anna, berta) = (calling("anna", "call_1"), calling("berta", "call_1"));
     assert_ne!(calls(&anna), calls(&berta));
-    assert_eq!(calls(&anna), calls(&calling("anna", "call_2")), "ids mean nothing");
+    assert_eq!(calls(&anna), calls(&calling("anna", "call_2")), "ids are ignored");
     assert_ne!(calls(&anna), calls(&Completion { tool_calls: None, ..anna.clone() }));
 }
 
 #[test]
-fn namespaces_have_notes_of_their_own() {
+fn every_namespace_has_its_own_snapshot() {
     let id = |owner: Owner, name: &str| NamespaceId { owner, name: name.to_owned() }.note();
     let tenant = |name: &str| Owner::Tenant(name.to_owned());
-    let notes = [
+    let names = [
         id(tenant("a"), "b/c"),
         id(tenant("a/b"), "c"),
         id(tenant("a"), "c"),
         id(Owner::Shared, "c"),
         id(tenant("shared"), "c"),
     ];
-    let distinct: std::collections::HashSet<_> = notes.iter().collect();
-    assert_eq!(distinct.len(), notes.len());
+    let distinct: std::collections::HashSet<_> = names.iter().collect();
+    assert_eq!(distinct.len(), names.len());
 }
 
-/// Notes and lessons; the rest of a store is not used here.
+/// A store of snapshots and learner events; entries are not used here.
 #[derive(Default)]
-struct Notes {
-    notes: Mutex<HashMap<String, Vec<u8>>>,
-    told: Mutex<Vec<Vec<u8>>>,
-    is_away: AtomicBool,
-    /// A note that others always write first.
+struct SnapshotStore {
+    snapshots: Mutex<HashMap<String, Vec<u8>>>,
+    published: Mutex<Vec<Vec<u8>>>,
+    is_unreachable: AtomicBool,
+    /// Name of a snapshot that another replica always writes first.
     refused: String,
 }
 
-impl Notes {
+impl SnapshotStore {
     fn answer<T>(&self, op: Op, value: T) -> Result<T, StoreError> {
-        let is_away = self.is_away.load(Ordering::Relaxed);
-        if is_away { Err(StoreError { op, cause: "away".to_owned() }) } else { Ok(value) }
+        let is_unreachable = self.is_unreachable.load(Ordering::Relaxed);
+        if is_unreachable { Err(StoreError { op, cause: "unreachable".to_owned() }) } else { Ok(value) }
     }
 }
 
 #[async_trait]
-impl Store for Notes {
+impl Store for SnapshotStore {
     async fn put_note(&self, name: &str, note: Note, _: Option<NoteVersion>) -> Result<bool, StoreError> {
         let is_put = name != self.refused;
         if is_put {
-            lock(&self.notes).insert(name.to_owned(), note.bytes);
+            lock(&self.snapshots).insert(name.to_owned(), note.bytes);
         }
         self.answer(Op::Put, is_put)
     }
 
     async fn note(&self, name: &str) -> Result<Option<Note>, StoreError> {
-        self.answer(Op::Get, lock(&self.notes).get(name).cloned().map(Note::of))
+        self.answer(Op::Get, lock(&self.snapshots).get(name).cloned().map(Note::of))
     }
 
-    async fn tell(&self, lesson: Vec<u8>) -> Result<bool, StoreError> {
-        lock(&self.told).push(lesson);
+    async fn tell(&self, event: Vec<u8>) -> Result<bool, StoreError> {
+        lock(&self.published).push(event);
         self.answer(Op::Tell, true)
     }
 
@@ -121,29 +123,29 @@ impl Store for Notes {
     }
 }
 
-fn learning(store: &Arc<Notes>) -> Learning {
+fn learning(store: &Arc<SnapshotStore>) -> Learning {
     let config = Config::default().cache.learning;
     let store: Arc<dyn Store> = Arc::clone(store) as _;
     Learning::new(&config, (store, Duration::from_secs(60)), Arc::new(Metrics::new())).unwrap()
 }
 
-/// What another process tells of a pair that it parted.
-async fn parted(store: &Arc<Notes>) -> Vec<u8> {
+/// The event that another process publishes for a pair that it rejected.
+async fn rejected_pair_event(store: &Arc<SnapshotStore>) -> Vec<u8> {
     let other = learning(store);
     other.part(&*other.namespace(&Owner::Shared, "docs").await, key(1), key(2));
     other.tell_once().await;
-    let told = lock(&store.told).pop();
-    told.unwrap()
+    let event = lock(&store.published).pop();
+    event.unwrap()
 }
 
 fn key(n: u8) -> CacheKey {
     CacheKey::from_bytes([n; 32])
 }
 
-/// A namespace that went from memory and was asked in again counted its labels anew, under the same name: others
-/// took them for known.
+/// A namespace that was evicted and loaded again numbered its labels from the start, so other replicas ignored
+/// the new labels as already received.
 #[tokio::test]
-async fn a_namespace_that_is_opened_again_is_heard() {
+async fn labels_of_a_reloaded_namespace_are_received() {
     let learning = learning(&Arc::default());
     let id = NamespaceId { owner: Owner::Shared, name: "docs".to_owned() };
     let mut other = learning.fresh(&id);
@@ -155,25 +157,25 @@ async fn a_namespace_that_is_opened_again_is_heard() {
     }
 }
 
-/// A pair from another region was forgotten when the note of its namespace could not be read at that moment.
+/// A rejected pair from another region was lost when the snapshot of its namespace could not be read on arrival.
 #[tokio::test]
-async fn a_pair_waits_until_its_namespace_can_be_read() {
-    let store = Arc::new(Notes::default());
-    let (message, learning) = (parted(&store).await, learning(&store));
-    store.is_away.store(true, Ordering::Relaxed);
+async fn a_rejected_pair_waits_until_its_namespace_can_be_read() {
+    let store = Arc::new(SnapshotStore::default());
+    let (message, learning) = (rejected_pair_event(&store).await, learning(&store));
+    store.is_unreachable.store(true, Ordering::Relaxed);
     learning.hear_message(&message, true).await;
     learning.take_in_unread().await;
     assert!(learning.known(&Owner::Shared, "docs").is_none());
-    store.is_away.store(false, Ordering::Relaxed);
+    store.is_unreachable.store(false, Ordering::Relaxed);
     learning.take_in_unread().await;
     assert!(learning.known(&Owner::Shared, "docs").unwrap().is_apart(key(1), key(2)));
 }
 
-/// Every replica wrote the whole note for each pair that one of them had parted, and had written down.
+/// Every replica wrote the whole snapshot for each rejected pair, although the rejecting replica had saved it.
 #[tokio::test]
-async fn only_pairs_from_far_are_written_down_again() {
-    let store = Arc::new(Notes::default());
-    let message = parted(&store).await;
+async fn only_rejected_pairs_of_other_regions_are_saved_again() {
+    let store = Arc::new(SnapshotStore::default());
+    let message = rejected_pair_event(&store).await;
     for is_far in [false, true] {
         let learning = learning(&store);
         learning.hear_message(&message, is_far).await;
@@ -183,18 +185,18 @@ async fn only_pairs_from_far_are_written_down_again() {
     }
 }
 
-/// At shutdown one note that others always wrote first cost the notes after it.
+/// At shutdown one snapshot that another replica always wrote first prevented the snapshots after it.
 #[tokio::test]
-async fn a_note_that_cannot_be_replaced_does_not_keep_others_from_being_written() {
+async fn a_snapshot_that_cannot_be_replaced_does_not_block_others() {
     for refused in ["a", "b"] {
         let id = |name: &str| NamespaceId { owner: Owner::Shared, name: name.to_owned() };
-        let store = Arc::new(Notes { refused: id(refused).note(), ..Notes::default() });
+        let store = Arc::new(SnapshotStore { refused: id(refused).note(), ..SnapshotStore::default() });
         let learning = learning(&store);
         for name in ["a", "b"] {
             learning.part(&*learning.namespace(&Owner::Shared, name).await, key(1), key(2));
         }
         learning.save_all().await;
-        let written: Vec<_> = lock(&store.notes).keys().cloned().collect();
+        let written: Vec<_> = lock(&store.snapshots).keys().cloned().collect();
         assert_eq!(written, [id(if refused == "a" { "b" } else { "a" }).note()]);
     }
 }

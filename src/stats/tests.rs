@@ -1,4 +1,4 @@
-//! The ledger against sums made by hand.
+//! The ledger against sums computed by hand.
 
 use super::*;
 use crate::model::{AttemptResult, Usage};
@@ -59,14 +59,14 @@ fn sums_agree_between_total_window_namespace_and_tenant() {
         assert!((tally.saved_usd - 25.0).abs() < 1e-9);
         assert!((tally.cost_usd - 0.5).abs() < 1e-9);
         let p50 = tally.latency[Outcome::Exact as usize].quantile_ms(0.5);
-        assert_eq!(tally.late, 10, "those above 90 ms");
+        assert_eq!(tally.late, 10, "requests slower than 90 ms");
         assert!((tally.hot_tier_usd - 103.0).abs() < 1e-9);
         assert!((46.0..=54.0).contains(&p50), "{p50}");
     }
 }
 
 #[test]
-fn namespaces_beyond_the_bound_count_in_the_total_only() {
+fn namespaces_beyond_the_limit_count_in_the_total_only() {
     let ledger = Ledger::new(Duration::from_millis(90));
     for n in 0..NAMESPACES_MAX + 10 {
         let name = n.to_string();

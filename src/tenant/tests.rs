@@ -1,4 +1,4 @@
-//! Who gets in, who sees what, and limits with a hand-driven clock.
+//! Authentication, visibility of entries, and limits with a clock that the test sets.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn at(seconds: f64) -> SystemTime {
 const DAY: f64 = 86_400.0;
 
 #[test]
-fn without_tenants_everybody_is_the_default() {
+fn without_tenants_every_caller_is_the_default_tenant() {
     let tenants = Tenants::new(&[]);
     for bearer in [None, Some(""), Some("whatever")] {
         let tenant = tenants.authenticate(bearer).unwrap();
@@ -49,7 +49,7 @@ fn without_tenants_everybody_is_the_default() {
 }
 
 #[test]
-fn a_key_names_its_tenant_and_nothing_else_does() {
+fn only_an_api_key_authenticates_its_tenant() {
     let tenants = Tenants::new(&[config("a"), config("b")]);
     assert_eq!(tenants.authenticate(Some("key of a")).unwrap().name(), "a");
     assert_eq!(tenants.authenticate(Some("key of b")).unwrap().name(), "b");
@@ -59,9 +59,9 @@ fn a_key_names_its_tenant_and_nothing_else_does() {
     }
 }
 
-/// A tenant that lost its key on the way must not become one that anybody, or nobody, is.
+/// A tenant whose key is missing must not accept any caller, with or without a key.
 #[test]
-fn a_tenant_without_key_lets_nobody_in() {
+fn a_tenant_without_a_key_authenticates_no_caller() {
     let tenants = Tenants::new(&[TenantConfig { api_key_sha256: None, ..config("a") }]);
     for bearer in [None, Some(""), Some("key of a")] {
         assert!(tenants.authenticate(bearer).is_err());
@@ -69,7 +69,7 @@ fn a_tenant_without_key_lets_nobody_in() {
 }
 
 #[test]
-fn hashes_are_those_of_sha256sum() {
+fn key_hashes_match_sha256sum() {
     let abc = ApiKeyHash::parse("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     assert_eq!(abc, Some(ApiKeyHash::of("abc")));
     let bad = ["", "ba78", &"g".repeat(64), &"é".repeat(32), &format!("+{}", "a".repeat(63))];
@@ -77,7 +77,7 @@ fn hashes_are_those_of_sha256sum() {
 }
 
 #[test]
-fn tenants_are_apart_unless_both_list_the_namespace() {
+fn tenants_share_a_namespace_only_if_both_list_it() {
     let (a, b, c) = (sharing("a", &["docs"]), sharing("b", &["docs"]), sharing("c", &[]));
     assert_eq!(a.owner("docs"), b.owner("docs"));
     assert_ne!(a.owner("docs"), c.owner("docs"));
@@ -89,9 +89,9 @@ fn tenants_are_apart_unless_both_list_the_namespace() {
     assert!(c.sees(&c.owner("docs"), "docs"));
 }
 
-/// A tenant that calls itself `Shared`, or lists another's namespace, gains nothing.
+/// A tenant named `Shared`, or one that shares another namespace, sees no shared entry of this one.
 #[test]
-fn a_name_cannot_pass_for_the_shared_owner() {
+fn a_tenant_name_cannot_imitate_the_shared_owner() {
     let impostor = sharing("Shared", &[]);
     assert_eq!(impostor.owner("docs"), Owner::Tenant("Shared".into()));
     assert!(!impostor.sees(&Owner::Shared, "docs"));
@@ -99,7 +99,7 @@ fn a_name_cannot_pass_for_the_shared_owner() {
 }
 
 #[test]
-fn shared_entries_are_removed_by_namespace_only() {
+fn shared_entries_are_selected_by_namespace_only() {
     let a = sharing("a", &["docs"]);
     let own = Owner::Tenant("a".into());
     assert_eq!(a.owners_visible(Some("docs")), [own.clone(), Owner::Shared]);
@@ -108,7 +108,7 @@ fn shared_entries_are_removed_by_namespace_only() {
 }
 
 #[test]
-fn rate_allows_a_burst_of_a_second_then_its_pace() {
+fn a_rate_limit_allows_a_burst_of_one_second_and_then_its_rate() {
     let tenant = tenant(TenantConfig { rate_limit: Some(4.0), ..config("a") });
     let start = Instant::now();
     let at = |ms| start + Duration::from_millis(ms);
@@ -119,7 +119,7 @@ fn rate_allows_a_burst_of_a_second_then_its_pace() {
     assert_eq!(refusal(tenant.check_rate(at(249))), ("rate", Duration::from_millis(1)));
     tenant.check_rate(at(250)).unwrap();
     assert_eq!(refusal(tenant.check_rate(at(250))), ("rate", Duration::from_millis(250)));
-    // A refusal costs nothing, and a long pause saves up one burst, not more.
+    // A refusal costs nothing, and a long pause allows one burst, not more.
     let admitted = (0..100).filter(|_| tenant.check_rate(at(60_000)).is_ok()).count();
     assert_eq!(admitted, 4);
 }
@@ -134,7 +134,7 @@ fn rates_below_one_admit_one_at_a_time() {
 }
 
 #[test]
-fn the_rate_holds_when_threads_race() {
+fn a_rate_limit_holds_across_threads() {
     let tenant = tenant(TenantConfig { rate_limit: Some(100.0), ..config("a") });
     let now = Instant::now();
     let admit = || (0..100).filter(|_| tenant.check_rate(now).is_ok()).count();
@@ -163,7 +163,6 @@ fn a_budget_lasts_until_midnight_utc() {
     assert_eq!(tenant.spent_today(tomorrow), 0.25);
 }
 
-/// Else a clock that is set back would hand out yesterday's budget again.
 #[test]
 fn a_clock_set_back_does_not_refill_the_budget() {
     let tenant = tenant(TenantConfig { budget_usd_per_day: Some(1.0), ..config("a") });
@@ -174,13 +173,13 @@ fn a_clock_set_back_does_not_refill_the_budget() {
 }
 
 #[test]
-fn no_money_means_no_call() {
+fn a_zero_budget_allows_no_call() {
     let tenant = tenant(TenantConfig { budget_usd_per_day: Some(0.0), ..config("a") });
     assert!(tenant.check_budget(at(DAY)).is_err());
 }
 
 #[test]
-fn a_reload_keeps_what_was_used() {
+fn a_reload_keeps_the_used_rate_and_budget() {
     let limited = TenantConfig { rate_limit: Some(1.0), budget_usd_per_day: Some(1.0), ..config("a") };
     let old = Tenants::new(std::slice::from_ref(&limited));
     let (start, noon) = (Instant::now(), at(DAY * 20_000.5));
@@ -191,7 +190,7 @@ fn a_reload_keeps_what_was_used() {
     let new = old.reconfigured(&[raised, config("b")]);
     let after = new.authenticate(Some("key of a")).unwrap();
     assert!(after.check_rate(start).is_err());
-    // A call that began before the reload is paid from the same purse.
+    // A call that began before the reload counts against the new budget too.
     before.spend(noon, 1.5);
     assert_eq!(after.spent_today(noon), 1.5);
     assert!(before.check_budget(noon).is_err());
@@ -203,7 +202,7 @@ fn a_reload_keeps_what_was_used() {
 }
 
 #[test]
-fn keys_are_not_printed() {
+fn api_keys_are_not_printed() {
     let tenants = Tenants::new(&[config("a")]);
     let tenant = tenants.authenticate(Some("key of a")).unwrap();
     assert_eq!(format!("{tenants:?} {tenant:?}"), r#"{"a"} Tenant { name: "a", .. }"#);

@@ -1,4 +1,4 @@
-//! The HTTP door over real sockets.
+//! The HTTP server over real sockets.
 
 mod caches;
 mod chat;
@@ -15,17 +15,16 @@ use serde_json::{Value, json};
 
 use crate::common::test_server::TestServer;
 
-/// One reply, read whole.
-struct Answer {
+/// A response, read to its end.
+struct Response {
     status: u16,
     headers: reqwest::header::HeaderMap,
     text: String,
 }
 
-// === impl Answer ===
-
-impl Answer {
-    async fn of(request: RequestBuilder) -> Self {
+impl Response {
+    /// Sends the request and reads the whole response.
+    async fn to(request: RequestBuilder) -> Self {
         let reply = request.send().await.unwrap();
         let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
         Self { status, headers, text: reply.text().await.unwrap() }
@@ -35,7 +34,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
     }
 
-    /// Empty when there is none.
+    /// The value of a header, empty if the header is absent.
     fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -44,7 +43,7 @@ impl Answer {
         self.header("x-promptkeep-outcome")
     }
 
-    /// The data of each event, `[DONE]` as a string.
+    /// The data of each server-sent event; `[DONE]` is a JSON string.
     fn events(&self) -> Vec<Value> {
         let data = self.text.lines().filter_map(|line| line.strip_prefix("data: "));
         data.map(|data| serde_json::from_str(data).unwrap_or_else(|_| data.into())).collect()
@@ -59,7 +58,7 @@ fn post(server: &TestServer, path: &str, body: &Value) -> RequestBuilder {
     request(server, Method::POST, path).json(body)
 }
 
-/// A chat of one user turn.
+/// A chat request with one user turn.
 fn body(text: &str) -> Value {
     json!({ "model": "auto", "messages": [{ "role": "user", "content": text }] })
 }

@@ -6,9 +6,13 @@ mod lease;
 mod outage;
 mod regions;
 
+use std::str::FromStr;
+
 use promptkeep::{
-    config::{Config, StoreConfig},
-    grpc::proto::{CompleteRequest, InvalidateRequest, Outcome, Prompt},
+    config::{Config, Mode, StoreConfig},
+    grpc::proto::{
+        CompleteRequest, Completion, InvalidateRequest, LookupRequest, Outcome, Prompt, StoreRequest,
+    },
 };
 
 use crate::common::{
@@ -22,9 +26,9 @@ use crate::common::{
 };
 
 const RESET: &str = "How do I reset my password?";
-const RESET_TOO: &str = "How can I reset my password?";
+const PARAPHRASE: &str = "How can I reset my password?";
 
-/// One of the fleet, once it is ready.
+/// A replica that is ready.
 async fn replica(config: Config) -> (TestServer, Client) {
     let server = TestServer::start(config).await;
     until(async || server.get("/readyz").await.0 == 200).await;
@@ -32,96 +36,132 @@ async fn replica(config: Config) -> (TestServer, Client) {
     (server, client)
 }
 
-fn on(store: StoreConfig, mut config: Config) -> Config {
+/// A ready replica with semantic hits, which waits for the store as long as it would in production.
+async fn semantic_replica(upstream: &FakeUpstream, store: StoreConfig) -> (TestServer, Client) {
+    let mut config = semantic_config(&[upstream]);
+    config.store = store;
+    replica(config).await
+}
+
+/// Makes the configuration learn, from every label and without audits.
+fn learning(mut config: Config) -> Config {
+    config.cache.mode = Mode::Bounded;
+    // Every label counts, however busy the machine is.
+    config.cache.learning.max_comparisons = 1000;
+    // The answer of an audit would be stored under the prompt's own key.
+    config.cache.audit_rate = 0.0;
+    config
+}
+
+/// Sets the store, except for the store timeout of the test.
+fn with_store(store: StoreConfig, mut config: Config) -> Config {
     config.store = StoreConfig { timeout: config.store.timeout, ..store };
     config
 }
 
-/// A store whose network the test controls; a request waits for it only shortly.
-fn through(proxy: &Proxy, redis: &RedisServer) -> StoreConfig {
+/// A store whose network the test controls.
+fn store_through(proxy: &Proxy, redis: &RedisServer) -> StoreConfig {
     StoreConfig { url: vec![proxy.url()], ..redis.store() }
 }
 
-async fn is_hit(client: &Client, text: &str, outcome: Outcome) -> bool {
+/// Whether a lookup of the prompt has this outcome.
+async fn lookup_is(client: &Client, text: &str, outcome: Outcome) -> bool {
     lookup(&mut client.clone(), text).await.outcome() == outcome
 }
 
-async fn becomes(client: &Client, text: &str, outcome: Outcome) {
-    until(async || is_hit(client, text, outcome).await).await;
+/// Waits until a lookup of the prompt has this outcome.
+async fn wait_for(client: &Client, text: &str, outcome: Outcome) {
+    until(async || lookup_is(client, text, outcome).await).await;
 }
 
-fn everything() -> InvalidateRequest {
-    InvalidateRequest { namespace: "default".to_owned(), ..InvalidateRequest::default() }
+fn whole_namespace(name: &str) -> InvalidateRequest {
+    InvalidateRequest { namespace: name.to_owned(), ..InvalidateRequest::default() }
+}
+
+fn store_request(text: &str) -> StoreRequest {
+    let completion = Completion {
+        content: "Stored.".to_owned(),
+        finish_reason: "stop".to_owned(),
+        ..Completion::default()
+    };
+    StoreRequest { prompt: Some(prompt(text)), completion: Some(completion), cache: None }
+}
+
+/// The value of a sample, if the replica has it.
+async fn metric<T: FromStr>(server: &TestServer, sample: &str) -> Option<T> {
+    let (_, metrics) = server.get("/metrics").await;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '))?;
+    Some(value.parse().ok().expect("a number"))
 }
 
 #[tokio::test]
-async fn what_one_keeps_is_an_exact_and_a_semantic_hit_on_another() {
+async fn an_entry_of_one_replica_is_an_exact_and_a_semantic_hit_on_another() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let (_a, mut a) = replica(on(redis.store(), semantic_config(&[&upstream]))).await;
-    let (_b, b) = replica(on(redis.store(), semantic_config(&[&upstream]))).await;
+    let (_a, mut a) = replica(with_store(redis.store(), semantic_config(&[&upstream]))).await;
+    let (_b, b) = replica(with_store(redis.store(), semantic_config(&[&upstream]))).await;
     complete(&mut a, RESET).await;
-    becomes(&b, RESET, Outcome::Exact).await;
-    becomes(&b, RESET_TOO, Outcome::Semantic).await;
-    // Also of a replica that starts later.
-    let (_c, c) = replica(on(redis.store(), semantic_config(&[&upstream]))).await;
-    becomes(&c, RESET_TOO, Outcome::Semantic).await;
+    wait_for(&b, RESET, Outcome::Exact).await;
+    wait_for(&b, PARAPHRASE, Outcome::Semantic).await;
+    // A replica that starts later has it too.
+    let (_c, c) = replica(with_store(redis.store(), semantic_config(&[&upstream]))).await;
+    wait_for(&c, PARAPHRASE, Outcome::Semantic).await;
 }
 
 #[tokio::test]
-async fn what_one_invalidates_is_gone_from_another_and_stays_so_after_restarts() {
+async fn an_invalidation_on_one_replica_reaches_the_other_and_survives_restarts() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let config = || on(redis.store(), semantic_config(&[&upstream]));
+    let config = || with_store(redis.store(), semantic_config(&[&upstream]));
     let (server_a, mut a) = replica(config()).await;
     let (server_b, mut b) = replica(config()).await;
     complete(&mut a, RESET).await;
-    let docs = Prompt { namespace: "docs".to_owned(), ..prompt("Kept?") };
+    let docs = Prompt { namespace: "docs".to_owned(), ..prompt("Unrelated?") };
     a.complete(CompleteRequest { prompt: Some(docs.clone()), cache: None }).await.unwrap();
-    // Into the memory of both.
-    becomes(&b, RESET, Outcome::Exact).await;
-    becomes(&b, RESET_TOO, Outcome::Semantic).await;
-    assert_eq!(b.invalidate(everything()).await.unwrap().into_inner().entries, 1);
-    assert!(is_hit(&b, RESET, Outcome::Miss).await, "at once where it was acknowledged");
-    becomes(&a, RESET, Outcome::Miss).await;
+    // Both replicas now hold the entry in memory.
+    wait_for(&b, RESET, Outcome::Exact).await;
+    wait_for(&b, PARAPHRASE, Outcome::Semantic).await;
+    assert_eq!(b.invalidate(whole_namespace("default")).await.unwrap().into_inner().entries, 1);
+    assert!(lookup_is(&b, RESET, Outcome::Miss).await, "at once on the replica that acknowledged it");
+    wait_for(&a, RESET, Outcome::Miss).await;
     until(async || stats(&mut a.clone()).await.index_vectors == 1).await;
     server_a.stop().await;
     server_b.stop().await;
     for _ in 0..2 {
         let (_server, mut client) = replica(config()).await;
-        assert!(is_hit(&client, RESET, Outcome::Miss).await);
-        assert!(is_hit(&client, RESET_TOO, Outcome::Miss).await);
-        let request = promptkeep::grpc::proto::LookupRequest { prompt: Some(docs.clone()), cache: None };
+        assert!(lookup_is(&client, RESET, Outcome::Miss).await);
+        assert!(lookup_is(&client, PARAPHRASE, Outcome::Miss).await);
+        let request = LookupRequest { prompt: Some(docs.clone()), cache: None };
         assert_eq!(client.lookup(request).await.unwrap().into_inner().outcome(), Outcome::Exact);
     }
 }
 
 #[tokio::test]
-async fn an_answer_on_its_way_when_another_replica_invalidates_is_not_kept() {
+async fn an_answer_in_flight_while_another_replica_invalidates_is_not_stored() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let (_a, mut a) = replica(on(redis.store(), exact_config(&[&upstream]))).await;
-    let (_b, mut b) = replica(on(redis.store(), exact_config(&[&upstream]))).await;
+    let (_a, mut a) = replica(with_store(redis.store(), exact_config(&[&upstream]))).await;
+    let (_b, mut b) = replica(with_store(redis.store(), exact_config(&[&upstream]))).await;
     let gate = Gate::new();
     upstream.script([Reply::text("old news").hold_before(2, &gate)]);
-    let mut asking = Events::open(&mut a, ask("A?")).await;
-    asking.started().await;
-    b.invalidate(everything()).await.unwrap();
-    // What B keeps now is newer; once A has it, A has heard of what came before it.
+    let mut pending = Events::open(&mut a, ask("A?")).await;
+    pending.started().await;
+    b.invalidate(whole_namespace("default")).await.unwrap();
+    // Once A has this newer entry of B, A has received the invalidation before it.
     complete(&mut b, "B?").await;
-    becomes(&a, "B?", Outcome::Exact).await;
+    wait_for(&a, "B?", Outcome::Exact).await;
     gate.open();
-    assert_eq!(asking.rest().await.text, "old news", "the caller gets it all the same");
+    assert_eq!(pending.rest().await.text, "old news", "the caller still gets the answer");
     for client in [&a, &b] {
-        assert!(is_hit(client, "A?", Outcome::Miss).await);
+        assert!(lookup_is(client, "A?", Outcome::Miss).await);
     }
 }
 
-/// Both ask a model before either has kept its answer.
+/// Both replicas call the model before either has stored its answer.
 #[tokio::test]
-async fn two_that_answer_the_same_prompt_at_once_keep_one_entry() {
+async fn two_replicas_that_answer_one_prompt_at_once_store_one_entry() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
     let mut store = redis.store();
-    let (_a, a) = replica(on(store.clone(), exact_config(&[&upstream]))).await;
+    let (_a, a) = replica(with_store(store.clone(), exact_config(&[&upstream]))).await;
     store.write_queue = 1;
-    let (_b, b) = replica(on(store, exact_config(&[&upstream]))).await;
+    let (_b, b) = replica(with_store(store, exact_config(&[&upstream]))).await;
     for n in 0..20 {
         let text = format!("{n}?");
         let (mut a, mut b) = (a.clone(), b.clone());
@@ -132,40 +172,41 @@ async fn two_that_answer_the_same_prompt_at_once_keep_one_entry() {
 }
 
 #[tokio::test]
-async fn a_replica_that_was_cut_off_catches_up() {
+async fn a_replica_catches_up_after_it_was_cut_off() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
     let proxy = Proxy::before(redis.port).await;
-    let (_a, mut a) = replica(on(redis.store(), semantic_config(&[&upstream]))).await;
-    let (_b, mut b) = replica(on(through(&proxy, &redis), semantic_config(&[&upstream]))).await;
+    let (_a, mut a) = replica(with_store(redis.store(), semantic_config(&[&upstream]))).await;
+    let (_b, mut b) = replica(with_store(store_through(&proxy, &redis), semantic_config(&[&upstream]))).await;
     complete(&mut a, "Gone?").await;
-    becomes(&b, "Gone?", Outcome::Exact).await;
+    wait_for(&b, "Gone?", Outcome::Exact).await;
     proxy.set(Network::Cut);
     let gone = InvalidateRequest { prompt: Some(prompt("Gone?")), ..InvalidateRequest::default() };
     a.invalidate(gone).await.unwrap();
     complete(&mut a, RESET).await;
-    // It serves what it has meanwhile, and buys what it has not.
-    assert!(is_hit(&b, "Gone?", Outcome::Exact).await);
+    // While cut off it serves the entries it has, and calls the model for others.
+    assert!(lookup_is(&b, "Gone?", Outcome::Exact).await);
     assert_eq!(complete(&mut b, "New?").await.outcome(), Outcome::Upstream);
     proxy.set(Network::Whole);
-    becomes(&b, "Gone?", Outcome::Miss).await;
-    becomes(&b, RESET_TOO, Outcome::Semantic).await;
-    becomes(&a, "New?", Outcome::Exact).await;
+    wait_for(&b, "Gone?", Outcome::Miss).await;
+    wait_for(&b, PARAPHRASE, Outcome::Semantic).await;
+    wait_for(&a, "New?", Outcome::Exact).await;
 }
 
 #[tokio::test]
-async fn a_replica_cut_off_for_longer_than_the_streams_hold_reads_everything_anew() {
+async fn a_replica_cut_off_beyond_the_length_of_the_streams_reloads_everything() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
     let proxy = Proxy::before(redis.port).await;
-    let (_a, mut a) = replica(on(redis.store(), semantic_config(&[&upstream]))).await;
-    let (server_b, mut b) = replica(on(through(&proxy, &redis), semantic_config(&[&upstream]))).await;
+    let (_a, mut a) = replica(with_store(redis.store(), semantic_config(&[&upstream]))).await;
+    let (server_b, mut b) =
+        replica(with_store(store_through(&proxy, &redis), semantic_config(&[&upstream]))).await;
     complete(&mut a, "Gone?").await;
     complete(&mut b, "Mine?").await;
-    becomes(&b, "Gone?", Outcome::Exact).await;
-    becomes(&a, "Mine?", Outcome::Exact).await;
+    wait_for(&b, "Gone?", Outcome::Exact).await;
+    wait_for(&a, "Mine?", Outcome::Exact).await;
     proxy.set(Network::Cut);
-    a.invalidate(everything()).await.unwrap();
+    a.invalidate(whole_namespace("default")).await.unwrap();
     complete(&mut a, RESET).await;
-    // Trimmed as if thousands had come after.
+    // Trims the streams as if thousands of events had followed.
     let mut streams: Vec<String> = redis.keys("*:changes").await;
     streams.push("promptkeep:invalidations".to_owned());
     until(async || redis.keys("*:e:*").await.len() == 1).await;
@@ -173,8 +214,8 @@ async fn a_replica_cut_off_for_longer_than_the_streams_hold_reads_everything_ane
         redis.command::<u64>(&format!("XTRIM {stream} MAXLEN 0")).await;
     }
     proxy.set(Network::Whole);
-    becomes(&b, "Gone?", Outcome::Miss).await;
-    becomes(&b, "Mine?", Outcome::Miss).await;
-    becomes(&b, RESET_TOO, Outcome::Semantic).await;
-    assert_eq!(server_b.get("/readyz").await.0, 200, "it went on all the time");
+    wait_for(&b, "Gone?", Outcome::Miss).await;
+    wait_for(&b, "Mine?", Outcome::Miss).await;
+    wait_for(&b, PARAPHRASE, Outcome::Semantic).await;
+    assert_eq!(server_b.get("/readyz").await.0, 200, "it stayed ready");
 }

@@ -1,4 +1,4 @@
-//! Stores: one suite for all of them, then what only the one on disk must do.
+//! Stores: one suite for all kinds, then tests of a single kind.
 
 mod crash;
 mod faults;
@@ -26,7 +26,7 @@ use promptkeep::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Number `n` of a series of unlike entries, with a life of one hour. Keys ascend with `n`.
+/// Entry `n` of a series of distinct entries with a TTL of one hour. Keys ascend with `n`.
 fn entry(n: u64) -> Entry {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&n.to_be_bytes());
@@ -57,23 +57,25 @@ fn entry(n: u64) -> Entry {
     }
 }
 
-/// What a store gives back of an entry: the vector may be left out.
-fn answer(entry: &Entry) -> Entry {
+/// The entry without its vector, which `get` may leave out.
+fn without_vector(entry: &Entry) -> Entry {
     Entry { embedding: None, ..entry.clone() }
 }
 
-async fn got(store: &dyn Store, key: CacheKey) -> Option<Entry> {
-    store.get(key).await.unwrap().map(|found| answer(&found))
+/// Reads an entry, without its vector.
+async fn get(store: &dyn Store, key: CacheKey) -> Option<Entry> {
+    store.get(key).await.unwrap().map(|found| without_vector(&found))
 }
 
-fn in_folder(path: &Path) -> StoreConfig {
+fn disk_config(path: &Path) -> StoreConfig {
     StoreConfig { kind: StoreKind::Embedded, path: path.to_owned(), ..StoreConfig::default() }
 }
 
-fn open(path: &Path) -> Arc<dyn Store> {
-    store::open(&in_folder(path)).unwrap()
+fn open_disk(path: &Path) -> Arc<dyn Store> {
+    store::open(&disk_config(path)).unwrap()
 }
 
+/// Stores an entry durably.
 async fn put(store: &dyn Store, entry: Entry) -> Arc<Entry> {
     let entry = Arc::new(entry);
     store.put(entry.clone(), Durability::Durable).await.unwrap();

@@ -1,4 +1,4 @@
-//! Cache-aside: `Lookup`, then `Store` what one bought oneself. And one entry serves every way of asking.
+//! Cache-aside over gRPC: `Lookup`, then `Store` the caller's completion. One entry serves every RPC.
 
 use promptkeep::{
     config::{Config, StoreKind},
@@ -28,16 +28,17 @@ fn answer(content: &str) -> Completion {
     }
 }
 
-fn keep(text: &str, completion: Completion) -> StoreRequest {
+fn store_request(text: &str, completion: Completion) -> StoreRequest {
     StoreRequest { prompt: Some(prompt(text)), completion: Some(completion), cache: None }
 }
 
 #[tokio::test]
-async fn what_was_stored_is_found_exactly_and_by_its_meaning() {
+async fn a_stored_completion_is_found_exactly_and_semantically() {
     let server = TestServer::start(semantic_config(&[])).await;
     let mut client = server.client().await;
     assert_eq!(lookup(&mut client, "How do I reset my password?").await.outcome(), Outcome::Miss);
-    let stored = client.store(keep("How do I reset my password?", answer("Open Settings."))).await.unwrap();
+    let stored =
+        client.store(store_request("How do I reset my password?", answer("Open Settings."))).await.unwrap();
     let entry_id = stored.into_inner().entry_id;
     for (text, outcome) in
         [("How do I reset my password?", Outcome::Exact), ("How can I reset my password?", Outcome::Semantic)]
@@ -56,11 +57,11 @@ async fn what_was_stored_is_found_exactly_and_by_its_meaning() {
 }
 
 #[tokio::test]
-async fn storing_again_replaces_and_is_no_answered_request() {
+async fn storing_again_replaces_the_entry_and_counts_as_no_miss() {
     let server = TestServer::start(exact_config(&[])).await;
     let mut client = server.client().await;
-    let first = client.store(keep("A?", answer("old"))).await.unwrap().into_inner();
-    let second = client.store(keep("A?", answer("new"))).await.unwrap().into_inner();
+    let first = client.store(store_request("A?", answer("old"))).await.unwrap().into_inner();
+    let second = client.store(store_request("A?", answer("new"))).await.unwrap().into_inner();
     assert_eq!(first.entry_id, second.entry_id);
     assert_eq!(lookup(&mut client, "A?").await.completion, Some(answer("new")));
     let seen = stats(&mut client).await;
@@ -69,7 +70,7 @@ async fn storing_again_replaces_and_is_no_answered_request() {
 }
 
 #[tokio::test]
-async fn only_complete_answers_are_stored() {
+async fn only_complete_completions_are_stored() {
     let server = TestServer::start(exact_config(&[])).await;
     let mut client = server.client().await;
     let with = |spoil: fn(&mut Completion)| {
@@ -84,22 +85,25 @@ async fn only_complete_answers_are_stored() {
         (with(|c| c.finish_reason = "length".to_owned()), "completion"),
         (with(|c| c.finish_reason = "content_filter".to_owned()), "completion"),
         (with(|c| c.finish_reason = "STOP".to_owned()), "completion"),
-        (Completion { content: String::new(), tool_calls_json: "[]".to_owned(), ..answer("") }, "completion"),
+        (
+            Completion { content: String::new(), tool_calls_json: "[]".to_owned(), ..completion("") },
+            "completion",
+        ),
         (with(|c| c.tool_calls_json = "[".to_owned()), "completion.tool_calls_json"),
         (with(|c| c.tool_calls_json = "{}".to_owned()), "completion.tool_calls_json"),
-        (Completion { usage: cost(-1.0), ..answer("Text.") }, "completion.usage.cost_usd"),
-        (Completion { usage: cost(f64::NAN), ..answer("Text.") }, "completion.usage.cost_usd"),
+        (Completion { usage: cost(-1.0), ..completion("Text.") }, "completion.usage.cost_usd"),
+        (Completion { usage: cost(f64::NAN), ..completion("Text.") }, "completion.usage.cost_usd"),
     ] {
-        let refused = client.store(keep("A?", completion.clone())).await.unwrap_err();
+        let refused = client.store(store_request("A?", completion.clone())).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{completion:?}");
         assert_eq!(refused.get_details_bad_request().unwrap().field_violations[0].field, field);
     }
-    let missing = StoreRequest { completion: None, ..keep("A?", answer("")) };
+    let missing = StoreRequest { completion: None, ..store_request("A?", answer("")) };
     assert_eq!(client.store(missing).await.unwrap_err().message(), "completion: is required");
     assert_eq!(stats(&mut client).await.entries, 0);
 }
 
-fn on_disk(folder: &tempfile::TempDir) -> Config {
+fn disk_config(folder: &tempfile::TempDir) -> Config {
     let mut config = exact_config(&[]);
     config.store.kind = StoreKind::Embedded;
     config.store.path = folder.path().to_owned();
@@ -107,18 +111,18 @@ fn on_disk(folder: &tempfile::TempDir) -> Config {
 }
 
 #[tokio::test]
-async fn what_was_stored_is_there_after_a_restart() {
+async fn a_stored_completion_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let server = TestServer::start(on_disk(&folder)).await;
-    server.client().await.store(keep("A?", answer("Kept."))).await.unwrap();
+    let server = TestServer::start(disk_config(&folder)).await;
+    server.client().await.store(store_request("A?", answer("Stored."))).await.unwrap();
     server.stop().await;
-    let server = TestServer::start(on_disk(&folder)).await;
+    let server = TestServer::start(disk_config(&folder)).await;
     let found = lookup(&mut server.client().await, "A?").await;
-    assert_eq!((found.outcome(), found.completion), (Outcome::Exact, Some(answer("Kept."))));
+    assert_eq!((found.outcome(), found.completion), (Outcome::Exact, Some(answer("Stored."))));
 }
 
 #[tokio::test]
-async fn vectors_are_there_after_a_restart() {
+async fn vectors_survive_a_restart() {
     let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
     let start = async || {
         let mut config = semantic_config(&[&upstream]);
@@ -135,7 +139,7 @@ async fn vectors_are_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn what_was_stored_survives_a_kill() {
+async fn stored_completions_survive_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let serve = || {
         let mut command = promptkeep(&["serve"]);
@@ -145,17 +149,17 @@ async fn what_was_stored_survives_a_kill() {
     let server = serve().await;
     let mut client = server.client().await;
     for n in 0..20 {
-        client.store(keep(&format!("{n}?"), answer("Kept."))).await.unwrap();
+        client.store(store_request(&format!("{n}?"), answer("Stored."))).await.unwrap();
     }
     server.kill();
     let server = serve().await;
     let mut client = server.client().await;
     for n in 0..20 {
-        assert_eq!(lookup(&mut client, &format!("{n}?")).await.completion, Some(answer("Kept.")));
+        assert_eq!(lookup(&mut client, &format!("{n}?")).await.completion, Some(answer("Stored.")));
     }
 }
 
-/// Tool calls in pieces, as models stream them.
+/// Tool calls in the pieces in which a model streams them.
 fn tool_call_pieces() -> [Value; 3] {
     [
         json!([{ "index": 0, "id": "call_1", "type": "function",
@@ -175,7 +179,7 @@ fn tool_calls() -> Value {
     ])
 }
 
-/// Puts the pieces together, as a client of the dialect does.
+/// Joins the pieces as an OpenAI client does.
 fn assemble(said: &Said) -> Value {
     let mut calls: Vec<Value> = Vec::new();
     for piece in &said.tool_calls {
@@ -199,8 +203,8 @@ fn parsed(completion: &Completion) -> Value {
     serde_json::from_str(&completion.tool_calls_json).unwrap()
 }
 
-/// Asks in every way and compares: `first` is the way of the first, which is bought.
-async fn ask_every_way(client: &mut Client, first_is_stream: bool) {
+/// Sends one prompt through every RPC and compares the answers; only the first needs the model.
+async fn compare_every_rpc(client: &mut Client, first_is_stream: bool) {
     if first_is_stream {
         Events::open(client, ask("Weather?")).await.rest().await;
     } else {
@@ -220,39 +224,42 @@ async fn ask_every_way(client: &mut Client, first_is_stream: bool) {
 }
 
 #[tokio::test]
-async fn tool_calls_and_usage_are_the_same_in_every_way_of_asking() {
+async fn tool_calls_and_usage_are_equal_in_every_rpc() {
     for first_is_stream in [false, true] {
         let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
         upstream.script([Reply::tool_calls(tool_call_pieces())]);
         let mut config = exact_config(&[&upstream]);
         (config.store.kind, config.store.path) = (StoreKind::Embedded, folder.path().to_owned());
         let server = TestServer::start(config.clone()).await;
-        ask_every_way(&mut server.client().await, first_is_stream).await;
+        compare_every_rpc(&mut server.client().await, first_is_stream).await;
         server.stop().await;
         let server = TestServer::start(config).await;
-        ask_every_way(&mut server.client().await, first_is_stream).await;
+        compare_every_rpc(&mut server.client().await, first_is_stream).await;
         assert_eq!(upstream.calls(), 1);
     }
 }
 
 #[tokio::test]
-async fn a_live_stream_of_tool_calls_is_the_kept_one() {
+async fn a_live_stream_of_tool_calls_equals_the_stored_entry() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::tool_calls(tool_call_pieces())]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
     let mut client = server.client().await;
     let live = Events::open(&mut client, ask("Weather?")).await.rest().await;
     assert_eq!((live.outcome(), assemble(&live)), (Outcome::Upstream, tool_calls()));
-    let kept = lookup(&mut client, "Weather?").await.completion.unwrap();
-    assert_eq!(parsed(&kept), tool_calls());
+    let stored = lookup(&mut client, "Weather?").await.completion.unwrap();
+    assert_eq!(parsed(&stored), tool_calls());
 }
 
 #[tokio::test]
-async fn no_store_and_tags_hold_for_stored_answers_too() {
+async fn tags_of_a_stored_completion_invalidate_it() {
     let server = TestServer::start(exact_config(&[])).await;
     let mut client = server.client().await;
     let cache = CacheControl { tags: vec!["mine".to_owned()], ..CacheControl::default() };
-    client.store(StoreRequest { cache: Some(cache), ..keep("A?", answer("Kept.")) }).await.unwrap();
+    client
+        .store(StoreRequest { cache: Some(cache), ..store_request("A?", answer("Stored.")) })
+        .await
+        .unwrap();
     let removal = promptkeep::grpc::proto::InvalidateRequest { tag: "mine".to_owned(), ..Default::default() };
     assert_eq!(client.invalidate(removal).await.unwrap().into_inner().entries, 1);
     assert_eq!(lookup(&mut client, "A?").await.outcome(), Outcome::Miss);

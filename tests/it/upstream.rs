@@ -1,5 +1,5 @@
-//! The upstream path against scripted providers on real sockets: each fault of a provider, and what the
-//! caller gets.
+//! The upstream module against scripted providers on real sockets: each provider fault, and what the caller
+//! gets.
 
 mod chain;
 mod faults;
@@ -21,7 +21,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::common::fake_upstream::FakeUpstream;
 
-/// A catalog in the making.
+/// A model catalog under construction.
 pub struct Fixture {
     pub providers: Vec<ProviderConfig>,
     pub models: Vec<ModelConfig>,
@@ -29,19 +29,19 @@ pub struct Fixture {
     pub upstream: UpstreamConfig,
 }
 
-/// Long enough for any test that is not about time, short enough for a hang to be noticed.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// A timeout that a test wants to see pass; long enough that a healthy stub on a busy machine keeps it.
-const SOON: Duration = Duration::from_millis(400);
+/// Deadline of tests that are not about time; short enough to notice a hang.
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// A timeout that a test waits out; long enough for a healthy fake on a busy machine.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(400);
 
 impl Fixture {
-    /// One model for each fake, named `hot`, `warm` … by tier.
+    /// A catalog with one model per fake, named `model-hot`, `model-warm` and so on by tier.
     pub fn new(fakes: &[(Tier, &FakeUpstream)]) -> Self {
         let mut fixture = Self {
             providers: Vec::new(),
             models: Vec::new(),
             routing: RoutingConfig::default(),
-            // Most tests are about one attempt at each model.
+            // Most tests expect one attempt per model.
             upstream: UpstreamConfig {
                 retries: 0,
                 hedge_after: HedgeAfter::Never,
@@ -54,7 +54,7 @@ impl Fixture {
         fixture
     }
 
-    /// Adds a model at a provider of its own.
+    /// Adds a model with its own provider.
     pub fn add(&mut self, id: &str, tier: Tier, base_url: &str) -> &mut Self {
         let provider = format!("provider-{}", self.providers.len());
         self.providers.push(ProviderConfig {
@@ -91,7 +91,7 @@ impl Fixture {
     }
 }
 
-/// One user turn, for the router to place.
+/// A prompt of one user turn whose model the router chooses.
 pub fn prompt(text: &str) -> Prompt {
     Prompt {
         namespace: "default".to_owned(),
@@ -114,15 +114,20 @@ pub fn message(role: Role, content: &str) -> Message {
     Message { role, content: content.to_owned(), name: None, tool_call_id: None, tool_calls: None }
 }
 
-pub fn patience() -> Instant {
-    Instant::now() + PATIENCE
+pub fn deadline() -> Instant {
+    Instant::now() + TEST_TIMEOUT
 }
 
 pub async fn open(upstreams: &Upstreams, prompt: &Prompt) -> Result<Answer, Error> {
-    upstreams.open(Ask::new(prompt, patience())).await
+    upstreams.open(Ask::new(prompt, deadline())).await
 }
 
-/// The whole answer and its deltas.
+/// Opens an answer and records its attempts in `seen`.
+pub async fn open_seen(upstreams: &Upstreams, prompt: &Prompt, seen: &SeenAttempts) -> Result<Answer, Error> {
+    upstreams.open(Ask::new(prompt, deadline()).on_attempt(seen.listener())).await
+}
+
+/// Reads an answer to its end.
 pub async fn read(mut answer: Answer) -> Result<(Completion, Vec<Attempt>, Vec<Delta>), Error> {
     let mut deltas = Vec::new();
     while let Some(delta) = answer.next().await? {
@@ -132,7 +137,7 @@ pub async fn read(mut answer: Answer) -> Result<(Completion, Vec<Attempt>, Vec<D
     Ok((completion, attempts, deltas))
 }
 
-/// Opens and reads.
+/// Opens an answer and reads it to its end.
 pub async fn complete(upstreams: &Upstreams, prompt: &Prompt) -> Result<(Completion, Vec<Attempt>), Error> {
     let (completion, attempts, _) = read(open(upstreams, prompt).await?).await?;
     Ok((completion, attempts))
@@ -142,22 +147,34 @@ pub fn results(attempts: &[Attempt]) -> Vec<AttemptResult> {
     attempts.iter().map(|attempt| attempt.result).collect()
 }
 
-/// Gathers what `on_attempt` is told.
-#[derive(Clone, Default)]
-pub struct Told(Arc<watch::Sender<Vec<Attempt>>>);
+/// The attempts of an error that says that no model answered.
+pub fn failed_attempts(error: Error) -> Vec<Attempt> {
+    match error {
+        Error::Unavailable { attempts, .. } => attempts,
+        other => panic!("{other:?}"),
+    }
+}
 
-impl Told {
-    pub fn listener(&self) -> impl Fn(&Attempt) + Send + Sync + 'static {
-        let told = self.clone();
-        move |attempt| told.0.send_modify(|told| told.push(attempt.clone()))
+/// Every attempt that was reported to `on_attempt`.
+#[derive(Clone, Default)]
+pub struct SeenAttempts(Arc<watch::Sender<Vec<Attempt>>>);
+
+impl SeenAttempts {
+    fn listener(&self) -> impl Fn(&Attempt) + Send + Sync + 'static {
+        let seen = self.clone();
+        move |attempt| seen.0.send_modify(|attempts| attempts.push(attempt.clone()))
     }
 
     pub fn attempts(&self) -> Vec<Attempt> {
         self.0.borrow().clone()
     }
 
-    /// Waits until `count` attempts were told of.
+    /// Waits until `count` attempts have been reported.
     pub async fn wait_for(&self, count: usize) {
-        self.0.subscribe().wait_for(|told| told.len() >= count).await.expect("the sender is borrowed");
+        self.0
+            .subscribe()
+            .wait_for(|attempts| attempts.len() >= count)
+            .await
+            .expect("the sender is borrowed");
     }
 }

@@ -1,4 +1,4 @@
-//! The example file is the list of keys that operators have, so it must be whole and true.
+//! The example file is the operators' list of keys, so it must be complete and correct.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::config::{
 
 const EXAMPLE: &str = include_str!("../../../promptkeep.example.toml");
 
-/// The example with its commented keys in force: prose begins with `# `, keys with `#`.
+/// The example with its commented-out keys active: prose begins with `# `, keys with `#`.
 fn uncommented() -> String {
     let line = |line: &'static str| match line.strip_prefix('#') {
         Some(rest) if !rest.starts_with(' ') || rest.starts_with("  {") => rest,
@@ -44,7 +44,7 @@ fn the_example_states_the_defaults() {
 }
 
 #[test]
-fn the_example_has_every_key_and_no_other() {
+fn the_example_lists_exactly_the_known_keys() {
     let text = uncommented();
     let Loaded { config, findings } = load_text("example", &text, &HashMap::new(), Secrets::Elsewhere);
     assert_eq!(ConfigErrors::from_problems(findings.problems), None);

@@ -1,9 +1,9 @@
-//! What each mistake is answered with.
+//! The message for each mistake in a configuration.
 
 use super::*;
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let text = r#"
 [serverr]
 grpc_listen = "127.0.0.1:1"
@@ -57,7 +57,7 @@ fn syntax_errors_do_not_hide_the_rest() {
 }
 
 #[test]
-fn names_must_lead_somewhere() {
+fn catalog_names_must_exist_and_be_unique() {
     let text = r#"
 routing.default = "gpt-5"
 routing.fallback = ["cold", "cold"]
@@ -92,7 +92,7 @@ models = [
 }
 
 #[test]
-fn routing_must_lead_somewhere() {
+fn routing_names_must_exist_and_values_must_be_in_range() {
     let text = r#"
 [routing]
 classifier = "gpt-5"
@@ -141,7 +141,7 @@ judge = "gpt-5"
 }
 
 #[test]
-fn tenants_must_be_told_apart() {
+fn tenants_need_distinct_names_and_keys() {
     let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let text = format!(
         r#"
@@ -175,7 +175,7 @@ tenants = [
 }
 
 #[test]
-fn variables_are_named_in_their_problems() {
+fn problems_name_the_environment_variable() {
     let env = [
         ("PROMPTKEEP_CACHE__TTL", "soon"),
         ("PROMPTKEEP_CACHE__INDEX__KNID", "scan"),
@@ -197,7 +197,7 @@ fn variables_are_named_in_their_problems() {
     );
 }
 
-/// In TOML whatever follows a header belongs to it, which surprises people whose catalog comes last.
+/// In TOML every line after a section header belongs to it, which is surprising for a catalog at the end.
 #[test]
 fn a_catalog_below_a_section_is_explained() {
     assert_eq!(
@@ -238,7 +238,7 @@ fn urls_hold_no_credentials() {
 }
 
 #[test]
-fn durations_without_sense_are_refused() {
+fn invalid_durations_are_refused() {
     let bad =
         ["", "0s", "5", "s", "1s1s", "1s1m", "1.5h", "-1s", "99999999999999999999s", "3651d", "1 h", "1y"];
     for text in bad {
@@ -247,7 +247,7 @@ fn durations_without_sense_are_refused() {
 }
 
 #[test]
-fn sizes_without_sense_are_refused() {
+fn invalid_sizes_are_refused() {
     for text in
         ["\"\"", "\"GiB\"", "\"1 GiB of it\"", "\"1.5GiB\"", "\"99999999999TiB\"", "-1", "0", "1.0", "true"]
     {
@@ -256,7 +256,7 @@ fn sizes_without_sense_are_refused() {
 }
 
 #[test]
-fn one_port_cannot_serve_both() {
+fn grpc_and_http_need_different_ports() {
     assert_eq!(
         problems("[server]\nhttp_listen = \"127.0.0.1:50051\""),
         ["c.toml:2: server.http_listen: must differ from server.grpc_listen"]
@@ -265,7 +265,7 @@ fn one_port_cannot_serve_both() {
 }
 
 #[test]
-fn a_store_on_redis_holds_no_secrets_and_knows_its_peers() {
+fn a_redis_store_holds_no_password_and_has_valid_peers() {
     let text = r#"
 [store]
 kind = "redis"
@@ -292,9 +292,10 @@ region = "eu"
     assert!(!problems.concat().contains("hunter2"));
 }
 
-/// Connections in plain text, and nobody was told that the certificates were not looked at.
+/// A `ca_file` with plain-text URLs only was ignored without a word: connections were neither encrypted nor
+/// verified.
 #[test]
-fn certificates_need_a_url_with_tls() {
+fn a_ca_file_needs_a_url_with_tls() {
     let store = |url: &str| format!("[store]\nkind = \"redis\"\nca_file = \"ca.pem\"\nurl = \"{url}\"\n");
     assert_eq!(
         problems(&store("redis://a")),

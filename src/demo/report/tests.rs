@@ -1,4 +1,4 @@
-//! Reports of scripted records.
+//! Reports about scripted records.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::{
     model::Usage,
 };
 
-/// Requests as (class, text); the answer to `a` is "about a".
+/// Traffic of requests given as (class, text); the answer to class `a` is "about a".
 fn traffic(requests: &[(&str, &str)]) -> Traffic {
     let request = |(class, text): &(&str, &str)| {
         json!({"namespace": "app", "system": "", "model": "auto", "text": text, "class": class}).to_string()
@@ -18,7 +18,7 @@ fn traffic(requests: &[(&str, &str)]) -> Traffic {
     Traffic::parse(&requests.join("\n"), &["a", "b", "c"].map(answer).join("\n")).unwrap()
 }
 
-/// A model call that began at second `index` and took half a second.
+/// An upstream call that began at second `index` and took half a second.
 fn miss(index: usize, class: &str) -> Record {
     Record {
         index,
@@ -47,8 +47,8 @@ fn hit(index: usize, outcome: Outcome, class: &str, text: &str) -> Record {
     }
 }
 
-fn refused(index: usize, class: &str, reason: &str, near: &str, similarity: f32) -> Record {
-    let matched = Some(Matched { text: near.to_owned(), similarity });
+fn refused(index: usize, class: &str, reason: &str, candidate: &str, similarity: f32) -> Record {
+    let matched = Some(Matched { text: candidate.to_owned(), similarity });
     Record { reason: reason.to_owned(), matched, ..miss(index, class) }
 }
 
@@ -58,7 +58,7 @@ fn report(traffic: &Traffic, records: &[Record]) -> Report {
 }
 
 #[test]
-fn counts_shares_reasons_and_money() {
+fn a_report_counts_outcomes_reasons_and_cost() {
     let traffic = traffic(&[("a", "A?"), ("a", "A?"), ("a", "About A?"), ("b", "B?")]);
     let records = [
         miss(0, "a"),
@@ -81,7 +81,7 @@ fn counts_shares_reasons_and_money() {
 }
 
 #[test]
-fn percentiles_are_of_each_outcome_and_first_tokens_of_streams() {
+fn percentiles_are_computed_per_outcome_and_first_tokens_for_streams() {
     let traffic = traffic(&[("a", "A?"), ("a", "A?")]);
     let report = report(&traffic, &[miss(0, "a"), hit(1, Outcome::Exact, "a", "A?")]);
     let [exact, upstream] = &report.outcomes[..] else { panic!("two outcomes") };
@@ -105,7 +105,7 @@ fn a_hit_with_the_answer_to_another_question_is_wrong() {
 }
 
 #[test]
-fn refused_candidates_are_near_misses_when_tempting_and_of_another_answer() {
+fn refused_similar_candidates_with_another_answer_are_near_misses() {
     let traffic = traffic(&[("a", "A?"), ("b", "B?"), ("c", "C?"), ("a", "About A?"), ("b", "About B?")]);
     let records = [
         miss(0, "a"),
@@ -115,22 +115,22 @@ fn refused_candidates_are_near_misses_when_tempting_and_of_another_answer() {
         refused(4, "b", "below_threshold", "A?", 0.85),
     ];
     let truth = report(&traffic, &records).truth;
-    let asked = |pairs: &[Pair]| pairs.iter().map(|pair| pair.asked.clone()).collect::<Vec<_>>();
-    assert_eq!(asked(&truth.near_misses_refused), ["B?", "About B?"]);
-    assert_eq!(asked(&truth.paraphrases_missed), ["About A?", "About B?"]);
+    let texts = |pairs: &[Pair]| pairs.iter().map(|pair| pair.asked.clone()).collect::<Vec<_>>();
+    assert_eq!(texts(&truth.near_misses_refused), ["B?", "About B?"]);
+    assert_eq!(texts(&truth.paraphrases_missed), ["About A?", "About B?"]);
     assert_eq!(truth.paraphrases_missed[0].similarity, Some(0.97));
     assert_eq!(truth.paraphrases_missed[1].similarity, None);
 }
 
 #[test]
-fn an_equivalent_request_that_was_still_under_way_is_no_missed_paraphrase() {
+fn a_paraphrase_of_a_request_in_flight_is_no_missed_paraphrase() {
     let traffic = traffic(&[("a", "A?"), ("a", "About A?")]);
     let soon = Record { started: Duration::from_millis(100), ..miss(1, "a") };
     assert!(report(&traffic, &[miss(0, "a"), soon]).truth.paraphrases_missed.is_empty());
 }
 
 #[test]
-fn same_words_in_another_conversation_are_told_apart() {
+fn equal_words_in_another_conversation_are_reported_as_such() {
     let line = |class: &str, history: &str| {
         json!({"namespace": "app", "system": "", "model": "auto", "history": [history, "Like so."],
             "text": "And on my phone?", "class": class})
@@ -183,7 +183,7 @@ fn text_fits_a_hundred_columns_and_json_keeps_every_pair() {
 }
 
 #[test]
-fn what_is_learned_is_told_block_by_block() {
+fn learning_is_reported_block_by_block() {
     let line = |i: usize| {
         let class = ["a", "b"][i % 2];
         json!({"namespace": "concierge", "system": "", "model": "cold", "text": format!("{class} {i}?"), "class": class})
@@ -211,7 +211,7 @@ fn what_is_learned_is_told_block_by_block() {
 }
 
 #[test]
-fn a_report_of_nothing_prints() {
+fn an_empty_report_prints() {
     let report = report(&traffic(&[]), &[]);
     assert!(report.to_string().contains("0 requests"));
 }

@@ -8,7 +8,7 @@ use super::*;
 const SYSTEM: &str = "Answer briefly.";
 
 async fn start() -> SimulatedUpstream {
-    // Fails when another test of this process was first.
+    // Fails if another test of this process installed it first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let request =
         json!({"namespace": "n", "system": SYSTEM, "model": "cold", "text": "Is it up?", "class": "n/up"});
@@ -72,7 +72,7 @@ async fn a_stream_is_well_formed_and_ends_with_usage_and_done() {
 }
 
 #[tokio::test]
-async fn usage_is_streamed_only_when_asked_for() {
+async fn usage_is_streamed_only_on_request() {
     let upstream = start().await;
     let mut request = body("deepseek-v4-flash", "Is it up?");
     request["stream"] = json!(true);
@@ -82,7 +82,7 @@ async fn usage_is_streamed_only_when_asked_for() {
 }
 
 #[tokio::test]
-async fn an_unknown_question_is_told_that_the_model_is_simulated() {
+async fn the_answer_to_an_unknown_question_says_that_the_model_is_simulated() {
     let upstream = start().await;
     let (_, reply) = post(&upstream, &body("deepseek-v4-flash", "Who are you?")).await;
     let reply: Value = serde_json::from_str(&reply).unwrap();
@@ -91,7 +91,7 @@ async fn an_unknown_question_is_told_that_the_model_is_simulated() {
 }
 
 #[tokio::test]
-async fn bad_requests_get_errors_in_the_dialects_shape() {
+async fn bad_requests_get_errors_in_the_openai_shape() {
     let upstream = start().await;
     let cases = [
         (body("no-such-model", "Is it up?"), StatusCode::NOT_FOUND),
@@ -119,25 +119,25 @@ async fn the_list_of_models_is_the_catalog() {
 }
 
 #[test]
-fn pieces_join_to_the_text_and_come_in_order() {
+fn pieces_join_to_the_text_in_order() {
     let text = "  One\n\n    two — three \n".to_owned();
-    let telling = answer::Telling {
+    let reply = answer::Telling {
         completion_tokens: 6,
         text,
         prompt_tokens: 1,
         first_token: Duration::from_millis(100),
         per_token: Duration::from_millis(10),
     };
-    let pieces = telling.pieces();
-    assert_eq!(pieces.iter().map(|(_, piece)| piece.as_str()).collect::<String>(), telling.text);
+    let pieces = reply.pieces();
+    assert_eq!(pieces.iter().map(|(_, piece)| piece.as_str()).collect::<String>(), reply.text);
     assert!(pieces.is_sorted_by_key(|(at, _)| *at));
-    assert_eq!(pieces[0].0, telling.first_token);
-    assert!(pieces.last().unwrap().0 <= telling.duration());
+    assert_eq!(pieces[0].0, reply.first_token);
+    assert!(pieces.last().unwrap().0 <= reply.duration());
 }
 
 #[test]
-fn first_tokens_vary_by_question_but_not_by_run() {
-    let ask = |text| answer::tell(&HashMap::new(), &MODELS[0], &[("user", text)], 0).first_token;
-    assert_eq!(ask("one"), ask("one"));
-    assert_ne!(ask("one"), ask("two"));
+fn the_time_to_first_token_varies_by_question_but_not_by_run() {
+    let first_token = |text| answer::tell(&HashMap::new(), &MODELS[0], &[("user", text)], 0).first_token;
+    assert_eq!(first_token("one"), first_token("one"));
+    assert_ne!(first_token("one"), first_token("two"));
 }

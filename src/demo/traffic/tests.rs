@@ -1,4 +1,4 @@
-//! The committed traffic is well-formed and its ground truth agrees with itself.
+//! The committed traffic is well-formed and its ground truth is consistent.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use crate::decide;
 const LABELS: [&str; 8] =
     ["billing", "bug", "how_to", "feature_request", "cancellation", "praise", "security", "spam"];
 
-/// Case, punctuation and white space do not make another question, except in code.
+/// The text without case, punctuation and extra white space, unless it is code.
 fn folded(text: &str) -> String {
     if text.contains('\n') {
         return text.to_owned();
@@ -29,10 +29,10 @@ fn committed_traffic_parses_and_has_an_answer_for_every_class() {
 }
 
 #[test]
-fn every_answer_is_asked_for() {
+fn every_answer_has_a_request() {
     let traffic = Traffic::embedded();
-    let asked: HashSet<_> = traffic.requests().iter().map(|request| &request.class).collect();
-    assert_eq!(asked.len(), traffic.answers.len());
+    let requested: HashSet<_> = traffic.requests().iter().map(|request| &request.class).collect();
+    assert_eq!(requested.len(), traffic.answers.len());
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn equal_words_in_one_scope_have_one_class() {
 }
 
 #[test]
-fn classes_differ_in_their_answer_within_an_application_that_writes_answers() {
+fn classes_have_different_answers_except_in_triage() {
     let traffic = Traffic::embedded();
     let mut classes = HashMap::new();
     for request in traffic.requests().iter().filter(|request| request.namespace != "triage") {
@@ -69,7 +69,7 @@ fn an_application_keeps_its_system_prompt_and_a_class_its_scope() {
 }
 
 #[test]
-fn made_traffic_is_large_and_every_run_has_the_same() {
+fn generated_traffic_is_large_and_equal_in_every_run() {
     let (one, two) = (Traffic::generated(concierge::REQUESTS), Traffic::generated(concierge::REQUESTS));
     assert_eq!((one.requests(), &one.answers), (two.requests(), &two.answers));
     assert!(one.requests().len() >= 600);
@@ -77,7 +77,7 @@ fn made_traffic_is_large_and_every_run_has_the_same() {
 }
 
 #[test]
-fn made_answers_differ_from_call_to_call_and_no_two_classes_share_one() {
+fn generated_answers_vary_per_call_and_no_two_classes_share_one() {
     let traffic = Traffic::generated(concierge::REQUESTS);
     let mut classes = HashMap::new();
     for (class, answers) in &traffic.answers {
@@ -90,8 +90,8 @@ fn made_answers_differ_from_call_to_call_and_no_two_classes_share_one() {
     }
 }
 
-/// Share of pairs of answers that a comparison calls the same, over answers of one class or of two.
-fn called_same(traffic: &Traffic, of_one_class: bool) -> f64 {
+/// Share of answer pairs that the comparison calls equal, within one class or across two.
+fn equal_share(traffic: &Traffic, of_one_class: bool) -> f64 {
     let mut answers: Vec<_> = traffic.answers.iter().collect();
     answers.sort_unstable();
     let mut answers: Vec<_> =
@@ -105,22 +105,22 @@ fn called_same(traffic: &Traffic, of_one_class: bool) -> f64 {
 }
 
 #[test]
-fn a_comparison_of_made_answers_is_a_label_with_some_noise() {
+fn comparing_generated_answers_gives_labels_with_some_noise() {
     let traffic = Traffic::generated(concierge::REQUESTS);
-    let (one_class, two_classes) = (called_same(&traffic, true), called_same(&traffic, false));
+    let (one_class, two_classes) = (equal_share(&traffic, true), equal_share(&traffic, false));
     assert!((0.88..0.99).contains(&one_class), "{one_class}");
     assert!(two_classes < 0.03, "{two_classes}");
 }
 
 #[test]
-fn triage_answers_with_its_labels() {
+fn triage_answers_are_labels() {
     let traffic = Traffic::embedded();
     let mut triage = traffic.requests().iter().filter(|request| request.namespace == "triage");
     assert!(triage.all(|request| LABELS.contains(&traffic.answer(request))));
 }
 
 #[test]
-fn traffic_holds_repeats_paraphrases_bursts_and_every_kind_of_model_name() {
+fn traffic_has_repeats_paraphrases_bursts_and_all_model_names() {
     let traffic = Traffic::embedded();
     let (mut texts, mut classes) = (HashSet::new(), HashSet::new());
     let (mut repeats, mut paraphrases) = (0, 0);

@@ -1,14 +1,17 @@
+//! The entry codec: committed bytes of every version, damage, and random entries.
+
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 
-/// `encode(&golden())` of the version that introduced codec 3. Never regenerate it: if the test fails,
+/// `encode(&golden())` of the build that introduced codec 3. Never regenerate it: a failing test means that
 /// users' data has become unreadable.
 const GOLDEN: &[u8] = include_bytes!("testdata/entry-v3.bin");
 
-/// The same of the versions that introduced codec 2 and 1.
+/// The golden entry as encoded by the build that introduced codec 2.
 const GOLDEN_V2: &[u8] = include_bytes!("testdata/entry-v2.bin");
+/// The golden entry as encoded by the build that introduced codec 1.
 const GOLDEN_V1: &[u8] = include_bytes!("testdata/entry-v1.bin");
 
 fn golden() -> Entry {
@@ -38,7 +41,7 @@ fn golden() -> Entry {
     }
 }
 
-/// An entry with everything absent that may be.
+/// An entry without any optional part.
 fn smallest() -> Entry {
     Entry {
         owner: Owner::Shared,
@@ -52,7 +55,7 @@ fn smallest() -> Entry {
     }
 }
 
-/// `payload` behind a version and a checksum that are right, to reach the fields' own checks.
+/// The payload with a valid version and checksum, to reach the checks of the fields.
 fn sealed(payload: &[u8]) -> Vec<u8> {
     let mut writer = Writer::with_capacity(payload.len());
     writer.0.extend_from_slice(payload);
@@ -60,13 +63,13 @@ fn sealed(payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn reads_and_writes_version_3_as_it_was_committed() {
+fn the_committed_bytes_of_version_3_are_read_and_written() {
     assert_eq!(decode(GOLDEN), Ok(golden()));
     assert_eq!(encode(&golden()), GOLDEN);
 }
 
 #[test]
-fn reads_version_2_as_it_was_committed() {
+fn the_committed_bytes_of_version_2_are_read() {
     assert_eq!(decode(GOLDEN_V2), Ok(golden()));
 }
 
@@ -83,19 +86,19 @@ fn an_answer_is_read_without_its_vector() {
 }
 
 #[test]
-fn reads_version_1_as_it_was_committed() {
+fn the_committed_bytes_of_version_1_are_read() {
     let without = Entry { stale_for: Duration::ZERO, difficulty: None, alias_of: None, ..golden() };
     assert_eq!(decode(GOLDEN_V1), Ok(without.clone()));
-    assert_eq!(decode(&encode(&without)), Ok(without), "it is rewritten as version 3");
+    assert_eq!(decode(&encode(&without)), Ok(without), "written again as version 3");
 }
 
 #[test]
-fn keeps_an_entry_without_optional_parts() {
+fn an_entry_without_optional_parts_is_read_as_written() {
     assert_eq!(decode(&encode(&smallest())), Ok(smallest()));
 }
 
 #[test]
-fn a_newer_version_is_told_from_damage() {
+fn a_newer_version_is_distinguished_from_damage() {
     let mut bytes = GOLDEN.to_vec();
     bytes[0] = VERSION + 1;
     assert_eq!(decode(&bytes), Err(CodecError::Newer(VERSION + 1)));
@@ -117,7 +120,7 @@ fn every_cut_and_every_changed_byte_is_an_error() {
     }
 }
 
-/// The checksum would catch these; the fields must do so by themselves, for bytes with a valid one.
+/// The fields must detect truncation by themselves when the checksum is valid.
 #[test]
 fn every_cut_with_a_valid_checksum_is_an_error() {
     let payload = &GOLDEN[HEADER..];
@@ -138,7 +141,7 @@ fn a_length_beyond_the_bytes_allocates_nothing() {
 }
 
 #[test]
-fn a_vector_of_another_length_than_one_is_an_error() {
+fn a_vector_that_is_not_of_unit_length_is_an_error() {
     let mut reader = Reader(&[1, 0, 0, 0, 0x40]);
     assert_eq!(reader.embedding(), Err(CodecError::Damaged("embedding")));
     let mut reader = Reader(&[1, 0, 0, 0xc0, 0x7f]);
@@ -146,7 +149,7 @@ fn a_vector_of_another_length_than_one_is_an_error() {
 }
 
 #[test]
-fn numbers_end_at_64_bits() {
+fn numbers_beyond_64_bits_are_an_error() {
     for n in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
         let mut writer = Writer(Vec::new());
         writer.number(n);
@@ -166,7 +169,7 @@ prop_compose! {
         (content, tool_calls, reason, model, tier) in any::<(String, Option<Vec<String>>, String, String, String)>(),
         (prompt_tokens, completion_tokens, cents, estimated) in any::<(u64, u64, u32, bool)>(),
         tags in any::<Vec<String>>(),
-        (created, life, stale_ms, target) in any::<(u64, u32, u32, Option<[u8; 32]>)>(),
+        (created, ttl_ms, stale_ms, target) in any::<(u64, u32, u32, Option<[u8; 32]>)>(),
         difficulty in proptest::option::of(proptest::sample::select(Difficulty::ALL.as_slice())),
     ) -> Entry {
         let created = UNIX_EPOCH + Duration::from_nanos(created / 2);
@@ -189,7 +192,7 @@ prop_compose! {
             },
             tags,
             created,
-            expires: created + Duration::from_millis(life.into()),
+            expires: created + Duration::from_millis(ttl_ms.into()),
             stale_for: Duration::from_millis(stale_ms.into()),
             difficulty,
             alias_of: target.map(CacheKey::from_bytes),
@@ -199,12 +202,12 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn what_was_written_is_read_bit_for_bit(entry in entries()) {
+    fn an_entry_is_read_exactly_as_written(entry in entries()) {
         prop_assert_eq!(decode(&encode(&entry)), Ok(entry));
     }
 
     #[test]
-    fn junk_is_an_error_and_no_panic(junk in any::<Vec<u8>>()) {
+    fn random_bytes_are_an_error_and_no_panic(junk in any::<Vec<u8>>()) {
         prop_assert!(decode(&junk).is_err());
         prop_assert!(decode(&sealed(&junk)).is_err());
     }

@@ -1,4 +1,4 @@
-//! A disk that fails or loses power, which a real file cannot be made to do.
+//! The disk store on a simulated disk that fails or loses power.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -11,30 +11,30 @@ use crate::{
     prompt::{Completion, FinishReason},
 };
 
-/// A disk in memory that may lose whatever was not synced.
+/// A disk in memory that may lose unsynced changes.
 #[derive(Clone, Debug, Default)]
 struct Disk(Arc<Mutex<DiskState>>);
 
 #[derive(Debug, Default)]
 struct DiskState {
-    /// What reads see.
+    /// The content that reads see.
     content: Vec<u8>,
-    /// What the last sync left, and every change since: length or data at an offset.
+    /// The content at the last sync.
     synced: Vec<u8>,
+    /// Every change since the last sync.
     pending: Vec<Pending>,
     /// Changes and syncs so far.
     operations: u64,
-    /// From this one on, they fail.
+    /// First operation that fails; all later ones fail too.
     fails_from: Option<u64>,
 }
 
+/// A new length, or data at an offset.
 #[derive(Clone, Debug)]
 enum Pending {
     Length(usize),
     Data(usize, Vec<u8>),
 }
-
-// === impl Disk ===
 
 impl Disk {
     fn state(&self) -> MutexGuard<'_, DiskState> {
@@ -45,7 +45,7 @@ impl Disk {
         self.state().fails_from = Some(operation);
     }
 
-    /// What a power cut leaves: all that was synced, and any part of what was not.
+    /// The disk after a power cut: the synced content and a random part of the unsynced changes.
     fn after_power_cut(&self, random: &mut fastrand::Rng) -> Self {
         let state = self.state();
         let mut content = state.synced.clone();
@@ -152,7 +152,7 @@ fn entry(n: u64) -> Arc<Entry> {
 }
 
 #[tokio::test]
-async fn a_failed_write_ends_writing_but_not_reading() {
+async fn a_failed_write_prevents_further_writes_but_not_reads() {
     let disk = Disk::default();
     let store = open(&disk, 10).unwrap();
     store.put(entry(1), Durability::Durable).await.unwrap();
@@ -166,7 +166,7 @@ async fn a_failed_write_ends_writing_but_not_reading() {
     store.expire(0, 10).await.unwrap_err();
     store.flush().await.unwrap_err();
     assert_eq!(store.entries(), 1);
-    // redb may refuse reads too after an IO error; it must not make up an answer.
+    // redb may refuse reads too after an IO error, but it must not report the entry as absent.
     let read = store.get(key(1)).await;
     assert!(!matches!(read, Ok(None)));
     drop(store);
@@ -175,20 +175,20 @@ async fn a_failed_write_ends_writing_but_not_reading() {
     store.put(entry(3), Durability::Durable).await.unwrap();
 }
 
-/// The power goes at every operation of the disk in turn.
+/// Cuts the power at each disk operation in turn.
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_power_cut_at_any_operation() {
+async fn acknowledged_entries_survive_a_power_cut_at_any_operation() {
     let mut random = fastrand::Rng::with_seed(1);
     for operation in 1.. {
         let disk = Disk::default();
-        // Making the file is another matter: it is done under another name.
+        // Creation of the file is not tested here: it happens under another name.
         drop(open(&disk, 10).unwrap());
         let last = disk.state().operations + operation;
         disk.fail_from(last);
-        let acknowledged = work(&disk).await;
+        let acknowledged = put_until_failure(&disk).await;
         let is_over = disk.state().operations < last;
         for _ in 0..3 {
-            check(&disk.after_power_cut(&mut random), &acknowledged).await;
+            assert_holds(&disk.after_power_cut(&mut random), &acknowledged).await;
         }
         if is_over {
             assert_eq!(acknowledged.len(), 6);
@@ -197,8 +197,8 @@ async fn what_was_acknowledged_survives_a_power_cut_at_any_operation() {
     }
 }
 
-/// Puts entries, one and several at a time, until the disk fails; returns what was acknowledged.
-async fn work(disk: &Disk) -> Vec<u64> {
+/// Stores entries, one and several at a time, until the disk fails; returns the acknowledged ones.
+async fn put_until_failure(disk: &Disk) -> Vec<u64> {
     let Ok(store) = open(disk, 10) else { return Vec::new() };
     let mut acknowledged = Vec::new();
     for n in [0, 3] {
@@ -216,7 +216,7 @@ async fn work(disk: &Disk) -> Vec<u64> {
     acknowledged
 }
 
-async fn check(disk: &Disk, acknowledged: &[u64]) {
+async fn assert_holds(disk: &Disk, acknowledged: &[u64]) {
     let store = open(disk, 10).unwrap();
     for n in acknowledged {
         let found = store.get(key(*n)).await.unwrap().expect("it was acknowledged");
@@ -225,16 +225,16 @@ async fn check(disk: &Disk, acknowledged: &[u64]) {
     assert_eq!(store.unreadable(), 0);
 }
 
-/// The writer is held up by a disk that does not answer, so that the queue fills.
+/// A disk that does not answer blocks the writer, so the queue fills.
 #[tokio::test]
-#[expect(clippy::await_holding_lock, reason = "it is the disk's lock, and holds up the writer's thread")]
-async fn a_full_queue_drops_what_need_not_be_kept() {
+#[expect(clippy::await_holding_lock, reason = "it is the disk's lock, and must block the writer's thread")]
+async fn a_full_queue_refuses_queued_writes() {
     let disk = Disk::default();
     let store = open(&disk, 2).unwrap();
     let held = disk.0.clone();
     let state = held.lock().unwrap();
     let mut results = Vec::new();
-    // One batch is with the writer, two changes wait.
+    // The writer holds one batch, and two changes wait.
     for n in 0..writer::BATCH_MAX as u64 + 10 {
         results.push(store.put(entry(n % 3), Durability::Queued).await);
     }

@@ -1,3 +1,5 @@
+//! Bodies sent to providers, and chunks, errors and tool calls read from them.
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, json};
@@ -39,7 +41,7 @@ fn full_prompt() -> Prompt {
 }
 
 #[test]
-fn every_field_is_sent_but_namespace_and_vary() {
+fn every_field_is_sent_except_namespace_and_vary() {
     let body = body_of(&full_prompt());
     assert!(!body.to_string().contains("never-sent"));
     assert_eq!(
@@ -84,7 +86,7 @@ fn chunk_of(value: &Value) -> Result<Chunk, Malformed> {
 }
 
 #[test]
-fn a_chunk_may_say_nothing() {
+fn a_chunk_may_be_empty() {
     for value in [
         json!({ "choices": [] }),
         json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": null }] }),
@@ -98,14 +100,14 @@ fn a_chunk_may_say_nothing() {
 }
 
 #[test]
-fn a_refusal_is_shown_and_not_kept() {
+fn a_refusal_is_delivered_and_not_cached() {
     let chunk = chunk_of(&json!({ "choices": [{ "delta": { "refusal": "I cannot." } }] })).expect("a chunk");
     assert_eq!(chunk.text.as_deref(), Some("I cannot."));
     assert_eq!(chunk.finish, Some(FinishReason::ContentFilter));
 }
 
 #[test]
-fn errors_and_other_objects_are_no_chunks() {
+fn errors_and_other_objects_are_not_chunks() {
     let cases = [
         (json!({ "error": { "message": "m" } }), Malformed::ErrorObject),
         (json!({ "error": "m", "choices": [] }), Malformed::ErrorObject),
@@ -123,7 +125,7 @@ fn errors_and_other_objects_are_no_chunks() {
 }
 
 #[test]
-fn usage_is_read_only_when_it_is_counts() {
+fn usage_that_is_not_two_counts_is_ignored() {
     let usage = |usage| chunk_of(&json!({ "choices": [], "usage": usage })).expect("a chunk").usage;
     let expected = ReportedUsage { prompt_tokens: 3, completion_tokens: 4 };
     assert_eq!(
@@ -138,7 +140,7 @@ fn usage_is_read_only_when_it_is_counts() {
 }
 
 #[test]
-fn messages_of_errors_are_found_and_shortened() {
+fn error_messages_are_found_and_truncated() {
     assert_eq!(error_message(br#"{"error":{"message":"too long"}}"#), "too long");
     assert_eq!(error_message(br#"{"error":"too long"}"#), "too long");
     assert_eq!(error_message(br#"{"message":"too long"}"#), "too long");
@@ -156,7 +158,7 @@ fn merged(pieces: impl IntoIterator<Item = Value>) -> Value {
 }
 
 #[test]
-fn tool_calls_without_an_index_go_by_their_ids() {
+fn tool_calls_without_an_index_are_merged_by_id() {
     let calls = merged([
         json!({ "id": "a", "type": "function", "function": { "name": "f", "arguments": "{" } }),
         json!({ "function": { "arguments": "}" } }),
@@ -182,7 +184,7 @@ fn repeated_and_empty_names_do_not_spoil_a_call() {
 }
 
 #[test]
-fn odd_tool_calls_neither_panic_nor_grow_without_bound() {
+fn malformed_tool_calls_neither_panic_nor_grow_without_bound() {
     merged([
         json!({ "index": -1 }),
         json!({ "index": u64::MAX }),

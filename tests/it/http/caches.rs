@@ -1,26 +1,26 @@
-//! The cache-aside pair in LangCache's shape.
+//! The cache-aside endpoints in LangCache's shape.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Answer, post, request, tenant};
+use super::{Response, post, request, tenant};
 use crate::common::test_server::{TestServer, exact_config, semantic_config};
 
 async fn set(server: &TestServer, cache: &str, prompt: &str, attributes: &Value) -> String {
     let body = json!({ "prompt": prompt, "response": "Open Settings.", "attributes": attributes });
-    let answer = Answer::of(post(server, &format!("/v1/caches/{cache}/entries"), &body)).await;
-    assert_eq!(answer.status, 201, "{}", answer.text);
-    answer.json()["entryId"].as_str().unwrap().to_owned()
+    let response = Response::to(post(server, &format!("/v1/caches/{cache}/entries"), &body)).await;
+    assert_eq!(response.status, 201, "{}", response.text);
+    response.json()["entryId"].as_str().unwrap().to_owned()
 }
 
 async fn search(server: &TestServer, cache: &str, body: &Value) -> Vec<Value> {
-    let answer = Answer::of(post(server, &format!("/v1/caches/{cache}/entries/search"), body)).await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    answer.json()["data"].as_array().unwrap().clone()
+    let response = Response::to(post(server, &format!("/v1/caches/{cache}/entries/search"), body)).await;
+    assert_eq!(response.status, 200, "{}", response.text);
+    response.json()["data"].as_array().unwrap().clone()
 }
 
 #[tokio::test]
-async fn what_was_set_is_found_exactly_and_by_meaning() {
+async fn a_set_entry_is_found_exactly_and_semantically() {
     let server = TestServer::start(semantic_config(&[])).await;
     let id = set(&server, "support", "How do I reset my password?", &json!({})).await;
     let exact = search(&server, "support", &json!({ "prompt": "How do I reset my password?" })).await;
@@ -29,18 +29,18 @@ async fn what_was_set_is_found_exactly_and_by_meaning() {
         "similarity": 1.0, "searchStrategy": "exact",
     });
     assert_eq!(exact, [expected]);
-    let near = json!({ "prompt": "How can I reset my password?", "similarityThreshold": 0.9 });
-    let found = search(&server, "support", &near).await;
+    let paraphrase = json!({ "prompt": "How can I reset my password?", "similarityThreshold": 0.9 });
+    let found = search(&server, "support", &paraphrase).await;
     assert_eq!((&found[0]["id"], &found[0]["searchStrategy"]), (&json!(id), &json!("semantic")));
     let strict = json!({ "prompt": "How can I reset my password?", "similarityThreshold": 0.999 });
     assert_eq!(search(&server, "support", &strict).await, [] as [Value; 0]);
     let only_exact = json!({ "prompt": "How can I reset my password?", "searchStrategies": ["exact"] });
     assert_eq!(search(&server, "support", &only_exact).await, [] as [Value; 0]);
-    assert_eq!(search(&server, "other", &near).await, [] as [Value; 0]);
+    assert_eq!(search(&server, "other", &paraphrase).await, [] as [Value; 0]);
 }
 
 #[tokio::test]
-async fn attributes_tell_entries_apart_and_remove_them() {
+async fn attributes_separate_entries_and_select_them_for_deletion() {
     let server = TestServer::start(exact_config(&[])).await;
     let (de, en) = (json!({ "lang": "de", "app": "x" }), json!({ "lang": "en", "app": "x" }));
     set(&server, "c", "Hours?", &de).await;
@@ -51,7 +51,7 @@ async fn attributes_tell_entries_apart_and_remove_them() {
     assert_eq!((found(&de).await, found(&en).await, found(&json!({})).await), (1, 1, 0));
     let delete = |attributes: Value| {
         let body = json!({ "attributes": attributes });
-        Answer::of(request(&server, Method::DELETE, "/v1/caches/c/entries").json(&body))
+        Response::to(request(&server, Method::DELETE, "/v1/caches/c/entries").json(&body))
     };
     assert_eq!(delete(json!({ "lang": "de", "app": "y" })).await.json(), json!({ "deletedEntriesCount": 0 }));
     assert_eq!(delete(de.clone()).await.json(), json!({ "deletedEntriesCount": 1 }));
@@ -61,46 +61,46 @@ async fn attributes_tell_entries_apart_and_remove_them() {
 }
 
 #[tokio::test]
-async fn entries_are_removed_by_id_and_all_at_once() {
+async fn entries_are_deleted_by_id_and_by_flush() {
     let server = TestServer::start(exact_config(&[])).await;
     let id = set(&server, "c", "One?", &json!({})).await;
-    let remove = |cache: &str| {
-        Answer::of(request(&server, Method::DELETE, &format!("/v1/caches/{cache}/entries/{id}")))
+    let delete = |cache: &str| {
+        Response::to(request(&server, Method::DELETE, &format!("/v1/caches/{cache}/entries/{id}")))
     };
-    assert_eq!(remove("another").await.status, 404);
-    assert_eq!(remove("c").await.status, 204);
-    let again = remove("c").await;
+    assert_eq!(delete("another").await.status, 404);
+    assert_eq!(delete("c").await.status, 204);
+    let again = delete("c").await;
     assert_eq!((again.status, &again.json()["type"]), (404, &json!("/errors/resource-not-found")));
     set(&server, "c", "Two?", &json!({})).await;
-    assert_eq!(Answer::of(request(&server, Method::POST, "/v1/caches/c/flush")).await.status, 204);
+    assert_eq!(Response::to(request(&server, Method::POST, "/v1/caches/c/flush")).await.status, 204);
     assert!(search(&server, "c", &json!({ "prompt": "Two?" })).await.is_empty());
 }
 
 #[tokio::test]
-async fn problems_name_the_field_and_tenants_stay_apart() {
+async fn problems_name_the_field_and_tenants_do_not_share_entries() {
     let mut config = exact_config(&[]);
     config.tenants = vec![tenant("a", "key-a"), tenant("b", "key-b")];
     let server = TestServer::start(config).await;
     let path = "/v1/caches/c/entries";
     let body = json!({ "prompt": "Q?", "response": "A." });
-    let stored = Answer::of(post(&server, path, &body).bearer_auth("key-a")).await;
+    let stored = Response::to(post(&server, path, &body).bearer_auth("key-a")).await;
     assert_eq!(stored.status, 201);
-    let theirs =
+    let other_tenant =
         post(&server, "/v1/caches/c/entries/search", &json!({ "prompt": "Q?" })).bearer_auth("key-b");
-    assert_eq!(Answer::of(theirs).await.json(), json!({ "data": [] }));
-    let nobody = Answer::of(post(&server, path, &body)).await;
-    assert_eq!((nobody.status, &nobody.json()["type"]), (401, &json!("/errors/authentication-failed")));
+    assert_eq!(Response::to(other_tenant).await.json(), json!({ "data": [] }));
+    let anonymous = Response::to(post(&server, path, &body)).await;
+    assert_eq!((anonymous.status, &anonymous.json()["type"]), (401, &json!("/errors/authentication-failed")));
     let wrong = json!({ "prompt": "Q?", "similarityThreshold": 7 });
-    let wrong = Answer::of(post(&server, "/v1/caches/c/entries/search", &wrong).bearer_auth("key-a")).await;
+    let wrong = Response::to(post(&server, "/v1/caches/c/entries/search", &wrong).bearer_auth("key-a")).await;
     assert_eq!((wrong.status, &wrong.json()["fields"][0]["field"]), (400, &json!("similarityThreshold")));
 }
 
-/// The text of a type error quotes the value, which may be a prompt.
+/// Serde quotes the value in a type error, and the value may be a prompt.
 #[tokio::test]
 async fn a_value_of_the_wrong_type_is_not_quoted() {
     let server = TestServer::start(exact_config(&[])).await;
     let body = json!({ "prompt": "Q?", "response": "A.", "attributes": "a secret text" });
-    let wrong = Answer::of(post(&server, "/v1/caches/c/entries", &body)).await;
+    let wrong = Response::to(post(&server, "/v1/caches/c/entries", &body)).await;
     assert_eq!(wrong.status, 400);
     assert!(!wrong.text.contains("secret"), "{}", wrong.text);
 }

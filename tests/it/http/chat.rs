@@ -1,19 +1,19 @@
-//! `POST /v1/chat/completions` as JSON, and what its headers say and ask.
+//! `POST /v1/chat/completions` without streaming: bodies, request headers and reply headers.
 
 use serde_json::json;
 
-use super::{Answer, body, chat, post, tenant};
+use super::{Response, body, chat, post, tenant};
 use crate::common::{
     fake_upstream::{FakeUpstream, Reply},
     test_server::{TestServer, complete, exact_config, semantic_config},
 };
 
 #[tokio::test]
-async fn a_repeat_comes_from_the_cache_and_says_so() {
+async fn a_repeated_request_is_an_exact_hit_and_its_headers_say_so() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("Open Settings.")]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
-    let first = Answer::of(chat(&server, &body("How do I reset my password?"))).await;
+    let first = Response::to(chat(&server, &body("How do I reset my password?"))).await;
     assert_eq!((first.status, first.outcome()), (200, "upstream"), "{}", first.text);
     let reply = first.json();
     assert_eq!(reply["object"], "chat.completion");
@@ -23,7 +23,7 @@ async fn a_repeat_comes_from_the_cache_and_says_so() {
     assert_eq!(reply["usage"], json!({ "prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12 }));
     assert_eq!((first.header("x-promptkeep-entry"), first.header("age")), ("", ""));
     assert_eq!(first.header("x-promptkeep-reason"), "disabled");
-    let again = Answer::of(chat(&server, &body("How do I reset my password?"))).await;
+    let again = Response::to(chat(&server, &body("How do I reset my password?"))).await;
     assert_eq!(again.outcome(), "exact");
     assert_eq!(again.json()["choices"], reply["choices"]);
     assert_eq!(again.header("x-promptkeep-similarity"), "1.0000");
@@ -35,10 +35,10 @@ async fn a_repeat_comes_from_the_cache_and_says_so() {
 }
 
 #[tokio::test]
-async fn both_doors_share_an_entry() {
+async fn grpc_and_http_share_an_entry() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::start(exact_config(&[&upstream])).await;
-    Answer::of(chat(&server, &body("One question?"))).await;
+    Response::to(chat(&server, &body("One question?"))).await;
     let mut client = server.client().await;
     let reply = complete(&mut client, "One question?").await;
     assert_eq!(reply.outcome(), promptkeep::grpc::proto::Outcome::Exact);
@@ -48,19 +48,19 @@ async fn both_doors_share_an_entry() {
 async fn a_paraphrase_is_a_semantic_hit_with_its_similarity() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::start(semantic_config(&[&upstream])).await;
-    Answer::of(chat(&server, &body("How do I reset my password?"))).await;
-    let near = Answer::of(chat(&server, &body("How can I reset my password?"))).await;
-    assert_eq!(near.outcome(), "semantic");
-    let similarity: f32 = near.header("x-promptkeep-similarity").parse().unwrap();
+    Response::to(chat(&server, &body("How do I reset my password?"))).await;
+    let paraphrase = Response::to(chat(&server, &body("How can I reset my password?"))).await;
+    assert_eq!(paraphrase.outcome(), "semantic");
+    let similarity: f32 = paraphrase.header("x-promptkeep-similarity").parse().unwrap();
     assert!((0.9..1.0).contains(&similarity));
     let strict =
         chat(&server, &body("How can I reset my password?")).header("x-promptkeep-exact-only", "true");
-    assert_eq!(Answer::of(strict).await.outcome(), "upstream");
+    assert_eq!(Response::to(strict).await.outcome(), "upstream");
 }
 
-/// A field that nobody here has heard of changes the answer as likely as any other.
+/// An unknown field may change the answer as much as a known one.
 #[tokio::test]
-async fn unknown_fields_reach_the_model_and_the_key() {
+async fn unknown_fields_reach_the_model_and_are_part_of_the_key() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::start(exact_config(&[&upstream])).await;
     let with = |effort: &str| {
@@ -70,7 +70,7 @@ async fn unknown_fields_reach_the_model_and_the_key() {
         body
     };
     for (effort, outcome) in [("low", "upstream"), ("high", "upstream"), ("low", "exact")] {
-        assert_eq!(Answer::of(chat(&server, &with(effort))).await.outcome(), outcome);
+        assert_eq!(Response::to(chat(&server, &with(effort))).await.outcome(), outcome);
     }
     let sent = &upstream.requests()[0].body;
     assert_eq!(
@@ -80,7 +80,7 @@ async fn unknown_fields_reach_the_model_and_the_key() {
 }
 
 #[tokio::test]
-async fn tool_calls_and_schemas_go_both_ways() {
+async fn tools_reach_the_model_and_tool_calls_reach_the_caller() {
     let upstream = FakeUpstream::start().await;
     let call = |arguments: &str| {
         json!([{ "index": 0, "id": "call_1", "type": "function",
@@ -92,9 +92,9 @@ async fn tool_calls_and_schemas_go_both_ways() {
     body["tools"] = json!([{ "type": "function", "function": { "name": "weather", "parameters": {} } }]);
     body["response_format"] = json!({ "type": "json_object" });
     for outcome in ["upstream", "exact"] {
-        let answer = Answer::of(chat(&server, &body)).await;
-        assert_eq!(answer.outcome(), outcome);
-        let choice = answer.json()["choices"][0].clone();
+        let response = Response::to(chat(&server, &body)).await;
+        assert_eq!(response.outcome(), outcome);
+        let choice = response.json()["choices"][0].clone();
         assert_eq!(
             (&choice["finish_reason"], &choice["message"]["content"]),
             (&json!("tool_calls"), &json!(null))
@@ -106,34 +106,35 @@ async fn tool_calls_and_schemas_go_both_ways() {
 }
 
 #[tokio::test]
-async fn cache_control_is_http_s_own() {
+async fn cache_control_directives_work_as_in_http() {
     let upstream = FakeUpstream::start().await;
-    upstream.script([Reply::text("old"), Reply::text("new"), Reply::text("unkept")]);
+    upstream.script([Reply::text("old"), Reply::text("new"), Reply::text("not stored")]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
-    let asked = |control: &'static str| chat(&server, &body("News?")).header("cache-control", control);
-    let text = |answer: &Answer| answer.json()["choices"][0]["message"]["content"].clone();
+    let request = |control: &'static str| chat(&server, &body("News?")).header("cache-control", control);
+    let text = |response: &Response| response.json()["choices"][0]["message"]["content"].clone();
 
-    let absent = Answer::of(asked("only-if-cached")).await;
+    let absent = Response::to(request("only-if-cached")).await;
     assert_eq!((absent.status, &absent.json()["error"]["code"]), (504, &json!("not_cached")));
     assert_eq!(absent.header("x-should-retry"), "false");
-    assert_eq!(Answer::of(asked("")).await.outcome(), "upstream");
-    let fresh = Answer::of(asked("no-cache")).await;
+    assert_eq!(Response::to(request("")).await.outcome(), "upstream");
+    let fresh = Response::to(request("no-cache")).await;
     assert_eq!((fresh.outcome(), text(&fresh)), ("bypass", json!("new")));
-    let kept = Answer::of(asked("only-if-cached, max-age=60")).await;
-    assert_eq!((kept.outcome(), text(&kept)), ("exact", json!("new")));
-    let stale = Answer::of(asked("max-age=0, no-store")).await;
-    assert_eq!((stale.outcome(), text(&stale)), ("upstream", json!("unkept")));
-    assert_eq!(text(&Answer::of(asked("")).await), json!("new"));
-    let wrong = Answer::of(asked("max-age=soon")).await;
+    let cached = Response::to(request("only-if-cached, max-age=60")).await;
+    assert_eq!((cached.outcome(), text(&cached)), ("exact", json!("new")));
+    let stale = Response::to(request("max-age=0, no-store")).await;
+    assert_eq!((stale.outcome(), text(&stale)), ("upstream", json!("not stored")));
+    assert_eq!(text(&Response::to(request("")).await), json!("new"));
+    let wrong = Response::to(request("max-age=soon")).await;
     assert_eq!((wrong.status, &wrong.json()["error"]["param"]), (400, &json!("cache-control")));
     assert_eq!(upstream.calls(), 3);
 }
 
 #[tokio::test]
-async fn namespaces_and_vary_tell_prompts_apart() {
+async fn namespaces_and_vary_values_separate_prompts() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::start(exact_config(&[&upstream])).await;
-    let asked = |name: &'static str, value: &'static str| chat(&server, &body("Hours?")).header(name, value);
+    let request =
+        |name: &'static str, value: &'static str| chat(&server, &body("Hours?")).header(name, value);
     for outcome in ["upstream", "exact"] {
         for (name, value) in [
             ("x-promptkeep-namespace", "shop"),
@@ -141,30 +142,30 @@ async fn namespaces_and_vary_tell_prompts_apart() {
             ("x-promptkeep-vary", "locale=de"),
             ("x-promptkeep-vary", "locale=en, plan=pro"),
         ] {
-            assert_eq!(Answer::of(asked(name, value)).await.outcome(), outcome, "{name}: {value}");
+            assert_eq!(Response::to(request(name, value)).await.outcome(), outcome, "{name}: {value}");
         }
     }
 }
 
 #[tokio::test]
-async fn the_bearer_token_is_the_tenant_s_key() {
+async fn the_bearer_token_selects_the_tenant() {
     let upstream = FakeUpstream::start().await;
     let mut config = exact_config(&[&upstream]);
     config.tenants = vec![tenant("a", "key-a"), tenant("b", "key-b")];
     let server = TestServer::start(config).await;
-    let asked = |key: &str| chat(&server, &body("Mine?")).bearer_auth(key);
+    let request = |key: &str| chat(&server, &body("Mine?")).bearer_auth(key);
     for (key, outcome) in [("key-a", "upstream"), ("key-a", "exact"), ("key-b", "upstream")] {
-        assert_eq!(Answer::of(asked(key)).await.outcome(), outcome);
+        assert_eq!(Response::to(request(key)).await.outcome(), outcome);
     }
-    for unknown in [asked("key-c"), chat(&server, &body("Mine?"))] {
-        let refused = Answer::of(unknown).await;
+    for unknown in [request("key-c"), chat(&server, &body("Mine?"))] {
+        let refused = Response::to(unknown).await;
         assert_eq!((refused.status, &refused.json()["error"]["code"]), (401, &json!("invalid_api_key")));
     }
     assert!(upstream.requests().iter().all(|request| request.header("authorization").is_none()));
 }
 
 #[tokio::test]
-async fn models_are_the_catalog_the_tiers_and_auto() {
+async fn the_model_list_has_the_catalog_the_tiers_and_auto() {
     let (cold, warm) = (FakeUpstream::start().await, FakeUpstream::start().await);
     let server = TestServer::start(exact_config(&[&cold, &warm])).await;
     let (_, list) = server.get("/v1/models").await;
@@ -176,20 +177,19 @@ async fn models_are_the_catalog_the_tiers_and_auto() {
     assert_eq!(server.get("/v1/models/org/other").await.0, 404);
 }
 
-/// Tags given over HTTP are those that gRPC invalidates by.
 #[tokio::test]
-async fn tags_are_for_invalidation() {
+async fn tags_set_over_http_can_be_invalidated_over_grpc() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::start(exact_config(&[&upstream])).await;
-    Answer::of(chat(&server, &body("Price?")).header("x-promptkeep-tags", "prices, eu")).await;
+    Response::to(chat(&server, &body("Price?")).header("x-promptkeep-tags", "prices, eu")).await;
     let request = promptkeep::grpc::proto::InvalidateRequest { tag: "eu".into(), ..Default::default() };
     let removed = server.client().await.invalidate(request).await.unwrap().into_inner().entries;
     assert_eq!(removed, 1);
 }
 
-/// A client that leaves before the answer began stops the model call that nobody else waits for.
+/// An upstream call without other waiters is cancelled when its caller leaves before the answer begins.
 #[tokio::test]
-async fn a_caller_that_leaves_takes_the_model_call_along() {
+async fn a_caller_that_leaves_cancels_its_upstream_call() {
     let upstream = FakeUpstream::start().await;
     upstream.always(Reply::stall());
     let server = TestServer::start(exact_config(&[&upstream])).await;
@@ -197,9 +197,9 @@ async fn a_caller_that_leaves_takes_the_model_call_along() {
         let calls = upstream.calls();
         let mut body = body("Anyone?");
         body["stream"] = stream.into();
-        let asking = tokio::spawn(Answer::of(post(&server, "/v1/chat/completions", &body)));
+        let pending = tokio::spawn(Response::to(post(&server, "/v1/chat/completions", &body)));
         upstream.wait_for_calls(calls + 1).await;
-        asking.abort();
+        pending.abort();
         upstream.wait_for_leavers(calls + 1).await;
     }
 }

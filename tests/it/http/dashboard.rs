@@ -1,4 +1,4 @@
-//! The operator's page: who may see it, and that its numbers are the ledger's.
+//! The operator's dashboard: who may open it, and that its numbers match the ledger.
 
 use promptkeep::tenant::ApiKeyHash;
 use reqwest::{
@@ -14,16 +14,17 @@ use crate::common::{
 
 const SNAPSHOT: &str = "/dashboard/snapshot/15m";
 
-async fn get(server: &TestServer, path: &str) -> Answer {
-    Answer::of(request(server, Method::GET, path)).await
+async fn get(server: &TestServer, path: &str) -> Response {
+    Response::to(request(server, Method::GET, path)).await
 }
 
-async fn get_with(server: &TestServer, key: &str) -> u16 {
-    Answer::of(request(server, Method::GET, SNAPSHOT).bearer_auth(key)).await.status
+/// Status of the snapshot when it is requested with this key.
+async fn snapshot_status(server: &TestServer, key: &str) -> u16 {
+    Response::to(request(server, Method::GET, SNAPSHOT).bearer_auth(key)).await.status
 }
 
 #[tokio::test]
-async fn the_page_and_its_files_come_from_here_alone() {
+async fn the_page_loads_files_from_this_server_only() {
     let server = TestServer::start(exact_config(&[])).await;
     let page = get(&server, "/").await;
     assert_eq!(page.status, 200);
@@ -40,7 +41,7 @@ async fn the_page_and_its_files_come_from_here_alone() {
 }
 
 #[tokio::test]
-async fn the_snapshot_has_the_numbers_of_the_ledger_models_and_providers() {
+async fn the_snapshot_matches_the_ledger_the_models_and_the_providers() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::start(exact_config(&[&upstream])).await;
     let mut client = server.client().await;
@@ -64,18 +65,18 @@ async fn the_snapshot_has_the_numbers_of_the_ledger_models_and_providers() {
         assert_eq!(snapshot["namespaces"][0]["name"], "default");
         assert_eq!(snapshot["namespaces"][0]["answered"], 3);
         assert_eq!(snapshot["store"]["index_loaded"], 1.0);
-        assert_eq!(snapshot["store"]["replication_lag"], json!({}), "nobody shares the store");
-        let drawn = snapshot["chart"]["exact"].as_array().unwrap();
-        assert!(drawn.iter().any(|rate| rate.as_f64().unwrap() > 0.0), "{drawn:?}");
+        assert_eq!(snapshot["store"]["replication_lag"], json!({}), "no replica shares the store");
+        let rates = snapshot["chart"]["exact"].as_array().unwrap();
+        assert!(rates.iter().any(|rate| rate.as_f64().unwrap() > 0.0), "{rates:?}");
     }
     assert_eq!(get(&server, "/dashboard/snapshot/2h").await.status, 400);
 }
 
 #[tokio::test]
-async fn the_hot_tier_s_price_is_of_every_answer_once() {
+async fn the_hot_tier_cost_counts_every_answer_once() {
     let upstreams = [FakeUpstream::start().await, FakeUpstream::start().await, FakeUpstream::start().await];
     let mut config = exact_config(&upstreams.each_ref());
-    // Ten times as dear as the others.
+    // Ten times the price of the other tiers.
     config.models[2].input_usd_per_mtok *= 10.0;
     config.models[2].output_usd_per_mtok *= 10.0;
     config.routing.default = "model-cold".to_owned();
@@ -93,7 +94,7 @@ async fn the_hot_tier_s_price_is_of_every_answer_once() {
 }
 
 #[tokio::test]
-async fn answers_later_than_the_objective_are_counted() {
+async fn answers_slower_than_the_latency_objective_are_counted() {
     let upstream = FakeUpstream::start().await;
     let mut config = exact_config(&[&upstream]);
     config.dashboard.slo_p99 = std::time::Duration::from_nanos(1);
@@ -109,37 +110,37 @@ async fn answers_later_than_the_objective_are_counted() {
 }
 
 #[tokio::test]
-async fn without_tenants_it_opens_by_address_and_not_under_a_strange_name() {
+async fn without_tenants_the_dashboard_opens_by_address_but_not_by_an_unknown_host_name() {
     let server = TestServer::start(exact_config(&[])).await;
     assert_eq!(get(&server, SNAPSHOT).await.status, 200);
-    let named = request(&server, Method::GET, SNAPSHOT).header(HOST, "evil.example");
-    let refused = Answer::of(named).await;
+    let by_host_name = request(&server, Method::GET, SNAPSHOT).header(HOST, "evil.example");
+    let refused = Response::to(by_host_name).await;
     assert_eq!(refused.status, 403);
     assert!(refused.text.contains("dashboard.api_key_sha256"), "{}", refused.text);
 }
 
 #[tokio::test]
-async fn with_tenants_only_the_operator_s_key_opens_it() {
+async fn with_tenants_only_the_operator_key_opens_the_dashboard() {
     let mut config = exact_config(&[]);
     config.tenants = vec![tenant("shop", "shop-key")];
     let closed = TestServer::start(config.clone()).await;
     for path in [SNAPSHOT, "/dashboard/events/15m"] {
         assert_eq!(get(&closed, path).await.status, 403);
     }
-    assert_eq!(get_with(&closed, "shop-key").await, 403);
+    assert_eq!(snapshot_status(&closed, "shop-key").await, 403);
     config.dashboard.api_key_sha256 = Some(ApiKeyHash::of("operator-key"));
     let server = TestServer::start(config).await;
     assert_eq!(get(&server, SNAPSHOT).await.status, 401);
-    assert_eq!(get_with(&server, "shop-key").await, 401);
-    assert_eq!(get_with(&server, "operator-key").await, 200);
+    assert_eq!(snapshot_status(&server, "shop-key").await, 401);
+    assert_eq!(snapshot_status(&server, "operator-key").await, 200);
     let report = json!({ "hit": format!("{:032x}", 7) });
-    assert_eq!(Answer::of(post(&server, "/dashboard/wrong-hit", &report)).await.status, 401);
+    assert_eq!(Response::to(post(&server, "/dashboard/wrong-hit", &report)).await.status, 401);
     let report = post(&server, "/dashboard/wrong-hit", &report).bearer_auth("operator-key");
-    assert_eq!(Answer::of(report).await.status, 404, "nobody was served that");
+    assert_eq!(Response::to(report).await.status, 404, "no such hit was served");
 }
 
 #[tokio::test]
-async fn a_wrong_hit_is_reported_for_the_tenant_that_was_served_it() {
+async fn a_wrong_hit_is_reported_for_the_tenant_that_received_it() {
     let upstream = FakeUpstream::start().await;
     let mut config = semantic_config(&[&upstream]);
     config.tenants = vec![tenant("shop", "shop-key"), tenant("lab", "lab-key")];
@@ -148,35 +149,35 @@ async fn a_wrong_hit_is_reported_for_the_tenant_that_was_served_it() {
     for (text, outcome) in
         [("How do I reset my password?", "upstream"), ("How can I reset my password?", "semantic")]
     {
-        let answer = Answer::of(chat(&server, &body(text)).bearer_auth("shop-key")).await;
-        assert_eq!(answer.outcome(), outcome);
+        let response = Response::to(chat(&server, &body(text)).bearer_auth("shop-key")).await;
+        assert_eq!(response.outcome(), outcome);
     }
-    let look = || Answer::of(request(&server, Method::GET, SNAPSHOT).bearer_auth("operator-key"));
-    let hit = look().await.json()["hits"][0].clone();
+    let snapshot = || Response::to(request(&server, Method::GET, SNAPSHOT).bearer_auth("operator-key"));
+    let hit = snapshot().await.json()["hits"][0].clone();
     assert_eq!(
         (&hit["tenant"], &hit["verdict"], &hit["asked"]),
         (&json!("shop"), &Value::Null, &Value::Null)
     );
-    let press = async |headers: &[(&'static str, &'static str)]| {
-        let mut press =
+    let report = async |headers: &[(&'static str, &'static str)]| {
+        let mut report =
             post(&server, "/dashboard/wrong-hit", &json!({ "hit": hit["id"] })).bearer_auth("operator-key");
         for (name, value) in headers {
-            press = press.header(*name, *value);
+            report = report.header(*name, *value);
         }
-        Answer::of(press).await
+        Response::to(report).await
     };
-    assert_eq!(press(&[("sec-fetch-site", "cross-site")]).await.status, 403, "another page's script");
+    assert_eq!(report(&[("sec-fetch-site", "cross-site")]).await.status, 403, "a script of another page");
     let plain = request(&server, Method::POST, "/dashboard/wrong-hit").bearer_auth("operator-key").body("{}");
-    assert_eq!(Answer::of(plain).await.status, 403, "a form cannot send JSON");
-    assert_eq!(press(&[("sec-fetch-site", "same-origin")]).await.json(), json!({ "recorded": true }));
-    assert_eq!(press(&[]).await.json(), json!({ "recorded": false }), "the same again is no news");
-    let after = look().await.json();
+    assert_eq!(Response::to(plain).await.status, 403, "a form cannot send JSON");
+    assert_eq!(report(&[("sec-fetch-site", "same-origin")]).await.json(), json!({ "recorded": true }));
+    assert_eq!(report(&[]).await.json(), json!({ "recorded": false }), "a repeated report changes nothing");
+    let after = snapshot().await.json();
     assert_eq!(after["hits"][0]["verdict"], "wrong_hit");
     assert_eq!(after["quality"]["feedback"]["wrong_hit"], 1);
 }
 
 #[tokio::test]
-async fn an_open_page_does_not_hold_the_shutdown_up() {
+async fn an_open_page_does_not_delay_the_shutdown() {
     let server = TestServer::start(exact_config(&[])).await;
     let mut events = request(&server, Method::GET, "/dashboard/events/1h").send().await.unwrap();
     let first = events.chunk().await.unwrap().unwrap();

@@ -1,15 +1,15 @@
-//! What the cache cannot hold goes to the provider as it is.
+//! Requests that the cache cannot answer are forwarded to the provider unchanged.
 
 use serde_json::json;
 
-use super::{Answer, body, chat, post, tenant};
+use super::{Response, body, chat, post, tenant};
 use crate::common::{
     fake_upstream::{FakeUpstream, Reply},
     test_server::{TestServer, exact_config},
 };
 
 #[tokio::test]
-async fn several_choices_are_passed_through_and_paid_for() {
+async fn several_choices_are_forwarded_and_their_cost_is_counted() {
     let upstream = FakeUpstream::start().await;
     let whole = json!({
         "object": "chat.completion", "from": "the provider",
@@ -24,10 +24,10 @@ async fn several_choices_are_passed_through_and_paid_for() {
     body["n"] = 2.into();
     body["x_new_thing"] = 1.into();
     for _ in 0..2 {
-        let answer = Answer::of(chat(&server, &body)).await;
-        assert_eq!((answer.status, answer.outcome()), (200, "bypass"));
-        assert_eq!(answer.header("x-promptkeep-reason"), "not_kept");
-        assert_eq!(answer.json(), whole);
+        let response = Response::to(chat(&server, &body)).await;
+        assert_eq!((response.status, response.outcome()), (200, "bypass"));
+        assert_eq!(response.header("x-promptkeep-reason"), "not_kept");
+        assert_eq!(response.json(), whole);
     }
     assert_eq!(upstream.calls(), 2);
     let mut sent = upstream.requests()[0].body.clone();
@@ -35,27 +35,26 @@ async fn several_choices_are_passed_through_and_paid_for() {
     body["model"].take();
     assert_eq!(sent, body);
     let (_, metrics) = server.get("/metrics").await;
-    let counted = |line: &str| assert!(metrics.contains(line), "{line} is not in {metrics}");
-    counted("promptkeep_requests_total{rpc=\"Forward\",outcome=\"bypass\"} 2");
-    counted("promptkeep_cost_usd_total{model=\"model-cold\"} 0.0012");
+    let assert_metric = |line: &str| assert!(metrics.contains(line), "{line} is not in {metrics}");
+    assert_metric("promptkeep_requests_total{rpc=\"Forward\",outcome=\"bypass\"} 2");
+    assert_metric("promptkeep_cost_usd_total{model=\"model-cold\"} 0.0012");
 }
 
 #[tokio::test]
-async fn a_passed_stream_is_untouched() {
+async fn a_forwarded_stream_is_unchanged() {
     let upstream = FakeUpstream::start().await;
-    let reply = Reply::text("a b c");
-    upstream.script([reply]);
+    upstream.script([Reply::text("a b c")]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
     let mut body = body("Stream two?");
     body["n"] = 2.into();
     body["stream"] = true.into();
-    let answer = Answer::of(chat(&server, &body)).await;
-    assert_eq!(answer.header("content-type"), "text/event-stream");
-    assert!(answer.text.contains("\"chatcmpl-1\"") && answer.text.ends_with("data: [DONE]\n\n"));
+    let response = Response::to(chat(&server, &body)).await;
+    assert_eq!(response.header("content-type"), "text/event-stream");
+    assert!(response.text.contains("\"chatcmpl-1\"") && response.text.ends_with("data: [DONE]\n\n"));
 }
 
 #[tokio::test]
-async fn a_refusal_is_passed_through_and_a_failure_falls_back() {
+async fn a_refusal_is_forwarded_and_a_failure_falls_back() {
     let (cold, warm) = (FakeUpstream::start().await, FakeUpstream::start().await);
     cold.script([Reply::status(400), Reply::status(500)]);
     warm.always(Reply::json(&json!({ "object": "from warm" })));
@@ -63,28 +62,28 @@ async fn a_refusal_is_passed_through_and_a_failure_falls_back() {
     let mut body = body("Two?");
     body["model"] = "cold".into();
     body["logprobs"] = true.into();
-    let refused = Answer::of(chat(&server, &body)).await;
+    let refused = Response::to(chat(&server, &body)).await;
     assert_eq!((refused.status, &refused.json()["error"]["message"]), (400, &json!("scripted 400")));
-    assert_eq!(Answer::of(chat(&server, &body)).await.json()["object"], "from warm");
+    assert_eq!(Response::to(chat(&server, &body)).await.json()["object"], "from warm");
 }
 
 #[tokio::test]
-async fn embeddings_go_to_the_first_provider_and_never_to_another_model() {
+async fn embeddings_go_to_the_first_provider_and_never_fall_back() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::json(&json!({ "object": "list", "data": [] })), Reply::status(500)]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
     let body = json!({ "model": "text-embedding-3-small", "input": "x" });
-    let answer = Answer::of(post(&server, "/v1/embeddings", &body)).await;
-    assert_eq!((answer.status, answer.outcome()), (200, "bypass"));
+    let response = Response::to(post(&server, "/v1/embeddings", &body)).await;
+    assert_eq!((response.status, response.outcome()), (200, "bypass"));
     let seen = &upstream.requests()[0];
     assert_eq!((seen.path.as_str(), &seen.body), ("/v1/embeddings", &body));
-    assert_eq!(Answer::of(post(&server, "/v1/embeddings", &body)).await.status, 500);
-    let nameless = Answer::of(post(&server, "/v1/embeddings", &json!({ "input": "x" }))).await;
-    assert_eq!((nameless.status, &nameless.json()["error"]["param"]), (400, &json!("model")));
+    assert_eq!(Response::to(post(&server, "/v1/embeddings", &body)).await.status, 500);
+    let without_model = Response::to(post(&server, "/v1/embeddings", &json!({ "input": "x" }))).await;
+    assert_eq!((without_model.status, &without_model.json()["error"]["param"]), (400, &json!("model")));
 }
 
 #[tokio::test]
-async fn only_if_cached_and_a_spent_budget_forbid_it() {
+async fn only_if_cached_and_a_spent_budget_prevent_forwarding() {
     let upstream = FakeUpstream::start().await;
     let mut config = exact_config(&[&upstream]);
     config.tenants = vec![tenant("poor", "key")];
@@ -92,8 +91,8 @@ async fn only_if_cached_and_a_spent_budget_forbid_it() {
     let server = TestServer::start(config).await;
     let mut body = body("Two?");
     body["n"] = 2.into();
-    let asked = || chat(&server, &body).bearer_auth("key");
-    assert_eq!(Answer::of(asked().header("cache-control", "only-if-cached")).await.status, 504);
-    assert_eq!(Answer::of(asked()).await.status, 429);
+    let request = || chat(&server, &body).bearer_auth("key");
+    assert_eq!(Response::to(request().header("cache-control", "only-if-cached")).await.status, 504);
+    assert_eq!(Response::to(request()).await.status, 429);
     assert_eq!(upstream.calls(), 0);
 }

@@ -1,8 +1,8 @@
-//! Recorded bodies are replayed as they were answered here.
+//! Replayed request bodies have the outcomes that the live server gives them.
 
 use serde_json::{Value, json};
 
-use super::{Answer, body, chat};
+use super::{Response, body, chat};
 use crate::{
     common::{
         fake_upstream::FakeUpstream,
@@ -11,11 +11,11 @@ use crate::{
     replay::outcomes,
 };
 
-/// Replay had a list of its own of what belongs to a request. It promised hits on what is passed on here
-/// (`web_search_options`, `top_logprobs`, `function_call`), and for prompts that are kept apart here (`logit_bias`,
-/// `user`).
+/// Replay had its own list of the fields that belong to a request. It predicted hits for bodies that the server
+/// forwards (`web_search_options`, `top_logprobs`, `function_call`) and between prompts that the server separates
+/// (`logit_bias`, `user`).
 #[tokio::test]
-async fn a_body_is_replayed_as_it_is_answered_live() {
+async fn a_replayed_body_has_the_outcome_of_the_live_server() {
     let upstream = FakeUpstream::start().await;
     let fields = [
         json!({}),
@@ -37,10 +37,10 @@ async fn a_body_is_replayed_as_it_is_answered_live() {
     let server = TestServer::start(exact_config(&[&upstream])).await;
     let mut live = Vec::new();
     for body in &bodies {
-        live.push(Answer::of(chat(&server, body)).await.outcome().to_owned());
+        live.push(Response::to(chat(&server, body)).await.outcome().to_owned());
     }
     assert!(["exact", "upstream", "bypass"].iter().all(|one| live.iter().any(|l| l == one)), "{live:?}");
-    // What a record says beside is no part of the request.
+    // Fields that describe the record are no part of the request.
     let record = |(n, body): (usize, Value)| {
         with(body, &json!({ "answer": "Yes.", "id": n, "at": n, "time": n, "timestamp": n }))
     };
@@ -48,6 +48,7 @@ async fn a_body_is_replayed_as_it_is_answered_live() {
     assert_eq!(outcomes(&lines, exact_config(&[&upstream])).await, live);
 }
 
+/// The body with these fields added.
 fn with(mut body: Value, fields: &Value) -> Value {
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     body

@@ -1,8 +1,8 @@
-//! `POST /v1/responses`: plain text is cached, the rest passed on.
+//! `POST /v1/responses`: plain text is cached, everything else is forwarded.
 
 use serde_json::{Value, json};
 
-use super::{Answer, body, chat, post};
+use super::{Response, body, chat, post};
 use crate::common::{
     fake_upstream::{FakeUpstream, Reply},
     test_server::{TestServer, exact_config},
@@ -13,15 +13,15 @@ fn create(server: &TestServer, body: &Value) -> reqwest::RequestBuilder {
 }
 
 #[tokio::test]
-async fn plain_text_is_the_same_entry_as_a_chat() {
+async fn plain_text_shares_its_entry_with_chat_completions() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("Open Settings.")]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
-    Answer::of(chat(&server, &body("How do I reset my password?"))).await;
-    let asked = json!({ "model": "auto", "input": "How do I reset my password?" });
-    let answer = Answer::of(create(&server, &asked)).await;
-    assert_eq!((answer.status, answer.outcome()), (200, "exact"), "{}", answer.text);
-    let reply = answer.json();
+    Response::to(chat(&server, &body("How do I reset my password?"))).await;
+    let request = json!({ "model": "auto", "input": "How do I reset my password?" });
+    let response = Response::to(create(&server, &request)).await;
+    assert_eq!((response.status, response.outcome()), (200, "exact"), "{}", response.text);
+    let reply = response.json();
     assert_eq!(
         (&reply["object"], &reply["status"], &reply["store"]),
         (&json!("response"), &json!("completed"), &json!(false))
@@ -32,15 +32,15 @@ async fn plain_text_is_the_same_entry_as_a_chat() {
 }
 
 #[tokio::test]
-async fn its_events_come_in_order_and_number() {
+async fn events_are_ordered_and_numbered() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("One two.")]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
-    let asked = json!({ "model": "auto", "input": "Count.", "stream": true });
+    let request = json!({ "model": "auto", "input": "Count.", "stream": true });
     for outcome in ["upstream", "exact"] {
-        let answer = Answer::of(create(&server, &asked)).await;
-        assert_eq!(answer.outcome(), outcome);
-        let events = answer.events();
+        let response = Response::to(create(&server, &request)).await;
+        assert_eq!(response.outcome(), outcome);
+        let events = response.events();
         assert!(events.iter().enumerate().all(|(n, event)| event["sequence_number"] == n));
         let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
         let (first, rest) = kinds.split_at(4);
@@ -69,15 +69,15 @@ async fn its_events_come_in_order_and_number() {
 }
 
 #[tokio::test]
-async fn tools_and_stored_conversations_are_passed_on() {
+async fn tools_and_stored_conversations_are_forwarded() {
     let upstream = FakeUpstream::start().await;
     upstream.always(Reply::json(&json!({ "object": "response", "id": "resp_theirs" })));
     let server = TestServer::start(exact_config(&[&upstream])).await;
     for more in [json!({ "store": true }), json!({ "tools": [{ "type": "web_search" }] })] {
-        let mut asked = json!({ "model": "auto", "input": "Search." });
-        asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let answer = Answer::of(create(&server, &asked)).await;
-        assert_eq!((answer.outcome(), &answer.json()["id"]), ("bypass", &json!("resp_theirs")));
+        let mut request = json!({ "model": "auto", "input": "Search." });
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let response = Response::to(create(&server, &request)).await;
+        assert_eq!((response.outcome(), &response.json()["id"]), ("bypass", &json!("resp_theirs")));
     }
     assert_eq!(upstream.requests()[0].path, "/v1/responses");
 }
@@ -87,8 +87,8 @@ async fn a_failure_after_the_first_token_is_an_event() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("one two three").close_after(2)]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
-    let asked = json!({ "model": "auto", "input": "Break.", "stream": true });
-    let events = Answer::of(create(&server, &asked)).await.events();
+    let request = json!({ "model": "auto", "input": "Break.", "stream": true });
+    let events = Response::to(create(&server, &request)).await.events();
     let kinds: Vec<_> = events.iter().rev().take(2).map(|event| event["type"].clone()).collect();
     assert_eq!(kinds, ["response.failed", "error"]);
 }

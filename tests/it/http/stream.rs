@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio_stream::StreamExt as _;
 
-use super::{Answer, body, chat};
+use super::{Response, body, chat};
 use crate::common::{
     fake_upstream::{FakeUpstream, Gate, Reply},
     test_server::{TestServer, exact_config},
@@ -21,15 +21,15 @@ fn text_of(events: &[Value]) -> String {
 }
 
 #[tokio::test]
-async fn a_stream_is_passed_on_kept_and_replayed() {
+async fn a_stream_is_relayed_stored_and_replayed() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::text("One \"two\"\nthree.")]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
     for outcome in ["upstream", "exact"] {
-        let answer = Answer::of(chat(&server, &streamed("Count."))).await;
-        assert_eq!((answer.status, answer.outcome()), (200, outcome));
-        assert_eq!(answer.header("content-type"), "text/event-stream; charset=utf-8");
-        let events = answer.events();
+        let response = Response::to(chat(&server, &streamed("Count."))).await;
+        assert_eq!((response.status, response.outcome()), (200, outcome));
+        assert_eq!(response.header("content-type"), "text/event-stream; charset=utf-8");
+        let events = response.events();
         assert_eq!(events.last().unwrap(), "[DONE]");
         assert_eq!(events[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": "" }));
         assert_eq!(text_of(&events), "One \"two\"\nthree.");
@@ -39,19 +39,19 @@ async fn a_stream_is_passed_on_kept_and_replayed() {
             && event["object"] == "chat.completion.chunk"
             && event.get("usage").is_none()));
     }
-    let whole = Answer::of(chat(&server, &body("Count."))).await;
+    let whole = Response::to(chat(&server, &body("Count."))).await;
     assert_eq!(whole.json()["choices"][0]["message"]["content"], "One \"two\"\nthree.");
     assert_eq!(upstream.calls(), 1);
 }
 
 #[tokio::test]
-async fn usage_is_a_chunk_of_its_own_when_asked_for() {
+async fn requested_usage_has_its_own_chunk() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::start(exact_config(&[&upstream])).await;
     let mut body = streamed("Count.");
     body["stream_options"] = json!({ "include_usage": true });
     for _ in 0..2 {
-        let events = Answer::of(chat(&server, &body)).await.events();
+        let events = Response::to(chat(&server, &body)).await.events();
         let [chunks @ .., usage, _done] = events.as_slice() else { panic!("{events:?}") };
         assert!(chunks.iter().all(|chunk| chunk["usage"].is_null() && chunk.get("usage").is_some()));
         assert_eq!(usage["choices"], json!([]));
@@ -66,15 +66,15 @@ async fn tool_calls_are_streamed_with_their_index() {
     upstream.script([Reply::tool_calls([piece.clone()])]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
     for _ in 0..2 {
-        let events = Answer::of(chat(&server, &streamed("Call."))).await.events();
+        let events = Response::to(chat(&server, &streamed("Call."))).await.events();
         assert_eq!(events[1]["choices"][0]["delta"]["tool_calls"], piece);
         assert_eq!(events[2]["choices"][0]["finish_reason"], "tool_calls");
     }
 }
 
-/// The first token is out while the model is still writing the second.
+/// The first token reaches the caller while the model is still writing the second.
 #[tokio::test]
-async fn tokens_go_out_as_they_come() {
+async fn tokens_are_sent_as_they_arrive() {
     let upstream = FakeUpstream::start().await;
     let gate = Gate::new();
     upstream.script([Reply::text("first second").hold_before(2, &gate)]);
@@ -94,13 +94,13 @@ async fn tokens_go_out_as_they_come() {
 }
 
 #[tokio::test]
-async fn what_fails_before_the_first_token_has_a_status_and_after_it_an_event() {
+async fn a_failure_before_the_first_token_is_a_status_and_after_it_an_event() {
     let upstream = FakeUpstream::start().await;
     upstream.script([Reply::status(400), Reply::text("one two three").close_after(2)]);
     let server = TestServer::start(exact_config(&[&upstream])).await;
-    let refused = Answer::of(chat(&server, &streamed("Bad."))).await;
+    let refused = Response::to(chat(&server, &streamed("Bad."))).await;
     assert_eq!((refused.status, &refused.json()["error"]["code"]), (400, &json!("refused_by_upstream")));
-    let broken = Answer::of(chat(&server, &streamed("Broken."))).await;
+    let broken = Response::to(chat(&server, &streamed("Broken."))).await;
     assert_eq!(broken.status, 200);
     let events = broken.events();
     assert_eq!(events.last().unwrap()["error"]["code"], "upstream_unavailable");
@@ -108,12 +108,12 @@ async fn what_fails_before_the_first_token_has_a_status_and_after_it_an_event() 
 }
 
 #[tokio::test]
-async fn a_kept_answer_is_streamed_without_a_model() {
+async fn a_cached_answer_is_streamed_without_an_upstream_call() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::start(exact_config(&[&upstream])).await;
-    let asked = || chat(&server, &streamed("Kept?")).header("cache-control", "only-if-cached");
-    assert_eq!(Answer::of(asked()).await.status, 504);
-    Answer::of(chat(&server, &body("Kept?"))).await;
-    let kept = Answer::of(asked()).await;
-    assert_eq!((kept.outcome(), text_of(&kept.events()).as_str()), ("exact", "ok"));
+    let request = || chat(&server, &streamed("Cached?")).header("cache-control", "only-if-cached");
+    assert_eq!(Response::to(request()).await.status, 504);
+    Response::to(chat(&server, &body("Cached?"))).await;
+    let cached = Response::to(request()).await;
+    assert_eq!((cached.outcome(), text_of(&cached.events()).as_str()), ("exact", "ok"));
 }

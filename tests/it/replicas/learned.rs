@@ -1,152 +1,143 @@
-//! What one replica learned is known to the others.
+//! Replicas share what they learn.
 
-use promptkeep::{
-    config::Mode,
-    grpc::proto::{CompleteResponse, FeedbackRequest, Verdict},
-};
+use promptkeep::grpc::proto::{CompleteResponse, FeedbackRequest, Verdict};
 
 use super::{regions::Region, *};
 use crate::common::test_server::look;
 
-/// The same but for the surface: what a namespace serves before it has learned anything.
-const SURFACE: &str = "how do i reset my password";
+/// Differs from `RESET` in case and punctuation only, so a namespace serves it before it has learned anything.
+const RESPELLED: &str = "how do i reset my password";
 
-fn bounded(store: StoreConfig, upstream: &FakeUpstream) -> Config {
-    let mut config = on(store, semantic_config(&[upstream]));
-    config.cache.mode = Mode::Bounded;
-    // Every label counts, however busy the machine is.
-    config.cache.learning.max_comparisons = 1000;
-    // No check whose answer would be kept under the prompt's own key.
-    config.cache.audit_rate = 0.0;
-    config
+async fn learning_replica(upstream: &FakeUpstream, store: StoreConfig) -> (TestServer, Client) {
+    replica(learning(with_store(store, semantic_config(&[upstream])))).await
 }
 
-async fn wrong(client: &mut Client, served: &CompleteResponse) {
+async fn report_wrong_hit(client: &mut Client, served: &CompleteResponse) {
     let request_id = served.request_id.clone();
     let verdict = Verdict::WrongHit.into();
     let request = FeedbackRequest { request_id, verdict, ..FeedbackRequest::default() };
     assert!(client.feedback(request).await.unwrap().into_inner().recorded);
 }
 
-/// Asks what has a near entry and is bought all the same: each is a label of the namespace.
-async fn learn(client: &mut Client, who: &str, labels: usize) {
+/// Sends prompts that have a candidate but are answered by the model: each gives the namespace a label.
+async fn add_labels(client: &mut Client, who: &str, labels: usize) {
     for n in 0..labels {
-        let bought = complete(client, &format!("How do I reset the password of {who} number {n}?")).await;
-        assert_eq!(bought.outcome(), Outcome::Upstream);
+        let reply = complete(client, &format!("How do I reset the password of {who} number {n}?")).await;
+        assert_eq!(reply.outcome(), Outcome::Upstream);
     }
 }
 
-/// Whether the replica counts so many compared answers.
-async fn knows(client: &Client, labels: usize) -> bool {
-    let explained = client.clone().explain(look(SURFACE)).await.unwrap().into_inner();
+/// Whether the replica's learner has this many labels.
+async fn has_labels(client: &Client, labels: usize) -> bool {
+    let explained = client.clone().explain(look(RESPELLED)).await.unwrap().into_inner();
     explained.threshold_reason.contains(&format!("young, {labels} of"))
 }
 
 #[tokio::test]
-async fn a_wrong_hit_on_one_is_not_served_by_another_nor_after_restarts() {
+async fn a_wrong_hit_reported_to_one_replica_is_served_by_none_even_after_restarts() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let (server_a, mut a) = replica(bounded(redis.store(), &upstream)).await;
-    let (server_b, b) = replica(bounded(redis.store(), &upstream)).await;
+    let (server_a, mut a) = learning_replica(&upstream, redis.store()).await;
+    let (server_b, b) = learning_replica(&upstream, redis.store()).await;
     complete(&mut a, RESET).await;
-    let hit = complete(&mut a, SURFACE).await;
+    let hit = complete(&mut a, RESPELLED).await;
     assert_eq!(hit.outcome(), Outcome::Semantic, "{}", hit.reason);
-    becomes(&b, SURFACE, Outcome::Semantic).await;
-    wrong(&mut a, &hit).await;
-    becomes(&b, SURFACE, Outcome::Miss).await;
-    assert!(is_hit(&a, SURFACE, Outcome::Miss).await);
-    assert!(is_hit(&b, RESET, Outcome::Exact).await, "its own question keeps it");
-    // The last to write its note knows of the pair only from the other.
+    wait_for(&b, RESPELLED, Outcome::Semantic).await;
+    report_wrong_hit(&mut a, &hit).await;
+    wait_for(&b, RESPELLED, Outcome::Miss).await;
+    assert!(lookup_is(&a, RESPELLED, Outcome::Miss).await);
+    assert!(lookup_is(&b, RESET, Outcome::Exact).await, "the prompt of the entry still hits");
+    // The replica that writes its snapshot last received the rejected pair from the other.
     server_a.stop().await;
     server_b.stop().await;
     for _ in 0..2 {
-        let (_server, client) = replica(bounded(redis.store(), &upstream)).await;
-        assert!(is_hit(&client, SURFACE, Outcome::Miss).await);
-        assert!(is_hit(&client, RESET, Outcome::Exact).await);
+        let (_server, client) = learning_replica(&upstream, redis.store()).await;
+        assert!(lookup_is(&client, RESPELLED, Outcome::Miss).await);
+        assert!(lookup_is(&client, RESET, Outcome::Exact).await);
     }
 }
 
 #[tokio::test]
-async fn one_opens_a_namespace_by_what_another_learned() {
+async fn a_replica_opens_a_namespace_with_the_labels_of_another() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let (_a, mut a) = replica(bounded(redis.store(), &upstream)).await;
-    let (server_b, b) = replica(bounded(redis.store(), &upstream)).await;
+    let (_a, mut a) = learning_replica(&upstream, redis.store()).await;
+    let (server_b, b) = learning_replica(&upstream, redis.store()).await;
     complete(&mut a, RESET).await;
-    becomes(&b, RESET, Outcome::Exact).await;
-    assert!(knows(&b, 0).await);
-    learn(&mut a, "one", 160).await;
-    // It has seen no answer itself, and is as far as the other.
+    wait_for(&b, RESET, Outcome::Exact).await;
+    assert!(has_labels(&b, 0).await);
+    add_labels(&mut a, "one", 160).await;
+    // B has seen no answer itself, and has learned as much as A.
     until(async || {
-        let explained = b.clone().explain(look(SURFACE)).await.unwrap().into_inner();
+        let explained = b.clone().explain(look(RESPELLED)).await.unwrap().into_inner();
         explained.threshold_reason.contains("within")
     })
     .await;
     let (_, metrics) = server_b.get("/metrics").await;
     assert!(metrics.contains("promptkeep_labels_shared_total{way=\"heard\"}"), "{metrics}");
-    assert!(!metrics.contains("way=\"told\""), "nothing is told twice");
+    assert!(!metrics.contains("way=\"told\""), "B publishes no label that it received");
 }
 
 #[tokio::test]
-async fn both_learn_at_once_and_nothing_is_lost_or_doubled() {
+async fn labels_of_two_replicas_at_once_are_neither_lost_nor_counted_twice() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let (server_a, mut a) = replica(bounded(redis.store(), &upstream)).await;
-    let (server_b, mut b) = replica(bounded(redis.store(), &upstream)).await;
+    let (server_a, mut a) = learning_replica(&upstream, redis.store()).await;
+    let (server_b, mut b) = learning_replica(&upstream, redis.store()).await;
     complete(&mut a, RESET).await;
-    becomes(&b, RESET, Outcome::Exact).await;
-    assert!(knows(&a, 0).await && knows(&b, 0).await);
-    tokio::join!(learn(&mut a, "one", 20), learn(&mut b, "two", 30));
+    wait_for(&b, RESET, Outcome::Exact).await;
+    assert!(has_labels(&a, 0).await && has_labels(&b, 0).await);
+    tokio::join!(add_labels(&mut a, "one", 20), add_labels(&mut b, "two", 30));
     for client in [&a, &b] {
-        until(async || knows(client, 50).await).await;
+        until(async || has_labels(client, 50).await).await;
     }
-    // What is learned last, nobody has heard of.
-    tokio::join!(learn(&mut a, "three", 7), learn(&mut b, "four", 8));
+    // These last labels are not published before the replicas stop.
+    tokio::join!(add_labels(&mut a, "three", 7), add_labels(&mut b, "four", 8));
     tokio::join!(server_a.stop(), server_b.stop());
-    let (_c, c) = replica(bounded(redis.store(), &upstream)).await;
-    assert!(knows(&c, 65).await);
+    let (_c, c) = learning_replica(&upstream, redis.store()).await;
+    assert!(has_labels(&c, 65).await);
 }
 
-/// While they cannot tell each other, both learn; each note is then joined to the other.
+/// Both replicas learn while they cannot reach each other; afterwards their snapshots are merged.
 #[tokio::test]
-async fn what_was_learned_apart_is_joined() {
+async fn labels_learned_during_a_partition_are_merged() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
     let proxy = Proxy::before(redis.port).await;
-    let (server_a, mut a) = replica(bounded(redis.store(), &upstream)).await;
-    let (server_b, mut b) = replica(bounded(through(&proxy, &redis), &upstream)).await;
+    let (server_a, mut a) = learning_replica(&upstream, redis.store()).await;
+    let (server_b, mut b) = learning_replica(&upstream, store_through(&proxy, &redis)).await;
     complete(&mut a, RESET).await;
-    becomes(&b, RESET, Outcome::Exact).await;
-    let hit = complete(&mut b, SURFACE).await;
-    assert!(knows(&a, 0).await && knows(&b, 0).await);
+    wait_for(&b, RESET, Outcome::Exact).await;
+    let hit = complete(&mut b, RESPELLED).await;
+    assert!(has_labels(&a, 0).await && has_labels(&b, 0).await);
     proxy.set(Network::Cut);
-    tokio::join!(learn(&mut a, "one", 20), learn(&mut b, "two", 30));
-    wrong(&mut b, &hit).await;
-    assert!(is_hit(&a, SURFACE, Outcome::Semantic).await);
+    tokio::join!(add_labels(&mut a, "one", 20), add_labels(&mut b, "two", 30));
+    report_wrong_hit(&mut b, &hit).await;
+    assert!(lookup_is(&a, RESPELLED, Outcome::Semantic).await);
     proxy.set(Network::Whole);
-    becomes(&a, SURFACE, Outcome::Miss).await;
+    wait_for(&a, RESPELLED, Outcome::Miss).await;
     for client in [&a, &b] {
-        until(async || knows(client, 50).await).await;
+        until(async || has_labels(client, 50).await).await;
     }
     server_a.stop().await;
     server_b.stop().await;
-    let (_c, c) = replica(bounded(redis.store(), &upstream)).await;
-    assert!(knows(&c, 50).await);
-    assert!(is_hit(&c, SURFACE, Outcome::Miss).await);
+    let (_c, c) = learning_replica(&upstream, redis.store()).await;
+    assert!(has_labels(&c, 50).await);
+    assert!(lookup_is(&c, RESPELLED, Outcome::Miss).await);
 }
 
-/// Longer than the streams hold.
+/// The replica is cut off until the stream no longer has the events.
 #[tokio::test]
-async fn lessons_that_were_missed_are_read_from_the_note() {
+async fn missed_learner_events_are_read_from_the_snapshot() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
     let proxy = Proxy::before(redis.port).await;
-    let (server_a, mut a) = replica(bounded(redis.store(), &upstream)).await;
-    let (_b, b) = replica(bounded(through(&proxy, &redis), &upstream)).await;
+    let (server_a, mut a) = learning_replica(&upstream, redis.store()).await;
+    let (_b, b) = learning_replica(&upstream, store_through(&proxy, &redis)).await;
     complete(&mut a, RESET).await;
-    becomes(&b, SURFACE, Outcome::Semantic).await;
-    let hit = complete(&mut a, SURFACE).await;
+    wait_for(&b, RESPELLED, Outcome::Semantic).await;
+    let hit = complete(&mut a, RESPELLED).await;
     proxy.set(Network::Cut);
-    wrong(&mut a, &hit).await;
+    report_wrong_hit(&mut a, &hit).await;
     server_a.stop().await;
     redis.command::<u64>("XTRIM promptkeep:lessons MAXLEN 0").await;
     proxy.set(Network::Whole);
-    becomes(&b, SURFACE, Outcome::Miss).await;
+    wait_for(&b, RESPELLED, Outcome::Miss).await;
 }
 
 #[tokio::test]
@@ -156,16 +147,16 @@ async fn labels_and_feedback_reach_other_regions() {
     let (_eu, mut in_eu) = eu.bounded_replica(&upstream, &[&us]).await;
     let (_us, in_us) = us.bounded_replica(&upstream, &[&eu]).await;
     complete(&mut in_eu, RESET).await;
-    becomes(&in_us, SURFACE, Outcome::Semantic).await;
-    let hit = complete(&mut in_eu, SURFACE).await;
-    learn(&mut in_eu, "one", 5).await;
-    until(async || knows(&in_us, 5).await).await;
-    wrong(&mut in_eu, &hit).await;
-    becomes(&in_us, SURFACE, Outcome::Miss).await;
-    // Also on one that starts a moment later.
+    wait_for(&in_us, RESPELLED, Outcome::Semantic).await;
+    let hit = complete(&mut in_eu, RESPELLED).await;
+    add_labels(&mut in_eu, "one", 5).await;
+    until(async || has_labels(&in_us, 5).await).await;
+    report_wrong_hit(&mut in_eu, &hit).await;
+    wait_for(&in_us, RESPELLED, Outcome::Miss).await;
+    // A replica that starts later does not serve it either.
     until(async || {
         let (_again, again) = us.bounded_replica(&upstream, &[]).await;
-        is_hit(&again, SURFACE, Outcome::Miss).await
+        lookup_is(&again, RESPELLED, Outcome::Miss).await
     })
     .await;
 }

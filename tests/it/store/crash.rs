@@ -1,4 +1,4 @@
-//! kill -9 loses nothing that was acknowledged. The victim is this test binary, run again.
+//! A process killed with SIGKILL loses no acknowledged entry. The victim is this test binary, run again.
 
 use std::{
     env,
@@ -8,24 +8,24 @@ use std::{
 
 use super::*;
 
-/// Tells the victim where to write; without it the victim is a test that does nothing.
+/// Variable with the victim's folder; without it the victim is a test that does nothing.
 const FOLDER: &str = "PROMPTKEEP_TEST_CRASH_FOLDER";
 const WRITERS: u64 = 8;
 /// Acknowledgements before the kill.
 const ENOUGH: usize = 200;
 
-/// Puts entries until it is killed, and prints the number of each that was acknowledged.
+/// Stores entries until it is killed, and prints the number of each acknowledged entry.
 #[tokio::test]
 async fn victim() {
     let Some(folder) = env::var_os(FOLDER) else { return };
-    let store = open(Path::new(&folder));
+    let store = open_disk(Path::new(&folder));
     let writers = (0..WRITERS).map(|writer| {
         let store = store.clone();
         tokio::spawn(async move {
             for n in 0.. {
                 let number = n * WRITERS + writer;
                 put(&*store, entry(number)).await;
-                // Queued ones in between, so that batches mix both kinds.
+                // Queued entries in between, so that batches mix both kinds.
                 let queued = Arc::new(entry(1_000_000_000 + number));
                 store.put(queued, Durability::Queued).await.unwrap();
                 println!("acknowledged {number}");
@@ -37,7 +37,7 @@ async fn victim() {
     }
 }
 
-/// Kills the victim in the middle of its work and returns what it had acknowledged.
+/// Kills the victim while it writes and returns the entries it acknowledged.
 fn run_and_kill(folder: &Path) -> Vec<u64> {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "store::crash::victim", "--nocapture"])
@@ -46,7 +46,7 @@ fn run_and_kill(folder: &Path) -> Vec<u64> {
         .spawn()
         .unwrap();
     let mut numbers = Vec::new();
-    // What it printed before it died is still in the pipe after the kill.
+    // Lines printed before the kill are still in the pipe after it.
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
         let number = line.rsplit_once("acknowledged ").map(|(_, number)| number.parse::<u64>().unwrap());
@@ -60,12 +60,12 @@ fn run_and_kill(folder: &Path) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_killed_process_loses_nothing_acknowledged() {
+async fn a_killed_process_loses_no_acknowledged_entry() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..3 {
         let acknowledged = run_and_kill(folder.path());
         assert!(acknowledged.len() >= ENOUGH);
-        let store = open(folder.path());
+        let store = open_disk(folder.path());
         for number in acknowledged {
             let found = store.get(entry(number).key).await.unwrap();
             assert_eq!(found.unwrap().completion, entry(number).completion, "entry {number}");

@@ -1,4 +1,4 @@
-//! The fault store itself.
+//! Tests of the fault store itself.
 
 use promptkeep::{entry::Selector, store::Op};
 use tokio::task::yield_now;
@@ -18,7 +18,7 @@ async fn fails_the_nth_call_of_one_operation() {
 }
 
 #[tokio::test]
-async fn does_the_call_whose_reply_is_lost() {
+async fn performs_the_call_whose_reply_is_lost() {
     let store = FaultStore::new(memory());
     store.plan(Op::Remove, Calls::From(1), Fault::FailAfter);
     put(&store, entry(1)).await;
@@ -45,7 +45,7 @@ async fn hangs_until_released() {
 }
 
 #[tokio::test]
-async fn dawdles_by_the_runtime_clock() {
+async fn delays_a_call_by_the_runtime_clock() {
     let store = FaultStore::new(memory());
     store.plan(Op::Flush, Calls::Nth(1), Fault::Delay(HOUR));
     let waited = tokio::time::timeout(Duration::from_millis(1), store.flush()).await;

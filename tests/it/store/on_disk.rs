@@ -1,4 +1,4 @@
-//! Folders and files that the embedded store must refuse by name, and entries it must survive.
+//! Folders and files that the disk store must refuse by name, and damage that it must survive.
 
 use std::fs;
 
@@ -11,10 +11,10 @@ use super::*;
 const ENTRIES: TableDefinition<&[u8; 32], (u64, &[u8])> = TableDefinition::new("entries");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
-/// A folder with a store of ten entries.
+/// A folder whose store has ten entries.
 async fn filled() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
+    let store = open_disk(folder.path());
     for n in 0..10 {
         put(&*store, entry(n)).await;
     }
@@ -22,13 +22,13 @@ async fn filled() -> TempDir {
 }
 
 fn refusal(path: &Path) -> OpenError {
-    let Err(error) = store::open(&in_folder(path)) else { panic!("opened") };
+    let Err(error) = store::open(&disk_config(path)) else { panic!("opened") };
     let named = error.to_string();
     assert!(named.contains("store.path") && named.contains(path.to_str().unwrap()), "{named}");
     error
 }
 
-/// Changes the file behind the store's back.
+/// Changes the database file without the store.
 fn tamper(folder: &TempDir, change: impl FnOnce(&redb::WriteTransaction)) {
     let database = Database::open(folder.path().join("promptkeep.redb")).unwrap();
     let write = database.begin_write().unwrap();
@@ -37,23 +37,23 @@ fn tamper(folder: &TempDir, change: impl FnOnce(&redb::WriteTransaction)) {
 }
 
 #[tokio::test]
-async fn keeps_entries_over_a_restart() {
+async fn keeps_entries_across_a_restart() {
     let folder = filled().await;
-    let store = open(folder.path());
+    let store = open_disk(folder.path());
     assert_eq!(store.entries(), 10);
     let found = store.get(entry(3).key).await.unwrap().unwrap();
     assert_eq!(found.completion, entry(3).completion);
     assert_eq!(found.embedding, entry(3).embedding);
 }
 
-/// The first versions wrote no notes; their files are read as if none had been left.
+/// The first versions wrote no snapshots.
 #[tokio::test]
-async fn reads_a_file_without_notes() {
+async fn reads_a_file_without_a_snapshot_table() {
     let folder = filled().await;
     tamper(&folder, |transaction| {
         transaction.delete_table(TableDefinition::<&str, &[u8]>::new("notes")).unwrap();
     });
-    let store = open(folder.path());
+    let store = open_disk(folder.path());
     assert_eq!(store.note("learned").await.unwrap(), None);
     assert!(store.put_note("learned", Note::of(vec![1]), None).await.unwrap());
     store.flush().await.unwrap();
@@ -64,17 +64,17 @@ async fn reads_a_file_without_notes() {
 fn creates_missing_folders() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a").join("b");
-    open(&path);
+    open_disk(&path);
     assert!(path.join("promptkeep.redb").is_file());
 }
 
-/// A power cut at the very first start leaves a file that is not a database yet.
+/// A power cut during the first start leaves a file that is not a database yet.
 #[test]
-fn starts_over_where_a_first_start_was_cut_off() {
+fn starts_again_after_an_interrupted_first_start() {
     for left in [Vec::new(), vec![0; 100_000]] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("promptkeep.redb.new"), left).unwrap();
-        open(folder.path());
+        open_disk(folder.path());
         let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
         assert_eq!(names, ["promptkeep.redb"]);
     }
@@ -91,7 +91,7 @@ fn refuses_a_folder_it_cannot_write() {
     assert!(matches!(refusal(&folder.path().join("data")), OpenError::Unwritable { .. }));
 }
 
-/// Permissions do not bind root, and some who run tests are.
+/// Root may write despite the permissions, so the test checks first.
 #[cfg(unix)]
 #[test]
 fn refuses_a_read_only_folder() {
@@ -106,12 +106,12 @@ fn refuses_a_read_only_folder() {
 #[test]
 fn refuses_a_folder_in_use() {
     let folder = tempfile::tempdir().unwrap();
-    let _first = open(folder.path());
+    let _first = open_disk(folder.path());
     assert!(matches!(refusal(folder.path()), OpenError::InUse { .. }));
 }
 
 #[tokio::test]
-async fn refuses_a_newer_layout_and_leaves_it_alone() {
+async fn refuses_a_newer_layout_and_leaves_the_file_unchanged() {
     let folder = filled().await;
     tamper(&folder, |write| {
         write.open_table(META).unwrap().insert("layout", 2).unwrap();
@@ -121,11 +121,11 @@ async fn refuses_a_newer_layout_and_leaves_it_alone() {
     tamper(&folder, |write| {
         write.open_table(META).unwrap().insert("layout", 1).unwrap();
     });
-    assert_eq!(open(folder.path()).entries(), 10);
+    assert_eq!(open_disk(folder.path()).entries(), 10);
 }
 
 #[test]
-fn refuses_a_database_of_something_else() {
+fn refuses_a_database_of_another_program() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::create(folder.path().join("promptkeep.redb")).unwrap();
     let write = database.begin_write().unwrap();
@@ -136,7 +136,7 @@ fn refuses_a_database_of_something_else() {
 }
 
 #[tokio::test]
-async fn refuses_a_file_of_junk() {
+async fn refuses_a_file_that_is_no_database() {
     for junk in [b"junk".to_vec(), vec![0; 100_000], b"redb".repeat(5000)] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("promptkeep.redb"), junk).unwrap();
@@ -144,19 +144,19 @@ async fn refuses_a_file_of_junk() {
     }
 }
 
-/// Wherever a file is cut, it is refused or everything that is given back is right.
+/// A truncated file is refused, or every entry it returns is right.
 #[tokio::test]
-async fn survives_any_cut() {
+async fn survives_truncation_at_any_point() {
     let folder = filled().await;
     let file = folder.path().join("promptkeep.redb");
     let whole = fs::read(&file).unwrap();
     for part in 1..16 {
         fs::write(&file, &whole[..whole.len() * part / 16]).unwrap();
-        check_damaged(folder.path()).await;
+        assert_refused_or_right(folder.path()).await;
     }
 }
 
-/// Wherever a page is overwritten, the file is refused, or the entries on it are skipped.
+/// A file with an overwritten page is refused, or the entries on that page are skipped.
 #[tokio::test]
 async fn survives_any_damaged_page() {
     const PAGE: usize = 4096;
@@ -168,13 +168,13 @@ async fn survives_any_damaged_page() {
         let mut damaged = whole.clone();
         damaged[page * PAGE..][..PAGE].iter_mut().step_by(7).for_each(|byte| *byte ^= 0x55);
         fs::write(&file, damaged).unwrap();
-        check_damaged(folder.path()).await;
+        assert_refused_or_right(folder.path()).await;
     }
 }
 
-/// Whatever opens at all gives back nothing but what was put.
-async fn check_damaged(path: &Path) {
-    let store = match store::open(&in_folder(path)) {
+/// Checks that a damaged file is refused by name or returns only entries that were stored.
+async fn assert_refused_or_right(path: &Path) {
+    let store = match store::open(&disk_config(path)) {
         Ok(store) => store,
         Err(error) => return assert!(error.to_string().contains(path.to_str().unwrap()), "{error}"),
     };
@@ -202,17 +202,17 @@ async fn skips_and_counts_entries_it_cannot_read() {
             entries.insert(key.as_bytes(), (expires, bytes.as_slice())).unwrap();
         }
     });
-    let store = open(folder.path());
+    let store = open_disk(folder.path());
     assert_eq!(store.get(entry(2).key).await.unwrap(), None, "a newer codec");
     assert_eq!(store.get(entry(3).key).await.unwrap(), None, "a changed byte");
     assert_eq!(store.unreadable(), 2);
     let page = store.scan(Some(entry(1).key), 1).await.unwrap();
-    assert_eq!(page[0].key, entry(4).key, "the page holds what can be read");
+    assert_eq!(page[0].key, entry(4).key, "the page has readable entries only");
     assert!(store.scan(Some(entry(8).key), 1).await.unwrap().is_empty());
     put(&*store, entry(2)).await;
     assert!(store.get(entry(2).key).await.unwrap().is_some(), "replaced");
     assert_eq!(store.entries(), 10);
-    assert_eq!(store.expire(0, 100).await.unwrap().len(), 10, "the unreadable expire too");
+    assert_eq!(store.expire(0, 100).await.unwrap().len(), 10, "unreadable entries expire too");
 }
 
 #[tokio::test]

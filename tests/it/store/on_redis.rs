@@ -1,11 +1,11 @@
-//! What only the store on Redis must do.
+//! Behaviour of the Redis store alone.
 
 use promptkeep::entry::Selector;
 
 use super::*;
 use crate::common::redis_server::RedisServer;
 
-async fn opened() -> (RedisServer, Arc<dyn Store>) {
+async fn redis_store() -> (RedisServer, Arc<dyn Store>) {
     let server = RedisServer::start().await;
     let store = store::open(&server.store()).unwrap();
     (server, store)
@@ -21,8 +21,8 @@ fn owned_by(tenant: &str, n: u64, namespace: &str, tags: &[&str]) -> Entry {
 }
 
 #[tokio::test]
-async fn entries_expire_by_themselves_and_with_all_that_lists_them() {
-    let (redis, store) = opened().await;
+async fn entries_and_the_sets_that_list_them_expire_in_redis() {
+    let (redis, store) = redis_store().await;
     put(&*store, owned_by("acme", 1, "docs", &["a"])).await;
     let hour = 3_600_000;
     for (key, least) in [("*:e:*", 0), ("*:n:*", hour), ("*:t:*", hour)] {
@@ -33,10 +33,10 @@ async fn entries_expire_by_themselves_and_with_all_that_lists_them() {
     }
 }
 
-/// Selectors of callers name owners, and are answered from sets; those without walk the directories.
+/// A caller's selector names its owners and is answered from sets; a selector without owners scans the directories.
 #[tokio::test]
-async fn sets_and_directories_find_the_same() {
-    let (_redis, store) = opened().await;
+async fn sets_and_directories_select_equal_entries() {
+    let (_redis, store) = redis_store().await;
     let tenants = ["acme", "other"];
     for (n, tenant) in (0..40).zip(tenants.into_iter().cycle()) {
         let namespace = if n % 4 < 2 { "docs" } else { "code" };
@@ -66,8 +66,8 @@ async fn sets_and_directories_find_the_same() {
 }
 
 #[tokio::test]
-async fn a_removed_entry_leaves_nothing_behind() {
-    let (redis, store) = opened().await;
+async fn a_removed_entry_leaves_no_keys_behind() {
+    let (redis, store) = redis_store().await;
     put(&*store, owned_by("acme", 1, "docs", &["a"])).await;
     let owners = vec![Owner::Tenant("acme".to_owned())];
     store.remove(&Selector { owners, ..Selector::default() }, false).await.unwrap();
@@ -77,8 +77,8 @@ async fn a_removed_entry_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_or_newer_is_skipped_and_counted() {
-    let (redis, store) = opened().await;
+async fn unreadable_entries_are_skipped_and_counted() {
+    let (redis, store) = redis_store().await;
     for n in 0..3 {
         put(&*store, entry(n)).await;
     }
@@ -89,10 +89,9 @@ async fn what_is_damaged_or_newer_is_skipped_and_counted() {
     assert_eq!(store.unreadable(), 2);
 }
 
-/// Two deployments on one Redis.
 #[tokio::test]
-async fn prefixes_keep_deployments_apart() {
-    let (redis, store) = opened().await;
+async fn key_prefixes_separate_deployments_on_one_redis() {
+    let (redis, store) = redis_store().await;
     let other = StoreConfig { key_prefix: "other".to_owned(), ..redis.store() };
     let other = store::open(&other).unwrap();
     put(&*store, entry(1)).await;
@@ -104,16 +103,16 @@ async fn prefixes_keep_deployments_apart() {
     assert_eq!(redis.command::<String>("GET mine").await, "untouched");
 }
 
-/// A note without its version before it, as earlier builds kept it, or a damaged one, could never be replaced.
+/// A snapshot that was damaged, or that an earlier build wrote without a version, could never be replaced.
 #[tokio::test]
-async fn notes_that_are_damaged_or_of_earlier_builds_are_replaced() {
-    let (redis, store) = opened().await;
+async fn damaged_snapshots_and_those_of_earlier_builds_are_replaced() {
+    let (redis, store) = redis_store().await;
     redis.command::<()>("SET promptkeep:note:learned what-an-earlier-build-has-learned").await;
     assert_eq!(store.note("learned").await.unwrap(), None);
-    for damaged in ["short", "longer-than-any-version-of-a-note"] {
+    for damaged in ["short", "longer-than-any-version-of-a-snapshot"] {
         redis.command::<()>(&format!("SET promptkeep:notes:learned {damaged}")).await;
-        let over = store.note("learned").await.unwrap().map(|note| note.version);
-        assert!(store.put_note("learned", Note::of(vec![1]), over).await.unwrap(), "{damaged}");
+        let previous = store.note("learned").await.unwrap().map(|snapshot| snapshot.version);
+        assert!(store.put_note("learned", Note::of(vec![1]), previous).await.unwrap(), "{damaged}");
         assert!(!store.put_note("learned", Note::of(vec![2]), None).await.unwrap(), "{damaged}");
         assert_eq!(store.note("learned").await.unwrap(), Some(Note::of(vec![1])));
     }

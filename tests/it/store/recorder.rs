@@ -1,4 +1,4 @@
-//! Random operations and restarts, compared with a map.
+//! Random operations and restarts of the disk store, compared with a map.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use promptkeep::entry::Selector;
 use super::*;
 
 const OPERATIONS: usize = 500;
-/// Few enough that operations meet the same keys.
+/// Few enough keys that operations often hit an existing one.
 const KEYS: u64 = 60;
 
 struct Run {
     random: fastrand::Rng,
     folder: tempfile::TempDir,
     store: Arc<dyn Store>,
-    recorder: BTreeMap<CacheKey, Arc<Entry>>,
+    expected_entries: BTreeMap<CacheKey, Arc<Entry>>,
 }
 
 impl Run {
     fn new(seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = open(folder.path());
-        Self { random: fastrand::Rng::with_seed(seed), folder, store, recorder: BTreeMap::new() }
+        let store = open_disk(folder.path());
+        Self { random: fastrand::Rng::with_seed(seed), folder, store, expected_entries: BTreeMap::new() }
     }
 
     async fn step(mut self) -> Self {
@@ -38,14 +38,14 @@ impl Run {
     async fn put(&mut self) {
         let n = self.random.u64(..KEYS);
         let tags = vec![format!("tag-{}", self.random.u8(..5))];
-        // Whole hours apart, so that what has expired does not depend on the pace of the test.
+        // Expiry times are hours away, so the pace of the test does not decide what has expired.
         let hours = self.random.u32(1..6);
         let now = SystemTime::now();
         let expires = if self.random.bool() { now + hours * HOUR } else { now - hours * HOUR };
         let entry = Arc::new(Entry { tags, expires, ..entry(n) });
         let durability = if self.random.bool() { Durability::Durable } else { Durability::Queued };
         self.store.put(entry.clone(), durability).await.unwrap();
-        self.recorder.insert(entry.key, entry);
+        self.expected_entries.insert(entry.key, entry);
     }
 
     async fn remove(&mut self) {
@@ -55,48 +55,52 @@ impl Run {
             _ => Selector { id: Some(entry(self.random.u64(..KEYS)).id()), ..Selector::default() },
         };
         let dry_run = self.random.bool();
-        let matching = self.recorder.values().filter(|entry| selector.matches(entry));
+        let matching = self.expected_entries.values().filter(|entry| selector.matches(entry));
         let expected: Vec<_> = matching.map(|entry| entry.key).collect();
         assert_eq!(self.store.remove(&selector, dry_run).await.unwrap(), expected);
         if !dry_run {
-            self.recorder.retain(|key, _| !expected.contains(key));
+            self.expected_entries.retain(|key, _| !expected.contains(key));
         }
     }
 
     async fn expire(&mut self) {
         let (most, limit) = (self.random.u64(..KEYS), self.random.usize(1..10));
-        let mut oldest: Vec<_> = self.recorder.values().map(|entry| (entry.expires, entry.key)).collect();
+        let mut oldest: Vec<_> =
+            self.expected_entries.values().map(|entry| (entry.expires, entry.key)).collect();
         oldest.sort();
         let surplus = oldest.len().saturating_sub(most as usize);
         let past = oldest.iter().filter(|(expires, _)| *expires <= SystemTime::now()).count();
         oldest.truncate(surplus.max(past).min(limit));
         let expected: Vec<_> = oldest.into_iter().map(|(_, key)| key).collect();
         assert_eq!(self.store.expire(most, limit).await.unwrap(), expected);
-        self.recorder.retain(|key, _| !expected.contains(key));
+        self.expected_entries.retain(|key, _| !expected.contains(key));
     }
 
     async fn compare(&mut self) {
         self.store.flush().await.unwrap();
-        assert_eq!(self.store.entries(), self.recorder.len() as u64);
-        let kept = self.store.scan(None, usize::MAX).await.unwrap();
-        assert_eq!(kept, self.recorder.values().cloned().collect::<Vec<_>>());
+        assert_eq!(self.store.entries(), self.expected_entries.len() as u64);
+        let stored = self.store.scan(None, usize::MAX).await.unwrap();
+        assert_eq!(stored, self.expected_entries.values().cloned().collect::<Vec<_>>());
         let key = entry(self.random.u64(..KEYS)).key;
-        assert_eq!(got(&*self.store, key).await, self.recorder.get(&key).map(|kept| answer(kept)));
+        assert_eq!(
+            get(&*self.store, key).await,
+            self.expected_entries.get(&key).map(|stored| without_vector(stored))
+        );
     }
 
-    /// Also without a flush, dropping the store writes what is queued.
+    /// Dropping the store writes the queued entries, even without a flush.
     async fn reopen(self) -> Self {
-        let Self { random, folder, store, recorder } = self;
+        let Self { random, folder, store, expected_entries } = self;
         drop(store);
-        let store = open(folder.path());
-        let mut run = Self { random, folder, store, recorder };
+        let store = open_disk(folder.path());
+        let mut run = Self { random, folder, store, expected_entries };
         run.compare().await;
         run
     }
 }
 
 #[tokio::test]
-async fn agrees_with_a_map_over_restarts() {
+async fn the_disk_store_agrees_with_a_map_across_restarts() {
     for seed in 1..4 {
         let mut run = Run::new(seed);
         for _ in 0..OPERATIONS {

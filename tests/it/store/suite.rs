@@ -1,4 +1,4 @@
-//! What every store must do.
+//! Behaviour of every store.
 
 use promptkeep::entry::{EntryId, Selector};
 
@@ -17,7 +17,7 @@ macro_rules! for_every_store {
         mod embedded {
             $(#[tokio::test] async fn $test() {
                 let folder = tempfile::tempdir().unwrap();
-                super::$test(&*super::open(folder.path())).await
+                super::$test(&*super::open_disk(folder.path())).await
             })*
         }
         mod redis {
@@ -41,18 +41,18 @@ macro_rules! for_every_store {
 }
 
 for_every_store! {
-    gives_back_what_was_put
+    returns_a_stored_entry
     replaces_the_entry_under_a_key
     keeps_queued_entries_in_order
-    gives_expired_entries_or_none
+    may_return_an_expired_entry
     scans_in_pages_by_key
     removes_by_every_criterion
-    removes_what_was_queued_before
-    only_counts_in_a_dry_run
-    expires_what_is_past
-    expires_the_nearest_when_full
+    removes_entries_queued_before_the_removal
+    removes_nothing_in_a_dry_run
+    expires_entries_past_their_ttl
+    expires_the_entries_closest_to_expiry_when_full
     moves_the_expiry_of_a_replaced_entry
-    keeps_notes_beside_the_entries
+    keeps_snapshots_separate_from_entries
 }
 
 pub fn memory() -> Arc<dyn Store> {
@@ -67,22 +67,22 @@ fn key(n: u64) -> CacheKey {
     entry(n).key
 }
 
-async fn gives_back_what_was_put(store: &dyn Store) {
+async fn returns_a_stored_entry(store: &dyn Store) {
     assert_eq!(store.get(key(1)).await.unwrap(), None);
-    let kept = put(store, entry(1)).await;
-    assert_eq!(got(store, key(1)).await, Some(answer(&kept)));
+    let stored = put(store, entry(1)).await;
+    assert_eq!(get(store, key(1)).await, Some(without_vector(&stored)));
     assert_eq!(store.get(key(2)).await.unwrap(), None);
     assert_eq!((store.entries(), store.unreadable()), (1, 0));
 }
 
-async fn keeps_notes_beside_the_entries(store: &dyn Store) {
+async fn keeps_snapshots_separate_from_entries(store: &dyn Store) {
     assert_eq!(store.note("learned").await.unwrap(), None);
-    let mut over = None;
-    for note in [vec![1, 2], vec![3; 100_000], Vec::new(), vec![4]] {
-        let note = Note::of(note);
-        let version = note.version;
-        assert!(store.put_note("learned", note, over).await.unwrap());
-        over = Some(version);
+    let mut previous = None;
+    for bytes in [vec![1, 2], vec![3; 100_000], Vec::new(), vec![4]] {
+        let snapshot = Note::of(bytes);
+        let version = snapshot.version;
+        assert!(store.put_note("learned", snapshot, previous).await.unwrap());
+        previous = Some(version);
     }
     assert!(store.put_note("other", Note::of(vec![5]), None).await.unwrap());
     store.flush().await.unwrap();
@@ -95,7 +95,7 @@ async fn keeps_notes_beside_the_entries(store: &dyn Store) {
 async fn replaces_the_entry_under_a_key(store: &dyn Store) {
     put(store, entry(1)).await;
     let newer = put(store, Entry { namespace: "other".to_owned(), ..entry(1) }).await;
-    assert_eq!(got(store, key(1)).await, Some(answer(&newer)));
+    assert_eq!(get(store, key(1)).await, Some(without_vector(&newer)));
     assert_eq!(store.entries(), 1);
 }
 
@@ -105,15 +105,15 @@ async fn keeps_queued_entries_in_order(store: &dyn Store) {
         store.put(Arc::new(Entry { tags, ..entry(n % 7) }), Durability::Queued).await.unwrap();
     }
     store.flush().await.unwrap();
-    let kept = store.scan(None, 100).await.unwrap();
-    let tags: Vec<_> = kept.iter().map(|entry| entry.tags[0].as_str()).collect();
+    let stored = store.scan(None, 100).await.unwrap();
+    let tags: Vec<_> = stored.iter().map(|entry| entry.tags[0].as_str()).collect();
     assert_eq!(tags, ["49", "43", "44", "45", "46", "47", "48"]);
 }
 
-async fn gives_expired_entries_or_none(store: &dyn Store) {
+async fn may_return_an_expired_entry(store: &dyn Store) {
     let past = SystemTime::now() - HOUR;
-    let kept = put(store, Entry { expires: past, ..entry(1) }).await;
-    assert!(got(store, key(1)).await.is_none_or(|found| found == answer(&kept)));
+    let stored = put(store, Entry { expires: past, ..entry(1) }).await;
+    assert!(get(store, key(1)).await.is_none_or(|found| found == without_vector(&stored)));
 }
 
 async fn scans_in_pages_by_key(store: &dyn Store) {
@@ -165,20 +165,20 @@ async fn removes_by_every_criterion(store: &dyn Store) {
     assert_eq!(store.entries(), 0);
 }
 
-async fn removes_what_was_queued_before(store: &dyn Store) {
+async fn removes_entries_queued_before_the_removal(store: &dyn Store) {
     store.put(Arc::new(entry(1)), Durability::Queued).await.unwrap();
     let selector = Selector { namespace: Some("support".to_owned()), ..Selector::default() };
     assert_eq!(store.remove(&selector, false).await.unwrap(), [key(1)]);
     assert_eq!(store.get(key(1)).await.unwrap(), None);
 }
 
-async fn only_counts_in_a_dry_run(store: &dyn Store) {
+async fn removes_nothing_in_a_dry_run(store: &dyn Store) {
     store.put(Arc::new(entry(1)), Durability::Queued).await.unwrap();
     assert_eq!(store.remove(&Selector::default(), true).await.unwrap(), [key(1)]);
     assert!(store.get(key(1)).await.unwrap().is_some());
 }
 
-async fn expires_what_is_past(store: &dyn Store) {
+async fn expires_entries_past_their_ttl(store: &dyn Store) {
     let past = SystemTime::now() - HOUR;
     for n in 0..4 {
         put(store, Entry { expires: past + Duration::from_secs(n), ..entry(n) }).await;
@@ -189,10 +189,10 @@ async fn expires_what_is_past(store: &dyn Store) {
     assert_eq!(store.expire(1000, 3).await.unwrap(), [key(0), key(1), key(2)]);
     assert_eq!(store.expire(1000, 3).await.unwrap(), [key(3)]);
     assert_eq!(store.expire(1000, 3).await.unwrap(), []);
-    assert_eq!(keys(store).await, [key(4), key(5)], "one that may be served stale stays");
+    assert_eq!(keys(store).await, [key(4), key(5)], "an entry that may be served stale stays");
 }
 
-async fn expires_the_nearest_when_full(store: &dyn Store) {
+async fn expires_the_entries_closest_to_expiry_when_full(store: &dyn Store) {
     let now = SystemTime::now();
     for (n, hours) in [(0, 3), (1, 1), (2, 4), (3, 2)] {
         put(store, Entry { expires: now + hours * HOUR, ..entry(n) }).await;

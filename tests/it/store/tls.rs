@@ -1,4 +1,4 @@
-//! Redis over TLS, with certificates that only the organisation knows, as most have it in-house.
+//! Redis over TLS with certificates of a private authority, as most organisations run it.
 
 use std::fs;
 
@@ -9,15 +9,14 @@ use tempfile::TempDir;
 use super::*;
 use crate::common::{redis_server::RedisServer, test_server::until};
 
-/// An authority, and a server with its certificate.
+/// A certificate authority and its files.
 struct Authority {
     folder: TempDir,
     ca_pem: String,
 }
 
-// === impl Authority ===
-
 impl Authority {
+    /// A new authority, and a Redis server with a certificate of it.
     async fn with_server() -> (Self, RedisServer) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -44,20 +43,22 @@ impl Authority {
 }
 
 #[tokio::test]
-async fn a_private_authority_is_trusted_when_it_is_named() {
+async fn a_private_authority_is_trusted_if_the_config_names_it() {
     let (authority, server) = Authority::with_server().await;
     let (a, b) =
         (store::open(&authority.store(&server)).unwrap(), store::open(&authority.store(&server)).unwrap());
-    let kept = put(&*a, entry(1)).await;
+    let stored = put(&*a, entry(1)).await;
     until(async || {
-        b.get(kept.key).await.is_ok_and(|found| found.is_some_and(|f| answer(&f) == answer(&kept)))
+        b.get(stored.key)
+            .await
+            .is_ok_and(|found| found.is_some_and(|f| without_vector(&f) == without_vector(&stored)))
     })
     .await;
 }
 
-/// Nothing is sent to somebody who only says to be Redis.
+/// Nothing is sent to a server whose certificate is not trusted.
 #[tokio::test]
-async fn others_are_not_trusted() {
+async fn other_authorities_are_not_trusted() {
     let (authority, server) = Authority::with_server().await;
     let (other, _server) = Authority::with_server().await;
     for config in [server.store(), other.store(&server)] {
@@ -70,7 +71,7 @@ async fn others_are_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_file_without_certificates_stops_the_start() {
+async fn a_ca_file_without_certificates_prevents_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
     let config =
@@ -79,7 +80,7 @@ async fn a_file_without_certificates_stops_the_start() {
         [None, Some("no certificate"), Some("-----BEGIN CERTIFICATE-----\n%%\n-----END CERTIFICATE-----\n")]
     {
         text.into_iter().for_each(|text| fs::write(&path, text).unwrap());
-        let Err(OpenError::CaFile { path: told, .. }) = store::open(&config) else { panic!("{text:?}") };
-        assert_eq!(told, path);
+        let Err(OpenError::CaFile { path: reported, .. }) = store::open(&config) else { panic!("{text:?}") };
+        assert_eq!(reported, path);
     }
 }

@@ -1,4 +1,4 @@
-//! Who is tried next: retries, breakers, regions, health, windows.
+//! Which model is tried next: retries, breakers, regions, provider health and context windows.
 
 use std::time::Duration;
 
@@ -13,10 +13,13 @@ use promptkeep::{
 };
 use tokio::time::Instant;
 
-use super::{Fixture, Told, complete, message, open, patience, prompt, results};
+use super::{
+    Fixture, SHORT_TIMEOUT, SeenAttempts, complete, failed_attempts, message, open, open_seen, prompt,
+    results,
+};
 use crate::common::fake_upstream::{FakeUpstream, Gate, Reply};
 
-/// Retries without a wait to speak of.
+/// A catalog that retries twice, almost without delay.
 fn retrying(fakes: &[(Tier, &FakeUpstream)]) -> Fixture {
     let mut fixture = Fixture::new(fakes);
     fixture.upstream.retries = 2;
@@ -26,7 +29,7 @@ fn retrying(fakes: &[(Tier, &FakeUpstream)]) -> Fixture {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_at_the_same_model() {
+async fn a_transient_failure_is_retried_at_the_same_model() {
     for status in [408, 429, 500, 502, 503] {
         let (first, second) = (FakeUpstream::start().await, FakeUpstream::start().await);
         first.script([Reply::status(status)]);
@@ -40,7 +43,7 @@ async fn what_may_pass_is_tried_again_at_the_same_model() {
 }
 
 #[tokio::test]
-async fn retries_end_and_the_next_model_is_tried() {
+async fn the_next_model_is_tried_when_retries_are_used_up() {
     let (first, second) = (FakeUpstream::start().await, FakeUpstream::start().await);
     first.always(Reply::status(500));
     let upstreams = retrying(&[(Tier::Cold, &first), (Tier::Warm, &second)]).build();
@@ -51,7 +54,7 @@ async fn retries_end_and_the_next_model_is_tried() {
 }
 
 #[tokio::test]
-async fn a_retry_waits_as_long_as_it_was_asked_to() {
+async fn a_retry_waits_for_retry_after() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::status(429).retry_after("0.15")]);
     let (_, attempts) = complete(&retrying(&[(Tier::Cold, &fake)]).build(), &prompt("Hi")).await.unwrap();
@@ -61,19 +64,19 @@ async fn a_retry_waits_as_long_as_it_was_asked_to() {
 }
 
 #[tokio::test]
-async fn a_retry_beyond_the_deadline_is_not_waited_for() {
+async fn a_retry_after_beyond_the_deadline_is_not_waited_for() {
     let fake = FakeUpstream::start().await;
     let upstreams = retrying(&[(Tier::Cold, &fake)]).build();
     for seconds in ["3600", "1e18"] {
         fake.script([Reply::status(429).retry_after(seconds)]);
         let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
-        let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+        let attempts = failed_attempts(error);
         assert_eq!(results(&attempts), [Http(429)]);
     }
 }
 
 #[tokio::test]
-async fn another_model_is_tried_rather_than_waiting_long() {
+async fn a_long_retry_after_falls_back_to_the_next_model() {
     let (first, second) = (FakeUpstream::start().await, FakeUpstream::start().await);
     first.script([Reply::status(503).retry_after("10")]);
     let upstreams = retrying(&[(Tier::Cold, &first), (Tier::Warm, &second)]).build();
@@ -82,7 +85,7 @@ async fn another_model_is_tried_rather_than_waiting_long() {
 }
 
 #[tokio::test]
-async fn junk_in_retry_after_is_no_wish() {
+async fn an_invalid_retry_after_is_ignored() {
     let fake = FakeUpstream::start().await;
     let upstreams = retrying(&[(Tier::Cold, &fake)]).build();
     for junk in ["soon", "-1", "NaN", "1e400", "Wed, 21 Oct 2015 07:28:00 GMT", ""] {
@@ -103,12 +106,12 @@ async fn retries_stay_within_their_budget() {
     for _ in 0..100 {
         open(&upstreams, &prompt("Hi")).await.unwrap_err();
     }
-    // A tenth of the requests, and the one that every start has.
+    // A tenth of the requests, plus the one retry that the budget starts with.
     assert!((109..=111).contains(&fake.calls()), "{}", fake.calls());
 }
 
 #[tokio::test]
-async fn a_failing_model_is_set_aside_and_probed_until_it_is_back() {
+async fn an_open_breaker_skips_a_model_until_a_probe_succeeds() {
     let (first, second) = (FakeUpstream::start().await, FakeUpstream::start().await);
     first.script([Reply::status(500), Reply::status(500), Reply::reset()]);
     let mut fixture = Fixture::new(&[(Tier::Cold, &first), (Tier::Warm, &second)]);
@@ -121,9 +124,9 @@ async fn a_failing_model_is_set_aside_and_probed_until_it_is_back() {
     assert_eq!(breakers(&upstreams), [BreakerState::Open, BreakerState::Closed]);
     let (completion, attempts) = complete(&upstreams, &prompt("Hi")).await.unwrap();
     assert_eq!((completion.model.as_str(), results(&attempts)), ("model-warm", vec![BreakerOpen, Good]));
-    assert_eq!(first.calls(), 3, "it is left alone");
+    assert_eq!(first.calls(), 3, "no call while the breaker is open");
 
-    // The same failures with a short time aside: the next call is the probe, and finds it well.
+    // With a short cooldown the next call is the probe, and it succeeds.
     fixture.upstream.breaker_cooldown = Duration::from_nanos(1);
     let upstreams = fixture.build();
     first.script([Reply::status(500), Reply::status(500), Reply::status(500)]);
@@ -140,7 +143,7 @@ fn breakers(upstreams: &Upstreams) -> Vec<BreakerState> {
 }
 
 #[tokio::test]
-async fn when_every_breaker_is_open_the_caller_learns_so() {
+async fn when_every_breaker_is_open_the_error_says_so() {
     let fake = FakeUpstream::start().await;
     fake.always(Reply::status(500));
     let mut fixture = Fixture::new(&[(Tier::Cold, &fake)]);
@@ -148,12 +151,12 @@ async fn when_every_breaker_is_open_the_caller_learns_so() {
     let upstreams = fixture.build();
     open(&upstreams, &prompt("Hi")).await.unwrap_err();
     let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
-    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+    let attempts = failed_attempts(error);
     assert_eq!(results(&attempts), [BreakerOpen]);
 }
 
 #[tokio::test]
-async fn a_breaker_ignores_what_is_not_the_models_fault() {
+async fn a_breaker_ignores_failures_that_are_not_the_models_fault() {
     let fake = FakeUpstream::start().await;
     let mut fixture = Fixture::new(&[(Tier::Cold, &fake)]);
     fixture.upstream.breaker_failures = 1;
@@ -163,13 +166,13 @@ async fn a_breaker_ignores_what_is_not_the_models_fault() {
         open(&upstreams, &prompt("Hi")).await.unwrap_err();
     }
     fake.script([Reply::stall()]);
-    let soon = Instant::now() + super::SOON;
-    upstreams.open(Ask::new(&prompt("Hi"), soon)).await.unwrap_err();
+    let deadline = Instant::now() + SHORT_TIMEOUT;
+    upstreams.open(Ask::new(&prompt("Hi"), deadline)).await.unwrap_err();
     assert_eq!(breakers(&upstreams), [BreakerState::Closed]);
 }
 
 #[tokio::test]
-async fn the_same_model_nearby_is_tried_first_and_elsewhere_next() {
+async fn a_provider_in_this_region_is_tried_before_one_elsewhere() {
     let (far, near) = (FakeUpstream::start().await, FakeUpstream::start().await);
     let mut fixture = retrying(&[]);
     fixture.add("shared", Tier::Cold, &far.base_url()).add("shared", Tier::Cold, &near.base_url());
@@ -184,12 +187,12 @@ async fn the_same_model_nearby_is_tried_first_and_elsewhere_next() {
     assert_eq!(near.requests()[0].body["model"], "vendor/shared");
     let (completion, attempts) = complete(&upstreams, &prompt).await.unwrap();
     assert_eq!((completion.content.as_str(), completion.model.as_str()), ("far", "shared"));
-    assert_eq!(results(&attempts), [Http(500), Good], "no retry while the same model is served elsewhere");
+    assert_eq!(results(&attempts), [Http(500), Good], "no retry while another provider serves the model");
     assert_eq!(far.requests()[0].body["model"], "shared");
 }
 
 #[tokio::test]
-async fn a_dead_provider_is_put_behind_and_brought_back() {
+async fn an_unhealthy_provider_is_tried_last_until_it_recovers() {
     let (first, second) = (FakeUpstream::start().await, FakeUpstream::start().await);
     let mut fixture = Fixture::new(&[(Tier::Cold, &first), (Tier::Warm, &second)]);
     fixture.upstream.health_interval = Duration::from_millis(10);
@@ -198,27 +201,27 @@ async fn a_dead_provider_is_put_behind_and_brought_back() {
     let watching = tokio::spawn(async move { watcher.watch_health().await });
 
     first.health(503);
-    // A round of checks begins only when the one before is judged.
+    // A round of health checks starts only after the results of the previous round are applied.
     first.wait_for_health_checks(4).await;
-    assert_eq!(ups(&upstreams), [false, true]);
+    assert_eq!(are_up(&upstreams), [false, true]);
     assert_eq!(complete(&upstreams, &prompt("Hi")).await.unwrap().0.model, "model-warm");
-    assert_eq!(first.calls(), 0, "no caller met it");
+    assert_eq!(first.calls(), 0, "no request reached it");
     second.script([Reply::status(500)]);
     assert_eq!(complete(&upstreams, &prompt("Hi")).await.unwrap().0.model, "model-cold", "the last resort");
 
     first.health(404);
     first.wait_for_health_checks(3).await;
-    assert_eq!(ups(&upstreams), [true, true]);
+    assert_eq!(are_up(&upstreams), [true, true]);
     assert_eq!(complete(&upstreams, &prompt("Hi")).await.unwrap().0.model, "model-cold");
     watching.abort();
 }
 
-fn ups(upstreams: &Upstreams) -> Vec<bool> {
+fn are_up(upstreams: &Upstreams) -> Vec<bool> {
     upstreams.provider_states().iter().map(|state| state.is_up).collect()
 }
 
 #[tokio::test]
-async fn a_window_too_small_rules_a_model_out_before_the_call() {
+async fn a_model_with_too_small_a_context_window_is_skipped() {
     let (small, large) = (FakeUpstream::start().await, FakeUpstream::start().await);
     let mut fixture = Fixture::new(&[(Tier::Cold, &small), (Tier::Warm, &large)]);
     fixture.models[0].context_window = 100;
@@ -244,21 +247,21 @@ async fn a_caller_that_leaves_before_the_first_token_cancels_the_call() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::stall()]);
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
-    let told = Told::default();
-    let listener = told.listener();
+    let seen = SeenAttempts::default();
+    let in_call = seen.clone();
     let caller = tokio::spawn(async move {
         let prompt = prompt("Hi");
-        drop(upstreams.open(Ask::new(&prompt, patience()).on_attempt(listener)).await);
+        drop(open_seen(&upstreams, &prompt, &in_call).await);
     });
     fake.wait_for_calls(1).await;
     caller.abort();
     fake.wait_for_leavers(1).await;
     assert!(caller.await.is_err());
-    assert_eq!(results(&told.attempts()), [Cancelled]);
+    assert_eq!(results(&seen.attempts()), [Cancelled]);
 }
 
 #[tokio::test]
-async fn a_reload_keeps_what_was_learned_and_takes_what_is_new() {
+async fn a_reload_keeps_breaker_states_and_adds_new_models() {
     let (first, second) = (FakeUpstream::start().await, FakeUpstream::start().await);
     first.script([Reply::status(500)]);
     let mut fixture = Fixture::new(&[(Tier::Cold, &first)]);
@@ -278,7 +281,7 @@ async fn a_reload_keeps_what_was_learned_and_takes_what_is_new() {
 }
 
 #[tokio::test]
-async fn a_reload_does_not_disturb_an_answer_under_way() {
+async fn a_reload_does_not_disturb_an_answer_in_flight() {
     let fake = FakeUpstream::start().await;
     let gate = Gate::new();
     fake.script([Reply::text("one two").hold_before(2, &gate)]);
@@ -292,22 +295,22 @@ async fn a_reload_does_not_disturb_an_answer_under_way() {
 }
 
 #[test]
-fn what_is_wrong_with_a_catalog_is_said_all_at_once() {
+fn all_problems_of_a_catalog_are_reported_at_once() {
     let mut fixture = Fixture::new(&[]);
     fixture.add("a", Tier::Cold, "not a url").add("b", Tier::Hot, "https://example.com/v1");
     fixture.providers[1].api_key_env = "PROMPTKEEP_TEST_NO_SUCH_KEY".to_owned();
     fixture.routing.classifier = "nobody".to_owned();
     let error = Upstreams::new(fixture.settings()).unwrap_err();
-    let said = error.to_string();
+    let report = error.to_string();
     for part in
         ["provider-0", "PROMPTKEEP_TEST_NO_SUCH_KEY is not set", "model a", "model b", "routing.classifier"]
     {
-        assert!(said.contains(part), "{part} in {said}");
+        assert!(report.contains(part), "{part} in {report}");
     }
 }
 
 #[tokio::test]
-async fn system_turns_count_for_the_window() {
+async fn system_messages_count_towards_the_context_window() {
     let fake = FakeUpstream::start().await;
     let mut fixture = Fixture::new(&[(Tier::Cold, &fake)]);
     fixture.models[0].context_window = 100;

@@ -1,4 +1,4 @@
-//! Each fault of a provider, before and after the first token.
+//! Each provider fault, before and after the first token.
 
 use promptkeep::{
     error::Error,
@@ -9,15 +9,15 @@ use promptkeep::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Fixture, SOON, complete, open, prompt, results};
+use super::{Fixture, SHORT_TIMEOUT, complete, failed_attempts, open, prompt, results};
 use crate::common::fake_upstream::{FakeUpstream, Reply, delta};
 
-/// A first model with this fault, and a second that answers.
+/// Returns how a first model fails with this reply; expects the second model to answer.
 async fn fallback_after(reply: Reply) -> AttemptResult {
     let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
     bad.always(reply);
     let mut fixture = Fixture::new(&[(Tier::Cold, &bad), (Tier::Warm, &good)]);
-    fixture.upstream.first_token_timeout = SOON;
+    fixture.upstream.first_token_timeout = SHORT_TIMEOUT;
     let (completion, attempts) =
         complete(&fixture.build(), &prompt("Hi")).await.expect("the second model answers");
     assert_eq!((completion.content.as_str(), completion.model.as_str()), ("ok", "model-warm"));
@@ -55,18 +55,17 @@ async fn faults_before_the_first_token_fall_back_silently() {
     }
 }
 
-/// The error after the first token of a model whose reply is `reply`; another model stands by.
-async fn break_off(reply: Reply) -> (AttemptResult, Error) {
+/// Returns how a model fails after its first token with this reply; a second model stays unused.
+async fn failure_after_first_token(reply: Reply) -> AttemptResult {
     let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
     bad.script([reply]);
     let mut fixture = Fixture::new(&[(Tier::Cold, &bad), (Tier::Warm, &good)]);
-    fixture.upstream.idle_timeout = SOON;
+    fixture.upstream.idle_timeout = SHORT_TIMEOUT;
     let mut answer = open(&fixture.build(), &prompt("Hi")).await.expect("the first token is out");
     assert_eq!(answer.next().await.expect("a first token"), Some(Delta::Text("one ".to_owned())));
     let error = answer.next().await.expect_err("the answer broke off");
     assert_eq!(good.calls(), 0, "text of two models is never joined");
-    let Error::Unavailable { attempts, .. } = &error else { panic!("{error:?}") };
-    (attempts[0].result, error)
+    failed_attempts(error)[0].result
 }
 
 #[tokio::test]
@@ -81,15 +80,19 @@ async fn faults_after_the_first_token_end_the_answer() {
         ("error", text().replace("two", "two\"}}], \"error\": {\"x\": \""), AttemptResult::Malformed),
     ];
     for (name, reply, expected) in cases {
-        assert_eq!(break_off(reply).await.0, expected, "{name}");
+        assert_eq!(failure_after_first_token(reply).await, expected, "{name}");
     }
     let ended = Reply::events([delta(&json!({ "content": "one " }))]);
-    assert_eq!(break_off(ended.clone()).await.0, AttemptResult::Broken, "no end was said");
-    assert_eq!(break_off(ended.event(&error)).await.0, AttemptResult::Malformed);
+    assert_eq!(
+        failure_after_first_token(ended.clone()).await,
+        AttemptResult::Broken,
+        "the stream has no end"
+    );
+    assert_eq!(failure_after_first_token(ended.event(&error)).await, AttemptResult::Malformed);
 }
 
 #[tokio::test]
-async fn a_refused_request_goes_back_as_it_is() {
+async fn a_refusal_reaches_the_caller_unchanged() {
     for status in [400, 404, 422] {
         let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
         bad.script([Reply::status(status)]);
@@ -103,18 +106,18 @@ async fn a_refused_request_goes_back_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_a_provider_says_about_our_key_is_not_handed_on() {
+async fn a_provider_message_about_our_key_does_not_reach_the_caller() {
     let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
     bad.script([Reply::status(401)]);
     let upstreams = Fixture::new(&[(Tier::Cold, &bad), (Tier::Warm, &good)]).build();
     let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
     let Error::Refused { status: 401, message, .. } = error else { panic!("{error:?}") };
     assert!(!message.contains("scripted"), "{message}");
-    assert_eq!((bad.calls(), good.calls()), (1, 0), "nor is another model tried");
+    assert_eq!((bad.calls(), good.calls()), (1, 0), "no other model is tried");
 }
 
 #[tokio::test]
-async fn an_answer_is_bounded() {
+async fn the_size_of_an_answer_is_limited() {
     let fake = FakeUpstream::start().await;
     let mut fixture = Fixture::new(&[(Tier::Cold, &fake)]);
     fixture.upstream.max_answer = 1024 * 1024;
@@ -127,12 +130,12 @@ async fn an_answer_is_bounded() {
             Err(error) => break error,
         }
     };
-    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+    let attempts = failed_attempts(error);
     assert_eq!(results(&attempts), [AttemptResult::TooLarge]);
 
     fake.script([Reply::raw("application/json", vec![b' '; 50 * 1024 * 1024])]);
     let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
-    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+    let attempts = failed_attempts(error);
     assert_eq!(results(&attempts), [AttemptResult::TooLarge]);
 }
 
@@ -147,39 +150,39 @@ async fn a_host_that_does_not_resolve_falls_back() {
 }
 
 #[tokio::test]
-async fn when_all_fail_every_attempt_is_told() {
+async fn when_all_models_fail_the_error_lists_every_attempt() {
     let fakes = [FakeUpstream::start().await, FakeUpstream::start().await, FakeUpstream::start().await];
     fakes[0].always(Reply::status(503));
     fakes[1].always(Reply::reset());
     fakes[2].always(Reply::raw("text/html", "no"));
     let fixture = Fixture::new(&[(Tier::Cold, &fakes[0]), (Tier::Warm, &fakes[1]), (Tier::Hot, &fakes[2])]);
     let error = open(&fixture.build(), &prompt("Hi")).await.unwrap_err();
-    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+    let attempts = failed_attempts(error);
     for model in ["model-cold", "model-warm", "model-hot"] {
         assert!(attempts.iter().any(|attempt| attempt.model == model), "{model}");
     }
 }
 
 #[tokio::test]
-async fn the_deadline_bounds_the_chain_and_the_answer() {
+async fn the_deadline_limits_the_chain_and_the_answer() {
     let fake = FakeUpstream::start().await;
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
     let prompt = prompt("Hi");
 
     fake.script([Reply::stall()]);
-    let error = upstreams.open(Ask::new(&prompt, Instant::now() + SOON)).await.unwrap_err();
+    let error = upstreams.open(Ask::new(&prompt, Instant::now() + SHORT_TIMEOUT)).await.unwrap_err();
     let Error::DeadlineExceeded { attempts } = error else { panic!("{error:?}") };
     assert_eq!(results(&attempts), [AttemptResult::Deadline]);
 
     fake.script([Reply::text("one two").stall_after(2)]);
-    let mut answer = upstreams.open(Ask::new(&prompt, Instant::now() + 3 * SOON)).await.unwrap();
+    let mut answer = upstreams.open(Ask::new(&prompt, Instant::now() + 3 * SHORT_TIMEOUT)).await.unwrap();
     answer.next().await.unwrap();
     let error = answer.next().await.unwrap_err();
     assert!(matches!(error, Error::DeadlineExceeded { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn an_unknown_model_is_named_and_no_model_is_said() {
+async fn an_unknown_model_and_an_empty_catalog_are_distinct_errors() {
     let fake = FakeUpstream::start().await;
     let mut prompt = prompt("Hi");
     prompt.model = "gpt-9".to_owned();

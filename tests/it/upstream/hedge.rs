@@ -1,10 +1,14 @@
-//! A second attempt beside one that is slow to begin.
+//! Hedging: a second attempt when the first is slow to send its first token.
 
 use std::time::Duration;
 
 use promptkeep::{
     config::HedgeAfter,
+<<<<<<< HEAD
     model::{
+=======
+    upstream::{
+>>>>>>> house-tests2
         AttemptReason,
         AttemptResult::{Cancelled, Http, Ok as Good},
         Tier,
@@ -12,10 +16,10 @@ use promptkeep::{
     upstream::Ask,
 };
 
-use super::{Fixture, Told, complete, patience, prompt, read, results};
+use super::{Fixture, SeenAttempts, complete, open_seen, prompt, read, results};
 use crate::common::fake_upstream::{FakeUpstream, Gate, Reply};
 
-/// Hedges at once, as often as it likes.
+/// A catalog that hedges after 20 ms and may hedge every request.
 fn hedging(fakes: &[(Tier, &FakeUpstream)]) -> Fixture {
     let mut fixture = Fixture::new(fakes);
     fixture.upstream.hedge_after = HedgeAfter::Fixed(Duration::from_millis(20));
@@ -24,23 +28,23 @@ fn hedging(fakes: &[(Tier, &FakeUpstream)]) -> Fixture {
 }
 
 #[tokio::test]
-async fn the_faster_one_answers_and_the_slower_is_cancelled_and_paid_for() {
+async fn the_faster_attempt_answers_and_the_slower_is_cancelled_and_charged() {
     let (slow, fast) = (FakeUpstream::start().await, FakeUpstream::start().await);
     slow.script([Reply::stall()]);
     let upstreams = hedging(&[(Tier::Cold, &slow), (Tier::Warm, &fast)]).build();
-    let (prompt, told) = (prompt("How long is a piece of string?"), Told::default());
-    let answer = upstreams.open(Ask::new(&prompt, patience()).on_attempt(told.listener())).await.unwrap();
+    let (prompt, seen) = (prompt("How long is a piece of string?"), SeenAttempts::default());
+    let answer = open_seen(&upstreams, &prompt, &seen).await.unwrap();
     let (completion, attempts, _) = read(answer).await.unwrap();
     slow.wait_for_leavers(1).await;
     assert_eq!(completion.model, "model-warm");
     assert_eq!(results(&attempts), [Cancelled, Good]);
     assert_eq!(attempts[1].reason, AttemptReason::Hedge);
     assert!(attempts[0].usage.cost_usd > 0.0 && attempts[0].usage.estimated);
-    assert_eq!(told.attempts(), attempts, "each is told of once");
+    assert_eq!(seen.attempts(), attempts, "each attempt is reported once");
 }
 
 #[tokio::test]
-async fn a_slow_first_that_begins_before_the_second_still_answers() {
+async fn a_slow_first_attempt_that_streams_before_the_hedge_answers() {
     let (first, second) = (FakeUpstream::start().await, FakeUpstream::start().await);
     let gate = Gate::new();
     first.script([Reply::text("first").hold(&gate)]);
@@ -56,7 +60,7 @@ async fn a_slow_first_that_begins_before_the_second_still_answers() {
 }
 
 #[tokio::test]
-async fn an_only_model_is_asked_twice() {
+async fn a_single_model_is_hedged_with_a_second_call() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::stall(), Reply::text("second time")]);
     let (completion, _) = complete(&hedging(&[(Tier::Cold, &fake)]).build(), &prompt("Hi")).await.unwrap();
@@ -64,13 +68,13 @@ async fn an_only_model_is_asked_twice() {
 }
 
 #[tokio::test]
-async fn when_both_fail_the_chain_goes_on() {
+async fn when_both_attempts_fail_the_next_model_is_tried() {
     let fakes = [FakeUpstream::start().await, FakeUpstream::start().await, FakeUpstream::start().await];
     let gate = Gate::new();
     fakes[0].script([Reply::status(500).hold(&gate)]);
     fakes[1].script([Reply::status(503).hold(&gate)]);
     let mut fixture = hedging(&[(Tier::Cold, &fakes[0]), (Tier::Warm, &fakes[1]), (Tier::Hot, &fakes[2])]);
-    // Enough for one hedge, so that the last model is asked once however slow the machine is.
+    // The budget allows one hedge, so the last model is called once however slow the machine is.
     fixture.upstream.hedge_budget = 0.1;
     let upstreams = fixture.build();
     let call = tokio::spawn(async move { complete(&upstreams, &prompt("Hi")).await });
@@ -81,19 +85,19 @@ async fn when_both_fail_the_chain_goes_on() {
 }
 
 #[tokio::test]
-async fn a_second_that_fails_leaves_the_first_alone() {
+async fn a_failed_hedge_leaves_the_first_attempt_running() {
     let (first, second) = (FakeUpstream::start().await, FakeUpstream::start().await);
     let gate = Gate::new();
     first.script([Reply::text("first").hold(&gate)]);
     second.script([Reply::status(400)]);
     let upstreams = hedging(&[(Tier::Cold, &first), (Tier::Warm, &second)]).build();
-    let told = Told::default();
-    let listener = told.listener();
+    let seen = SeenAttempts::default();
+    let in_call = seen.clone();
     let call = tokio::spawn(async move {
         let prompt = prompt("Hi");
-        read(upstreams.open(Ask::new(&prompt, patience()).on_attempt(listener)).await?).await
+        read(open_seen(&upstreams, &prompt, &in_call).await?).await
     });
-    told.wait_for(1).await;
+    seen.wait_for(1).await;
     gate.open();
     let (completion, attempts, _) = call.await.unwrap().unwrap();
     assert_eq!((completion.content.as_str(), results(&attempts)), ("first", vec![Http(400), Good]));
@@ -110,17 +114,17 @@ async fn hedges_stay_within_their_budget() {
     for _ in 0..100 {
         complete(&upstreams, &prompt("Hi")).await.unwrap();
     }
-    // A tenth of the requests, and the one that every start has; fewer when the first was at once there.
+    // A tenth of the requests, plus the one hedge that the budget starts with; fewer if the first model is quick.
     assert!(second.calls() <= 11, "{}", second.calls());
 }
 
 #[tokio::test]
-async fn the_time_to_wait_is_learned_from_the_model_itself() {
+async fn the_hedge_delay_is_learned_from_the_model() {
     let (first, second) = (FakeUpstream::start().await, FakeUpstream::start().await);
     let mut fixture = hedging(&[(Tier::Cold, &first), (Tier::Warm, &second)]);
     fixture.upstream.hedge_after = HedgeAfter::Learned;
     let upstreams = fixture.build();
-    // As many as it takes to learn, so that none of them can be hedged itself.
+    // Just as many calls as it takes to learn the delay, so none of them is hedged.
     for _ in 0..20 {
         assert_eq!(complete(&upstreams, &prompt("Hi")).await.unwrap().0.model, "model-cold");
     }

@@ -1,21 +1,18 @@
-//! Tokens and money: every call counted once, to the cent, whatever became of it.
+//! Tokens and cost: every call is counted once and exactly, however it ended.
 
 use promptkeep::{
-    error::Error,
     model::{AttemptResult, Tier, Usage},
-    upstream::Ask,
 };
-
 use tracing::Level;
 
-use super::{Fixture, Told, complete, open, patience, prompt, read};
+use super::{Fixture, SeenAttempts, complete, failed_attempts, open, open_seen, prompt, read};
 use crate::common::{
     fake_upstream::{FakeUpstream, Reply},
     log::Log,
 };
 
 #[tokio::test]
-async fn thousands_of_calls_add_up() {
+async fn the_cost_of_thousands_of_calls_adds_up() {
     let (cold, warm) = (FakeUpstream::start().await, FakeUpstream::start().await);
     let mut fixture = Fixture::new(&[(Tier::Cold, &cold), (Tier::Warm, &warm)]);
     fixture.models[0].input_usd_per_mtok = 0.27;
@@ -24,7 +21,7 @@ async fn thousands_of_calls_add_up() {
     fixture.models[1].output_usd_per_mtok = 10.00;
     fixture.upstream.breaker_failures = u32::MAX;
     let upstreams = fixture.build();
-    let (told, prompt) = (Told::default(), prompt("Hi"));
+    let (seen, prompt) = (SeenAttempts::default(), prompt("Hi"));
     let mut random = fastrand::Rng::with_seed(3);
     let (mut tokens_in, mut tokens_out, mut micro_usd, mut answered_usd) = (0, 0, 0.0, 0.0);
     for _ in 0..3000 {
@@ -40,24 +37,24 @@ async fn thousands_of_calls_add_up() {
         }
         tokens_in += input;
         tokens_out += output;
-        let answer = upstreams.open(Ask::new(&prompt, patience()).on_attempt(told.listener())).await.unwrap();
+        let answer = open_seen(&upstreams, &prompt, &seen).await.unwrap();
         answered_usd += read(answer).await.unwrap().0.usage.cost_usd;
     }
-    let told = told.attempts();
-    let total = |field: fn(&Usage) -> u64| told.iter().map(|attempt| field(&attempt.usage)).sum::<u64>();
+    let seen = seen.attempts();
+    let total = |field: fn(&Usage) -> u64| seen.iter().map(|attempt| field(&attempt.usage)).sum::<u64>();
     assert_eq!((total(|u| u.prompt_tokens), total(|u| u.completion_tokens)), (tokens_in, tokens_out));
-    let told_usd: f64 = told.iter().map(|attempt| attempt.usage.cost_usd).sum();
-    for (name, usd) in [("told", told_usd), ("answered", answered_usd)] {
+    let reported_usd: f64 = seen.iter().map(|attempt| attempt.usage.cost_usd).sum();
+    for (name, usd) in [("reported", reported_usd), ("answered", answered_usd)] {
         assert!((usd - micro_usd / 1e6).abs() < 1e-6, "{name}: {usd} is not {}", micro_usd / 1e6);
     }
 }
 
 #[tokio::test]
-async fn usage_that_cannot_be_true_is_not_believed() {
+async fn impossible_usage_is_replaced_by_an_estimate() {
     let fake = FakeUpstream::start().await;
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
-    let lies = [(u64::MAX, 3), (10, u64::MAX), (10, 0), (0, 3), (7000, 2000)];
-    for (input, output) in lies {
+    let impossible = [(u64::MAX, 3), (10, u64::MAX), (10, 0), (0, 3), (7000, 2000)];
+    for (input, output) in impossible {
         fake.script([Reply::text("three whole words")
             .without("\"usage\"")
             .without("[DONE]")
@@ -72,34 +69,34 @@ async fn usage_that_cannot_be_true_is_not_believed() {
 }
 
 #[tokio::test]
-async fn what_was_bought_before_the_answer_broke_off_is_counted() {
+async fn tokens_of_an_interrupted_answer_are_counted() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::text("one two three four").close_after(4)]);
-    let told = Told::default();
+    let seen = SeenAttempts::default();
     let prompt = prompt("Hi");
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
-    let answer = upstreams.open(Ask::new(&prompt, patience()).on_attempt(told.listener())).await.unwrap();
+    let answer = open_seen(&upstreams, &prompt, &seen).await.unwrap();
     let error = read(answer).await.unwrap_err();
-    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
-    assert_eq!(told.attempts(), attempts);
+    let attempts = failed_attempts(error);
+    assert_eq!(seen.attempts(), attempts);
     let usage = attempts[0].usage;
     assert!(usage.estimated && usage.completion_tokens >= 3 && usage.prompt_tokens > 0, "{usage:?}");
 }
 
 #[tokio::test]
-async fn what_did_no_work_costs_nothing() {
+async fn an_attempt_without_an_answer_costs_nothing() {
     let fake = FakeUpstream::start().await;
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
     for reply in [Reply::status(500), Reply::status(429), Reply::reset(), Reply::close()] {
         fake.script([reply]);
         let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
-        let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+        let attempts = failed_attempts(error);
         assert_eq!(attempts[0].usage, Usage::default(), "{:?}", attempts[0].result);
     }
 }
 
 #[tokio::test]
-async fn a_price_is_asked_for_by_model() {
+async fn a_price_is_looked_up_by_model() {
     let fake = FakeUpstream::start().await;
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
     let usage = Usage { prompt_tokens: 1_000_000, completion_tokens: 500_000, ..Usage::default() };
@@ -108,7 +105,7 @@ async fn a_price_is_asked_for_by_model() {
 }
 
 #[tokio::test]
-async fn every_call_is_an_event_without_what_was_said() {
+async fn every_call_logs_an_event_without_prompt_or_answer() {
     let (cold, warm) = (FakeUpstream::start().await, FakeUpstream::start().await);
     cold.script([Reply::status(503)]);
     warm.script([Reply::text("secret-answer"), Reply::status(400)]);
@@ -127,7 +124,7 @@ async fn every_call_is_an_event_without_what_was_said() {
     let ok = named("inference_ok");
     assert_eq!((&ok["tier"], &ok["attempt"], &ok["prompt_tokens"]), (&"warm".into(), &2.into(), &10.into()));
     assert!(ok["elapsed_ms"].is_f64() && ok["first_token_ms"].is_f64() && ok["error_kind"].is_null());
-    // What was said has no place in it, nor has any field that could hold it.
+    // No field of the event could hold the text of a prompt or an answer.
     let mut fields: Vec<_> = ok.as_object().unwrap().keys().map(String::as_str).collect();
     fields.sort_unstable();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Where prompts go: by name, by tier, by namespace, by difficulty.
+//! Where prompts are routed: by model name, tier, namespace or difficulty.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use promptkeep::{
     prompt::Prompt,
 };
 
-use super::{Fixture, SOON, complete, open, prompt, results};
+use super::{Fixture, SHORT_TIMEOUT, complete, failed_attempts, open, prompt, results};
 use crate::common::fake_upstream::{FakeUpstream, Reply};
 
 struct Tiers {
@@ -26,46 +26,46 @@ async fn tiers() -> Tiers {
     Tiers { cold, warm, hot, fixture }
 }
 
-fn asking(model: &str, text: &str) -> Prompt {
+fn prompt_for(model: &str, text: &str) -> Prompt {
     Prompt { model: model.to_owned(), ..prompt(text) }
 }
 
 #[tokio::test]
-async fn models_and_tiers_are_asked_by_name() {
+async fn models_and_tiers_can_be_requested_by_name() {
     let tiers = tiers().await;
     let upstreams = tiers.fixture.build();
     let cases = [
         ("model-warm", "model-warm", RouteReason::Named),
         ("hot", "model-hot", RouteReason::Tier),
-        // A tier that the catalog does not have falls back.
+        // A tier without a model falls back.
         ("economy", "model-cold", RouteReason::Tier),
     ];
-    for (asked, expected, reason) in cases {
-        let prompt = asking(asked, "Hi");
+    for (requested, expected, reason) in cases {
+        let prompt = prompt_for(requested, "Hi");
         let (completion, attempts) = complete(&upstreams, &prompt).await.unwrap();
         assert_eq!(completion.model, expected);
         assert_eq!(attempts[0].reason, AttemptReason::Routed(reason));
         let route = upstreams.route(&prompt, None).unwrap();
         assert_eq!((route.model.as_str(), route.reason), (expected, reason));
     }
-    assert_eq!(upstreams.route(&asking("gpt-9", "Hi"), None), None);
+    assert_eq!(upstreams.route(&prompt_for("gpt-9", "Hi"), None), None);
 }
 
 #[tokio::test]
-async fn a_named_model_falls_back_only_where_that_is_allowed() {
+async fn a_named_model_falls_back_only_when_that_is_allowed() {
     let mut tiers = tiers().await;
     tiers.warm.always(Reply::status(500));
-    let (completion, _) = complete(&tiers.fixture.build(), &asking("model-warm", "Hi")).await.unwrap();
+    let (completion, _) = complete(&tiers.fixture.build(), &prompt_for("model-warm", "Hi")).await.unwrap();
     assert_eq!(completion.model, "model-hot");
     tiers.fixture.routing.fallback_named = false;
-    let error = open(&tiers.fixture.build(), &asking("model-warm", "Hi")).await.unwrap_err();
-    let Error::Unavailable { attempts, .. } = error else { panic!("{error:?}") };
+    let error = open(&tiers.fixture.build(), &prompt_for("model-warm", "Hi")).await.unwrap_err();
+    let attempts = failed_attempts(error);
     assert_eq!(attempts.len(), 1);
     assert_eq!((tiers.hot.calls(), tiers.cold.calls()), (1, 0));
 }
 
 #[tokio::test]
-async fn difficulty_chooses_the_tier_and_is_told() {
+async fn difficulty_selects_the_tier_and_is_reported() {
     let tiers = tiers().await;
     let upstreams = tiers.fixture.build();
     let easy = "What is the capital of France?";
@@ -81,7 +81,7 @@ async fn difficulty_chooses_the_tier_and_is_told() {
 }
 
 #[tokio::test]
-async fn a_namespace_has_its_own_way() {
+async fn a_namespace_has_its_own_route_and_fallback() {
     let mut tiers = tiers().await;
     tiers.fixture.routing.namespaces = vec![NamespaceRouting {
         namespace: "legal".to_owned(),
@@ -97,16 +97,16 @@ async fn a_namespace_has_its_own_way() {
     assert!(matches!(open(&upstreams, &prompt).await, Err(Error::Unavailable { .. })), "its own fallback");
 }
 
-/// The cold tier judges.
-async fn judged() -> Tiers {
+/// Tiers whose cold model classifies prompts.
+async fn with_classifier() -> Tiers {
     let mut tiers = tiers().await;
     tiers.fixture.routing.classifier = "model-cold".to_owned();
     tiers
 }
 
 #[tokio::test]
-async fn a_model_judges_and_its_verdict_is_remembered() {
-    let tiers = judged().await;
+async fn a_model_classifies_a_prompt_once_and_the_result_is_remembered() {
+    let tiers = with_classifier().await;
     let upstreams = tiers.fixture.build();
     tiers.cold.script([Reply::text("hard")]);
     let question = prompt("Hi");
@@ -114,18 +114,18 @@ async fn a_model_judges_and_its_verdict_is_remembered() {
     let (completion, attempts) = complete(&upstreams, &question).await.unwrap();
     assert_eq!(completion.model, "model-hot");
     assert_eq!(attempts[0].reason, AttemptReason::Classify);
-    assert!(attempts[0].usage.cost_usd > 0.0, "the judgement is paid for");
+    assert!(attempts[0].usage.cost_usd > 0.0, "the classification is charged");
     assert_eq!(attempts[1].reason, AttemptReason::Routed(RouteReason::Classifier(Difficulty::Hard)));
     assert_eq!(complete(&upstreams, &question).await.unwrap().0.model, "model-hot");
-    assert_eq!(tiers.cold.calls(), 1, "asked once");
+    assert_eq!(tiers.cold.calls(), 1, "classified once");
     assert_eq!(upstreams.route(&question, None).unwrap().reason, RouteReason::Classifier(Difficulty::Hard));
-    let asked = &tiers.cold.requests()[0].body;
-    assert_eq!((&asked["max_tokens"], &asked["temperature"]), (&5.into(), &0.0.into()));
+    let sent = &tiers.cold.requests()[0].body;
+    assert_eq!((&sent["max_tokens"], &sent["temperature"]), (&5.into(), &0.0.into()));
 }
 
 #[tokio::test]
-async fn a_verdict_does_not_hold_for_ever() {
-    let mut tiers = judged().await;
+async fn a_classification_expires() {
+    let mut tiers = with_classifier().await;
     tiers.fixture.routing.classifier_ttl = Duration::ZERO;
     let upstreams = tiers.fixture.build();
     tiers.cold.script([Reply::text("hard"), Reply::text("moderate")]);
@@ -134,9 +134,9 @@ async fn a_verdict_does_not_hold_for_ever() {
 }
 
 #[tokio::test]
-async fn without_a_verdict_the_local_judgement_stands() {
-    let mut tiers = judged().await;
-    tiers.fixture.routing.classifier_timeout = SOON;
+async fn without_a_classification_the_local_difficulty_is_used() {
+    let mut tiers = with_classifier().await;
+    tiers.fixture.routing.classifier_timeout = SHORT_TIMEOUT;
     let faults = [
         ("chatter", Reply::text("That is a hard question!")),
         ("error", Reply::status(500)),
@@ -159,8 +159,8 @@ async fn without_a_verdict_the_local_judgement_stands() {
 }
 
 #[tokio::test]
-async fn a_prompt_that_fits_no_model_is_told_so_after_a_judgement_too() {
-    let mut tiers = judged().await;
+async fn a_prompt_that_fits_no_model_is_refused_after_classification_too() {
+    let mut tiers = with_classifier().await;
     tiers.fixture.models.iter_mut().for_each(|model| model.context_window = 200);
     tiers.cold.script([Reply::text("hard")]);
     let error = open(&tiers.fixture.build(), &prompt(&"word ".repeat(1000))).await.unwrap_err();
@@ -168,10 +168,10 @@ async fn a_prompt_that_fits_no_model_is_told_so_after_a_judgement_too() {
 }
 
 #[tokio::test]
-async fn the_judge_is_not_asked_where_there_is_nothing_to_judge() {
-    let tiers = judged().await;
+async fn the_classifier_is_not_called_for_a_named_tier() {
+    let tiers = with_classifier().await;
     let upstreams = tiers.fixture.build();
-    let (_, attempts) = complete(&upstreams, &asking("hot", "Hi")).await.unwrap();
+    let (_, attempts) = complete(&upstreams, &prompt_for("hot", "Hi")).await.unwrap();
     assert_eq!(results(&attempts), [AttemptResult::Ok]);
     assert_eq!(tiers.cold.calls(), 0);
 }

@@ -1,4 +1,4 @@
-//! What a provider says, and what becomes of it.
+//! Provider replies and how they are read.
 
 use promptkeep::{
     model::{AttemptResult, Tier, Usage},
@@ -6,11 +6,13 @@ use promptkeep::{
 };
 use serde_json::json;
 
-use super::{Fixture, SOON, Told, complete, message, open, patience, prompt, read, results};
+use super::{
+    Fixture, SHORT_TIMEOUT, SeenAttempts, complete, message, open, open_seen, prompt, read, results,
+};
 use crate::common::fake_upstream::{FakeUpstream, Gate, Reply, delta};
 
 #[tokio::test]
-async fn an_answer_comes_whole_with_usage_and_cost() {
+async fn an_answer_arrives_whole_with_usage_and_cost() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::text("Hello over there")]);
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
@@ -28,7 +30,7 @@ async fn an_answer_comes_whole_with_usage_and_cost() {
 }
 
 #[tokio::test]
-async fn the_first_token_is_handed_on_before_the_rest_is_written() {
+async fn the_first_token_is_delivered_before_the_rest_is_written() {
     let fake = FakeUpstream::start().await;
     let gate = Gate::new();
     fake.script([Reply::text("one two").hold_before(2, &gate)]);
@@ -41,20 +43,20 @@ async fn the_first_token_is_handed_on_before_the_rest_is_written() {
 }
 
 #[tokio::test]
-async fn a_stream_cut_at_any_byte_is_the_same_answer() {
+async fn splitting_a_stream_at_any_byte_does_not_change_the_answer() {
     let fake = FakeUpstream::start().await;
     let reply = Reply::text("Zürich ist schön €");
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
     for byte in 0..=reply.body_len() {
         fake.script([reply.clone().split_at(byte)]);
         let (completion, _) = complete(&upstreams, &prompt("Hi")).await.unwrap();
-        assert_eq!(completion.content, "Zürich ist schön €", "cut at {byte}");
-        assert_eq!(completion.usage.completion_tokens, 4, "cut at {byte}");
+        assert_eq!(completion.content, "Zürich ist schön €", "split at {byte}");
+        assert_eq!(completion.usage.completion_tokens, 4, "split at {byte}");
     }
 }
 
 #[tokio::test]
-async fn tool_calls_are_merged_by_index_and_handed_on_as_they_come() {
+async fn tool_calls_are_merged_by_index_and_delivered_as_they_arrive() {
     let fake = FakeUpstream::start().await;
     let call = |index: u64, id: &str, name: &str| json!([{ "index": index, "id": id, "type": "function", "function": { "name": name, "arguments": "" } }]);
     let arguments = |index: u64, text: &str| json!([{ "index": index, "function": { "arguments": text } }]);
@@ -79,7 +81,7 @@ async fn tool_calls_are_merged_by_index_and_handed_on_as_they_come() {
 }
 
 #[tokio::test]
-async fn a_provider_that_does_not_stream_is_understood() {
+async fn a_reply_that_is_not_a_stream_is_read() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::json(&json!({
         "object": "chat.completion",
@@ -92,7 +94,7 @@ async fn a_provider_that_does_not_stream_is_understood() {
 }
 
 #[tokio::test]
-async fn a_model_that_thinks_aloud_is_waited_for() {
+async fn reasoning_tokens_end_the_wait_for_the_first_token() {
     let fake = FakeUpstream::start().await;
     let thought = delta(&json!({ "content": null, "reasoning_content": "hm" }));
     let gate = Gate::new();
@@ -101,11 +103,11 @@ async fn a_model_that_thinks_aloud_is_waited_for() {
         .done()
         .hold_before(1, &gate)]);
     let mut fixture = Fixture::new(&[(Tier::Cold, &fake)]);
-    fixture.upstream.first_token_timeout = SOON;
+    fixture.upstream.first_token_timeout = SHORT_TIMEOUT;
     let upstreams = fixture.build();
     let call = tokio::spawn(async move { complete(&upstreams, &prompt("Hi")).await });
     fake.wait_for_calls(1).await;
-    // As long as the timeout, by a model that says nothing.
+    // A silent model, in the meantime, runs into the first-token timeout.
     let silent = FakeUpstream::start().await;
     silent.script([Reply::stall()]);
     fixture.providers[0].base_url = silent.base_url();
@@ -115,7 +117,7 @@ async fn a_model_that_thinks_aloud_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_end_without_done_is_an_end() {
+async fn a_finish_reason_without_done_ends_the_answer() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::text("all of it").without("[DONE]")]);
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
@@ -125,7 +127,7 @@ async fn an_end_without_done_is_an_end() {
 }
 
 #[tokio::test]
-async fn done_without_a_finish_reason_is_an_end() {
+async fn done_without_a_finish_reason_ends_the_answer() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::text("all of it").without("\"stop\"")]);
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
@@ -134,7 +136,7 @@ async fn done_without_a_finish_reason_is_an_end() {
 }
 
 #[tokio::test]
-async fn a_provider_that_never_hangs_up_does_not_hold_the_answer_back() {
+async fn a_connection_left_open_after_the_end_does_not_delay_the_answer() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::text("all of it").stall_after(5), Reply::events([]).finish("stop").stall_after(1)]);
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
@@ -145,7 +147,7 @@ async fn a_provider_that_never_hangs_up_does_not_hold_the_answer_back() {
 }
 
 #[tokio::test]
-async fn truncated_and_filtered_answers_come_as_they_are_and_are_not_complete() {
+async fn truncated_and_filtered_answers_are_delivered_and_not_complete() {
     let fake = FakeUpstream::start().await;
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
     for (name, reason) in [("length", FinishReason::Length), ("content_filter", FinishReason::ContentFilter)]
@@ -158,7 +160,7 @@ async fn truncated_and_filtered_answers_come_as_they_are_and_are_not_complete() 
 }
 
 #[tokio::test]
-async fn an_empty_answer_is_an_answer() {
+async fn an_empty_answer_is_delivered_and_not_complete() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::text("")]);
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
@@ -178,10 +180,10 @@ async fn tokens_are_estimated_and_marked_when_the_usage_is_missing() {
 }
 
 #[tokio::test]
-async fn the_provider_gets_the_prompt_and_nothing_else() {
+async fn the_provider_receives_the_prompt_and_nothing_else() {
     let fake = FakeUpstream::start().await;
     let mut fixture = Fixture::new(&[(Tier::Cold, &fake)]);
-    // Set in every build, which spares the test from changing its own environment.
+    // Cargo sets this variable in every build, so the test need not change its environment.
     fixture.providers[0].api_key_env = "CARGO_PKG_NAME".to_owned();
     let mut prompt = prompt("What about Rome?");
     prompt.messages.insert(0, message(Role::System, "Be brief."));
@@ -208,26 +210,24 @@ async fn the_provider_gets_the_prompt_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_reused() {
     let fake = FakeUpstream::start().await;
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
     for _ in 0..20 {
         complete(&upstreams, &prompt("Hi")).await.unwrap();
     }
-    // The end of one body is read while the next call is already under way.
+    // The next call may start while the end of the previous body is still being read.
     assert!(fake.connections() <= 2, "{}", fake.connections());
 }
 
 #[tokio::test]
-async fn a_dropped_answer_cancels_the_call_and_is_told_of() {
+async fn a_dropped_answer_cancels_the_call_and_is_reported() {
     let fake = FakeUpstream::start().await;
     fake.script([Reply::text("one two three").stall_after(2)]);
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
-    let told = Told::default();
-    let prompt = prompt("Hi");
-    let ask = promptkeep::upstream::Ask::new(&prompt, patience()).on_attempt(told.listener());
-    drop(upstreams.open(ask).await.unwrap());
+    let seen = SeenAttempts::default();
+    drop(open_seen(&upstreams, &prompt("Hi"), &seen).await.unwrap());
     fake.wait_for_leavers(1).await;
-    assert_eq!(results(&told.attempts()), [AttemptResult::Cancelled]);
-    assert!(told.attempts()[0].usage.cost_usd > 0.0, "what was bought is counted");
+    assert_eq!(results(&seen.attempts()), [AttemptResult::Cancelled]);
+    assert!(seen.attempts()[0].usage.cost_usd > 0.0, "the received tokens are charged");
 }

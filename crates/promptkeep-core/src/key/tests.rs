@@ -1,4 +1,4 @@
-//! What makes two prompts the same, what makes them different, and the hashes that pin encoding v1.
+//! Which prompts share a key or a scope, which do not, and the hashes that pin encoding v1.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -19,7 +19,7 @@ fn message(role: Role, content: &str) -> Message {
     Message { role, content: content.into(), name: None, tool_call_id: None, tool_calls: None }
 }
 
-fn ask(text: &str) -> Prompt {
+fn question(text: &str) -> Prompt {
     Prompt {
         namespace: "support".into(),
         model: "auto".into(),
@@ -57,7 +57,7 @@ fn full() -> Prompt {
         tools: Some(json!([{ "type": "function", "function": { "name": "f" } }])),
         tool_choice: Some(json!("auto")),
         vary: BTreeMap::from([("locale".into(), "de".into())]),
-        ..ask("")
+        ..question("")
     }
 }
 
@@ -76,7 +76,7 @@ fn changed(change: impl FnOnce(&mut Prompt)) -> Prompt {
 }
 
 fn with_tools(text: &str) -> Prompt {
-    Prompt { tools: Some(serde_json::from_str(text).unwrap()), ..ask("hello") }
+    Prompt { tools: Some(serde_json::from_str(text).unwrap()), ..question("hello") }
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn the_last_user_text_is_in_the_key_alone() {
     assert_ne!(key(&full()), key(&other));
 }
 
-/// Only a user's text may be answered by a near one; the output of a tool is data.
+/// Only a user's text may be answered by a similar prompt; the output of a tool is data.
 #[test]
-fn a_last_turn_that_is_no_user_text_is_in_the_scope() {
+fn a_last_turn_without_user_text_is_in_the_scope() {
     for role in [Role::Tool, Role::Assistant, Role::System] {
         let ends_with = |text| changed(|p| p.messages.push(message(role, text)));
         assert_ne!(scope(&ends_with("1")), scope(&ends_with("2")), "{role:?}");
@@ -145,7 +145,7 @@ fn a_last_turn_that_is_no_user_text_is_in_the_scope() {
 }
 
 #[test]
-fn tenants_never_meet() {
+fn tenants_share_neither_scopes_nor_keys() {
     let other = Owner::Tenant("acme2".into());
     let owners =
         [tenant(), other, Owner::Tenant(String::new()), Owner::Shared, Owner::Tenant("Shared".into())];
@@ -155,9 +155,9 @@ fn tenants_never_meet() {
     assert_eq!((scopes.len(), keys.len()), (owners.len(), owners.len()));
 }
 
-/// A letter that moves from the end of one field to the start of the next makes another prompt.
+/// Moving a letter from the end of one field to the start of the next changes the prompt.
 #[test]
-fn fields_have_no_blurred_edges() {
+fn moving_text_between_fields_changes_the_hash() {
     let turns = |a: &str, b: &str| {
         changed(|p| {
             p.messages[0].content = a.into();
@@ -182,13 +182,13 @@ fn fields_have_no_blurred_edges() {
     assert_ne!(scope(&varied(&[("a", "bc")])), scope(&varied(&[("ab", "c")])));
     assert_ne!(scope(&varied(&[("a", "b"), ("c", "d")])), scope(&varied(&[("a", "d"), ("c", "b")])));
 
-    // The turn before the last one and the fuzzy one.
+    // Between the turn before the last and the last user text.
     let system = |a: &str, b: &str| Prompt {
         messages: vec![message(Role::System, a), message(Role::User, b)],
-        ..ask("")
+        ..question("")
     };
     assert_ne!(key(&system("ab", "c")), key(&system("a", "bc")));
-    // The same text as a value of another field.
+    // Equal values in different fields.
     assert_ne!(
         scope(&changed(|p| (p.temperature, p.top_p) = (Some(0.5), None))),
         scope(&changed(|p| (p.temperature, p.top_p) = (None, Some(0.5))))
@@ -199,22 +199,22 @@ fn fields_have_no_blurred_edges() {
     );
 }
 
-/// They look alike, but a model sees other tokens: they are other prompts.
+/// The texts look alike, but a model sees other tokens, so they are different prompts.
 #[test]
 fn canonically_equivalent_text_differs() {
     for (composed, decomposed) in
         [("caf\u{e9}", "cafe\u{301}"), ("\u{212b}", "\u{c5}"), ("\u{ac00}", "\u{1100}\u{1161}")]
     {
-        assert_ne!(key(&ask(composed)), key(&ask(decomposed)));
+        assert_ne!(key(&question(composed)), key(&question(decomposed)));
         let system = |text: &str| changed(|p| p.messages[0].content = text.into());
         assert_ne!(scope(&system(composed)), scope(&system(decomposed)));
     }
-    assert_ne!(key(&ask("reset")), key(&ask("reset ")));
-    assert_ne!(key(&ask("reset")), key(&ask("Reset")));
+    assert_ne!(key(&question("reset")), key(&question("reset ")));
+    assert_ne!(key(&question("reset")), key(&question("Reset")));
 }
 
 #[test]
-fn json_is_what_it_says_not_how_it_is_written() {
+fn json_formatting_does_not_change_the_key() {
     let same = [
         r#"[{"a":1,"b":[true,null],"c":"é"}]"#,
         r#" [ { "c" : "\u00e9", "b" : [ true , null ], "a" : 1.0 } ] "#,
@@ -226,7 +226,7 @@ fn json_is_what_it_says_not_how_it_is_written() {
 }
 
 #[test]
-fn json_values_that_differ_differ() {
+fn different_json_values_have_different_keys() {
     let different = [
         "null",
         "false",
@@ -269,7 +269,7 @@ fn json_values_that_differ_differ() {
 }
 
 #[test]
-fn numbers_are_alike_however_written() {
+fn equal_numbers_have_one_key_in_every_notation() {
     for same in [
         ["1", "1.0", "1e0"],
         ["0", "-0.0", "0e7"],
@@ -281,26 +281,26 @@ fn numbers_are_alike_however_written() {
         let keys: HashSet<_> = same.iter().map(|text| key(&with_tools(text))).collect();
         assert_eq!(keys.len(), 1, "{same:?}");
     }
-    let temperature = |t| Prompt { temperature: Some(t), ..ask("hello") };
+    let temperature = |t| Prompt { temperature: Some(t), ..question("hello") };
     assert_eq!(key(&temperature(0.0)), key(&temperature(-0.0)));
 }
 
-/// The default belongs to the provider and may change, so nothing said is not the default said.
+/// The provider's default may change, so an absent field differs from one with the default value.
 #[test]
-fn absent_is_not_the_default() {
-    let said = [
-        Prompt { temperature: Some(1.0), ..ask("hello") },
-        Prompt { top_p: Some(1.0), ..ask("hello") },
-        Prompt { seed: Some(0), ..ask("hello") },
-        Prompt { tools: Some(json!([])), ..ask("hello") },
-        Prompt { tool_choice: Some(json!("auto")), ..ask("hello") },
-        Prompt { response_format: Some(json!({ "type": "text" })), ..ask("hello") },
+fn an_absent_field_differs_from_its_default() {
+    let explicit = [
+        Prompt { temperature: Some(1.0), ..question("hello") },
+        Prompt { top_p: Some(1.0), ..question("hello") },
+        Prompt { seed: Some(0), ..question("hello") },
+        Prompt { tools: Some(json!([])), ..question("hello") },
+        Prompt { tool_choice: Some(json!("auto")), ..question("hello") },
+        Prompt { response_format: Some(json!({ "type": "text" })), ..question("hello") },
     ];
-    assert!(said.iter().all(|prompt| key(prompt) != key(&ask("hello"))));
+    assert!(explicit.iter().all(|prompt| key(prompt) != key(&question("hello"))));
 }
 
 #[test]
-fn parts_name_every_field_once_and_add_up() {
+fn parts_name_every_field_once_with_its_size() {
     let parts = Scope::parts(&tenant(), &full());
     let names: Vec<_> = parts.iter().map(|(name, _)| *name).collect();
     let fields = [
@@ -321,7 +321,7 @@ fn parts_name_every_field_once_and_add_up() {
     assert_eq!(names, fields);
     let extra = changed(|p| drop(p.extra.insert("verbosity".into(), json!("low"))));
     assert_eq!(Scope::parts(&tenant(), &extra).last().map(|(name, _)| *name), Some("extra"));
-    // Tag, kind of owner, length, and the four letters of the name.
+    // Tag, kind of owner, length and the four bytes of the name.
     assert_eq!(parts[0].1, 1 + 1 + 8 + 4);
     // Tag, length, "support".
     assert_eq!(parts[1].1, 1 + 8 + 7);

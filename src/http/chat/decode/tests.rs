@@ -1,3 +1,5 @@
+//! Chat completion bodies and the prompts decoded from them.
+
 use serde_json::json;
 
 use super::*;
@@ -7,7 +9,7 @@ fn decoded(body: Value) -> Result<Decoded, Error> {
     decode(body)
 }
 
-/// The prompt, when the request is one that the cache can answer.
+/// The prompt, if the cache can answer the request.
 fn prompt_of(body: Value) -> Option<Prompt> {
     match decoded(body).unwrap() {
         Decoded::Prompt { prompt, .. } => Some(*prompt),
@@ -15,6 +17,7 @@ fn prompt_of(body: Value) -> Option<Prompt> {
     }
 }
 
+/// A valid body with these fields added.
 fn with(more: &Value) -> Value {
     let mut body = json!({ "model": "auto", "messages": [{ "role": "user", "content": "hello" }] });
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -22,7 +25,7 @@ fn with(more: &Value) -> Value {
 }
 
 #[test]
-fn every_field_has_its_place_and_the_rest_is_extra() {
+fn known_fields_are_decoded_and_the_others_are_extra() {
     let prompt = prompt_of(with(&json!({
         "temperature": 0.5, "top_p": 0.9, "max_tokens": 5, "stop": "x", "seed": -1,
         "response_format": { "type": "json_object" }, "tools": [], "tool_choice": "auto",
@@ -36,7 +39,7 @@ fn every_field_has_its_place_and_the_rest_is_extra() {
 }
 
 #[test]
-fn the_shape_is_no_part_of_the_prompt() {
+fn the_reply_shape_is_no_part_of_the_prompt() {
     let body = with(&json!({ "stream": true, "stream_options": { "include_usage": true } }));
     let Decoded::Prompt { prompt, shape } = decoded(body).unwrap() else { panic!("plain") };
     assert_eq!(shape, Shape { stream: true, include_usage: true });
@@ -44,7 +47,7 @@ fn the_shape_is_no_part_of_the_prompt() {
 }
 
 #[test]
-fn text_parts_are_text() {
+fn text_parts_are_joined() {
     let parts = |parts| json!({ "messages": [{ "role": "user", "content": parts, "refusal": null, "annotations": [] }] });
     let prompt = prompt_of(parts(json!([{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }])));
     assert_eq!(prompt.unwrap().messages[0].content, "a\nb");
@@ -54,7 +57,7 @@ fn text_parts_are_text() {
 }
 
 #[test]
-fn what_an_entry_cannot_hold_is_passed_on() {
+fn requests_that_an_entry_cannot_answer_are_forwarded() {
     for more in [
         json!({ "n": 2 }),
         json!({ "logprobs": true }),
@@ -70,18 +73,18 @@ fn what_an_entry_cannot_hold_is_passed_on() {
 }
 
 #[test]
-fn a_request_to_pass_on_is_untouched_and_still_routed() {
+fn a_forwarded_request_is_unchanged_and_still_routed() {
     let image = json!({ "type": "image_url", "image_url": { "url": "u" } });
     let body = with(
         &json!({ "messages": [{ "role": "user", "content": [{ "type": "text", "text": "a" }, image] }] }),
     );
-    let Decoded::Beyond { route, body: kept } = decoded(body.clone()).unwrap() else { panic!("beyond") };
-    assert_eq!(Value::Object(kept), body);
+    let Decoded::Beyond { route, body: forwarded } = decoded(body.clone()).unwrap() else { panic!("beyond") };
+    assert_eq!(Value::Object(forwarded), body);
     assert_eq!((route.model.as_str(), route.messages[0].content.as_str()), ("auto", "a"));
 }
 
 #[test]
-fn complaints_name_the_field() {
+fn errors_name_the_field() {
     for (more, field) in [
         (json!({ "messages": "x" }), "messages"),
         (json!({ "messages": [{ "role": "robot", "content": "x" }] }), "messages[0].role"),

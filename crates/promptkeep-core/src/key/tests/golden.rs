@@ -1,5 +1,5 @@
-//! Hashes that a store on disk already holds. When one of these tests fails, the encoding has changed:
-//! give both contexts the next version, so that old entries are misses and not wrong answers.
+//! Hashes that stores on disk already hold. A failing test means that the encoding has changed: give both
+//! contexts the next version, so that old entries become misses and not wrong answers.
 
 use super::*;
 
@@ -9,9 +9,8 @@ fn hashes(owner: &Owner, prompt: &Prompt) -> [String; 2] {
     [scope.to_string(), key.to_string()]
 }
 
-/// The encoding written out by hand, byte for byte.
 #[test]
-fn the_encoding_is_the_documented_one() {
+fn the_encoding_matches_the_documented_bytes() {
     let string = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let number = |n: u64| n.to_le_bytes().to_vec();
     let prompt = Prompt {
@@ -19,7 +18,7 @@ fn the_encoding_is_the_documented_one() {
         max_tokens: Some(7),
         tools: Some(json!({ "b": [true, null, 1.5], "a": -1 })),
         vary: BTreeMap::from([("k".into(), "v".into())]),
-        ..ask("hello")
+        ..question("hello")
     };
     let scope = [
         vec![1, 1],
@@ -65,9 +64,9 @@ fn the_encoding_is_the_documented_one() {
 }
 
 #[test]
-fn a_question() {
+fn the_hashes_of_a_question_are_pinned() {
     assert_eq!(
-        hashes(&tenant(), &ask("How do I reset my password?")),
+        hashes(&tenant(), &question("How do I reset my password?")),
         [
             "06125b3bf143265e4486a398347cbc0207a1fedecb1574a6e4e8e972c849401f",
             "a957688ed824f6749a4cae268d2868ace5fed103d8458fafe326c925e783a861"
@@ -76,9 +75,9 @@ fn a_question() {
 }
 
 #[test]
-fn a_shared_question() {
+fn the_hashes_of_a_shared_question_are_pinned() {
     assert_eq!(
-        hashes(&Owner::Shared, &ask("How do I reset my password?")),
+        hashes(&Owner::Shared, &question("How do I reset my password?")),
         [
             "5abb99e061900e710fe25ff65cda748d7ec437c0b006b4823910d291a5a3b630",
             "faf10d922fe38621fd06677603a6028c3cd87b7d2ee91ee51179bd7d9708e88d"
@@ -87,8 +86,9 @@ fn a_shared_question() {
 }
 
 #[test]
-fn unicode() {
-    let prompt = Prompt { namespace: "日本".into(), ..ask("Wie ändere ich mein Passwort? 🔑 e\u{301}") };
+fn the_hashes_of_unicode_text_are_pinned() {
+    let prompt =
+        Prompt { namespace: "日本".into(), ..question("Wie ändere ich mein Passwort? 🔑 e\u{301}") };
     assert_eq!(
         hashes(&tenant(), &prompt),
         [
@@ -99,7 +99,7 @@ fn unicode() {
 }
 
 #[test]
-fn every_field() {
+fn the_hashes_of_a_prompt_with_every_field_are_pinned() {
     assert_eq!(
         hashes(&tenant(), &full()),
         [
@@ -110,7 +110,7 @@ fn every_field() {
 }
 
 #[test]
-fn a_turn_of_a_tool() {
+fn the_hashes_of_a_prompt_that_ends_with_a_tool_turn_are_pinned() {
     let prompt = changed(|p| drop(p.messages.pop()));
     assert_eq!(
         hashes(&tenant(), &prompt),

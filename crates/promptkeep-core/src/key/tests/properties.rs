@@ -1,13 +1,13 @@
-//! The same rules over prompts that nobody thought of.
+//! The rules of keys and scopes over random prompts.
 
 use super::*;
 
-/// Strings of few letters, so that equal ones, empty ones and shifted ones are common.
+/// Strings over two letters, so that equal, empty and shifted strings are common.
 fn letters() -> impl Strategy<Value = String> {
     "[ab]{0,2}"
 }
 
-/// Whole numbers only: [`Value`] tells 1 from 1.0, and a key does not.
+/// Whole numbers only: [`Value`] distinguishes 1 from 1.0, a key does not.
 fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -73,7 +73,7 @@ fn any_prompt() -> impl Strategy<Value = Prompt> {
     })
 }
 
-/// The value as JSON text with its fields turned round and spaces strewn in.
+/// The value as JSON text with reversed fields and additional spaces.
 fn rewritten(value: &Value, spaces: &str) -> String {
     match value {
         Value::Array(items) => {
@@ -103,9 +103,9 @@ proptest! {
         }
     }
 
-    /// The scope is the key with the last user text taken out, no less and no more.
+    /// The scope covers everything except the last user text.
     #[test]
-    fn scopes_are_equal_when_all_but_the_text_is(mut prompts in prop::collection::vec(any_prompt(), 20)) {
+    fn scopes_are_equal_when_prompts_differ_in_the_last_user_text_only(mut prompts in prop::collection::vec(any_prompt(), 20)) {
         let scopes: Vec<_> = prompts.iter().map(scope).collect();
         for prompt in &mut prompts {
             if prompt.fuzzy_text().is_some() {
@@ -120,9 +120,9 @@ proptest! {
         }
     }
 
-    /// Takes a letter over the border between two fields that stand side by side.
+    /// Moves a letter between two neighbouring fields.
     #[test]
-    fn letters_do_not_cross_borders(prompt in any_prompt(), field in 0..4_usize) {
+    fn a_letter_moved_between_fields_changes_the_key(prompt in any_prompt(), field in 0..4_usize) {
         let mut shifted = prompt.clone();
         let moved = match field {
             0 => shifted.namespace.pop().map(|c| shifted.model.insert(0, c)),
@@ -135,26 +135,26 @@ proptest! {
     }
 
     #[test]
-    fn json_formatting_is_irrelevant(value in json_value(), spaces in "[ \n\t]{0,2}") {
+    fn formatting_of_json_does_not_change_the_key(value in json_value(), spaces in "[ \n\t]{0,2}") {
         let text = rewritten(&value, &spaces);
-        let prompt = Prompt { tools: Some(value), ..ask("hello") };
+        let prompt = Prompt { tools: Some(value), ..question("hello") };
         prop_assert_eq!(key(&prompt), key(&with_tools(&text)), "{}", text);
     }
 
     #[test]
-    fn any_text_is_a_key_of_its_own(a in ".*", b in ".*") {
-        prop_assert_eq!(a == b, key(&ask(&a)) == key(&ask(&b)));
+    fn different_texts_have_different_keys(a in ".*", b in ".*") {
+        prop_assert_eq!(a == b, key(&question(&a)) == key(&question(&b)));
     }
 
     #[test]
-    fn tenants_differ_when_their_names_do(a in letters(), b in letters(), prompt in any_prompt()) {
+    fn tenants_with_different_names_share_nothing(a in letters(), b in letters(), prompt in any_prompt()) {
         let (of_a, of_b) = (of(&Owner::Tenant(a.clone()), &prompt), of(&Owner::Tenant(b.clone()), &prompt));
         prop_assert_eq!(a == b, of_a.0 == of_b.0);
         prop_assert_eq!(a == b, of_a.1 == of_b.1);
     }
 
     #[test]
-    fn parts_add_up_to_what_is_hashed(prompt in any_prompt()) {
+    fn the_sizes_of_the_parts_add_up_to_the_hashed_bytes(prompt in any_prompt()) {
         let parts = Scope::parts(&tenant(), &prompt);
         let mut encoder = Encoder::new(SCOPE_CONTEXT);
         encode(&tenant(), &prompt, &mut encoder, |_, _| ());
