@@ -11,11 +11,7 @@ use promptkeep::{
     model::Tier,
     server::Server,
     store::Store,
-<<<<<<< HEAD
-=======
     tenant::ApiKeyHash,
-    upstream::Tier,
->>>>>>> house-tests1
 };
 use tokio::task::JoinHandle;
 use tonic::{IntoRequest, Request, Response, Status, transport::Channel};

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use promptkeep::{
     config::HedgeAfter,
-<<<<<<< HEAD
     model::{
-=======
-    upstream::{
->>>>>>> house-tests2
         AttemptReason,
         AttemptResult::{Cancelled, Http, Ok as Good},
         Tier,

@@ -1,8 +1,6 @@
 //! Tokens and cost: every call is counted once and exactly, however it ended.
 
-use promptkeep::{
-    model::{AttemptResult, Tier, Usage},
-};
+use promptkeep::model::{AttemptResult, Tier, Usage};
 use tracing::Level;
 
 use super::{Fixture, SeenAttempts, complete, failed_attempts, open, open_seen, prompt, read};
