@@ -17,7 +17,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use self::labels::{LabelOrigin, LabelWay, Rpc, Shed};
+pub use self::labels::{LabelOrigin, LabelWay, Rpc, Shed, StoreOp};
 use self::{
     labels::*,
     register::{Seconds, counter, family, gauge, seconds, seconds_by},
@@ -28,7 +28,6 @@ use crate::{
     model::{Attempt, AttemptReason, ModelState, ProviderState, Usage, VerifierReply},
     outcome::{MissReason, Outcome},
     stats::Observation,
-    store::Op,
     tenant::Tenant,
 };
 
@@ -106,7 +105,7 @@ impl Metrics {
             family(&mut to, "store_errors", "Failed operations of the store");
         let shed: Family<ReasonLabel, Counter> = family(&mut to, "shed", "Requests turned away");
         // As `announce` does for those of models.
-        for op in Op::ALL {
+        for op in StoreOp::ALL {
             drop(store_errors.get_or_create(&OpLabel { op: op.as_str() }));
         }
         for why in Shed::ALL {
@@ -318,7 +317,7 @@ impl Metrics {
     }
 
     /// Counts one operation of the store.
-    pub fn store(&self, op: Op, started: Instant, failed: bool) {
+    pub fn store(&self, op: StoreOp, started: Instant, failed: bool) {
         let label = OpLabel { op: op.as_str() };
         self.store_seconds.get_or_create(&label).observe(started.elapsed().as_secs_f64());
         if failed {

@@ -21,6 +21,19 @@ pub enum Shed {
     Budget,
 }
 
+/// The operations of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoreOp {
+    Get,
+    Put,
+    Remove,
+    Scan,
+    Expire,
+    Flush,
+    Claim,
+    Tell,
+}
+
 /// How it became known whether two prompts have one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelOrigin {
@@ -162,6 +175,27 @@ impl Rpc {
             Self::CompleteStream => "CompleteStream",
             Self::Store => "Store",
             Self::Forward => "Forward",
+        }
+    }
+}
+
+// === impl StoreOp ===
+
+impl StoreOp {
+    /// Every operation, in the order in which reports list them.
+    pub const ALL: [Self; 8] =
+        [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush, Self::Claim, Self::Tell];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Remove => "remove",
+            Self::Scan => "scan",
+            Self::Expire => "expire",
+            Self::Flush => "flush",
+            Self::Claim => "claim",
+            Self::Tell => "tell",
         }
     }
 }
