@@ -17,7 +17,7 @@ use super::{
     learner_events::LearnerEvents,
     link::Fault,
     log::{Position, Source},
-    tail::{self, News, Tail},
+    tail::{self, Tail, Update},
 };
 use crate::{
     entry::{Entry, EntryId, Selector},
@@ -61,11 +61,11 @@ pub async fn invalidations(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
     loop {
         let last_contact = tail.caught_up;
         let changes = match next(&core, &mut tail).await {
-            News::Messages(messages) => {
+            Update::Messages(messages) => {
                 let invalidation = |(at, message)| invalidation(&core, at, message);
                 record(&core, messages.into_iter().filter_map(invalidation).collect())
             }
-            News::Missed => recover(&core, &stream, last_contact).await,
+            Update::Missed => recover(&core, &stream, last_contact).await,
         };
         core.lag.record(&core.region, Part::Invalidations, tail.caught_up);
         core.log.advance(tail.position());
@@ -93,10 +93,10 @@ async fn pause_after(core: &Core, fault: &Fault) {
 }
 
 /// Reads what is new, again after a fault.
-async fn next(core: &Core, tail: &mut Tail) -> News {
+async fn next(core: &Core, tail: &mut Tail) -> Update {
     loop {
         match tail.read(core).await {
-            Ok(news) => return news,
+            Ok(update) => return update,
             Err(fault) => {
                 tracing::debug!(%fault, "a stream is read again");
                 core.link.up().await;
@@ -189,8 +189,8 @@ pub async fn changes(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
     core.readiness.send_modify(|readiness| readiness.changes = true);
     loop {
         let changes = match next(&core, &mut tail).await {
-            News::Messages(messages) => resolve(&core, messages).await,
-            News::Missed => {
+            Update::Messages(messages) => resolve(&core, messages).await,
+            Update::Missed => {
                 tracing::warn!("changes of other replicas were missed: the index is loaded again");
                 vec![Change::MissedEntries]
             }
@@ -238,7 +238,7 @@ pub async fn learner_events(core: Arc<Core>, events: Arc<LearnerEvents>) {
     // Namespaces that were loaded before the stream was open may have missed messages.
     events.push(LearnerEvent::Missed);
     loop {
-        let News::Messages(messages) = next(&core, &mut tail).await else {
+        let Update::Messages(messages) = next(&core, &mut tail).await else {
             events.push(LearnerEvent::Missed);
             continue;
         };

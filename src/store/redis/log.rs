@@ -120,9 +120,8 @@ impl Log {
     /// applied the invalidations of other replicas up to there.
     pub fn seen(&self) -> Position {
         let (state, read) = (self.read(), *self.read.borrow());
-        let is_new = |record: &Record| record.position > state.applied && record.position <= read;
-        let news = state.records.iter().rev().take_while(|record| record.position > state.applied);
-        let is_behind = news.into_iter().any(|record| is_new(record) && record.source == Source::Other);
+        let mut later = state.records.iter().rev().take_while(|record| record.position > state.applied);
+        let is_behind = later.any(|record| record.position <= read && record.source == Source::Other);
         if is_behind { state.applied } else { read }
     }
 

@@ -26,7 +26,7 @@ use super::{
     link::Fault,
     log::{Position, Source},
     queue::{Done, Queue},
-    tail::{self, News, Tail},
+    tail::{self, Tail, Update},
 };
 use crate::entry::EntryId;
 
@@ -95,8 +95,8 @@ impl Peer {
                 learner_events.read(&self.remote)
             );
             let messages = match invalidated? {
-                News::Messages(messages) => messages,
-                News::Missed => {
+                Update::Messages(messages) => messages,
+                Update::Missed => {
                     tracing::warn!(region = self.region, "invalidations of a region may have been missed");
                     let mut messages = self.log_messages().await?;
                     messages.retain(|(position, _)| *position > before);
@@ -105,11 +105,11 @@ impl Peer {
             };
             self.apply_invalidations(known_here, messages).await?;
             match changed? {
-                News::Messages(messages) => self.copy(known_here, messages).await?,
-                News::Missed => self.copy_all(reservation, known_here).await?,
+                Update::Messages(messages) => self.copy(known_here, messages).await?,
+                Update::Missed => self.copy_all(reservation, known_here).await?,
             }
             // Missed learner events are not recovered: this region learns from its own answers.
-            if let News::Messages(messages) = learned? {
+            if let Update::Messages(messages) = learned? {
                 self.forward_learner_events(messages).await?;
             }
             self.store_positions(&reading).await?;

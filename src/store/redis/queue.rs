@@ -284,41 +284,13 @@ impl<T> Done<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
     use super::*;
-    use crate::{
-        key::{Owner, Scope},
-        model::Usage,
-        prompt::{Completion, FinishReason},
-    };
+    use crate::store::codec;
 
     fn put(n: u8) -> Write {
-        let entry = Entry {
-            key: CacheKey::from_bytes([n; 32]),
-            scope: Scope::from_bytes([1; 32]),
-            owner: Owner::Shared,
-            namespace: String::new(),
-            requested_model: "auto".to_owned(),
-            text: None,
-            embedding: None,
-            embedder: String::new(),
-            completion: Completion {
-                content: String::new(),
-                tool_calls: None,
-                finish_reason: FinishReason::Stop,
-                model: String::new(),
-                tier: String::new(),
-                usage: Usage::default(),
-            },
-            tags: Vec::new(),
-            created: UNIX_EPOCH,
-            expires: UNIX_EPOCH,
-            stale_for: Duration::ZERO,
-            difficulty: None,
-            alias_of: None,
-        };
-        Write::Put(Put { entry: Arc::new(entry), seen: Position::default(), done: None })
+        let entry = codec::decode(include_bytes!("../codec/testdata/entry-v3.bin")).unwrap();
+        let entry = Arc::new(Entry { key: CacheKey::from_bytes([n; 32]), ..entry });
+        Write::Put(Put { entry, seen: Position::default(), done: None })
     }
 
     /// While one master of a cluster was unreachable, its writes filled the queue and those of others were rejected.

@@ -25,7 +25,7 @@ const PAGE: usize = 500;
 /// Learner events read at once. They are larger: a page is some megabytes at most.
 const LEARNER_EVENTS_PAGE: usize = 16;
 
-/// Maximum time that a read waits for news. It blocks in Redis, on a connection of its own.
+/// Maximum time that a read waits for messages. It blocks in Redis, on a connection of its own.
 const WAIT: Duration = Duration::from_millis(500);
 
 /// Pause between two reads of a cluster, whose client cannot block on a connection.
@@ -46,7 +46,7 @@ pub struct Tail {
 }
 
 /// The result of a read.
-pub enum News {
+pub enum Update {
     /// Messages in the order of each stream.
     Messages(Vec<(Position, Message)>),
     /// Some messages were lost unread. The next read continues at the ends of the streams.
@@ -72,16 +72,16 @@ impl Tail {
         Self { page: LEARNER_EVENTS_PAGE, ..self }
     }
 
-    /// Waits for news, about half a second at most.
+    /// Waits for messages, at most about half a second.
     ///
     /// # Errors
     /// [`Fault`]. The next read reconnects and continues where this one was.
-    pub async fn read(&mut self, core: &Core) -> Result<News, Fault> {
-        let news = self.try_read(core).await;
-        if news.is_err() {
+    pub async fn read(&mut self, core: &Core) -> Result<Update, Fault> {
+        let update = self.try_read(core).await;
+        if update.is_err() {
             self.conn = None;
         }
-        news
+        update
     }
 
     /// Position in the first stream.
@@ -94,12 +94,12 @@ impl Tail {
         &self.positions
     }
 
-    async fn try_read(&mut self, core: &Core) -> Result<News, Fault> {
+    async fn try_read(&mut self, core: &Core) -> Result<Update, Fault> {
         if self.conn.is_none() {
             self.conn = Some(core.link.dedicated().await?);
             if !self.is_intact(&core.link).await? {
                 self.skip_to_end(core).await?;
-                return Ok(News::Missed);
+                return Ok(Update::Missed);
             }
         }
         let pages = self.pages().await?;
@@ -107,12 +107,12 @@ impl Tail {
         let is_behind = pages.iter().any(|page| page.len() >= self.page);
         if is_behind && !self.is_intact(&core.link).await? {
             self.skip_to_end(core).await?;
-            return Ok(News::Missed);
+            return Ok(Update::Missed);
         }
         if !is_behind {
             self.caught_up = Instant::now();
         }
-        Ok(News::Messages(self.advance(&pages)))
+        Ok(Update::Messages(self.advance(&pages)))
     }
 
     /// Advances the positions and decodes the messages.
