@@ -1,5 +1,5 @@
-# Builds promptkeep and fetches the embedding model, verified by checksum, so that the container starts
-# without network.
+# Builds promptkeep and downloads the embedding model, verified by checksum, so that the container starts without
+# network access.
 FROM rust:1-bookworm AS build
 WORKDIR /src
 COPY . .
@@ -13,7 +13,7 @@ RUN apt-get update && apt-get install --no-install-recommends --yes ca-certifica
 COPY --from=build /src/target/release/promptkeep /usr/local/bin/promptkeep
 COPY --from=build /cache/promptkeep/models/all-MiniLM-L6-v2 /models/all-MiniLM-L6-v2
 USER promptkeep
-# Beyond loopback, because the container's own is nobody else's; publish the ports with care.
+# Listens beyond loopback, because nothing outside the container reaches its loopback. Publish the ports with care.
 ENV PROMPTKEEP_SERVER__GRPC_LISTEN=0.0.0.0:50051 \
     PROMPTKEEP_SERVER__HTTP_LISTEN=0.0.0.0:8080 \
     PROMPTKEEP_STORE__PATH=/data \

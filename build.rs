@@ -1,4 +1,4 @@
-//! Compiles the proto with protox, so that no `protoc` needs to be installed.
+//! Compiles the proto with protox, so that the build needs no `protoc`.
 
 use std::{env, fs, path::PathBuf};
 

@@ -1,28 +1,28 @@
-# One command each, the same in CI.
+# One command for each chore. CI runs `just ci`.
 
-# The server, with promptkeep.toml if there is one in ARGS: just run --config promptkeep.toml
+# Run the server: just run --config promptkeep.toml
 run *args:
     cargo run --release -- serve {{ args }}
 
-# All tests, or those whose name contains ARGS.
+# Run every test, or the Rust tests whose name contains ARGS.
 test *args:
     ./test {{ args }}
 
-# Formatting, lints, docs, dependencies: what CI refuses.
+# Check formatting, lints, documentation and dependencies.
 lint:
-    cargo fmt --check
-    cargo clippy --all-targets -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
     cargo deny check
 
-# All that CI does.
+# Run everything that CI runs.
 ci:
     .ci/run
 
-# Criterion benches, or one of them: just bench --bench key
+# Run all benches, or one: just bench --bench key
 bench *args:
-    cargo bench {{ args }}
+    cargo bench --workspace {{ args }}
 
-# Server and its surroundings in containers.
+# Start two replicas, Redis, simulated models, Prometheus and Grafana in containers.
 up:
     docker compose up --build

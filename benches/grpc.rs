@@ -17,8 +17,7 @@ use promptkeep::{
         CacheControl, CompleteRequest, Completion, LookupRequest, Message, Prompt, StoreRequest,
         prompt_cache_client::PromptCacheClient,
     },
-    server::Server,
-    transport,
+    server::{Server, transport},
 };
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::transport::Channel;

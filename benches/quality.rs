@@ -1,9 +1,8 @@
-//! What is served, and how much of it is wrong: the learned decision beside two others, on labelled traffic.
-//! Every arm gets the same requests in the same order, the same embeddings, and as labels nothing but the
-//! comparison of the answers that it bought; classes are for the judge alone.
+//! Hits and wrong hits of the learned decision and of two other policies, on labelled traffic. Every policy gets equal
+//! requests, order and embeddings, and learns only from comparing answers; classes only grade the result.
 //!
-//! `cargo bench --bench quality -- FILE.jsonl…` for rows of `id`, `text`, `class`, `answer` (as `promptkeep tune`
-//! reads them); without files, on the demo's generated traffic.
+//! `cargo bench --bench quality -- FILE.jsonl…` reads rows of `id`, `text`, `class`, `answer`, as `promptkeep tune`
+//! does. Without files it uses the demo's generated traffic.
 
 mod quality {
     pub mod cosine;
@@ -11,30 +10,34 @@ mod quality {
     pub mod vcache;
 }
 
-use std::{env, fmt, path::PathBuf};
+use std::{env, fmt::Display, path::PathBuf};
 
 use promptkeep::{
     config::Config,
-    demo::traffic::{Traffic, concierge},
+    demo::traffic::{Request, Traffic, concierge},
     embed::{self, Embedder},
-    tune::{self, Protocol, Row},
+    offline::{
+        report::Table,
+        tune::{self, Protocol, Row},
+    },
 };
 use quality::{cosine, stream::Stream, vcache};
 use serde_json::json;
 
-/// Requests of the generated traffic: the demo's, and a longer stream of the same kind.
+/// Lengths of the generated traffic: the demo's, and a longer one.
 const GENERATED: [usize; 2] = [concierge::REQUESTS, 5000];
 
-/// Share of wrong answers among requests that the hindsight of the fixed threshold keeps to, and that is the
-/// default budget of the learned decision.
+/// Largest share of wrong answers among requests for the fixed threshold. Equals the learned decision's default budget.
 const MAX_ERROR_RATE: f64 = 0.01;
 
-/// Error bounds of the vCache arm.
+/// Error bounds of the vCache policy.
 const DELTAS: [f64; 2] = [0.01, 0.02];
+
+const TABLE: Table = Table { label: 44, cells: &[10, 10, 14, 14] };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// What one arm did with a stream, counted in requests; means where an arm was run more than once.
+/// Result of one policy on a stream, in requests; the mean if it ran more than once.
 #[derive(Clone, Copy, Debug, Default)]
 struct Served {
     correct: f64,
@@ -44,7 +47,7 @@ struct Served {
 }
 
 fn main() -> Result<()> {
-    // Cargo adds a flag of its own.
+    // Cargo adds its own flag `--bench`.
     let files: Vec<PathBuf> =
         env::args().skip(1).filter(|a| !a.starts_with("--")).map(PathBuf::from).collect();
     let runtime = tokio::runtime::Runtime::new()?;
@@ -60,10 +63,10 @@ fn main() -> Result<()> {
     })
 }
 
-/// Every row brings the answer of the call that it would be.
+/// Generates rows whose answers have the wording of successive calls.
 fn generated(count: usize) -> Result<Vec<Row>> {
     let traffic = Traffic::generated(count);
-    let row = |(call, request): (usize, &promptkeep::demo::traffic::Request)| {
+    let row = |(call, request): (usize, &Request)| {
         let answers = traffic.answers(request);
         let answer = &answers[call % answers.len()];
         json!({"id": call.to_string(), "text": request.text, "class": request.class, "answer": answer})
@@ -77,11 +80,9 @@ async fn compare(name: &str, rows: &[Row], embedder: &dyn Embedder) -> Result<()
     let stream = Stream::new(rows, embedder).await?;
     let possible = 100.0 * stream.possible() as f64 / rows.len() as f64;
     println!("\n{name}: {} requests, {possible:.1} % with an earlier equal", rows.len());
-    println!(
-        "{:<44}{:>10}{:>10}{:>14}{:>14}",
-        "% of requests", "correct", "wrong", "wrong of hits", "extra calls"
-    );
-    let line = |arm: &str, served: Served| println!("{arm:<44}{}", Columns(served, rows.len()));
+    let columns: [&dyn Display; 4] = [&"correct", &"wrong", &"wrong of hits", &"extra calls"];
+    println!("{}", TABLE.line("% of requests", &columns));
+    let line = |policy: &str, served: Served| println!("{}", served.line(policy, rows.len()));
     line("promptkeep, default budgets", learned(rows, None).await?);
     line("promptkeep, max_wrong_hits = 1", learned(rows, Some(1.0)).await?);
     let (threshold, served) = cosine::best(&stream, MAX_ERROR_RATE);
@@ -103,28 +104,16 @@ async fn learned(rows: &[Row], max_wrong_hits: Option<f32>) -> Result<Served> {
     })
 }
 
-// === impl Served ===
-
 impl Served {
     fn count(&mut self, is_right: bool) {
         *if is_right { &mut self.correct } else { &mut self.wrong } += 1.0;
     }
-}
 
-/// The figures of one line, of so many requests.
-struct Columns(Served, usize);
-
-impl fmt::Display for Columns {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(Served { correct, wrong, extra_calls }, requests) = self;
-        let percent = |count: &f64| 100.0 * count / *requests as f64;
-        let of_hits = 100.0 * wrong / (correct + wrong).max(1.0);
-        write!(
-            f,
-            "{:>10.2}{:>10.2}{of_hits:>14.1}{:>14.2}",
-            percent(correct),
-            percent(wrong),
-            percent(extra_calls)
-        )
+    /// Formats one line of the table, in percent.
+    fn line(&self, policy: &str, requests: usize) -> String {
+        let Self { correct, wrong, extra_calls } = self;
+        let percent = |count: &f64| format!("{:.2}", 100.0 * count / requests as f64);
+        let of_hits = format!("{:.1}", 100.0 * wrong / (correct + wrong).max(1.0));
+        TABLE.line(policy, &[&percent(correct), &percent(wrong), &of_hits, &percent(extra_calls)])
     }
 }

@@ -387,11 +387,11 @@ impl Cache {
         self.store.inner().lags()
     }
 
-    /// Sets the metrics of sizes and of replication.
+    /// Sets the metrics of memory and of replication.
     pub fn report(&self) {
         self.metrics.replication(self.loaded_share(), &self.lags());
-        let ((entries, vectors), (memory_tier, index)) = (self.sizes(), self.memory());
-        self.metrics.sizes(entries, vectors, memory_tier, index);
+        let (memory_tier, index) = self.memory();
+        self.metrics.memory(memory_tier, index);
     }
 
     /// Puts an entry into the memory tier.

@@ -1,9 +1,10 @@
-//! The configuration, as the components take it: each gets its own section, none the whole.
+//! Configuration: one struct per section of `promptkeep.toml`, so that a component receives its own section only.
 //!
-//! Reading goes in steps, each a file: `tree` turns TOML and environment variables into one tree that
-//! remembers where every value was written, `load` reads the tree through `section` and `value` into
-//! the structs below, `check` looks for names that lead nowhere. All of them collect problems and go on.
+//! `tree` merges the TOML file and the environment into one tree of values with their locations, `load` reads
+//! that tree through `section` and `value` into the structs below, and `check` validates what spans several keys.
+//! Each step collects every problem instead of stopping at the first.
 
+mod api_key;
 mod check;
 mod defaults;
 mod load;
@@ -20,8 +21,9 @@ mod tests;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use self::{
+    api_key::ApiKeyHash,
     load::process_env,
-    problem::{ConfigErrors, Place, Problem},
+    problem::{ConfigErrors, Location, Problem},
     reload::changed_needs_restart,
     report::{Report, check_file},
 };
@@ -29,7 +31,6 @@ use crate::{
     decide::{self, Policy, learner::Budget},
     model::Tier,
     prompt::CacheControl,
-    tenant::ApiKeyHash,
 };
 pub use crate::{
     embed::{EmbeddingConfig, EmbeddingKind, Precision},
@@ -37,7 +38,7 @@ pub use crate::{
     prompt::Keep,
 };
 
-/// Everything `promptkeep.toml` can say.
+/// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     pub server: ServerConfig,
@@ -48,7 +49,7 @@ pub struct Config {
     pub upstream: UpstreamConfig,
     pub dashboard: DashboardConfig,
     pub telemetry: TelemetryConfig,
-    /// Empty: every caller is the tenant `default`, without a key.
+    /// When empty, every caller is the tenant `default` and needs no key.
     pub tenants: Vec<TenantConfig>,
     pub providers: Vec<ProviderConfig>,
     pub models: Vec<ModelConfig>,
@@ -59,57 +60,55 @@ pub struct Config {
 pub struct ServerConfig {
     pub grpc_listen: SocketAddr,
     pub http_listen: SocketAddr,
-    /// Name of this deployment's region; providers of the same region are nearest.
+    /// Region of this deployment; providers in it are preferred.
     pub region: String,
-    /// Largest request, in bytes.
+    /// Maximum size of a request in bytes.
     pub max_request: usize,
-    /// Requests under way at once; more are shed.
+    /// Maximum number of requests in flight; further requests are shed.
     pub max_in_flight: usize,
-    /// How long a shutdown waits for requests under way.
+    /// Maximum time a shutdown waits for requests in flight.
     pub shutdown_grace: Duration,
-    /// Debugging only: prompts may appear in replies of `Explain` and logs.
-    pub log_prompts: bool,
 }
 
 /// `[store]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoreConfig {
     pub kind: StoreKind,
-    /// Folder of the embedded store.
+    /// Directory of the embedded store.
     pub path: PathBuf,
     /// Redis: one node, or several nodes of a cluster, as `redis://host:port` (`rediss://` for TLS).
     pub url: Vec<String>,
-    /// Redis: environment variable that holds the password; empty: none is sent.
+    /// Redis: environment variable with the password. When empty, no password is sent.
     pub password_env: String,
-    /// Redis, with `rediss://`: file with the certificates (PEM) of the authorities that are trusted, also for
-    /// peers; `None`: the system's.
+    /// Redis with `rediss://`: PEM file with the trusted certificate authorities, for peers too. `None` trusts
+    /// the system's.
     pub ca_file: Option<PathBuf>,
-    /// Redis: what the name of every key begins with. Deployments with the same prefix share one cache.
+    /// Redis: prefix of every key. Deployments with equal prefixes share one cache.
     pub key_prefix: String,
-    /// Redis: how long a purchase stays reserved for one replica without a sign of life from it; zero: each
-    /// replica buys for itself.
+    /// Redis: how long a replica's reservation of an upstream call lasts without renewal. Zero disables
+    /// reservations, so replicas may call a model for identical prompts.
     pub lease: Duration,
-    /// Redis: other regions, whose answers and invalidations are taken over.
+    /// Redis: other regions whose answers and invalidations are copied.
     pub peers: Vec<PeerConfig>,
-    /// Writes queued before the store; more are dropped and counted.
+    /// Maximum number of queued writes; further writes are dropped and counted.
     pub write_queue: usize,
-    /// How long a request waits for a read of the store, or for a write that need not be durable; then it
-    /// goes on as if the store had failed.
+    /// Maximum time a request waits for a read, or for a write that need not be durable. After that the request
+    /// continues as if the store had failed.
     pub timeout: Duration,
 }
 
 /// One `[[store.peers]]`: the Redis of another region, which is only read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PeerConfig {
-    /// Its `server.region`.
+    /// The peer's `server.region`.
     pub region: String,
-    /// One node, or several of a cluster.
+    /// One node, or several nodes of a cluster.
     pub url: Vec<String>,
-    /// Environment variable that holds the password; empty: none is sent.
+    /// Environment variable with the password. When empty, no password is sent.
     pub password_env: String,
 }
 
-/// Which [`Store`](crate::store::Store) is used.
+/// Implementation of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     Embedded,
@@ -121,36 +120,36 @@ pub enum StoreKind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CacheConfig {
     pub mode: Mode,
-    /// Lowest cosine similarity of a semantic hit in mode `static`.
+    /// Mode `static`: minimum cosine similarity of a semantic hit.
     pub min_similarity: f32,
-    /// Modes `bounded` and `shadow`: wrong answers as a share of all requests.
+    /// Modes `bounded` and `shadow`: largest fraction of all requests that may get a wrong answer.
     pub max_error_rate: f32,
-    /// The same as a share of the semantic hits. Both hold.
+    /// Modes `bounded` and `shadow`: largest fraction of semantic hits that may be wrong. Both limits hold.
     pub max_wrong_hits: f32,
-    /// Least share of the semantic hits that is checked against a bought answer.
+    /// Smallest fraction of semantic hits that is audited, which means compared with an upstream answer.
     pub audit_rate: f32,
     pub keep: Keep,
-    /// Life of an answer that is kept with care.
+    /// Longest TTL of an entry whose prompt is personal or time-dependent, with `keep = "careful"`.
     pub careful_ttl: Duration,
-    /// Default and longest life of an entry.
+    /// Default and longest TTL of an entry.
     pub ttl: Duration,
-    /// Most of that life, as a share, that an entry is short of, so that those kept together do not expire
-    /// together.
+    /// Largest fraction of the TTL that jitter may remove, so that entries stored together do not expire together.
     pub ttl_jitter: f64,
-    /// How long past its expiry an answer is served once more, while it is bought anew; zero: not at all.
+    /// How long after its expiry an entry may be served once more, to an exact repeat, while an upstream call
+    /// refreshes it. Zero disables this.
     pub stale_while_revalidate: Duration,
-    /// An answer may be served where the router would now ask a higher tier than the one that gave it.
+    /// Whether an entry may be served that a lower tier answered than the router would call now.
     pub serve_lower_tier: bool,
-    /// Bytes of the memory tier.
+    /// Maximum size of the memory tier in bytes.
     pub max_memory: u64,
-    /// Entries in the store; beyond, those nearest their expiry go.
+    /// Maximum number of entries in the store; above it, the entries closest to expiry are removed.
     pub max_entries: u64,
     pub index: IndexConfig,
     pub learning: LearningConfig,
     pub namespaces: Vec<NamespaceCache>,
 }
 
-/// One `[[cache.namespaces]]`: what differs for one namespace. `None`: as in `[cache]`.
+/// One `[[cache.namespaces]]`: overrides for one namespace. `None` keeps the value of `[cache]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NamespaceCache {
     pub namespace: String,
@@ -161,66 +160,68 @@ pub struct NamespaceCache {
     pub stale_while_revalidate: Option<Duration>,
 }
 
-/// How a near-duplicate is judged.
+/// How the cache decides whether a near-duplicate is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Exact hits only.
+    /// Serves exact hits only.
     Exact,
-    /// Guards and a fixed similarity.
+    /// Requires a fixed similarity and passing every guard.
     Static,
-    /// By what was learned from the namespace's own traffic, inside two error budgets.
+    /// Learns from the namespace's own traffic and stays within two error budgets.
     Bounded,
-    /// Learns and decides as `bounded` does and counts it, but serves exact hits only.
+    /// Learns, decides and counts like `Bounded`, but serves exact hits only.
     Shadow,
 }
 
 /// `[cache.learning]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct LearningConfig {
-    /// Namespaces held in memory, about 1 MB each when they have seen much; the others are read again when
-    /// they are asked in.
+    /// Maximum number of namespace learners in memory, about 1 MB each after much traffic. Others are loaded
+    /// from the store when a request needs them.
     pub max_namespaces: usize,
-    /// Answers that may be compared at once; more are not learned from.
+    /// Maximum number of answer comparisons in flight; further ones are skipped and teach nothing.
     pub max_comparisons: usize,
-    /// Share of the comparisons in which a model is asked too, 0 to 1. It costs a call.
+    /// Fraction of comparisons that a model verifies too, 0 to 1. Each verification is an upstream call.
     pub judge_rate: f32,
-    /// That model: an id, or a tier.
+    /// Model that verifies: a model id or a tier.
     pub judge: String,
-    /// Longest wait for it.
+    /// Timeout of one verification.
     pub judge_timeout: Duration,
-    /// Judgements waited for at once; more are left out.
+    /// Maximum number of verifications in flight; further ones are skipped.
     pub max_judgements: usize,
 }
 
 /// `[routing]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoutingConfig {
-    /// Model name used when a prompt has none: an id, a tier or `auto`.
+    /// Model for prompts that name none: a model id, a tier or `auto`.
     pub default: String,
-    /// Tiers tried in this order.
+    /// Fallback tiers in the order in which they are tried.
     pub fallback: Vec<Tier>,
-    /// A prompt that names a model may be answered by another when that one fails.
+    /// Whether another model may answer a prompt when the model that it names fails.
     pub fallback_named: bool,
-    /// Tier of an `auto` prompt that is judged easy, moderate, hard.
+    /// Tier of easy `auto` prompts.
     pub easy: Tier,
+    /// Tier of moderate `auto` prompts.
     pub moderate: Tier,
+    /// Tier of hard `auto` prompts.
     pub hard: Tier,
-    /// Who judges the difficulty of an `auto` prompt: `local`, or the id of a model that is asked.
+    /// Classifier of an `auto` prompt's difficulty: `local`, or a model id.
     pub classifier: String,
-    /// Longest wait for that model; then `local` judges.
+    /// Timeout of a classifier model, after which `local` classifies.
     pub classifier_timeout: Duration,
-    /// How long its verdict on a prompt holds.
+    /// How long a classifier model's result for a prompt is reused.
     pub classifier_ttl: Duration,
-    /// Verdicts remembered.
+    /// Maximum number of remembered classifier results.
     pub classifier_cache: usize,
     pub namespaces: Vec<NamespaceRouting>,
 }
 
-/// One `[[routing.namespaces]]`: what differs for one namespace.
+/// One `[[routing.namespaces]]`: overrides for one namespace.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NamespaceRouting {
     pub namespace: String,
-    /// What `auto` means here: a model id or a tier; `None`: the router judges.
+    /// Model id or tier that `auto` means in this namespace. `None` lets the classifier choose the tier.
     pub auto: Option<String>,
     /// Replaces `routing.fallback`.
     pub fallback: Option<Vec<Tier>>,
@@ -229,43 +230,43 @@ pub struct NamespaceRouting {
 /// `[upstream]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamConfig {
-    /// Whole time for an answer when the caller sets no deadline.
+    /// Timeout of a whole answer when the caller sets no deadline.
     pub timeout: Duration,
+    /// Timeout of opening a connection.
     pub connect_timeout: Duration,
-    /// From the request to the first token, for one attempt.
+    /// Maximum time from the request to the first token of one attempt.
     pub first_token_timeout: Duration,
-    /// Between two tokens.
+    /// Maximum time between two tokens.
     pub idle_timeout: Duration,
-    /// Most retries of one model in one request.
+    /// Maximum number of retries of one model within one request.
     pub retries: u32,
-    /// Longest wait before the first retry, at least half of which is waited; doubles with each further
-    /// one.
+    /// Longest backoff before the first retry; doubles with each further retry. Jitter removes up to half of it.
     pub retry_backoff: Duration,
-    /// Longest wait between retries, also of a `Retry-After` while another model is left.
+    /// Longest backoff between retries. A longer `Retry-After` moves on to the next model, if there is one.
     pub retry_backoff_max: Duration,
-    /// Retries as a share of requests, over time.
+    /// Retries as a fraction of requests, over time.
     pub retry_budget: f64,
     pub hedge_after: HedgeAfter,
-    /// Hedged attempts as a share of requests, over time.
+    /// Hedged attempts as a fraction of requests, over time.
     pub hedge_budget: f64,
-    /// Failures among the last ten calls of a model at a provider that set it aside.
+    /// Failures among a model's last ten calls at one provider that open its breaker.
     pub breaker_failures: u32,
-    /// How long it is set aside at first; doubles with every failed probe, up to a minute.
+    /// Time a breaker stays open at first; doubles with every failed probe, up to a minute.
     pub breaker_cooldown: Duration,
-    /// Between two health checks of a provider; zero: none.
+    /// Time between two health checks of a provider. Zero disables them.
     pub health_interval: Duration,
-    /// Longest wait for one health check.
+    /// Timeout of one health check.
     pub health_timeout: Duration,
-    /// Largest answer, in bytes.
+    /// Maximum size of an answer in bytes.
     pub max_answer: usize,
-    /// When nobody waits any more: finish the answer for the cache instead of cancelling it.
+    /// Whether an answer that every caller has abandoned is completed for the cache instead of cancelled.
     pub finish_abandoned: bool,
 }
 
-/// When a second attempt starts beside one that has no first token yet.
+/// When a second attempt starts beside one without a first token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HedgeAfter {
-    /// `"p95"`: at the model's own 95th percentile, as observed.
+    /// `"p95"`: the observed 95th percentile of the model's own time to first token.
     Learned,
     /// A duration.
     Fixed(Duration),
@@ -276,34 +277,32 @@ pub enum HedgeAfter {
 /// `[dashboard]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct DashboardConfig {
-    /// 99 of 100 answers are to begin within this time: the first token of a stream, any other answer as a
-    /// whole.
+    /// Latency objective: 99 of 100 requests get the first token of a stream, or a whole unary answer, within
+    /// this time.
     pub slo_p99: Duration,
-    /// The table of recent semantic hits shows the two prompts. Off, they are not even remembered for it.
+    /// Whether the table of recent semantic hits shows both prompts. When off, they are not kept in memory either.
     pub show_prompts: bool,
-    /// SHA-256 of the operator's key, which the page then asks for. Loading also sets it from the variable
-    /// that `api_key_env` names.
+    /// SHA-256 of the operator's key, which the page asks for when it is set. Loading fills it from `api_key_env`.
     pub api_key_sha256: Option<ApiKeyHash>,
-    /// Environment variable that holds the operator's key, instead of its hash in the file; else empty.
+    /// Environment variable with the operator's key, as an alternative to `api_key_sha256`.
     pub api_key_env: String,
 }
 
 /// `[telemetry]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct TelemetryConfig {
-    /// Collector that spans are sent to, by OTLP over gRPC, such as `http://127.0.0.1:4317`; empty: none are
-    /// made.
+    /// Collector of spans (OTLP over gRPC), such as `http://127.0.0.1:4317`. When empty, no spans are recorded.
     pub otlp_endpoint: String,
-    /// Share of the requests that are traced, of those whose caller has not decided that.
+    /// Fraction of requests that are traced when the caller did not make the sampling decision.
     pub trace_share: f64,
     pub log_format: LogFormat,
 }
 
-/// How the lines of the log are written.
+/// Format of the log on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -311,72 +310,71 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TenantConfig {
     pub name: String,
-    /// SHA-256 of the API key. Loading also sets it from the variable that `api_key_env` names, so it is
-    /// always there in a loaded configuration.
+    /// SHA-256 of the API key. Loading fills it from `api_key_env`, so a server that starts has every tenant's
+    /// hash; `check-config`, `replay` and `tune` may leave it empty.
     pub api_key_sha256: Option<ApiKeyHash>,
-    /// Environment variable that holds the API key, instead of its hash in the file; else empty.
+    /// Environment variable with the API key, as an alternative to `api_key_sha256`.
     pub api_key_env: String,
-    /// Requests per second; `None`: no limit.
+    /// Requests per second. `None` means no limit.
     pub rate_limit: Option<f64>,
-    /// Spending on upstream models per UTC day, US dollars; `None`: no limit.
+    /// Limit on upstream spending per UTC day, in US dollars. `None` means no limit.
     pub budget_usd_per_day: Option<f64>,
-    /// Namespaces whose entries are common to all tenants that list them.
+    /// Namespaces whose entries are shared by all tenants that list them.
     pub shared_namespaces: Vec<String>,
 }
 
-/// One line of `providers`.
+/// One item of `providers`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProviderConfig {
     pub name: String,
-    /// API root of the OpenAI dialect, such as `https://api.openai.com/v1`.
+    /// Root of an OpenAI-compatible API, such as `https://api.openai.com/v1`.
     pub base_url: String,
-    /// Environment variable that holds the API key; empty: none is sent.
+    /// Environment variable with the API key. When empty, no key is sent.
     pub api_key_env: String,
-    /// Where it runs; when left out, `server.region`.
+    /// Region of the provider; `server.region` when the file leaves it out.
     pub region: String,
 }
 
-/// One line of `models`.
+/// One item of `models`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     pub id: String,
     /// Name of a provider.
     pub provider: String,
-    /// The provider's own name for it; `None`: the same as `id`.
+    /// The provider's name of the model. `None` means `id`.
     pub served_as: Option<String>,
     pub tier: Tier,
     pub input_usd_per_mtok: f64,
     pub output_usd_per_mtok: f64,
-    /// Tokens of prompt and completion together.
+    /// Maximum number of tokens of prompt and completion together.
     pub context_window: u64,
 }
 
-// === impl CacheConfig ===
-
 impl CacheConfig {
-    /// `cache.stale_while_revalidate` where this namespace says nothing else.
+    /// `cache.stale_while_revalidate`, unless the namespace overrides it.
     pub fn stale_while_revalidate(&self, namespace: &str) -> Duration {
-        let own = self.own(namespace).and_then(|own| own.stale_while_revalidate);
+        let own = self.namespace_value(namespace, |own| own.stale_while_revalidate);
         own.unwrap_or(self.stale_while_revalidate)
     }
 
-    /// `cache.mode` where this namespace says nothing else.
+    /// `cache.mode`, unless the namespace overrides it.
     pub fn mode(&self, namespace: &str) -> Mode {
-        self.own(namespace).and_then(|own| own.mode).unwrap_or(self.mode)
+        self.namespace_value(namespace, |own| own.mode).unwrap_or(self.mode)
     }
 
-    /// `cache.max_error_rate` and `cache.max_wrong_hits` where this namespace says nothing else.
-    pub fn budget(&self, namespace: &str) -> Budget {
-        let own = self.own(namespace);
-        Budget {
-            max_error_rate: own.and_then(|own| own.max_error_rate).unwrap_or(self.max_error_rate),
-            max_wrong_hits: own.and_then(|own| own.max_wrong_hits).unwrap_or(self.max_wrong_hits),
-        }
+    /// `cache.max_error_rate`, unless the namespace overrides it.
+    pub fn max_error_rate(&self, namespace: &str) -> f32 {
+        self.namespace_value(namespace, |own| own.max_error_rate).unwrap_or(self.max_error_rate)
     }
 
-    /// `cache.keep` where this namespace says nothing else.
+    /// `cache.max_wrong_hits`, unless the namespace overrides it.
+    pub fn max_wrong_hits(&self, namespace: &str) -> f32 {
+        self.namespace_value(namespace, |own| own.max_wrong_hits).unwrap_or(self.max_wrong_hits)
+    }
+
+    /// `cache.keep`, unless the namespace overrides it.
     pub fn keep(&self, namespace: &str) -> Keep {
-        self.own(namespace).and_then(|own| own.keep).unwrap_or(self.keep)
+        self.namespace_value(namespace, |own| own.keep).unwrap_or(self.keep)
     }
 
     /// How a request of this namespace is decided: the stricter of the server's and the caller's limits.
@@ -387,8 +385,11 @@ impl CacheConfig {
             Mode::Exact => Policy::Exact,
             Mode::Static => Policy::Static { min_similarity: self.min_similarity.max(wanted) },
             mode @ (Mode::Bounded | Mode::Shadow) => {
-                let mut budget = self.budget(namespace);
-                budget.max_error_rate = budget.max_error_rate.min(control.max_error_rate.unwrap_or(1.0));
+                let callers_max = control.max_error_rate.unwrap_or(1.0);
+                let budget = Budget {
+                    max_error_rate: self.max_error_rate(namespace).min(callers_max),
+                    max_wrong_hits: self.max_wrong_hits(namespace),
+                };
                 let shadow = mode == Mode::Shadow;
                 Policy::Bounded(decide::Bounds {
                     budget,
@@ -401,19 +402,20 @@ impl CacheConfig {
         }
     }
 
-    /// Whether every namespace is answered by exact repeats alone: then there is nothing to embed.
+    /// Whether every namespace serves exact hits only, so that no embedder is needed.
     pub fn is_exact(&self) -> bool {
         self.mode == Mode::Exact
-            && self.namespaces.iter().all(|own| own.mode.is_none_or(|m| m == Mode::Exact))
+            && self.namespaces.iter().all(|own| own.mode.is_none_or(|mode| mode == Mode::Exact))
     }
 
-    /// What differs for this namespace.
-    fn own(&self, namespace: &str) -> Option<&NamespaceCache> {
-        self.namespaces.iter().find(|own| own.namespace == namespace)
+    fn namespace_value<T>(
+        &self,
+        namespace: &str,
+        value: impl FnOnce(&NamespaceCache) -> Option<T>,
+    ) -> Option<T> {
+        self.namespaces.iter().find(|own| own.namespace == namespace).and_then(value)
     }
 }
-
-// === impl Mode ===
 
 impl Mode {
     /// The name in the configuration and in `Explain`.

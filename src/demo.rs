@@ -1,11 +1,12 @@
-//! The demo: a replay of traffic against a running server whose models are simulated, and a
-//! report that holds every answer against the traffic's own ground truth. Talks to the server as any
-//! client does, over gRPC, and knows nothing of its inside.
+//! The demo: sends traffic with known answers to a running server whose models are simulated, and reports how the
+//! cache did. Its client talks gRPC like any other and does not use the server's internals.
 
-mod drive;
+mod client;
+mod exchange;
+mod grading;
+mod learning_curve;
 mod progress;
-pub mod record;
-pub mod report;
+mod run_report;
 pub mod simulated_upstream;
 pub mod traffic;
 
@@ -13,21 +14,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Instant};
 
 use crate::config::{Config, StoreConfig};
 
-use self::{progress::Progress, report::Report, simulated_upstream::SimulatedUpstream, traffic::Traffic};
+pub use self::run_report::Report;
+use self::{progress::Progress, simulated_upstream::SimulatedUpstream, traffic::Traffic};
 
-/// What the command line can choose.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Requests to replay, from the beginning of the traffic; `None`, or more than there are: all.
-    pub requests: Option<usize>,
-    /// End after the report instead of serving on.
-    pub exit: bool,
-    /// Print the report as JSON.
-    pub json: bool,
-}
-
-/// The demo's server: free loopback ports, an embedded store in the folder `data`, the simulated models,
-/// and otherwise the shipped defaults.
+/// Configuration of the demo's server: the shipped defaults with free loopback ports, an embedded store in the folder
+/// `data`, and the simulated models.
 pub fn config(upstream: &SimulatedUpstream, data: PathBuf) -> Config {
     let mut config = Config {
         store: StoreConfig { path: data, ..StoreConfig::default() },
@@ -35,27 +26,27 @@ pub fn config(upstream: &SimulatedUpstream, data: PathBuf) -> Config {
         models: simulated_upstream::models(),
         ..Config::default()
     };
-    // The traffic is in the repository for everyone to read.
+    // The traffic is public: it is in the repository.
     config.dashboard.show_prompts = true;
     config.server.grpc_listen.set_port(0);
     config.server.http_listen.set_port(0);
     config
 }
 
-/// Replays `traffic` against the server at `endpoint`, such as `http://127.0.0.1:50051`, and judges what
-/// it answered. Shows its progress on standard error.
+/// Sends `traffic` to the server at `endpoint`, such as `http://127.0.0.1:50051`, and grades its answers. Shows
+/// progress on standard error.
 ///
 /// # Errors
 /// When the server cannot be reached at all. Requests that fail are part of the report.
-pub async fn replay(endpoint: String, traffic: &Traffic) -> Result<Report, tonic::transport::Error> {
+pub async fn run(endpoint: String, traffic: &Traffic) -> Result<Report, tonic::transport::Error> {
     let mut progress = Progress::new(traffic.requests().len());
     let begin = Instant::now();
-    let replayed = drive::replay(endpoint, traffic, &mut progress).await?;
+    let run = client::run(endpoint, traffic, &mut progress).await?;
     progress.finish();
-    Ok(Report::new(traffic, &replayed, begin.elapsed()))
+    Ok(Report::new(traffic, &run, begin.elapsed()))
 }
 
-/// What to print when the server goes on serving after the report.
+/// Text for the time after the report, when the server goes on serving.
 pub fn invitation(grpc: SocketAddr, http: SocketAddr) -> String {
     let prompt = r#"{"prompt":{"namespace":"try-it","messages":[{"role":"user","content":"Hello?"}]}}"#;
     format!(
@@ -64,4 +55,10 @@ pub fn invitation(grpc: SocketAddr, http: SocketAddr) -> String {
            metrics     http://{http}/metrics\n  \
            gRPC        grpcurl -plaintext -d '{prompt}' {grpc} promptkeep.v1.PromptCache/Complete\n"
     )
+}
+
+/// A random generator that yields the same numbers in every run.
+fn seeded_random(seed: &str) -> fastrand::Rng {
+    let hash = blake3::hash(seed.as_bytes());
+    fastrand::Rng::with_seed(u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes")))
 }

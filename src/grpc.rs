@@ -1,8 +1,9 @@
-//! The gRPC door: decodes, checks, calls the pipeline, encodes. Holds no cache or upstream logic.
+//! The gRPC server: decodes, checks, calls the pipeline, encodes. Holds no cache or upstream logic.
 
 pub mod codec;
 mod decode;
 mod encode;
+mod stats;
 mod status;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -19,8 +20,8 @@ use self::proto::prompt_cache_server::{PromptCache, PromptCacheServer};
 use crate::{
     error::Error,
     metrics::Rpc,
-    pipeline::{self, Answering, Pipeline},
-    tenant::Tenant,
+    pipeline::{self, AnswerStream, Pipeline},
+    tenant::{Tenant, bearer},
     trace::Trace,
 };
 
@@ -29,33 +30,33 @@ use crate::{
 pub mod proto {
     tonic::include_proto!("promptkeep.v1");
 
-    /// For server reflection.
+    /// The compiled proto, for server reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/promptkeep.binpb"));
 }
 
-/// How much of the caller's time is kept for the reply: tonic cancels the call when the time is over,
-/// and its status would not say what we were waiting for.
+/// Part of the caller's deadline that is reserved for the reply. At the deadline tonic cancels the call, and its
+/// status would not say what the call was waiting for.
 const REPLY_MARGIN: Duration = Duration::from_millis(5);
 
-/// The service as tonic knows it.
-pub type Service = InterceptedService<PromptCacheServer<Door>, Gate>;
+/// The service that tonic runs.
+pub type Service = InterceptedService<PromptCacheServer<Api>, Authenticator>;
 
-/// Stands before the service and reads the metadata. It does so before the message has come: a caller's
-/// deadline counts from there, and whoever has no key need not be listened to.
+/// Reads the metadata of a call before its message arrives: the caller's deadline counts from then, and a caller
+/// without a valid key is refused without reading its message.
 #[derive(Clone)]
-pub struct Gate {
+pub struct Authenticator {
     pipeline: Arc<Pipeline>,
 }
 
-/// What the service calls.
+/// The handlers of the calls.
 #[derive(Clone)]
-pub struct Door {
+pub struct Api {
     pipeline: Arc<Pipeline>,
     /// Largest request, in bytes.
     max_request: usize,
 }
 
-/// What the caller's metadata says.
+/// The caller, from the call's metadata.
 #[derive(Clone)]
 struct Caller {
     tenant: Arc<Tenant>,
@@ -63,61 +64,56 @@ struct Caller {
     trace: Trace,
 }
 
-/// The service in front of `pipeline`. Requests above `max_request` bytes are refused.
+/// The service on top of `pipeline`. Requests above `max_request` bytes are refused.
 pub fn service(pipeline: Arc<Pipeline>, max_request: usize) -> Service {
-    // Somewhat larger ones are read, so that the refusal can say which key to change.
+    // Somewhat larger ones are read too, so that the error can name the key to change.
     let readable = max_request.saturating_mul(2);
-    let gate = Gate { pipeline: Arc::clone(&pipeline) };
-    let service = PromptCacheServer::new(Door { pipeline, max_request })
+    let authenticator = Authenticator { pipeline: Arc::clone(&pipeline) };
+    let service = PromptCacheServer::new(Api { pipeline, max_request })
         .max_decoding_message_size(readable)
         .max_encoding_message_size(usize::MAX);
-    InterceptedService::new(service, gate)
+    InterceptedService::new(service, authenticator)
 }
 
-/// Lets clients such as grpcurl ask for the contract.
+/// Server reflection, for clients such as grpcurl.
 pub fn reflection()
 -> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
-    described().build_v1().expect("the descriptors were made by our own build")
+    reflection_builder().build_v1().expect("our build made the descriptors")
 }
 
-/// The same for those that only know the version before, such as grpcio's own client.
+/// Server reflection in its previous version, for clients such as grpcio's own.
 pub fn reflection_v1alpha() -> tonic_reflection::server::v1alpha::ServerReflectionServer<
     impl tonic_reflection::server::v1alpha::ServerReflection,
 > {
-    described().build_v1alpha().expect("the descriptors were made by our own build")
+    reflection_builder().build_v1alpha().expect("our build made the descriptors")
 }
 
-fn described() -> tonic_reflection::server::Builder<'static> {
+fn reflection_builder() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-// === impl Gate ===
-
-impl Interceptor for Gate {
+impl Interceptor for Authenticator {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let metadata = request.metadata();
         let deadline = timeout(metadata).map(|left| Instant::now() + left.saturating_sub(REPLY_MARGIN));
-        let tenant = self.pipeline.settings().tenants.authenticate(bearer(metadata));
+        let key = text(metadata, "authorization").and_then(bearer);
+        let tenant = self.pipeline.settings().tenants.authenticate(key);
         let tenant = tenant.map_err(|error| status::of(&error))?;
-        let trace = Trace::read(|name| metadata.get(name).and_then(|value| value.to_str().ok()));
+        let trace = Trace::read(|name| text(metadata, name));
         request.extensions_mut().insert(Caller { tenant, deadline, trace });
         Ok(request)
     }
 }
 
-// === impl Caller ===
-
 impl Caller {
     fn of(extensions: &Extensions) -> Result<Self, Error> {
-        extensions.get().cloned().ok_or_else(|| Error::internal("the gate was passed by"))
+        extensions.get().cloned().ok_or_else(|| Error::internal("the authenticator did not run"))
     }
 }
 
-// === impl Door ===
-
-impl Door {
+impl Api {
     fn request(
         &self,
         extensions: &Extensions,
@@ -134,7 +130,7 @@ impl Door {
 type ChunkStream = Pin<Box<dyn Stream<Item = Result<proto::CompleteChunk, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl PromptCache for Door {
+impl PromptCache for Api {
     async fn lookup(
         &self,
         request: Request<proto::LookupRequest>,
@@ -183,7 +179,7 @@ impl PromptCache for Door {
         reply(async {
             let request = self.request(&extensions, prompt, cache)?;
             decode::check_size("completion", completion.as_ref(), self.max_request)?;
-            let id = self.pipeline.store(request, decode::completion(completion)?).await?;
+            let id = self.pipeline.entries.store(request, decode::completion(completion)?).await?;
             Ok(proto::StoreResponse { entry_id: id.to_string() })
         })
         .await
@@ -199,10 +195,10 @@ impl PromptCache for Door {
             decode::check_size("prompt", request.prompt.as_ref(), self.max_request)?;
             let dry_run = request.dry_run;
             let selector = match decode::selector(request)? {
-                (selector, Some(prompt)) => self.pipeline.select_prompt(&tenant, prompt, selector)?,
+                (selector, Some(prompt)) => self.pipeline.entries.select_prompt(&tenant, prompt, selector)?,
                 (selector, None) => selector,
             };
-            let entries = self.pipeline.invalidate(&tenant, selector, dry_run, deadline).await?;
+            let entries = self.pipeline.entries.invalidate(&tenant, selector, dry_run, deadline).await?;
             Ok(proto::InvalidateResponse { entries })
         })
         .await
@@ -216,7 +212,7 @@ impl PromptCache for Door {
         reply(async {
             let Caller { tenant, deadline, trace: _ } = Caller::of(&extensions)?;
             let (subjects, verdict) = decode::feedback(&request)?;
-            let recorded = self.pipeline.feedback(&tenant, &subjects, verdict, deadline).await?;
+            let recorded = self.pipeline.feedback.give(&tenant, &subjects, verdict, deadline).await?;
             Ok(proto::FeedbackResponse { recorded })
         })
         .await
@@ -242,37 +238,33 @@ impl PromptCache for Door {
         reply(async {
             let Caller { tenant, .. } = Caller::of(&extensions)?;
             let (window, namespace) = decode::stats_request(request)?;
-            let stats = self.pipeline.stats_for(&tenant, window, namespace.as_deref());
-            Ok(encode::stats(&stats))
+            Ok(self.pipeline.statistics.of_tenant(&tenant, window, namespace.as_deref()).into())
         })
         .await
     }
 }
 
-/// What tonic answers for a handler's result.
+/// Converts a handler's result for tonic.
 async fn reply<T>(handler: impl Future<Output = Result<T, Error>>) -> Result<Response<T>, Status> {
     handler.await.map(Response::new).map_err(|error| status::of(&error))
 }
 
-/// The answer as a stream of messages. An error ends it.
-fn chunks(answering: Answering) -> impl Stream<Item = Result<proto::CompleteChunk, Status>> {
-    let next = |mut answering: Answering| async move {
+/// The answer as a stream of messages, which ends after an error.
+fn chunks(answering: AnswerStream) -> impl Stream<Item = Result<proto::CompleteChunk, Status>> {
+    let next = |mut answering: AnswerStream| async move {
         let chunk = answering.next().await.transpose()?;
         Some((chunk.map(encode::chunk).map_err(|error| status::of(&error)), answering))
     };
     futures_util::stream::unfold(answering, next)
 }
 
-/// The API key of `authorization: Bearer <key>`; the scheme is case-insensitive.
-fn bearer(metadata: &MetadataMap) -> Option<&str> {
-    let value = metadata.get("authorization")?.to_str().ok()?;
-    let (scheme, key) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+fn text<'a>(metadata: &'a MetadataMap, name: &str) -> Option<&'a str> {
+    metadata.get(name)?.to_str().ok()
 }
 
 /// The caller's remaining time: `grpc-timeout`, up to eight digits and a unit.
 fn timeout(metadata: &MetadataMap) -> Option<Duration> {
-    let value = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let value = text(metadata, "grpc-timeout")?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     let n = digits.parse::<u32>().ok()?;
     match unit {

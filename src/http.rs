@@ -1,7 +1,7 @@
-//! The HTTP door: the OpenAI dialect for those who have its client, a cache-aside pair, and the pages of
-//! operators. Like the gRPC door it decodes, checks, calls the pipeline and encodes; it holds no cache or
-//! upstream logic.
+//! The HTTP server: the OpenAI dialect, cache-aside REST calls, and the operators' pages. Decodes, checks, calls the
+//! pipeline, encodes; holds no cache or upstream logic.
 
+mod answer;
 mod caches;
 mod caller;
 mod chat;
@@ -30,11 +30,11 @@ pub use self::dashboard::Dashboard;
 use self::{caller::Caller, failure::Failure};
 use crate::{cache::Cache, error::Error, metrics::Metrics, pipeline::Pipeline, upstream::Upstreams};
 
-/// What the routes call.
+/// State shared by all handlers.
 #[derive(Clone)]
-pub struct Door {
+pub struct Api {
     pub pipeline: Arc<Pipeline>,
-    /// For the list of models.
+    /// For the list of models and the dashboard.
     pub upstreams: Upstreams,
     pub cache: Arc<Cache>,
     pub metrics: Arc<Metrics>,
@@ -44,14 +44,14 @@ pub struct Door {
 }
 
 /// Every route of the HTTP port.
-pub fn router(door: Door) -> Router {
+pub fn router(api: Api) -> Router {
     Router::new()
         .merge(dashboard::routes())
         .route("/v1/chat/completions", post(chat::completions))
         .route("/v1/responses", post(responses::create))
         .route("/v1/embeddings", post(forward::embeddings))
         .route("/v1/models", get(models::list))
-        // Ids may have slashes in them.
+        // Model ids may contain slashes.
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/caches/{cache}/entries/search", post(caches::search))
         .route("/v1/caches/{cache}/entries", post(caches::store).delete(caches::remove_by_attributes))
@@ -62,25 +62,23 @@ pub fn router(door: Door) -> Router {
         .route("/metrics", get(status::metrics))
         .fallback(async || Failure::from(Error::NotFound("path")))
         .method_not_allowed_fallback(async || Failure::wrong_method())
-        .with_state(door)
+        .with_state(api)
 }
 
-// === impl Door ===
-
-impl Door {
-    /// Who is calling, and what its headers ask for.
+impl Api {
+    /// The caller, from the request's headers.
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Error> {
         Caller::read(&self.pipeline.settings().tenants, headers)
     }
 
-    /// The body as JSON, in no more time than an answer may take.
+    /// The body as JSON. Reading it may take as long as an answer may (`upstream.timeout`).
     async fn json<T: DeserializeOwned>(&self, body: Body) -> Result<T, Error> {
         let timeout = self.pipeline.settings().timeout;
         let read = tokio::time::timeout(timeout, self.bytes(body)).await;
         let bytes = read.map_err(|_| Error::DeadlineExceeded { attempts: Vec::new() })??;
         serde_json::from_slice(&bytes).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            // serde's own message about a wrong type quotes the value, which may be a prompt.
+            // serde's message about a wrong type quotes the value, which may be a prompt.
             let problem = if error.is_data() { "does not have the expected fields" } else { "is not JSON" };
             Error::invalid("body", format!("{problem}, at line {line} column {column}"))
         })

@@ -13,32 +13,28 @@ pub use promptkeep_index as index;
 
 pub mod config;
 
-pub mod server;
-pub mod transport;
-
-pub mod grpc;
-pub mod http;
-
-pub mod pipeline;
-
-pub mod cache;
-pub mod flight;
-pub mod store;
-pub mod tenant;
-pub mod upstream;
-
-pub mod feedback;
-pub mod learn;
 pub mod metrics;
 pub mod request_log;
 pub mod stats;
 pub mod trace;
 
-pub mod offline;
-pub mod replay;
-pub mod tune;
+pub mod tenant;
+
+pub mod store;
+pub mod upstream;
+
+pub mod cache;
+pub mod learn;
+
+pub mod pipeline;
+
+pub mod grpc;
+pub mod http;
+
+pub mod server;
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "commands report on the terminal")]
 pub mod cli;
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "commands report on the terminal")]
 pub mod demo;
+pub mod offline;

@@ -1,4 +1,4 @@
-//! The binary: parses the arguments, runs the command, and is the only place that chooses an exit code.
+//! The binary: parses the arguments, runs the command, and chooses the exit code. No other file does.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,8 @@ use promptkeep::cli::Cli;
 #[tokio::main]
 async fn main() -> ExitCode {
     match Cli::parse().run().await {
-        Ok(code) => code,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("promptkeep: {error:#}");
             ExitCode::FAILURE

@@ -1,16 +1,21 @@
-//! The real pipeline in this process, from nothing and without doors: its store is memory, and its models say
-//! what the caller has in hand. For questions about traffic, which is asked one prompt after the other.
+//! What `demo`, `tune` and `replay` share: the real pipeline in this process, servers for simulated models, files of
+//! traffic, and the building blocks of reports.
 
-mod answers;
-mod lines;
+pub mod model_server;
+pub mod replay;
+pub mod report;
+mod scripted_model;
+mod traffic_file;
+pub mod tune;
 
 use std::{io, sync::Arc, time::Duration};
 
 use crate::{
-    config::{Config, HedgeAfter, StoreKind},
+    config::{Config, HedgeAfter, ModelConfig, ProviderConfig, StoreKind},
     error::Error,
     key::{self, CacheKey},
     metrics::Rpc,
+    model::Tier,
     pipeline::{Pipeline, Reply, Request},
     prompt::{CacheControl, Prompt},
     server::{Server, StartError},
@@ -19,55 +24,56 @@ use crate::{
 };
 
 pub use self::{
-    answers::{Said, Tokens},
-    lines::{LineError, read_lines},
+    scripted_model::{ModelAnswer, Tokens},
+    traffic_file::{TrafficFileError, read_lines},
 };
-use answers::Answers;
+use scripted_model::ScriptedModel;
 
-/// Longer than any run. Times of entries end in 2554.
-const FOR_GOOD: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// Longer than any run. A century, because entries cannot expire after 2554.
+const TTL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Why there is no pipeline to ask.
+/// Provider of the free models, and the model that answers prompts that name none.
+const FREE: &str = "offline";
+
+/// Why an offline pipeline could not start or stop.
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("the answering server failed: {0}")]
-    Answers(#[from] io::Error),
+    #[error("the server of the scripted model failed: {0}")]
+    ModelServer(#[from] io::Error),
     #[error(transparent)]
     Tenant(#[from] Error),
 }
 
-/// See the [module](self).
-pub struct Offline {
+/// The real pipeline, started with an empty memory store and without listening ports. One scripted model stands
+/// behind every provider, and requests come one after the other.
+pub struct OfflinePipeline {
     server: Server,
     tenant: Arc<Tenant>,
-    answers: Answers,
+    model: ScriptedModel,
 }
 
-// === impl Offline ===
-
-impl Offline {
-    /// `config` says how to decide, to route and what models cost. Store and tenants are the run's own, and
-    /// its providers all lead to the answers given to [`Offline::ask`].
+impl OfflinePipeline {
+    /// Starts with the decision, routing and prices of `config`. Store, tenants and providers are replaced.
     ///
     /// # Errors
     /// [`OfflineError`]
     pub async fn start(config: Config) -> Result<Self, OfflineError> {
-        let answers = Answers::start().await?;
-        let server = Server::new(configure(config, &answers)).await?;
-        // A server without tenants takes everybody.
+        let model = ScriptedModel::start().await?;
+        let server = Server::new(isolate(config, &model.base_url())).await?;
+        // A server without configured tenants admits every caller.
         let tenant = server.pipeline().settings().tenants.authenticate(None)?;
-        Ok(Self { server, tenant, answers })
+        Ok(Self { server, tenant, model })
     }
 
-    /// What the cache says to `prompt`; whatever model it asks says `said`. Returns when everything that
-    /// follows is kept and learned.
+    /// Completes `prompt`; any model that is called replies `answer`. Returns once the background work of the
+    /// request (storing, audits, learning) is done.
     ///
     /// # Errors
-    /// As a caller would see it.
-    pub async fn ask(&self, prompt: Prompt, said: Said) -> Result<Reply, Error> {
-        self.answers.say(said);
+    /// The error that a caller of the server would receive.
+    pub async fn complete(&self, prompt: Prompt, answer: ModelAnswer) -> Result<Reply, Error> {
+        self.model.set_answer(answer);
         let request = Request {
             tenant: Arc::clone(&self.tenant),
             prompt,
@@ -83,7 +89,7 @@ impl Offline {
         reply
     }
 
-    /// What the entry of `prompt` is kept under. Its namespace and model must be named.
+    /// Returns the key of the prompt's entry. The prompt must name its namespace and model.
     pub fn key_of(&self, prompt: &Prompt) -> CacheKey {
         key::of(&self.tenant.owner(&prompt.namespace), prompt).0
     }
@@ -92,34 +98,52 @@ impl Offline {
         self.server.pipeline()
     }
 
-    /// Model calls so far.
-    pub fn calls(&self) -> u64 {
-        self.answers.calls()
+    /// Number of model calls so far.
+    pub fn calls(&self) -> usize {
+        self.model.calls()
     }
 
+    /// Stops the scripted model.
+    ///
     /// # Errors
-    /// When the answering server did.
+    /// When its server failed.
     pub async fn stop(self) -> io::Result<()> {
         drop(self.server);
-        self.answers.stop().await
+        self.model.stop().await
     }
 }
 
-/// Nothing of a run outlives or leaves it but texts for an embeddings API, nothing expires, and only requests and
-/// the checks of their hits make calls: its models repeat what was answered, so none of them can judge.
-fn configure(mut config: Config, answers: &Answers) -> Config {
+/// Replaces the catalog with free models: one for prompts that name none, and one for each of `names`.
+pub fn use_free_models<'a>(config: &mut Config, names: impl IntoIterator<Item = &'a str>) {
+    let model = |id: &str| ModelConfig {
+        id: id.to_owned(),
+        provider: FREE.to_owned(),
+        served_as: None,
+        tier: Tier::Cold,
+        input_usd_per_mtok: 0.0,
+        output_usd_per_mtok: 0.0,
+        context_window: 10_000_000,
+    };
+    config.providers = vec![ProviderConfig { name: FREE.to_owned(), ..ProviderConfig::default() }];
+    config.models = [FREE].into_iter().chain(names).map(model).collect();
+}
+
+/// Keeps a run in this process, except for calls to an embeddings API, and makes it repeatable: nothing expires, and
+/// models are called only to answer a request or to audit a hit. Verification is off because the scripted model
+/// would repeat the recorded answer instead of comparing two answers.
+fn isolate(mut config: Config, model_url: &str) -> Config {
     config.store.kind = StoreKind::Memory;
     config.tenants.clear();
     config.telemetry.otlp_endpoint.clear();
     config.upstream.hedge_after = HedgeAfter::Never;
     config.upstream.retries = 0;
     config.upstream.health_interval = Duration::ZERO;
-    config.cache.ttl = FOR_GOOD;
-    config.cache.careful_ttl = FOR_GOOD;
+    config.cache.ttl = TTL;
+    config.cache.careful_ttl = TTL;
     config.cache.ttl_jitter = 0.0;
     config.cache.learning.judge_rate = 0.0;
     for provider in &mut config.providers {
-        provider.base_url = answers.base_url();
+        model_url.clone_into(&mut provider.base_url);
         provider.api_key_env.clear();
     }
     config

@@ -1,55 +1,73 @@
-//! One line of the log for each request. A request only queues it: writing it through `tracing` would cost as
-//! much CPU as half an exact hit. A thread writes what has come together, ten times a second.
+//! Request log: one line per request. A request only queues its line, because writing it through `tracing` would cost
+//! half the CPU of an exact hit. A thread writes the queued lines ten times a second.
 
 use std::{
-    fmt::Write as _,
-    io::Write as _,
+    io::{self, Write},
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
+use jiff::Timestamp;
 use opentelemetry::TraceId;
+use serde::Serialize;
 
 use crate::{
     config::LogFormat,
-    metrics::Rpc,
     outcome::{MissReason, Outcome},
 };
 
-/// What `RUST_LOG` calls these lines.
+/// Target of these lines, for `RUST_LOG`.
 pub const TARGET: &str = "promptkeep::request";
 
-/// Lines that may wait; more are counted and left out.
+/// Maximum number of queued lines; further lines are dropped and counted.
 const LINES_MAX: usize = 65_536;
 
-/// Between two writes.
+/// Time between two writes.
 const WRITE_EVERY: Duration = Duration::from_millis(100);
 
-/// How one request ended. Has enums, names of the catalog and numbers, never a caller's text.
+/// How one request ended. Holds enums, names from the catalog and numbers, never a caller's text.
 #[derive(Clone, Debug)]
 pub struct Line {
     pub at: SystemTime,
-    pub rpc: Rpc,
+    pub rpc: &'static str,
     pub outcome: Outcome,
     pub reason: Option<MissReason>,
-    /// That wrote the answer; empty when there is none.
+    /// Model that produced the answer; empty when there is no answer.
     pub model: String,
     pub elapsed: Duration,
     pub trace: Option<TraceId>,
 }
 
-/// Writes lines to standard error.
+/// A line in the form of `tracing`'s flattened JSON events.
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    timestamp: String,
+    level: &'static str,
+    message: &'static str,
+    rpc: &'static str,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    model: &'a str,
+    elapsed_us: u128,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
+    target: &'static str,
+}
+
+/// Queue and writer of the request log on standard error.
 pub struct RequestLog {
     format: LogFormat,
     queue: Arc<Queue>,
-    /// Begins with the first line.
+    /// Thread that writes; the first line starts it.
     writer: OnceLock<Mutex<Option<JoinHandle<()>>>>,
 }
 
 #[derive(Default)]
 struct Queue {
-    /// A std mutex: held for a push or a swap.
+    /// A std mutex, held for a push or a swap.
     state: Mutex<State>,
     stopped: Condvar,
 }
@@ -64,16 +82,17 @@ struct State {
 // === impl RequestLog ===
 
 impl RequestLog {
+    /// Creates an empty log. No thread runs before the first line.
     pub fn new(format: LogFormat) -> Self {
         Self { format, queue: Arc::default(), writer: OnceLock::new() }
     }
 
-    /// Whether `RUST_LOG` wants the lines.
+    /// Whether `RUST_LOG` enables the request log.
     pub fn is_wanted() -> bool {
         tracing::enabled!(target: TARGET, tracing::Level::INFO)
     }
 
-    /// Queues a line.
+    /// Queues a line, or drops it when the queue is full.
     pub fn push(&self, line: Line) {
         self.writer.get_or_init(|| {
             let (queue, format) = (Arc::clone(&self.queue), self.format);
@@ -87,13 +106,13 @@ impl RequestLog {
         }
     }
 
-    /// Writes what is left and ends. Lines that come later are not written.
+    /// Writes the queued lines and stops the thread. Lines that are pushed later may be lost.
     pub fn shutdown(&self) {
         self.queue.state().is_stopped = true;
         self.queue.stopped.notify_all();
         let writer = self.writer.get().and_then(|writer| writer.lock().ok()?.take());
         if let Some(writer) = writer {
-            // It does not panic, and there is nobody left to tell.
+            // The thread does not panic, and at shutdown nothing could be done about it.
             let _ = writer.join();
         }
     }
@@ -106,9 +125,9 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread.
+    /// Runs the writing thread until the log is stopped.
     fn write(&self, format: LogFormat) {
-        let mut text = String::new();
+        let mut text = Vec::new();
         loop {
             let waiting =
                 self.stopped.wait_timeout_while(self.state(), WRITE_EVERY, |state| !state.is_stopped);
@@ -117,13 +136,11 @@ impl Queue {
             let is_stopped = state.is_stopped;
             drop(state);
             text.clear();
-            for line in &lines {
-                line.write(format, &mut text);
-            }
-            // A log that cannot be written has nowhere to say so.
-            let _ = std::io::stderr().lock().write_all(text.as_bytes());
+            // Writing to a vector cannot fail, and a log that cannot be written has no place to report that.
+            let _ = lines.iter().try_for_each(|line| line.write(format, &mut text));
+            let _ = io::stderr().lock().write_all(&text);
             if dropped > 0 {
-                tracing::warn!(dropped, "lines of requests were left out of the log");
+                tracing::warn!(dropped, "request log lines were dropped");
             }
             if is_stopped {
                 return;
@@ -135,98 +152,99 @@ impl Queue {
 // === impl Line ===
 
 impl Line {
-    /// Appends it, in the form that the log's other lines have.
-    fn write(&self, format: LogFormat, to: &mut String) {
-        let Self { at, rpc, outcome, reason, model, elapsed, trace } = self;
-        let (at, elapsed) = (timestamp(*at), elapsed.as_micros());
-        let text = |value: &str| serde_json::Value::from(value).to_string();
-        let mut fields = vec![("rpc", text(rpc.as_str())), ("outcome", text(outcome.as_str()))];
-        fields.extend(reason.map(|reason| ("reason", text(reason.as_str()))));
-        fields.extend((!model.is_empty()).then(|| ("model", text(model))));
-        fields.push(("elapsed_us", elapsed.to_string()));
-        fields.extend(trace.map(|trace| ("trace", text(&trace.to_string()))));
-        // Writing to a string cannot fail.
-        let _ = match format {
-            LogFormat::Text => write!(to, "{at}  INFO {TARGET}: request"),
-            LogFormat::Json => write!(to, r#"{{"timestamp":"{at}","level":"INFO","message":"request""#),
-        };
-        for (name, value) in fields {
-            let _ = match format {
-                LogFormat::Text => write!(to, " {name}={value}"),
-                LogFormat::Json => write!(to, r#","{name}":{value}"#),
-            };
+    /// Appends the line in the format of the log's other lines.
+    fn write(&self, format: LogFormat, to: &mut Vec<u8>) -> io::Result<()> {
+        match format {
+            LogFormat::Text => self.write_text(to)?,
+            LogFormat::Json => serde_json::to_writer(&mut *to, &self.json())?,
         }
-        let _ = match format {
-            LogFormat::Text => writeln!(to),
-            LogFormat::Json => writeln!(to, r#","target":"{TARGET}"}}"#),
-        };
+        writeln!(to)
+    }
+
+    fn write_text(&self, to: &mut Vec<u8>) -> io::Result<()> {
+        let Self { at, rpc, outcome, reason, model, elapsed, trace } = self;
+        let (at, outcome, elapsed) = (timestamp(*at), outcome.as_str(), elapsed.as_micros());
+        write!(to, "{at}  INFO {TARGET}: request rpc={rpc:?} outcome={outcome:?}")?;
+        if let Some(reason) = reason {
+            write!(to, " reason={:?}", reason.as_str())?;
+        }
+        if !model.is_empty() {
+            write!(to, " model={model:?}")?;
+        }
+        write!(to, " elapsed_us={elapsed}")?;
+        trace.iter().try_for_each(|trace| write!(to, " trace=\"{trace}\""))
+    }
+
+    fn json(&self) -> JsonLine<'_> {
+        let Self { at, rpc, outcome, reason, model, elapsed, trace } = self;
+        JsonLine {
+            timestamp: timestamp(*at),
+            level: "INFO",
+            message: "request",
+            rpc,
+            outcome: outcome.as_str(),
+            reason: reason.map(MissReason::as_str),
+            model,
+            elapsed_us: elapsed.as_micros(),
+            trace: trace.map(|trace| trace.to_string()),
+            target: TARGET,
+        }
     }
 }
 
-/// In UTC, by RFC 3339.
+/// Time in UTC as RFC 3339, with microseconds.
 fn timestamp(at: SystemTime) -> String {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (seconds, micros) = (since.as_secs(), since.subsec_micros());
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
-}
-
-/// Year, month and day of a day since 1970. Counts from March on, so that a leap day is a year's last.
-fn date(days: u64) -> (u64, u64, u64) {
-    // Days of 400, 100, 4 and 1 years; 719,468 days lie between 1 March of the year 0 and 1970.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day)
+    format!("{:.6}", Timestamp::try_from(at).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_line_has_what_is_known_in_both_formats() {
-        let line = Line {
-            at: UNIX_EPOCH + Duration::from_micros(1_709_251_199_000_007),
-            rpc: Rpc::Complete,
+    fn line() -> Line {
+        Line {
+            at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_709_251_199_000_007),
+            rpc: "Complete",
             outcome: Outcome::Upstream,
             reason: Some(MissReason::BelowThreshold),
             model: "a \"model\"".to_owned(),
             elapsed: Duration::from_micros(1234),
             trace: None,
-        };
-        let mut text = String::new();
-        line.write(LogFormat::Text, &mut text);
+        }
+    }
+
+    fn write(line: &Line, format: LogFormat) -> String {
+        let mut text = Vec::new();
+        line.write(format, &mut text).expect("a vector takes every write");
+        String::from_utf8(text).expect("UTF-8")
+    }
+
+    #[test]
+    fn a_line_has_the_known_fields_in_both_formats() {
         let expected = r#"2024-02-29T23:59:59.000007Z  INFO promptkeep::request: request rpc="Complete" outcome="upstream" reason="below_threshold" model="a \"model\"" elapsed_us=1234"#;
-        assert_eq!(text, format!("{expected}\n"));
-        let mut json = String::new();
-        Line { model: String::new(), reason: None, ..line }.write(LogFormat::Json, &mut json);
-        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-        assert_eq!((&json["outcome"], &json["elapsed_us"]), (&"upstream".into(), &1234.into()));
+        assert_eq!(write(&line(), LogFormat::Text), format!("{expected}\n"));
+        let expected = r#"{"timestamp":"2024-02-29T23:59:59.000007Z","level":"INFO","message":"request","rpc":"Complete","outcome":"upstream","reason":"below_threshold","model":"a \"model\"","elapsed_us":1234,"target":"promptkeep::request"}"#;
+        assert_eq!(write(&line(), LogFormat::Json), format!("{expected}\n"));
+    }
+
+    #[test]
+    fn a_line_leaves_out_unknown_fields() {
+        let trace = TraceId::from(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
+        let line = Line { model: String::new(), reason: None, trace: Some(trace), ..line() };
+        let text = write(&line, LogFormat::Text);
+        assert!(
+            text.ends_with(
+                " outcome=\"upstream\" elapsed_us=1234 trace=\"4bf92f3577b34da6a3ce929d0e0e4736\"\n"
+            )
+        );
+        let json: serde_json::Value = serde_json::from_str(&write(&line, LogFormat::Json)).expect("JSON");
+        assert_eq!(json["trace"], "4bf92f3577b34da6a3ce929d0e0e4736");
         assert!(json.get("model").is_none() && json.get("reason").is_none());
     }
 
     #[test]
-    fn dates_are_the_calendar_s() {
-        for (days, expected) in [
-            (0, (1970, 1, 1)),
-            (58, (1970, 2, 28)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (11_017, (2000, 3, 1)),
-            (19_782, (2024, 2, 29)),
-            (20_818, (2026, 12, 31)),
-            (47_540, (2100, 2, 28)),
-            (47_541, (2100, 3, 1)),
-        ] {
-            assert_eq!(date(days), expected);
-        }
+    fn a_timestamp_always_has_microseconds() {
+        let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(1_709_251_200);
+        assert_eq!(timestamp(whole), "2024-03-01T00:00:00.000000Z");
     }
 }

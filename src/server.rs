@@ -1,7 +1,14 @@
-//! A running promptkeep: [`Server::new`] puts the parts together, [`Server::listen`] serves on any pair of
-//! listeners, [`Server::shutdown`] ends it.
+//! The server: [`Server::new`] builds its components, [`Server::listen`] serves on any pair of listeners, and
+//! [`Server::shutdown`] drains and stops it.
 
-use std::{future::IntoFuture as _, io, sync::Arc, time::Duration};
+pub mod transport;
+
+use std::{
+    future::IntoFuture as _,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use axum::serve::ListenerExt as _;
 use tokio::{net::TcpListener, time::timeout};
@@ -23,30 +30,32 @@ use crate::{
     store::{self, Store, TimedStore},
     tenant::Tenants,
     trace::{self, Tracing},
-    transport,
     upstream::{self, UpstreamSettings, Upstreams},
 };
 
-/// Longest that what was learned is kept at shutdown, after the requests have ended.
+/// Maximum time spent saving learner snapshots at shutdown.
 const SAVING_MAX: Duration = Duration::from_secs(10);
 
-/// The parts of a deployment, and what runs them.
+/// Pause before the index is loaded again after the store could not be read.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// All components of one process, and its background tasks.
 pub struct Server {
     pipeline: Arc<Pipeline>,
     cache: Arc<Cache>,
     learning: Arc<Learning>,
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
-    /// Name of the embedder; empty when there is none.
+    /// Name of the embedder; empty when the cache serves exact hits only.
     embedder: String,
-    /// The configuration that the parts were made of or last reloaded with.
-    config: std::sync::Mutex<Config>,
-    /// Every task of the server, joined at shutdown.
+    /// Configuration in force. A std mutex: held for a clone or a whole reload, never across an await.
+    config: Mutex<Config>,
+    /// The server's background tasks, joined at shutdown.
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// Why a server cannot start. The text names the key, path or address.
+/// Error that prevents the server from starting. Its text names the key, path or address.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -64,19 +73,19 @@ pub enum StartError {
 // === impl Server ===
 
 impl Server {
-    /// Opens the store, starts the embedder, prepares the models. Nothing is served yet.
+    /// Opens the store, starts the embedder and builds all components. Serves nothing yet.
     ///
     /// # Errors
-    /// When a part cannot start.
+    /// When a component cannot start.
     pub async fn new(config: Config) -> Result<Self, StartError> {
         let store = store::open(&config.server.region, &config.store)?;
         Self::with_store(config, store).await
     }
 
-    /// The same on a store of the caller's.
+    /// Builds the server on an open store.
     ///
     /// # Errors
-    /// When a part cannot start.
+    /// When a component cannot start.
     pub async fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(config.dashboard.slo_p99)));
         let store = TimedStore::new(store, config.store.timeout, Arc::clone(&metrics), Arc::clone(&ledger));
@@ -100,7 +109,6 @@ impl Server {
             tracing: Tracing::start(&config.telemetry, &config.server.region)?,
             log: RequestLog::new(config.telemetry.log_format),
         }));
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         Ok(Self {
             pipeline,
             cache,
@@ -109,86 +117,74 @@ impl Server {
             metrics,
             embedder: embedder_name,
             config: config.into(),
-            tasks,
-            stop,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
         })
     }
 
-    /// Serves until [`Server::shutdown`] is called, then drains. The index is built in the background;
-    /// exact hits are served from the first moment.
+    /// Serves until [`Server::shutdown`] is called, then waits for the open connections. The index is loaded in the
+    /// background, and exact hits do not wait for it.
     ///
     /// # Errors
     /// When a listener fails.
     pub async fn listen(&self, grpc: TcpListener, http: TcpListener) -> io::Result<()> {
-        self.background(load_index(Arc::clone(&self.cache)));
-        self.background(follow(Arc::clone(&self.cache)));
-        self.background(share(Arc::clone(&self.learning)));
-        self.background(sweep(Arc::clone(&self.cache)));
-        self.background(watch_health(self.upstreams.clone()));
+        self.start_background_tasks();
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<grpc::Service>().await;
         self.tasks.spawn(report_stop(self.stop.clone(), health));
         let config = self.config();
-        let max_request = config.server.max_request;
         let grpc = GrpcServer::builder()
-            .add_service(grpc::service(Arc::clone(&self.pipeline), max_request))
+            .add_service(grpc::service(Arc::clone(&self.pipeline), config.server.max_request))
             .add_service(health_service)
             .add_service(grpc::reflection())
             .add_service(grpc::reflection_v1alpha())
             .serve_with_incoming_shutdown(transport::incoming(grpc), self.stop.clone().cancelled_owned());
-        let router = http::router(self.http_door(&config));
-        // Without it the kernel delays a token until the one before is acknowledged.
+        // Nagle's algorithm would delay a token until the previous one is acknowledged.
         let http = http.tap_io(|socket| drop(socket.set_nodelay(true)));
+        let router = http::router(self.http_api(&config));
         let http = axum::serve(http, router).with_graceful_shutdown(self.stop.clone().cancelled_owned());
         let (grpc, http) = tokio::join!(grpc, http.into_future());
         grpc.map_err(io::Error::other).and(http)
     }
 
-    /// Stops accepting, waits for what is under way up to `server.shutdown_grace`, and makes everything
-    /// kept durable. `listening` is the future of [`Server::listen`].
+    /// Stops accepting connections, waits up to `server.shutdown_grace` for requests in flight, saves the learners and
+    /// makes every stored entry durable. `listening` is the future of [`Server::listen`].
+    ///
+    /// # Errors
+    /// When a listener failed.
     pub async fn shutdown(&self, listening: impl Future<Output = io::Result<()>>) -> io::Result<()> {
         let grace = self.config().server.shutdown_grace;
         self.stop.cancel();
-        let drained = timeout(grace, async {
+        let drain = async {
             let ended = listening.await;
             self.pipeline.drained().await;
             ended
-        });
-        let drained = drained.await;
+        };
+        let drained = timeout(grace, drain).await;
         if drained.is_err() {
-            tracing::warn!(?grace, "requests still under way were cut off");
+            tracing::warn!(?grace, "requests in flight were cut off");
         }
         self.tasks.close();
         self.tasks.wait().await;
         self.pipeline.end_tracing().await;
         if timeout(SAVING_MAX, self.pipeline.save_learned()).await.is_err() {
-            tracing::warn!("what was learned last is not kept: the store takes too long");
+            tracing::warn!("the latest learner snapshots are not saved: the store is too slow");
         }
         if let Err(error) = self.cache.flush().await {
-            tracing::error!(%error, "the last answers may not be durable");
+            tracing::error!(%error, "the latest entries may not be durable");
         }
         drained.unwrap_or(Ok(()))
     }
 
-    /// Takes what a reload can change from `new`: catalog, routing, tenants, thresholds. Returns the
-    /// sections and keys that changed but need a restart; those stay as they were.
+    /// Applies what a reload can change: the catalog, routing, tenants, upstream limits and the cache's thresholds.
+    /// Returns the sections and keys that changed but need a restart; those keep their values.
     ///
     /// # Errors
-    /// When the catalog is wrong; then nothing has changed.
+    /// When the catalog is invalid. Nothing has changed then.
     pub fn reload(&self, new: Config) -> Result<Vec<&'static str>, StartError> {
-        let mut config = self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut config = self.lock_config();
         let mut need_restart = changed_needs_restart(&config, &new);
-        let mut new = Config {
-            server: config.server.clone(),
-            store: config.store.clone(),
-            embedding: config.embedding.clone(),
-            dashboard: config.dashboard.clone(),
-            telemetry: config.telemetry.clone(),
-            ..new
-        };
-        (new.cache.max_memory, new.cache.max_entries) = (config.cache.max_memory, config.cache.max_entries);
-        new.cache.index = config.cache.index.clone();
-        new.cache.learning = config.cache.learning.clone();
+        let mut new = with_fixed_settings(new, &config);
         if self.embedder.is_empty() && !new.cache.is_exact() {
             new.cache.mode = Mode::Exact;
             new.cache.namespaces.iter_mut().for_each(|own| own.mode = None);
@@ -201,23 +197,23 @@ impl Server {
         Ok(need_restart)
     }
 
-    /// The path of a request, for callers in this process.
+    /// The request pipeline, for callers in this process.
     pub fn pipeline(&self) -> &Arc<Pipeline> {
         &self.pipeline
     }
 
-    /// Requests that are being answered.
+    /// Number of requests in flight.
     pub fn requests_under_way(&self) -> usize {
-        self.pipeline.requests_under_way()
+        self.pipeline.requests_in_flight()
     }
 
-    /// Whether the index holds everything that the store does.
+    /// Whether the index has been loaded from the store.
     pub fn is_ready(&self) -> bool {
         self.cache.loaded()
     }
 
-    fn http_door(&self, config: &Config) -> http::Door {
-        http::Door {
+    fn http_api(&self, config: &Config) -> http::Api {
+        http::Api {
             pipeline: Arc::clone(&self.pipeline),
             upstreams: self.upstreams.clone(),
             cache: Arc::clone(&self.cache),
@@ -228,22 +224,34 @@ impl Server {
     }
 
     fn config(&self) -> Config {
-        self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.lock_config().clone()
     }
 
-    /// Runs `work` until it ends or the server stops.
-    fn background(&self, work: impl Future<Output = ()> + Send + 'static) {
+    fn lock_config(&self) -> MutexGuard<'_, Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_background_tasks(&self) {
+        let (cache, learning) = (&self.cache, Arc::clone(&self.learning));
+        let (loading, following, sweeping) = (Arc::clone(cache), Arc::clone(cache), Arc::clone(cache));
+        let upstreams = self.upstreams.clone();
+        self.run_until_stopped(async move { load_index(&loading).await });
+        self.run_until_stopped(async move { following.follow().await });
+        self.run_until_stopped(async move { sweeping.sweep().await });
+        self.run_until_stopped(async move { learning.share().await });
+        self.run_until_stopped(async move { upstreams.watch_health().await });
+    }
+
+    /// Spawns `task`, which is cancelled when the server stops.
+    fn run_until_stopped(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            tokio::select! {
-                () = work => {}
-                () = stop.cancelled() => {}
-            }
+            stop.run_until_cancelled(task).await;
         });
     }
 }
 
-/// A cache of exact repeats needs no model.
+/// Starts the embedder, unless the cache serves exact hits only.
 async fn start_embedder(config: &Config) -> Result<Option<Arc<dyn Embedder>>, embed::StartError> {
     if config.cache.is_exact() {
         return Ok(None);
@@ -251,35 +259,26 @@ async fn start_embedder(config: &Config) -> Result<Option<Arc<dyn Embedder>>, em
     embed::start(&config.embedding).await.map(Some)
 }
 
-/// Builds the index, and builds it again whenever it went stale.
-async fn load_index(cache: Arc<Cache>) {
-    /// A store that cannot be read now may be later; nothing is lost meanwhile but semantic hits.
-    const AGAIN_AFTER: Duration = Duration::from_secs(1);
-    let mut started = std::time::Instant::now();
+/// Loads the index, and loads it again whenever the cache reports it as stale. While the store cannot be read, the
+/// server runs on without semantic hits.
+async fn load_index(cache: &Cache) {
+    let mut started = Instant::now();
     loop {
         match cache.load().await {
             Ok(vectors) => {
                 tracing::info!(vectors, elapsed = ?started.elapsed(), "index loaded");
                 cache.stale().await;
-                started = std::time::Instant::now();
+                started = Instant::now();
             }
             Err(error) => {
                 tracing::error!(%error, "index not loaded");
-                tokio::time::sleep(AGAIN_AFTER).await;
+                tokio::time::sleep(RELOAD_PAUSE).await;
             }
         }
     }
 }
 
-async fn follow(cache: Arc<Cache>) {
-    cache.follow().await;
-}
-
-async fn share(learning: Arc<Learning>) {
-    learning.share().await;
-}
-
-/// Tells those who watch that the server stops, and ends their watching, which would hold it up.
+/// Reports to health watchers that the server stops, and ends their streams, which would delay the shutdown.
 async fn report_stop(stop: CancellationToken, mut health: HealthReporter) {
     stop.cancelled().await;
     for service in ["", <grpc::Service as NamedService>::NAME] {
@@ -288,12 +287,15 @@ async fn report_stop(stop: CancellationToken, mut health: HealthReporter) {
     }
 }
 
-async fn sweep(cache: Arc<Cache>) {
-    cache.sweep().await;
-}
-
-async fn watch_health(upstreams: Upstreams) {
-    upstreams.watch_health().await;
+/// Returns `new` with the settings of `old` that only a restart can change.
+fn with_fixed_settings(new: Config, old: &Config) -> Config {
+    let Config { server, store, embedding, dashboard, telemetry, .. } = old.clone();
+    let mut new = Config { server, store, embedding, dashboard, telemetry, ..new };
+    (new.cache.max_memory, new.cache.max_entries) = (old.cache.max_memory, old.cache.max_entries);
+    new.cache.index = old.cache.index.clone();
+    new.cache.learning = old.cache.learning.clone();
+    new.routing.classifier_cache = old.routing.classifier_cache;
+    new
 }
 
 fn upstream_settings<'a>(config: &'a Config, embedder: &'a str) -> UpstreamSettings<'a> {

@@ -1,9 +1,8 @@
-//! Who is calling, and what they may do: API keys, rate limits, budgets, shared namespaces.
+//! Tenants: API keys, rate limits, budgets and shared namespaces.
 //!
-//! Knows no transport: the caller hands in the bearer token, and the time, so that nothing here reads a
-//! clock. Limits hold per process: three replicas admit three times the rate and spend three budgets.
+//! Knows no transport: callers pass the bearer token and the time, so that nothing here reads a clock except to
+//! start a rate limit. Limits hold per process: three replicas admit three times the rate and spend three budgets.
 
-mod api_key;
 mod budget;
 mod rate;
 
@@ -17,23 +16,23 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-pub use self::api_key::ApiKeyHash;
 use self::{budget::Budget, rate::RateLimit};
+pub use crate::config::ApiKeyHash;
 use crate::{config::TenantConfig, error::Error, key::Owner};
 
-/// Name of the one tenant of a server without `[[tenants]]`.
+/// Name of the only tenant of a server without `[[tenants]]`.
 pub const DEFAULT_TENANT: &str = "default";
 
-/// The callers that the server knows.
+/// All tenants of the configuration.
 pub struct Tenants {
-    /// By the hash of their key. Looking a hash up takes a time that depends on the hash alone, and nobody
-    /// can choose a key's SHA-256 bit by bit, so the lookup tells a guesser nothing.
+    /// Tenants by the hash of their key. The time of a lookup depends on the hash only, and nobody can choose the
+    /// SHA-256 of a key bit by bit, so the time reveals nothing useful for guessing.
     by_key: HashMap<ApiKeyHash, Arc<Tenant>>,
-    /// Whoever calls, when no tenants are configured.
+    /// Tenant of every caller when none is configured.
     anyone: Option<Arc<Tenant>>,
 }
 
-/// One caller, its limits and what it has used of them.
+/// One tenant, its limits and its usage.
 pub struct Tenant {
     name: String,
     shared_namespaces: HashSet<String>,
@@ -44,13 +43,13 @@ pub struct Tenant {
 // === impl Tenants ===
 
 impl Tenants {
-    /// The tenants of `configs`, with nothing used yet.
+    /// Builds the tenants of `configs` with no usage.
     pub fn new(configs: &[TenantConfig]) -> Self {
         Self::with_tenants(configs, |config| Tenant::new(config, None))
     }
 
-    /// The tenants of a reloaded configuration. Those that stay keep what they have spent today, and their
-    /// place in the rate limit when that did not change.
+    /// Builds the tenants of a reloaded configuration. A tenant of an unchanged name keeps its spending of today,
+    /// and the state of its rate limit if the limit did not change.
     pub fn reconfigured(&self, configs: &[TenantConfig]) -> Self {
         let old: HashMap<_, _> = self.iter().map(|tenant| (tenant.name.as_str(), tenant)).collect();
         Self::with_tenants(configs, |config| {
@@ -63,12 +62,12 @@ impl Tenants {
             let anyone = make(&TenantConfig::unlimited(DEFAULT_TENANT));
             return Self { by_key: HashMap::new(), anyone: Some(Arc::new(anyone)) };
         }
-        // A tenant without a key, which loading refuses, cannot be authenticated.
+        // Loading refuses a tenant without a key; here nobody can authenticate as it.
         let with_key = |config: &TenantConfig| Some((config.api_key_sha256?, Arc::new(make(config))));
         Self { by_key: configs.iter().filter_map(with_key).collect(), anyone: None }
     }
 
-    /// The tenant whose API key `bearer` is: the token itself, without the word `Bearer`.
+    /// Returns the tenant with the API key `bearer`, which is the token without the word `Bearer`.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] when the key is missing or unknown.
@@ -80,23 +79,23 @@ impl Tenants {
         self.by_key.get(&ApiKeyHash::of(key)).cloned().ok_or(Error::Unauthenticated)
     }
 
-    /// Whether callers are told apart by keys.
+    /// Whether callers need API keys.
     pub fn have_keys(&self) -> bool {
         self.anyone.is_none()
     }
 
-    /// Whoever calls, where no tenants are configured.
+    /// The tenant of every caller, if no tenants are configured.
     pub fn anyone(&self) -> Option<&Arc<Tenant>> {
         self.anyone.as_ref()
     }
 
-    /// Every tenant, in no order.
+    /// All tenants, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.by_key.values().chain(&self.anyone)
     }
 }
 
-/// Names only: keys, even hashed, stay out of logs.
+/// Writes names only: keys, even hashed, stay out of logs.
 impl fmt::Debug for Tenants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter().map(|tenant| &tenant.name)).finish()
@@ -126,7 +125,7 @@ impl Tenant {
         &self.name
     }
 
-    /// To whom entries of `namespace` belong when this tenant asks.
+    /// The owner of the entries that this tenant's requests in `namespace` use.
     pub fn owner(&self, namespace: &str) -> Owner {
         if self.shared_namespaces.contains(namespace) {
             Owner::Shared
@@ -135,7 +134,7 @@ impl Tenant {
         }
     }
 
-    /// Whether this tenant may see, judge and remove an entry of `owner` in `namespace`.
+    /// Whether this tenant may read, rate and remove entries of `owner` in `namespace`.
     pub fn sees(&self, owner: &Owner, namespace: &str) -> bool {
         match owner {
             Owner::Tenant(name) => *name == self.name,
@@ -143,8 +142,8 @@ impl Tenant {
         }
     }
 
-    /// The owners whose entries this tenant may remove. Shared ones only where it names a namespace that
-    /// it lists: without a namespace, those of namespaces it does not list would go too.
+    /// The owners whose entries this tenant may remove. Shared entries are included only for a namespace that the
+    /// tenant lists: without a namespace, entries of namespaces that it does not list would be removed too.
     pub fn owners_visible(&self, namespace: Option<&str>) -> Vec<Owner> {
         let own = Owner::Tenant(self.name.clone());
         match namespace {
@@ -156,27 +155,27 @@ impl Tenant {
     /// Counts one request against the rate limit.
     ///
     /// # Errors
-    /// [`Error::Exhausted`] of `rate`, with the time after which one more request is admitted.
+    /// [`Error::Exhausted`] for `rate`, with the time after which the next request is admitted.
     pub fn check_rate(&self, now: Instant) -> Result<(), Error> {
         let Some(rate) = &self.rate else { return Ok(()) };
         rate.admit(now).map_err(|retry_after| Error::Exhausted { limit: "rate", retry_after })
     }
 
-    /// Whether a model may be called for this tenant: asked before each call that costs money, never
-    /// before a hit. Calls under way are not counted, so they can overrun the budget by their own cost.
+    /// Checks whether a model may be called for this tenant. Needed before each call that costs money, never before
+    /// a hit. Calls in flight are not counted, so they can overrun the budget by their own cost.
     ///
     /// # Errors
-    /// [`Error::Exhausted`] of `budget`, with the time until the next UTC day.
+    /// [`Error::Exhausted`] for `budget`, with the time until the next UTC day.
     pub fn check_budget(&self, now: SystemTime) -> Result<(), Error> {
         self.budget.check(now).map_err(|retry_after| Error::Exhausted { limit: "budget", retry_after })
     }
 
-    /// Adds the cost of a call, in US dollars, to the day of `now`.
+    /// Adds the cost of a call, in US dollars, to the spending of the UTC day of `now`.
     pub fn spend(&self, now: SystemTime, usd: f64) {
         self.budget.spend(now, usd);
     }
 
-    /// `budget_usd_per_day`
+    /// `budget_usd_per_day` of this tenant.
     pub fn budget_usd_per_day(&self) -> Option<f64> {
         self.budget.usd_per_day()
     }
@@ -197,4 +196,10 @@ impl TenantConfig {
     fn unlimited(name: &str) -> Self {
         Self { name: name.to_owned(), ..Self::default() }
     }
+}
+
+/// The API key in the value of an `authorization` header: `Bearer <key>`, with a case-insensitive scheme.
+pub fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, key) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }

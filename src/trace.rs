@@ -1,6 +1,6 @@
-//! Where a request belongs in its caller's trace: W3C trace context comes in, goes on to the models, and
-//! spans go out over OTLP. Without `telemetry.otlp_endpoint` no span is made, and what the caller sent goes
-//! on unchanged. Spans carry enums, names of the catalog and numbers, never a caller's text.
+//! Distributed tracing: reads the caller's W3C trace context, sends it on to providers, and exports spans over OTLP.
+//! Without `telemetry.otlp_endpoint` no span is recorded and providers receive the caller's own context. Spans hold
+//! enums, names from the catalog and numbers, never a caller's text.
 
 use std::{
     fmt,
@@ -26,31 +26,31 @@ use crate::{
     model::{Attempt, AttemptResult},
 };
 
-/// The header of W3C trace context.
+/// Header of the W3C trace context.
 const TRACEPARENT: &str = "traceparent";
-/// What vendors add to it; passed on as it is.
+/// Header with vendors' additions to the trace context, which are sent on as they are.
 const TRACESTATE: &str = "tracestate";
 
-/// Longest wait for the collector, for one batch and at shutdown.
+/// Maximum time to wait for the collector, for one batch and at shutdown.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends spans to a collector.
+/// Exporter of spans to a collector.
 pub struct Tracing {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
 
-/// Why no spans can be sent.
+/// Error that prevents the exporter from starting.
 #[derive(Debug, thiserror::Error)]
 #[error("telemetry.otlp_endpoint: {0}")]
 pub struct StartError(String);
 
-/// One request's place in a trace.
+/// One request's trace context.
 #[derive(Clone, Default)]
 pub struct Trace {
-    /// As the caller sent it.
+    /// The caller's context, if it sent a valid one.
     caller: Option<SpanContext>,
-    /// Our span of the whole request.
+    /// Span of the whole request, if spans are recorded.
     span: Option<RequestSpan>,
 }
 
@@ -63,11 +63,11 @@ struct RequestSpan {
 // === impl Tracing ===
 
 impl Tracing {
-    /// Starts the exporter, if one is configured. Its connection is made with the first span, and a collector
-    /// that is away costs spans, nothing else.
+    /// Starts the exporter, if an endpoint is configured. The first span opens the connection; while the collector
+    /// is unreachable, spans are lost and requests are unaffected.
     ///
     /// # Errors
-    /// When the endpoint is no address.
+    /// When the endpoint is not a valid address.
     pub fn start(config: &TelemetryConfig, region: &str) -> Result<Option<Self>, StartError> {
         if config.otlp_endpoint.is_empty() {
             return Ok(None);
@@ -87,7 +87,7 @@ impl Tracing {
             .build();
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
-            // The caller's own decision goes first.
+            // A sampling decision of the caller takes precedence.
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.trace_share))))
             .with_resource(resource)
             .build();
@@ -95,21 +95,19 @@ impl Tracing {
         Ok(Some(Self { provider, tracer }))
     }
 
-    /// Sends what is left.
+    /// Exports the remaining spans.
     pub async fn shutdown(&self) {
         let provider = self.provider.clone();
         let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(EXPORT_TIMEOUT)).await;
         if let Ok(Err(error)) = ended {
-            tracing::warn!(%error, "the last spans may not have been sent");
+            tracing::warn!(%error, "the last spans may be lost");
         }
     }
 
-    /// The span of a whole request, `name`.
+    /// Starts the span `name` of a whole request.
     pub fn begin(&self, name: &'static str, trace: &Trace) -> Trace {
-        let parent = match &trace.caller {
-            Some(caller) => Context::new().with_remote_span_context(caller.clone()),
-            None => Context::new(),
-        };
+        let remote = |caller| Context::new().with_remote_span_context(caller);
+        let parent = trace.caller.clone().map_or_else(Context::new, remote);
         let span = SpanBuilder::from_name(name)
             .with_kind(SpanKind::Server)
             .start_with_context(&self.tracer, &parent);
@@ -121,20 +119,16 @@ impl Tracing {
 // === impl Trace ===
 
 impl Trace {
-    /// What the caller's headers say; nothing, when they are not W3C's.
+    /// Reads the trace context from the caller's headers. A malformed one is ignored.
     pub fn read<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Self {
         let caller = header(TRACEPARENT).and_then(|parent| parse(parent, header(TRACESTATE)));
         Self { caller, span: None }
     }
 
-    /// Headers for a model's provider.
+    /// Returns the trace context as headers for a provider.
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let ours = self.span.as_ref().map(|span| span.context.span().span_context().clone());
-        let Some(context) = ours.as_ref().or(self.caller.as_ref()).filter(|context| context.is_valid())
-        else {
-            return headers;
-        };
+        let Some(context) = self.context().filter(SpanContext::is_valid) else { return headers };
         let parent = format!(
             "00-{}-{}-{:02x}",
             context.trace_id(),
@@ -151,18 +145,23 @@ impl Trace {
         headers
     }
 
-    /// For the log: the trace that the request's span, or else its caller, belongs to.
+    /// Trace id for the log.
     pub fn id(&self) -> Option<TraceId> {
-        let ours = self.span.as_ref().map(|span| span.context.span().span_context().trace_id());
-        ours.or_else(|| self.caller.as_ref().map(SpanContext::trace_id))
+        self.context().map(|context| context.trace_id())
     }
 
-    /// A part of the request, from `started` until now.
+    /// Context of the request's span, or else the caller's.
+    fn context(&self) -> Option<SpanContext> {
+        let ours = self.span.as_ref().map(|span| span.context.span().span_context().clone());
+        ours.or_else(|| self.caller.clone())
+    }
+
+    /// Records a step of the request that began at `started` and ends now.
     pub fn step(&self, name: &'static str, started: Instant) {
-        self.child(SpanBuilder::from_name(name), started.elapsed());
+        self.record_child(SpanBuilder::from_name(name), started.elapsed(), None);
     }
 
-    /// One call of one model, which has just ended.
+    /// Records one call of a model that ends now.
     pub fn attempt(&self, attempt: &Attempt) {
         if self.span.is_none() {
             return;
@@ -185,10 +184,10 @@ impl Trace {
             .with_kind(SpanKind::Client)
             .with_attributes(attributes.into_iter().chain(first_token));
         let failed = (attempt.result != AttemptResult::Ok).then(|| attempt.result.to_string());
-        self.child_with_status(span, attempt.elapsed, failed);
+        self.record_child(span, attempt.elapsed, failed);
     }
 
-    /// Ends the request's span with what became of it.
+    /// Ends the request's span with its result.
     pub fn end(&self, attributes: impl IntoIterator<Item = KeyValue>, failed: bool) {
         let Some(RequestSpan { context, .. }) = &self.span else { return };
         let span = context.span();
@@ -199,23 +198,20 @@ impl Trace {
         span.end();
     }
 
-    fn child(&self, span: SpanBuilder, elapsed: Duration) {
-        self.child_with_status(span, elapsed, None);
-    }
-
-    fn child_with_status(&self, span: SpanBuilder, elapsed: Duration, failed: Option<String>) {
+    /// Records a child span that lasted `elapsed` and ends now. `failed` is the reason of a failure.
+    fn record_child(&self, span: SpanBuilder, elapsed: Duration, failed: Option<String>) {
         let Some(RequestSpan { tracer, context }) = &self.span else { return };
         let now = SystemTime::now();
-        let parent =
-            context.with_span(span.with_start_time(now - elapsed).start_with_context(tracer, context));
-        let span = parent.span();
+        let span = span.with_start_time(now - elapsed).start_with_context(tracer, context);
+        let child = context.with_span(span);
+        let span = child.span();
         if let Some(failed) = failed {
             span.set_status(Status::error(failed));
         }
         span.end_with_timestamp(now);
     }
 
-    /// Whether there is a span to fill.
+    /// Whether the request has a span. Lets callers skip building attributes.
     pub fn is_recorded(&self) -> bool {
         self.span.is_some()
     }
@@ -227,18 +223,18 @@ impl fmt::Debug for Trace {
     }
 }
 
-/// `00-<32 hex digits>-<16>-<2>`; later versions may have more after that.
+/// Parses `00-<32 hex digits>-<16>-<2>`. Later versions may append more parts.
 fn parse(parent: &str, state: Option<&str>) -> Option<SpanContext> {
     let mut parts = parent.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let is_hex =
         |text: &str, len| text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let is_sound = is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
-    if !is_sound || version == "ff" || (version == "00" && parts.next().is_some()) {
+    let is_valid = is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
+    if !is_valid || version == "ff" || (version == "00" && parts.next().is_some()) {
         return None;
     }
     let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED;
-    // A bad state must not cost the parent.
+    // A malformed state does not invalidate the parent.
     let state = state.and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();
     let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
     let context = SpanContext::new(trace, span, flags, true, state);
@@ -256,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_caller_sent_goes_on_unchanged_without_an_exporter() {
+    fn without_an_exporter_the_callers_context_is_sent_on() {
         let headers = read(PARENT, Some("vendor=a:1,other=b")).headers();
         assert_eq!(headers[TRACEPARENT], PARENT);
         assert_eq!(headers[TRACESTATE], "vendor=a:1,other=b");
@@ -264,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_w3c_s_is_nothing() {
+    fn a_malformed_context_is_ignored() {
         for parent in [
             "",
             "00",
@@ -279,6 +275,6 @@ mod tests {
             assert!(read(parent, None).headers().is_empty(), "{parent}");
         }
         let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more";
-        assert_eq!(read(later, Some("not a state")).headers()[TRACEPARENT], PARENT, "in our version");
+        assert_eq!(read(later, Some("not a state")).headers()[TRACEPARENT], PARENT, "sent as version 00");
     }
 }

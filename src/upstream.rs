@@ -1,5 +1,5 @@
-//! The models that answer what the cache cannot: catalog, routing, the chain of attempts, the provider
-//! dialect. Provider JSON stays under this module.
+//! Upstream models, which answer what the cache cannot: the catalog, routing, the chain of attempts, the
+//! provider dialect. Provider JSON must not leave this module.
 
 mod answer;
 mod attempt;
@@ -16,10 +16,10 @@ mod openai;
 mod rank;
 mod reply;
 mod route;
-mod second_opinion;
+mod single_word;
 mod sse;
 pub(crate) mod tokens;
-mod word;
+mod verification;
 
 use std::{fmt, sync::Arc};
 
@@ -30,35 +30,32 @@ use tokio::time::Instant;
 pub use self::{
     answer::Answer,
     attempt::OnAttempt,
-    forward::{Endpoint, Forwarded, Passed},
-    second_opinion::Reuse,
+    forward::{Endpoint, ForwardRequest, Forwarded},
+    verification::Reuse,
 };
 use self::{
     attempt::AttemptLog,
     catalog::Catalog,
     chain::Chain,
-    classify::Verdicts,
+    classify::Classifications,
     route::{Plan, Wanted},
 };
 use crate::{
     config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
     embed::Embedding,
-    error::{Error, MODEL_FIELD},
-    model::{
-        AUTO, Attempt, AttemptReason, AttemptResult, BreakerState, Difficulty, LOCAL, ModelState,
-        ProviderState, Route, RouteReason, Tier, Usage, VerifierReply,
-    },
+    error::Error,
+    model::{Attempt, Difficulty, LOCAL, ModelState, ProviderState, Route, RouteReason, Usage},
     prompt::Prompt,
 };
 
-/// Every model that may be called. Cheap to clone: clones share connections and state.
+/// Every configured model. Cheap to clone: clones share connections and state.
 #[derive(Clone)]
 pub struct Upstreams {
     catalog: Arc<ArcSwap<Catalog>>,
-    verdicts: Arc<Verdicts>,
+    classifications: Arc<Classifications>,
 }
 
-/// What the upstreams are made of, as the configuration says it.
+/// The parts of the configuration that concern upstream models.
 #[derive(Clone, Copy, Debug)]
 pub struct UpstreamSettings<'a> {
     pub providers: &'a [ProviderConfig],
@@ -67,7 +64,8 @@ pub struct UpstreamSettings<'a> {
     pub upstream: &'a UpstreamConfig,
     /// Name of this deployment's region.
     pub region: &'a str,
-    /// [`Embedder::name`](crate::embed::Embedder::name) of the embeddings in [`Ask`]; empty: none come.
+    /// [`Embedder::name`](crate::embed::Embedder::name) of the embeddings in [`Ask`]; empty without an
+    /// embedder.
     pub embedder: &'a str,
 }
 
@@ -75,16 +73,16 @@ pub struct UpstreamSettings<'a> {
 #[derive(Clone)]
 pub struct Ask<'a> {
     pub prompt: &'a Prompt,
-    /// Of the last user text, when it was embedded: helps the router.
+    /// Embedding of the last user text, if it was computed. The router uses it.
     pub embedding: Option<&'a Embedding>,
-    /// End of the whole chain and of the answer.
+    /// Deadline of the whole chain and of the answer.
     pub deadline: Instant,
-    /// Sent to the provider beside the request's own.
+    /// Additional headers for the provider.
     pub headers: HeaderMap,
     pub on_attempt: Option<OnAttempt>,
 }
 
-/// What is wrong with providers and models; each problem names its line of the catalog.
+/// Problems of the catalog; each names its provider or model.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", problems.join("; "))]
 pub struct StartError {
@@ -94,43 +92,43 @@ pub struct StartError {
 // === impl Upstreams ===
 
 impl Upstreams {
-    /// Opens no connection yet.
+    /// Builds the catalog; opens no connection yet.
     ///
     /// # Errors
     /// [`StartError`] with every problem of the catalog.
     pub fn new(settings: UpstreamSettings<'_>) -> Result<Self, StartError> {
         let catalog = Catalog::new(settings, None)?;
-        let verdicts = Arc::new(Verdicts::new(catalog.routing.classifier_cache));
-        Ok(Self { catalog: Arc::new(ArcSwap::from_pointee(catalog)), verdicts })
+        let classifications = Arc::new(Classifications::new(catalog.routing.classifier_cache));
+        Ok(Self { catalog: Arc::new(ArcSwap::from_pointee(catalog)), classifications })
     }
 
-    /// Takes another configuration. Requests under way go on with the one they began with; what was
-    /// learned about unchanged models and providers is kept.
+    /// Replaces the configuration. Requests in flight keep the one they began with, and unchanged models and
+    /// providers keep their learned state.
     ///
     /// # Errors
-    /// [`StartError`] with every problem; the configuration before stays in force.
+    /// [`StartError`] with every problem; the old configuration stays in force.
     pub fn reload(&self, settings: UpstreamSettings<'_>) -> Result<(), StartError> {
         let catalog = Catalog::new(settings, Some(&self.catalog.load()))?;
         self.catalog.store(Arc::new(catalog));
         Ok(())
     }
 
-    /// Checks the health of every provider until it is dropped; to be spawned once.
+    /// Checks the health of every provider until the future is dropped. Spawn it once.
     pub async fn watch_health(&self) {
         health::watch(self).await;
     }
 
-    /// Whether there is no model to call.
+    /// Whether the catalog has no model.
     pub fn is_empty(&self) -> bool {
         self.catalog.load().models.is_empty()
     }
 
-    /// The catalog, in the order of the file.
+    /// The models, in the order of the configuration.
     pub fn models(&self) -> Vec<ModelConfig> {
         self.catalog.load().models.iter().map(|model| model.config.clone()).collect()
     }
 
-    /// How every provider is doing, in the order of the file.
+    /// The state of every provider, in the order of the configuration.
     pub fn provider_states(&self) -> Vec<ProviderState> {
         let state = |provider: &Arc<catalog::Provider>| ProviderState {
             name: provider.name.clone(),
@@ -140,7 +138,7 @@ impl Upstreams {
         self.catalog.load().providers.iter().map(state).collect()
     }
 
-    /// How every model is doing, in the order of the file.
+    /// The state of every model, in the order of the configuration.
     pub fn model_states(&self) -> Vec<ModelState> {
         let state = |model: &Arc<catalog::Model>| ModelState {
             model: model.config.id.clone(),
@@ -150,13 +148,12 @@ impl Upstreams {
         self.catalog.load().models.iter().map(state).collect()
     }
 
-    /// Asks the models in the order of routing until one has its first token, or has ended an empty
-    /// answer. Cancel-safe: dropping the future cancels the calls under way.
+    /// Calls the models in the router's order until one sends its first token or completes an empty answer.
+    /// Cancel-safe: dropping the future cancels the calls in flight.
     ///
     /// # Errors
-    /// [`Error::NoUpstream`]; [`Error::InvalidArgument`] for a name that is no model, or a prompt that
-    /// fits none; [`Error::Refused`]; [`Error::Unavailable`] and [`Error::DeadlineExceeded`] with every
-    /// attempt.
+    /// [`Error::NoUpstream`]; [`Error::InvalidArgument`] for an unknown model name, or a prompt that fits no
+    /// model; [`Error::Refused`]; [`Error::Unavailable`] and [`Error::DeadlineExceeded`] with every attempt.
     pub async fn open(&self, ask: Ask<'_>) -> Result<Answer, Error> {
         let catalog = self.catalog.load_full();
         if catalog.models.is_empty() {
@@ -167,47 +164,43 @@ impl Upstreams {
         if models.is_empty() {
             return Err(Error::NoUpstream);
         }
-        // Boxed, because a chain of futures over HTTP is large and most requests never come here.
+        // Boxed because the futures of a chain are large, and most requests are answered from the cache.
         Box::pin(Chain::new(&catalog, &ask, models, log).run(reason)).await
     }
 
-    /// Where the prompt would go first; `None` when nothing bears the name it asks for. Asks no model:
-    /// without a remembered verdict the local judgement counts.
+    /// The router's first choice for the prompt; `None` for an unknown model name. It calls no model: the
+    /// difficulty class is a remembered one, or else computed locally.
     pub fn route(&self, prompt: &Prompt, embedding: Option<&Embedding>) -> Option<Route> {
         let plan = self.plan_without_asking(&self.catalog.load(), prompt, embedding)?;
         let first = plan.models.first()?;
         Some(Route { model: first.config.id.clone(), tier: first.tier(), reason: plan.reason })
     }
 
-    /// `usage` with what it costs at the first model with this id; `None` when there is none.
+    /// `usage` with its cost at the first model of this id; `None` when there is none.
     pub fn price(&self, model: &str, usage: Usage) -> Option<Usage> {
         self.catalog.load().model(model).map(|model| model.price(usage))
     }
 
-    /// What these tokens cost at the dearest tier that has a model, in US dollars: the bill of those who send
-    /// everything to their best model.
+    /// Cost of `usage` in US dollars at the highest tier that has a model: the baseline of sending everything
+    /// to the best model.
     pub fn at_hot_tier(&self, usage: Usage) -> f64 {
         self.catalog.load().hottest().map_or(0.0, |model| model.price(usage).cost_usd)
     }
 
-    /// Id of the model that [`Upstreams::at_hot_tier`] goes by.
+    /// Id of the model whose prices [`Upstreams::at_hot_tier`] uses.
     pub fn hot_model(&self) -> Option<String> {
         self.catalog.load().hottest().map(|model| model.config.id.clone())
     }
 
     async fn plan(&self, catalog: &Catalog, ask: &Ask<'_>, log: &Arc<AttemptLog>) -> Result<Plan, Error> {
         let prompt = ask.prompt;
-        match Wanted::of(catalog, prompt) {
-            Wanted::Name { name, reason } => route::plan_for_name(catalog, prompt, name, reason)
-                .ok_or_else(|| Error::invalid(MODEL_FIELD, "is no model, no tier and not auto")),
-            Wanted::Judgement => {
-                let verdict = match catalog.routing.classifier.as_str() {
-                    LOCAL => None,
-                    _ => Box::pin(self.verdicts.ask(catalog, prompt, ask.deadline, log)).await,
-                };
-                Ok(plan_for_verdict(catalog, prompt, ask.embedding, verdict))
+        let classified = match Wanted::of(catalog, prompt) {
+            Wanted::ByDifficulty if catalog.routing.classifier != LOCAL => {
+                Box::pin(self.classifications.ask(catalog, prompt, ask.deadline, log)).await
             }
-        }
+            _ => None,
+        };
+        plan(catalog, prompt, ask.embedding, || classified).ok_or_else(route::unknown_model)
     }
 
     fn plan_without_asking(
@@ -216,34 +209,30 @@ impl Upstreams {
         prompt: &Prompt,
         embedding: Option<&Embedding>,
     ) -> Option<Plan> {
-        match Wanted::of(catalog, prompt) {
-            Wanted::Name { name, reason } => route::plan_for_name(catalog, prompt, name, reason),
-            Wanted::Judgement => {
-                let verdict = self.verdict_if_asked(catalog, prompt);
-                Some(plan_for_verdict(catalog, prompt, embedding, verdict))
-            }
-        }
-    }
-
-    fn verdict_if_asked(&self, catalog: &Catalog, prompt: &Prompt) -> Option<Difficulty> {
-        (catalog.routing.classifier != LOCAL).then(|| self.verdicts.get(prompt)).flatten()
+        let is_local = catalog.routing.classifier == LOCAL;
+        plan(catalog, prompt, embedding, || if is_local { None } else { self.classifications.get(prompt) })
     }
 }
 
-fn plan_for_verdict(
+/// The plan for a prompt. Where its difficulty decides, the class comes from `classified` or is computed
+/// locally.
+fn plan(
     catalog: &Catalog,
     prompt: &Prompt,
     embedding: Option<&Embedding>,
-    verdict: Option<Difficulty>,
-) -> Plan {
-    let (difficulty, reason) = match verdict {
+    classified: impl FnOnce() -> Option<Difficulty>,
+) -> Option<Plan> {
+    if let Wanted::Name { name, reason } = Wanted::of(catalog, prompt) {
+        return route::plan_for_name(catalog, prompt, name, reason);
+    }
+    let (difficulty, reason) = match classified() {
         Some(difficulty) => (difficulty, RouteReason::Classifier(difficulty)),
         None => {
-            let difficulty = route::judge(catalog, prompt, embedding);
+            let difficulty = route::classify_locally(catalog, prompt, embedding);
             (difficulty, RouteReason::Local(difficulty))
         }
     };
-    route::plan_for_difficulty(catalog, prompt, difficulty, reason)
+    Some(route::plan_for_difficulty(catalog, prompt, difficulty, reason))
 }
 
 impl fmt::Debug for Upstreams {
@@ -269,10 +258,10 @@ impl<'a> Ask<'a> {
         self
     }
 
-    /// `told` hears of every call of a model exactly once, when it ends, also when its answer is dropped;
-    /// and of every model that was passed over. It runs where the call ends, so it must be short.
-    pub fn on_attempt(mut self, told: impl Fn(&Attempt) + Send + Sync + 'static) -> Self {
-        self.on_attempt = Some(Arc::new(told));
+    /// Sets the listener for attempts. It is called exactly once for every upstream call, when it ends or is
+    /// dropped, and for every model passed over. It runs inline, so it must be short.
+    pub fn on_attempt(mut self, listener: impl Fn(&Attempt) + Send + Sync + 'static) -> Self {
+        self.on_attempt = Some(Arc::new(listener));
         self
     }
 }

@@ -1,10 +1,10 @@
-"""Computes what training and simulation need of the labelled streams: embeddings' neighbours, answers, and
-directions of common words. Deterministic.
+"""Prepares the labelled streams for training and simulation: nearest neighbours by embedding, answers, and directions of
+common words. Deterministic.
 
     prepare.py EVAL_DIR MODEL_DIR OUT_DIR
 
-EVAL_DIR has the streams and answers.py; MODEL_DIR is all-MiniLM-L6-v2 (model.safetensors, tokenizer.json).
-Needs numpy and tokenizers. About 20 minutes on one core.
+EVAL_DIR has the streams and answers.py. MODEL_DIR has all-MiniLM-L6-v2 (model.safetensors, tokenizer.json). Needs numpy and
+tokenizers, and about 20 minutes on one core.
 """
 import collections
 import json
@@ -47,7 +47,7 @@ class Model:
         return centred / np.sqrt(x.var(-1, keepdims=True) + 1e-12) * self.w[name + ".weight"] + self.w[name + ".bias"]
 
     def forward(self, ids):
-        """Texts of one length, so that no mask is needed."""
+        """Embeds texts of equal length, which need no attention mask."""
         n, t = ids.shape
         e = "embeddings."
         x = self.w[e + "word_embeddings.weight"][ids] + self.w[e + "position_embeddings.weight"][:t]
@@ -88,7 +88,7 @@ def gelu(x):
 
 
 def neighbours(rows, embeddings):
-    """The nearest earlier rows of the same scope, and their cosines; -1 where there are fewer."""
+    """Returns the NEAR nearest earlier rows within the scope, and their cosines. Missing ones have index -1."""
     n, scopes = len(rows), {}
     scope = np.array([scopes.setdefault((r.get("system", ""), tuple(r.get("turns", []))), len(scopes)) for r in rows])
     index, cosine = np.full((n, NEAR), -1, np.int32), np.zeros((n, NEAR), np.float32)
@@ -106,7 +106,7 @@ def neighbours(rows, embeddings):
 
 
 def words(model, pairs):
-    """Directions of the commonest words, from the model's input embeddings."""
+    """Returns the most common words and their directions, from the model's input embeddings."""
     counts = collections.Counter()
     for row in pairs:
         for text in (row["a"], row["b"]):

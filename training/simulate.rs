@@ -1,5 +1,4 @@
-//! Runs labelled streams through the learned decision and prints what it would have served, each from nothing, on
-//! average over a few seeds.
+//! Simulates the learned decision on labelled streams, each from nothing, and prints averages over a few seeds.
 //!
 //! `cargo run --release --example simulate -- EVAL_DIR EMBEDDINGS_DIR TABLE:STREAM...`
 
@@ -14,7 +13,7 @@ use promptkeep_decide::{
 
 use stream::Stream;
 
-/// One run says little: which hits are checked is drawn, and decides which labels come next.
+/// Number of runs. One run says little: audits are drawn at random, and they decide which labels follow.
 const SEEDS: u64 = 3;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -23,10 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: simulate EVAL_DIR EMBEDDINGS_DIR TABLE:STREAM...".into());
     };
     let (eval, embeddings) = (PathBuf::from(eval), PathBuf::from(embeddings));
-    println!(
-        "% of requests, on average over {SEEDS} seeds: correct / wrong (wrong in % of hits) extra calls;"
-    );
-    println!("most wrong with one seed; in square brackets the second half");
+    println!("% of requests, average of {SEEDS} seeds: correct / wrong (wrong in % of hits) extra calls;");
+    println!("wrong with the worst seed; in square brackets the second half");
     for each in runs {
         let (table, name) = each.split_once(':').ok_or("want TABLE:STREAM")?;
         let table = Arc::new(Table::decode(&fs::read(table)?)?);
@@ -55,24 +52,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Candidates that are scored and labelled per request.
 const CANDIDATES: usize = 4;
-/// Least share of the hits that is checked.
+/// Smallest share of semantic hits that is audited.
 const AUDIT_RATE: f32 = 0.02;
-/// Entries less similar than this are no candidates.
+/// Similarity below which an entry is not a candidate.
 const SIMILARITY_MIN: f32 = 0.6;
 
-/// What a run did.
+/// Counts of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     pub requests: u32,
     pub correct: u32,
     pub wrong: u32,
     pub audits: u32,
-    /// Of the second half of the stream.
+    /// Correct hits in the second half of the stream.
     pub late_correct: u32,
+    /// Wrong hits in the second half of the stream.
     pub late_wrong: u32,
 }
 
-/// Runs the online protocol: learns from the answers of misses and of checked hits.
+/// Runs the online protocol: learns from the answers to misses and to audited hits.
 pub fn run(stream: &Stream, table: &Arc<Table>, budget: &Budget, seed: u64) -> (Tally, Learner) {
     let mut learner = Learner::new(Arc::clone(table), seed);
     let mut kept = vec![false; stream.len()];

@@ -1,4 +1,4 @@
-//! A labelled stream with neighbours and answers computed beforehand by `prepare.py`.
+//! A labelled stream, with the neighbours and answers that `prepare.py` computed.
 
 #![allow(dead_code, reason = "`train` and `simulate` each use a part")]
 
@@ -11,7 +11,7 @@ use promptkeep_decide::{
     text::Analysis,
 };
 
-/// Neighbours per request in the precomputed file.
+/// Neighbours of each request in the file of `prepare.py`.
 const NEAR: usize = 64;
 
 /// One labelled stream.
@@ -30,7 +30,7 @@ impl Stream {
     /// Reads `name.jsonl` of `eval`, and the neighbours and answers of its rows in `cache`.
     ///
     /// # Errors
-    /// Files that are missing or not of the expected form.
+    /// A file is missing or malformed.
     pub fn load(eval: &Path, cache: &Path, name: &str) -> Result<Self, Box<dyn Error>> {
         let (mut texts, mut classes, mut ids) = (Vec::new(), Vec::new(), HashMap::new());
         for line in fs::read_to_string(eval.join(format!("{name}.jsonl")))?.lines() {
@@ -63,14 +63,14 @@ impl Stream {
         self.classes[i] == self.classes[j]
     }
 
-    /// The features of the `k`th of row `i`'s neighbours.
+    /// Features of the pair of row `i` and its `k`th neighbour in `near`.
     pub fn features(&self, i: usize, near: &[(usize, f32)], k: usize, table: &Table) -> features::Features {
         let (j, similarity) = near[k];
         let around = Neighbourhood::of(near, k);
         features::of(&self.analyses[i], &self.analyses[j], similarity, around, &table.rarity)
     }
 
-    /// Up to `k` earlier rows that are `kept`, nearest first, with their similarity.
+    /// Returns up to `k` earlier rows for which `kept` holds, nearest first, with their similarities.
     pub fn near(&self, i: usize, k: usize, kept: impl Fn(usize) -> bool) -> Vec<(usize, f32)> {
         let range = i * NEAR..(i + 1) * NEAR;
         let pairs = self.near[range.clone()].iter().zip(&self.similarities[range]);

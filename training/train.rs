@@ -1,4 +1,4 @@
-//! Makes the decision table from labelled streams. Deterministic: the same inputs give the same bytes.
+//! Trains the decision table from labelled streams. Deterministic: equal inputs give equal bytes.
 //!
 //! `cargo run --release --example train -- EVAL_DIR EMBEDDINGS_DIR OUT_DIR`; see README.md beside this file.
 
@@ -24,20 +24,20 @@ use stream::Stream;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Streams and the weight of all their pairs together. Intents count little: there, prompts of
-/// different meaning share an answer.
+/// Streams, each with the total weight of its pairs. Intents count little, because prompts of different
+/// meaning share an answer there.
 const SOURCES: [(&str, f32); 5] = [("qqp", 1.0), ("sql", 1.0), ("syn", 1.0), ("doc", 0.3), ("intent", 0.05)];
-/// The first so many sources are also left out once each, to see what the table is worth on kinds that
-/// it does not know.
+/// The first `VALIDATED` sources are also left out, one at a time, to measure the table on kinds of traffic
+/// that it has not seen.
 const VALIDATED: usize = 3;
-/// Candidates of a request that become examples.
+/// Maximum number of candidates of a request that become examples.
 const CANDIDATES: usize = 4;
-/// Pairs less similar than this are never served, so they teach nothing.
+/// Similarity below which a pair is never served, and therefore not an example.
 const SIMILARITY_MIN: f32 = 0.6;
-/// Sum of the weights of all examples in the linear fit: fewer than there are, because pairs of one
+/// Total weight of the examples in the linear fit. It is less than their number, because pairs of one
 /// template are not independent.
 const LINEAR_WEIGHT: f32 = 6000.0;
-/// Standard deviation of the pooled weights' own prior.
+/// Standard deviation of the prior of the pooled weights.
 const LINEAR_SPREAD: f32 = 0.5;
 const GROWTH: Growth =
     Growth { trees: 150, leaves: 24, rate: 0.08, hessian_min: 2.0, ridge: 4.0, features: 0.6, seed: 1 };
@@ -71,7 +71,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Area under the curve of the table's probability and of the similarity, on the source left out.
+/// Prints how well `table` ranks and calibrates the pairs of the source that it was trained without.
 fn report(name: &str, source: usize, examples: &[Example], table: &Table) {
     let mut rows = Vec::new();
     let (mut expected, mut observed, mut loss) = (0.0, 0.0, 0.0);
@@ -110,8 +110,8 @@ fn auc(mut rows: Vec<(f32, bool)>) -> f64 {
     (ranks - positives * (positives + 1.0) / 2.0) / (positives * (rows.len() as f64 - positives))
 }
 
-/// How common words are, and how much one that only one text has says, from labelled pairs that are
-/// not used again.
+/// Estimates from labelled pairs, which are used for nothing else, how common each word is and how often a
+/// word that is in only one of two texts changes the answer.
 fn rarity(path: &Path, vectors: HashMap<u32, Vector>) -> Result<Rarity> {
     let mut counts: HashMap<u32, f32> = HashMap::new();
     let mut differing: HashMap<u32, (f32, f32)> = HashMap::new();
@@ -145,7 +145,7 @@ fn rarity(path: &Path, vectors: HashMap<u32, Vector>) -> Result<Rarity> {
     Ok(Rarity::new(words, vectors))
 }
 
-/// Directions of common words' meanings, computed beforehand; the commonest form of a stem counts.
+/// Reads the directions of common words that prepare.py computed. The most common form of a stem counts.
 fn vectors(embeddings: &Path) -> Result<HashMap<u32, Vector>> {
     let words = fs::read_to_string(embeddings.join("words.txt"))?;
     let numbers = fs::read(embeddings.join("words.f32"))?;
@@ -184,7 +184,7 @@ fn examples(eval: &Path, embeddings: &Path, rarity: &Rarity) -> Result<Vec<Examp
     Ok(examples)
 }
 
-/// A table from all sources but one.
+/// Trains a table on all sources, or on all but `without`.
 fn fit(examples: &[Example], rarity: &Rarity, without: Option<usize>) -> Table {
     let used: Vec<&Example> = examples.iter().filter(|e| Some(e.source) != without).collect();
     let (mut edges, mut means) = (Vec::new(), Vec::new());
@@ -209,7 +209,8 @@ fn fit(examples: &[Example], rarity: &Rarity, without: Option<usize>) -> Table {
         .iter()
         .map(|e| Target { label: f32::from(u8::from(e.same)), weight: e.weight, logit: 0.0 })
         .collect();
-    // What the forest says of a source it has not seen is what the linear weights must learn to trust.
+    // The linear weights must learn how far to trust the forest on sources that it has not seen, so each source is
+    // predicted by a forest trained on the others.
     let mut unseen = vec![0.0_f32; used.len()];
     for source in (0..SOURCES.len()).filter(|s| Some(*s) != without) {
         let others: Vec<usize> = (0..used.len()).filter(|i| used[*i].source != source).collect();

@@ -1,16 +1,16 @@
-//! What most semantic caches do: serve the nearest entry when its cosine reaches a fixed threshold. Run live: what
-//! is served is not bought, so it becomes no entry. Nobody can choose the threshold as well as is done here, with
-//! the ground truth of the whole stream.
+//! The policy of most semantic caches: serve the nearest entry if its cosine reaches a fixed threshold. Runs live, so
+//! a served request becomes no entry. The threshold is chosen with the ground truth of the whole stream, which is
+//! better than anybody can choose it in advance.
 
 use super::stream::{Entries, Stream};
 use crate::Served;
 
-/// Thresholds tried, from the first on in such steps.
+/// Thresholds tried: `COUNT` steps from `FIRST`.
 const FIRST: f32 = 0.6;
 const STEP: f32 = 0.005;
 const COUNT: usize = 81;
 
-/// The threshold with the most correct answers among those that keep to the error rate; beyond 1 when none does.
+/// Returns the threshold with the most correct answers within the error rate, or infinity if no threshold is.
 pub fn best(stream: &Stream, max_error_rate: f64) -> (f32, Served) {
     let thresholds = (0..=COUNT).map(|n| FIRST + STEP * n as f32);
     let runs = thresholds.map(|threshold| (threshold, run(stream, threshold)));
@@ -20,13 +20,13 @@ pub fn best(stream: &Stream, max_error_rate: f64) -> (f32, Served) {
 }
 
 fn run(stream: &Stream, threshold: f32) -> Served {
-    let mut entries = Entries::of(stream);
+    let mut entries = Entries::new(stream);
     let mut served = Served::default();
     for request in 0..stream.len() {
-        let near = || entries.nearest(request).filter(|near| near.1 >= threshold).map(|near| near.0);
-        match entries.exact(request).or_else(near) {
+        let nearest = || entries.nearest(request).filter(|nearest| nearest.1 >= threshold).map(|n| n.0);
+        match entries.exact(request).or_else(nearest) {
             Some(entry) => served.count(stream.is_right(request, entry)),
-            None => entries.bought(request, true),
+            None => entries.add(request, true),
         }
     }
     served

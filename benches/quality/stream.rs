@@ -1,11 +1,11 @@
-//! The requests of a stream, ready for arms that decide by the nearest entry's similarity.
+//! A stream of requests, prepared for policies that decide by the similarity of the nearest entry.
 
 use std::collections::{HashMap, HashSet};
 
 use promptkeep::{
     decide::answer::Answer,
     embed::{Embedded, Embedder},
-    tune::Row,
+    offline::tune::Row,
 };
 
 use crate::Result;
@@ -13,12 +13,12 @@ use crate::Result;
 /// See the [module](self).
 pub struct Stream {
     requests: Vec<Request>,
-    /// Of each request to those before it: the cosine; nothing where they are of different scopes.
+    /// Cosine of each request to every earlier one; negative infinity between scopes.
     similarities: Vec<Vec<f32>>,
 }
 
 struct Request {
-    /// What must be equal for one to answer the other.
+    /// Only requests of one scope can answer each other.
     scope: usize,
     /// Equal for equal prompts.
     prompt: usize,
@@ -26,16 +26,14 @@ struct Request {
     answer: Answer,
 }
 
-/// A cache that keeps what it buys, and judges what it serves.
+/// The cache of a policy.
 pub struct Entries<'a> {
     stream: &'a Stream,
-    /// Requests whose answers may be served to others.
-    kept: Vec<usize>,
-    /// The request whose answer a prompt has, by the prompt.
+    /// Requests whose answers are candidates for semantic hits.
+    candidates: Vec<usize>,
+    /// Request whose answer is stored, by prompt.
     exact: HashMap<usize, usize>,
 }
-
-// === impl Stream ===
 
 impl Stream {
     pub async fn new(rows: &[Row], embedder: &dyn Embedder) -> Result<Self> {
@@ -64,54 +62,51 @@ impl Stream {
         self.requests.len()
     }
 
-    /// Requests of which an earlier one has the class.
+    /// Counts requests with an earlier request of their class.
     pub fn possible(&self) -> usize {
         let mut seen = HashSet::new();
         self.requests.iter().filter(|request| !seen.insert(request.class)).count()
     }
 
-    /// The ground truth.
+    /// Whether the entry's answer is right for the request, by the ground truth.
     pub fn is_right(&self, request: usize, entry: usize) -> bool {
         self.requests[request].class == self.requests[entry].class
     }
 
-    /// What comparing both answers says, once both were bought: the only label that an arm gets.
-    pub fn says_the_same(&self, request: usize, entry: usize) -> bool {
+    /// Whether the two answers compare as equal: the only label that a policy gets.
+    pub fn has_equal_answers(&self, request: usize, entry: usize) -> bool {
         self.requests[request].answer.same(&self.requests[entry].answer) > 0.5
     }
 }
 
-/// Numbers things in the order in which they are first seen.
+/// Numbers things in order of first appearance.
 fn number<T: std::hash::Hash + Eq>(numbers: &mut HashMap<T, usize>, thing: T) -> usize {
     let next = numbers.len();
     *numbers.entry(thing).or_insert(next)
 }
 
-// === impl Entries ===
-
 impl<'a> Entries<'a> {
-    pub fn of(stream: &'a Stream) -> Self {
-        Self { stream, kept: Vec::new(), exact: HashMap::new() }
+    pub fn new(stream: &'a Stream) -> Self {
+        Self { stream, candidates: Vec::new(), exact: HashMap::new() }
     }
 
-    /// The entry of the same prompt, word by word. Every arm serves it: whatever the cache, a repeat needs no
-    /// decision.
+    /// Returns the entry of an equal prompt. Every policy serves it, because an exact repeat needs no decision.
     pub fn exact(&self, request: usize) -> Option<usize> {
         self.exact.get(&self.stream.requests[request].prompt).copied()
     }
 
-    /// The nearest entry of the scope, and its cosine.
+    /// Returns the nearest candidate of the scope and its cosine.
     pub fn nearest(&self, request: usize) -> Option<(usize, f32)> {
         let similarities = &self.stream.similarities[request];
-        let all = self.kept.iter().map(|entry| (*entry, similarities[*entry]));
+        let all = self.candidates.iter().map(|entry| (*entry, similarities[*entry]));
         all.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, similarity)| similarity.is_finite())
     }
 
-    /// The request's answer was bought; others are served it when it is `kept` as an entry.
-    pub fn bought(&mut self, request: usize, kept: bool) {
+    /// Stores the request's answer for its exact repeats and, if wanted, as a candidate for semantic hits.
+    pub fn add(&mut self, request: usize, is_candidate: bool) {
         self.exact.insert(self.stream.requests[request].prompt, request);
-        if kept {
-            self.kept.push(request);
+        if is_candidate {
+            self.candidates.push(request);
         }
     }
 }

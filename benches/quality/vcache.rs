@@ -1,45 +1,45 @@
 //! The policy of vCache (Schroeder et al., "vCache: Verified Semantic Prompt Caching", arXiv 2502.03771), written
-//! from its formulas: every entry learns a threshold of its own from its own observations.
+//! from its formulas: every entry learns a threshold from its own observations.
 //!
-//! The nearest entry alone is considered. Of it are known pairs (s, c): a similarity at which it was nearest and
-//! the answer was bought, and whether that answer said the same. The probability that its answer is right at
-//! similarity s is taken for
+//! Only the nearest entry is considered. Its observations are pairs (s, c): the similarity of a request to it, and
+//! whether the model's answer to that request equals the entry's. The probability that its answer is right at
+//! similarity s is modelled as
 //!
 //! > L(s, t, γ) = 1 / (1 + exp(−γ (s − t))),
 //!
-//! with t̂ and γ̂ of maximum likelihood. The model is asked with the probability
+//! with t̂ and γ̂ of maximum likelihood. The model is called with probability
 //!
 //! > τ = min over ε of 1 − δ / (1 − (1 − ε) L(s, t′(ε), γ̂)),
 //!
-//! where t′(ε) is the upper end of t's confidence interval at level 1 − ε. Then a served answer is wrong with a
-//! probability of at most (1 − τ)(1 − (1 − ε) L) ≤ δ.
+//! where t′(ε) is the upper end of t's confidence interval at level 1 − ε. Then a served answer is wrong with
+//! probability at most (1 − τ)(1 − (1 − ε) L) ≤ δ.
 //!
-//! What the paper leaves open is as its released implementation has it: an entry starts with the observations
-//! (0, different) and (1, same), nothing is served of it before six, and an answer that says what the nearest
-//! entry's says becomes no entry.
+//! Where the paper leaves a choice, this follows its released implementation: an entry starts with the observations
+//! (0, different) and (1, equal), it is not served before it has six, and an answer equal to the nearest entry's does
+//! not become an entry.
 
 use super::stream::{Entries, Stream};
 use crate::Served;
 
-/// Observations before an entry is served, those that it starts with included.
+/// Observations before an entry is served, including those that it starts with.
 const OBSERVATIONS_MIN: usize = 6;
 const START: [(f64, bool); 2] = [(0.0, false), (1.0, true)];
 
-/// Levels tried for ε: so many, evenly between 0 and 1.
+/// Number of levels tried for ε, evenly spaced between 0 and 1.
 const LEVELS: usize = 50;
 
-/// Runs over the stream, as the policy draws by chance.
+/// Runs over the stream, because the policy is randomised.
 const RUNS: u64 = 5;
 
-/// Variance of t̂ where similarity separates the observations, so that the likelihood has no maximum and says
-/// nothing of it: of the order that the authors found in simulations, 0.035 of six observations and 0.01 of many.
+/// Variance of t̂ where similarity separates the observations, so that the likelihood has no maximum: the values that
+/// the authors found in simulations, for six observations and for many.
 const SEPARATED: (f64, f64) = (0.035, 0.01);
 
-/// Keeps a likelihood without a maximum from running away; far too weak to move one that has one.
+/// Keeps the fit finite where the likelihood has no maximum; far too weak to move an existing maximum.
 const RIDGE: f64 = 1e-6;
 const STEPS: usize = 100;
 
-/// What is known of one entry's threshold.
+/// Estimate of one entry's threshold.
 #[derive(Clone, Copy, Debug)]
 struct Fit {
     threshold: f64,
@@ -47,7 +47,7 @@ struct Fit {
     variance: f64,
 }
 
-/// The mean over a few runs.
+/// Returns the mean over a few runs.
 pub fn run(stream: &Stream, delta: f64) -> Served {
     let mut mean = Served::default();
     for seed in 0..RUNS {
@@ -60,7 +60,7 @@ pub fn run(stream: &Stream, delta: f64) -> Served {
 
 fn run_once(stream: &Stream, delta: f64, seed: u64) -> Served {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut entries = Entries::of(stream);
+    let mut entries = Entries::new(stream);
     let mut observations = vec![START.to_vec(); stream.len()];
     let mut served = Served::default();
     for request in 0..stream.len() {
@@ -69,22 +69,22 @@ fn run_once(stream: &Stream, delta: f64, seed: u64) -> Served {
             continue;
         }
         let Some((entry, similarity)) = entries.nearest(request) else {
-            entries.bought(request, true);
+            entries.add(request, true);
             continue;
         };
         let similarity = f64::from(similarity);
         if random.f64() > explore(&observations[entry], similarity, delta) {
             served.count(stream.is_right(request, entry));
         } else {
-            let same = stream.says_the_same(request, entry);
-            observations[entry].push((similarity, same));
-            entries.bought(request, !same);
+            let is_equal = stream.has_equal_answers(request, entry);
+            observations[entry].push((similarity, is_equal));
+            entries.add(request, !is_equal);
         }
     }
     served
 }
 
-/// τ: the probability with which the model is asked.
+/// Returns τ, the probability of calling the model.
 fn explore(observations: &[(f64, bool)], similarity: f64, delta: f64) -> f64 {
     if observations.len() < OBSERVATIONS_MIN {
         return 1.0;
@@ -103,7 +103,7 @@ fn sigmoid(z: f64) -> f64 {
     1.0 / (1.0 + (-z).exp())
 }
 
-/// Of the standard normal distribution, by bisection of its distribution function.
+/// Returns a quantile of the standard normal distribution, by bisection of its distribution function.
 fn quantile(probability: f64) -> f64 {
     let (mut low, mut high) = (-8.0, 8.0);
     for _ in 0..60 {
@@ -113,7 +113,7 @@ fn quantile(probability: f64) -> f64 {
     (low + high) / 2.0
 }
 
-/// The normal distribution function, by Abramowitz and Stegun's 7.1.26, to 1.5e-7.
+/// The normal distribution function, by Abramowitz and Stegun's formula 7.1.26, accurate to 1.5e-7.
 fn normal(z: f64) -> f64 {
     const A: [f64; 5] = [0.254_829_592, -0.284_496_736, 1.421_413_741, -1.453_152_027, 1.061_405_429];
     let x = z.abs() / std::f64::consts::SQRT_2;
@@ -122,10 +122,8 @@ fn normal(z: f64) -> f64 {
     if z < 0.0 { tail / 2.0 } else { 1.0 - tail / 2.0 }
 }
 
-// === impl Fit ===
-
 impl Fit {
-    /// By Newton's method, the logit being a + γ s and so t = −a / γ; its variance by the delta method.
+    /// Fits the logit a + γ s by Newton's method, so t = −a / γ. The variance follows by the delta method.
     fn of(observations: &[(f64, bool)]) -> Self {
         let (mut a, mut slope) = (0.0, 1.0);
         for _ in 0..STEPS {
@@ -155,13 +153,13 @@ impl Fit {
     }
 }
 
-/// Of the log likelihood: the gradient, and the negative second derivatives by aa, aγ and γγ.
+/// Returns the gradient of the log likelihood and its negative second derivatives by aa, aγ and γγ.
 fn derivatives(observations: &[(f64, bool)], a: f64, slope: f64) -> ([f64; 2], [f64; 3]) {
     let mut gradient = [-RIDGE * a, -RIDGE * slope];
     let mut curvature = [RIDGE, 0.0, RIDGE];
-    for (s, same) in observations {
+    for (s, is_equal) in observations {
         let p = sigmoid(a + slope * s);
-        let miss = f64::from(u8::from(*same)) - p;
+        let miss = f64::from(u8::from(*is_equal)) - p;
         gradient[0] += miss;
         gradient[1] += miss * s;
         let w = p * (1.0 - p);
@@ -172,8 +170,9 @@ fn derivatives(observations: &[(f64, bool)], a: f64, slope: f64) -> ([f64; 2], [
     (gradient, curvature)
 }
 
-/// Whether every "same" is at a higher similarity than every "different".
+/// Whether every "equal" has a higher similarity than every "different".
 fn is_separated(observations: &[(f64, bool)]) -> bool {
-    let of = |wanted: bool| observations.iter().filter(move |(_, same)| *same == wanted).map(|(s, _)| *s);
+    let of =
+        |wanted: bool| observations.iter().filter(move |(_, is_equal)| *is_equal == wanted).map(|(s, _)| *s);
     of(true).fold(f64::INFINITY, f64::min) > of(false).fold(f64::NEG_INFINITY, f64::max)
 }

@@ -1,6 +1,7 @@
-// Cache-aside over REST, without any library: your own model call, promptkeep as the memory in front of it.
+// Cache-aside over REST, without any library: promptkeep in front of your own model call.
 //
-// Where the server is: PROMPTKEEP_HTTP (127.0.0.1:8080); the tenant's key, if it has tenants: PROMPTKEEP_API_KEY.
+// PROMPTKEEP_HTTP is the server's address (default 127.0.0.1:8080). PROMPTKEEP_API_KEY is the tenant's key, if the server
+// has tenants.
 
 const entries = `http://${process.env.PROMPTKEEP_HTTP ?? "127.0.0.1:8080"}/v1/caches/aside/entries`;
 const headers = { authorization: `Bearer ${process.env.PROMPTKEEP_API_KEY ?? ""}` };

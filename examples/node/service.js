@@ -3,7 +3,8 @@
 //     npm install @grpc/grpc-js @grpc/proto-loader
 //     node examples/node/service.js
 //
-// Where the server is: PROMPTKEEP_GRPC (127.0.0.1:50051); the tenant's key, if it has tenants: PROMPTKEEP_API_KEY.
+// PROMPTKEEP_GRPC is the server's address (default 127.0.0.1:50051). PROMPTKEEP_API_KEY is the tenant's key, if the server
+// has tenants.
 
 const path = require("node:path");
 const grpc = require("@grpc/grpc-js");
@@ -17,7 +18,7 @@ const cache = new PromptCache(address, grpc.credentials.createInsecure());
 const metadata = new grpc.Metadata();
 metadata.set("authorization", `Bearer ${process.env.PROMPTKEEP_API_KEY ?? ""}`);
 
-// The caller's patience. It bounds everything the server does for a call, fallbacks included.
+// The deadline bounds all work that the server does for a call, including fallbacks.
 const deadline = () => new Date(Date.now() + 10_000);
 
 const prompt = (question) => ({
@@ -37,7 +38,7 @@ function call(method, request) {
   });
 }
 
-// Answers live for an hour and can be removed by their tag.
+// Answers expire after an hour, and can be removed by their tag.
 const control = { tags: ["shop"], ttl: { seconds: 3600 } };
 
 async function answer(question) {
@@ -51,7 +52,7 @@ async function answer(question) {
   }
 }
 
-// The answer piece by piece, as a chat window shows it.
+// Prints the answer piece by piece, as a chat window shows it.
 async function stream(question) {
   const request = { prompt: prompt(question), cache: control };
   for await (const chunk of cache.CompleteStream(request, metadata, { deadline: deadline() })) {

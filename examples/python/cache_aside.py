@@ -1,4 +1,4 @@
-"""Cache-aside: your own model call, promptkeep as the memory in front of it. Set up as for service.py."""
+"""Cache-aside: promptkeep in front of your own model call. Set up as for service.py."""
 
 import os
 

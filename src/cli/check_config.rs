@@ -1,15 +1,29 @@
 //! `promptkeep check-config`
 
-use std::{path::Path, process::ExitCode};
+use std::path::PathBuf;
+
+use clap::Args;
 
 use crate::config::{check_file, process_env};
 
-pub(super) fn run(file: &Path, json: bool) -> ExitCode {
-    let report = check_file(file, process_env());
-    if json {
-        println!("{}", serde_json::json!(report));
-    } else {
-        println!("{report}");
+#[derive(Debug, Args)]
+pub(super) struct CheckConfig {
+    /// Configuration file (TOML)
+    file: PathBuf,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl CheckConfig {
+    /// Returns whether the file has no problems.
+    pub fn run(self) -> bool {
+        let report = check_file(&self.file, process_env());
+        if self.json {
+            println!("{}", serde_json::json!(report));
+        } else {
+            println!("{report}");
+        }
+        report.ok
     }
-    if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

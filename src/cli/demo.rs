@@ -1,64 +1,78 @@
-//! `promptkeep demo`: server, simulated models and traffic in one process; `promptkeep simulate-models`: the models
-//! alone.
+//! `promptkeep demo`: server, simulated models and traffic in one process. `promptkeep simulate-models`: only the
+//! models.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use clap::Args;
 
 use crate::{
     config::LogFormat,
-    demo::{self, Options, simulated_upstream::SimulatedUpstream, traffic::Traffic},
-    server::Server,
-    transport,
+    demo::{self, simulated_upstream::SimulatedUpstream, traffic::Traffic},
+    offline::model_server::LOOPBACK,
+    server::{Server, transport},
 };
 
-/// A folder of the system's temporary ones, removed when it is dropped.
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Number of requests to send, from the start of the traffic; all of it by default
+    #[arg(long, value_name = "N")]
+    requests: Option<usize>,
+    /// Exit after the report instead of serving on
+    #[arg(long)]
+    exit: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateModels {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
+    listen: SocketAddr,
+}
+
+/// A new folder among the system's temporary ones, removed on drop.
 struct TemporaryFolder(PathBuf);
 
-pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    super::start_logging("error", LogFormat::Text);
-    let all = Traffic::embedded();
-    let traffic = match options.requests {
-        Some(count) => all.first(count),
-        None => all,
-    };
-    let upstream = SimulatedUpstream::start(&traffic).await?;
-    let data = TemporaryFolder::create()?;
-    let config = demo::config(&upstream, data.0.clone());
-    let grpc = transport::bind(config.server.grpc_listen).await?;
-    let http = transport::bind(config.server.http_listen).await?;
-    let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
-    let server = Arc::new(Server::new(config).await?);
-    let mut listening = tokio::spawn({
-        let server = Arc::clone(&server);
-        async move { server.listen(grpc, http).await }
-    });
-    let report = demo::replay(format!("http://{grpc_address}"), &traffic).await?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{report}");
+impl Demo {
+    pub async fn run(self) -> anyhow::Result<()> {
+        super::start_logging("error", LogFormat::Text);
+        let traffic = Traffic::embedded().first(self.requests.unwrap_or(usize::MAX));
+        let upstream = SimulatedUpstream::start(&traffic, LOOPBACK).await?;
+        let data = TemporaryFolder::create()?;
+        let config = demo::config(&upstream, data.0.clone());
+        let grpc = transport::bind(config.server.grpc_listen).await?;
+        let http = transport::bind(config.server.http_listen).await?;
+        let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
+        let server = Arc::new(Server::new(config).await?);
+        let mut listening = tokio::spawn({
+            let server = Arc::clone(&server);
+            async move { server.listen(grpc, http).await }
+        });
+        let report = demo::run(format!("http://{grpc_address}"), &traffic).await?;
+        super::print_report(&report, self.json)?;
+        if !self.exit {
+            println!("\n{}", demo::invitation(grpc_address, http_address));
+            super::serve::stop_signal().await;
+        }
+        server.shutdown(async { (&mut listening).await.unwrap_or_else(|panic| Err(panic.into())) }).await?;
+        upstream.shutdown().await?;
+        Ok(())
     }
-    if !options.exit {
-        println!("{}", demo::invitation(grpc_address, http_address));
+}
+
+impl SimulateModels {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let upstream = SimulatedUpstream::start(&Traffic::embedded(), self.listen).await?;
+        println!("simulated models at {}", upstream.base_url());
         super::serve::stop_signal().await;
+        Ok(upstream.shutdown().await?)
     }
-    server.shutdown(async { (&mut listening).await.unwrap_or_else(|panic| Err(panic.into())) }).await?;
-    upstream.shutdown().await?;
-    Ok(ExitCode::SUCCESS)
 }
-
-/// The simulated models alone.
-pub(super) async fn simulate_models(listen: SocketAddr) -> anyhow::Result<ExitCode> {
-    let upstream = SimulatedUpstream::listen(&Traffic::embedded(), listen).await?;
-    println!("simulated models at {}", upstream.base_url());
-    super::serve::stop_signal().await;
-    upstream.shutdown().await?;
-    Ok(ExitCode::SUCCESS)
-}
-
-// === impl TemporaryFolder ===
 
 impl TemporaryFolder {
-    fn create() -> std::io::Result<Self> {
+    fn create() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("promptkeep-demo-{:016x}", fastrand::u64(..)));
         std::fs::create_dir(&path)?;
         Ok(Self(path))
@@ -67,7 +81,7 @@ impl TemporaryFolder {
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        // Left behind, it is a small folder among the temporary ones.
+        // On failure a small temporary folder remains, which does no harm.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,38 +1,34 @@
-//! `promptkeep replay`: what the cache would have done with recorded traffic.
+//! `promptkeep replay`
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::PathBuf;
 
 use clap::Args;
 
+use super::ReportArgs;
 use crate::{
     config::{Config, LogFormat, process_env},
-    replay,
+    offline::replay,
 };
 
-/// `promptkeep replay`
 #[derive(Debug, Args)]
-pub struct Replay {
-    /// Recorded traffic, a JSON object a line: `prompt` (a text) or `messages`, and optionally `namespace`, `answer`
-    /// and `usage`; `id`, `at`, `time` and `timestamp` are passed over. Every other field is one of the chat
-    /// completion, and keeps prompts apart as it does over HTTP
+pub(super) struct Replay {
+    /// Recorded traffic, one JSON object per line: `prompt` (a text) or `messages`, and optionally `namespace`,
+    /// `answer` and `usage`. `id`, `at`, `time` and `timestamp` are ignored. Any other field is a field of the chat
+    /// completion, and distinguishes prompts as it does over HTTP
     traffic: PathBuf,
-    /// Where to write what became of each line, a JSON object a line
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// Configuration file, for its models and prices, routing, `cache` and `embedding`. No model is called, but with
-    /// `embedding.kind = "openai"` the embeddings API is, and wants its key
+    /// Configuration file, for its models and prices, routing, `cache` and `embedding`. No model is called, but
+    /// `embedding.kind = "openai"` calls the embeddings API and needs its key
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print the report as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
-pub(super) async fn run(replay: Replay) -> anyhow::Result<ExitCode> {
-    super::start_logging("error", LogFormat::Text);
-    let Replay { traffic, out, config, json } = replay;
-    let config = Config::load_offline(config.as_deref(), process_env())?;
-    let report = replay::run_file(&traffic, config).await?;
-    super::hand_out(&report, json, out.as_deref(), |to| report.write_rows(to))?;
-    Ok(ExitCode::SUCCESS)
+impl Replay {
+    pub async fn run(self) -> anyhow::Result<()> {
+        super::start_logging("error", LogFormat::Text);
+        let config = Config::load_offline(self.config.as_deref(), process_env())?;
+        let report = replay::run_file(&self.traffic, config).await?;
+        self.report.print(&report, |to| report.write_rows(to))
+    }
 }

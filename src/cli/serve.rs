@@ -1,45 +1,50 @@
 //! `promptkeep serve`
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::{Config, process_env},
-    server::Server,
-    transport,
+    server::{Server, transport},
 };
 
-pub(super) async fn run(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    let config = Config::load(file.as_deref(), process_env())?;
-    super::start_logging("info", config.telemetry.log_format);
-    // Before the model is fetched: a port in use is the mistake of every second start.
-    let grpc = transport::bind(config.server.grpc_listen).await?;
-    let http = transport::bind(config.server.http_listen).await?;
-    warn_if_open(&config);
-    tracing::info!(grpc = %grpc.local_addr()?, http = %http.local_addr()?, "starting");
-    // Before the start, which may take long: without a handler a hangup would end the process.
-    let mut hangup = signal(SignalKind::hangup())?;
-    let server = Server::new(config).await?;
-    let mut listening = Box::pin(server.listen(grpc, http));
-    let mut stop = std::pin::pin!(stop_signal());
-    loop {
-        tokio::select! {
-            ended = &mut listening => {
-                // What was kept must become durable all the same.
-                server.shutdown(std::future::ready(ended)).await?;
-                return Ok(ExitCode::SUCCESS);
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Configuration file (TOML); PROMPTKEEP_SECTION__KEY variables override it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Serve {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let file = self.config.as_deref();
+        let config = Config::load(file, process_env())?;
+        super::start_logging("info", config.telemetry.log_format);
+        // Bound before the model is downloaded, because a port in use is the most frequent mistake.
+        let grpc = transport::bind(config.server.grpc_listen).await?;
+        let http = transport::bind(config.server.http_listen).await?;
+        warn_if_open(&config);
+        tracing::info!(grpc = %grpc.local_addr()?, http = %http.local_addr()?, "starting");
+        // Installed before the slow start: a hangup without a handler would end the process.
+        let mut hangup = signal(SignalKind::hangup())?;
+        let server = Server::new(config).await?;
+        let mut listening = Box::pin(server.listen(grpc, http));
+        let mut stop = std::pin::pin!(stop_signal());
+        loop {
+            tokio::select! {
+                ended = &mut listening => {
+                    // Queued writes must become durable even if listening failed.
+                    return Ok(server.shutdown(std::future::ready(ended)).await?);
+                }
+                () = &mut stop => break,
+                _ = hangup.recv() => reload(&server, file),
             }
-            () = &mut stop => break,
-            _ = hangup.recv() => reload(&server, file.as_deref()),
         }
+        tracing::info!("stopping");
+        Ok(server.shutdown(listening).await?)
     }
-    tracing::info!("stopping");
-    server.shutdown(listening).await?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Returns at the first SIGINT or SIGTERM.
@@ -54,7 +59,7 @@ pub(super) async fn stop_signal() {
     }
 }
 
-/// A bad file keeps the old configuration.
+/// Reloads the configuration, or keeps the old one if the file has problems.
 fn reload(server: &Server, file: Option<&Path>) {
     let config = match Config::load(file, process_env()) {
         Ok(config) => config,

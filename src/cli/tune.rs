@@ -1,29 +1,26 @@
-//! `promptkeep tune`: what the cache would do with labelled traffic.
+//! `promptkeep tune`
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 
+use super::ReportArgs;
 use crate::{
     config::{Config, LogFormat, process_env},
-    tune,
+    offline::tune,
 };
 
-/// `promptkeep tune`
 #[derive(Debug, Args)]
-pub struct Tune {
-    /// Labelled traffic, a JSON object a line: id, text, class, and optionally turns, system, answer
+pub(super) struct Tune {
+    /// Labelled traffic, one JSON object per line: id, text, class, and optionally turns, system, answer
     #[arg(required_unless_present = "eval")]
     labelled: Option<PathBuf>,
-    /// The same, for scripts that name it
+    /// Labelled traffic, for scripts that name their arguments
     #[arg(long, value_name = "FILE", conflicts_with = "labelled")]
     eval: Option<PathBuf>,
-    /// Where to write what became of each row, a JSON object a line
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// Configuration file, for its sections `cache` and `embedding`. No model is called, but with
-    /// `embedding.kind = "openai"` the embeddings API is, and wants its key
+    /// Configuration file, for its sections `cache` and `embedding`. No model is called, but `embedding.kind =
+    /// "openai"` calls the embeddings API and needs its key
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Largest share of wrong answers among requests, instead of the configured one
@@ -32,19 +29,18 @@ pub struct Tune {
     /// Largest share of wrong answers among semantic hits, instead of the configured one
     #[arg(long, value_name = "SHARE")]
     max_wrong_hits: Option<f32>,
-    /// Print the report as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
-pub(super) async fn run(tune: Tune) -> anyhow::Result<ExitCode> {
-    super::start_logging("error", LogFormat::Text);
-    let Tune { labelled, eval, out, config, max_error_rate, max_wrong_hits, json } = tune;
-    let file = labelled.or(eval).context("a file of labelled traffic is needed")?;
-    let mut config = Config::load_offline(config.as_deref(), process_env())?;
-    config.cache.max_error_rate = max_error_rate.unwrap_or(config.cache.max_error_rate);
-    config.cache.max_wrong_hits = max_wrong_hits.unwrap_or(config.cache.max_wrong_hits);
-    let report = tune::run_file(&file, config).await?;
-    super::hand_out(&report, json, out.as_deref(), |to| report.write_rows(to))?;
-    Ok(ExitCode::SUCCESS)
+impl Tune {
+    pub async fn run(self) -> anyhow::Result<()> {
+        super::start_logging("error", LogFormat::Text);
+        let file = self.labelled.or(self.eval).context("a file of labelled traffic is needed")?;
+        let mut config = Config::load_offline(self.config.as_deref(), process_env())?;
+        config.cache.max_error_rate = self.max_error_rate.unwrap_or(config.cache.max_error_rate);
+        config.cache.max_wrong_hits = self.max_wrong_hits.unwrap_or(config.cache.max_wrong_hits);
+        let report = tune::run_file(&file, config).await?;
+        self.report.print(&report, |to| report.write_rows(to))
+    }
 }

@@ -1,4 +1,4 @@
-//! The embedded defaults: what a start without a file uses.
+//! Default values, which a start without a file uses.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,7 +19,6 @@ impl Default for ServerConfig {
             max_request: 4 * MIB,
             max_in_flight: 4096,
             shutdown_grace: Duration::from_secs(20),
-            log_prompts: false,
         }
     }
 }
@@ -135,7 +134,7 @@ impl Default for TelemetryConfig {
     }
 }
 
-/// No model: what the keys of a line are read into. All of them are required.
+/// An empty model, which loading fills in. Every key except `served_as` is required.
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {

@@ -1,12 +1,12 @@
-//! Reads the whole configuration: which keys there are, and what kind of value each takes. A new key is
-//! one field of its struct, its default, and one line here; a field without its line does not compile.
+//! Loading: which keys exist, and which kind of value each takes. A new key needs a field, its default, a line here
+//! and a line in the example file; a field without a line here does not compile.
 
 use std::{collections::HashMap, env, fs, path::Path};
 
 use super::{
-    check,
-    problem::{ConfigErrors, Place},
-    section::{Findings, Section, without_numbers},
+    check::{RequiredSecrets, Secrets, check},
+    problem::{ConfigErrors, Location},
+    section::{Findings, Section},
     tree::{self, PREFIX, Table},
     value::{
         address, choice, count, count_or_zero, count_to, duration, duration_or_zero, flag, hedge_after,
@@ -28,47 +28,36 @@ const MODES: &[(&str, Mode)] =
 const INDEXES: &[(&str, IndexKind)] =
     &[("auto", IndexKind::Auto), ("scan", IndexKind::Scan), ("hnsw", IndexKind::Hnsw)];
 
-/// Calls that a breaker looks back on: it cannot count more failures.
+/// Number of recent calls that a breaker counts failures among.
 const BREAKER_CALLS: u64 = 10;
 
-/// Whether the variables that hold API keys must be set here and now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Secrets {
-    /// The server starts with this configuration.
-    Needed,
-    /// Traffic is replayed: nothing but the embeddings API is called.
-    OfEmbedding,
-    /// The file is only checked, perhaps for another machine.
-    Elsewhere,
-}
-
-/// What loading made of file and environment.
+/// Configuration read from file and environment, with everything found on the way.
 pub(super) struct Loaded {
     pub config: Config,
     pub findings: Findings,
 }
 
-/// The environment of this process. A variable that is not Unicode arrives mangled, so that one of ours
-/// is reported as malformed rather than overlooked.
+/// The environment of this process. Invalid Unicode is replaced, so that a malformed variable is reported instead
+/// of ignored.
 pub fn process_env() -> impl Iterator<Item = (String, String)> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
 }
 
 impl Config {
-    /// The defaults, overridden by the file at `path` and that by `PROMPTKEEP_` variables of `env`.
+    /// Loads the defaults, overridden by the file at `path`, overridden by the `PROMPTKEEP_` variables of `env`.
     ///
     /// # Errors
-    /// Every problem of both at once; among them variables that hold API keys and are not set.
+    /// Every problem at once, including variables with API keys that are not set.
     pub fn load(
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
-        load(path, &env.collect(), Secrets::Needed).whole()
+        load(path, &env.collect(), RequiredSecrets::All).into_result()
     }
 
-    /// The same for what calls no model and takes no callers: of the variables that hold API keys only the one of
-    /// an embeddings API must be set.
+    /// Loads like [`Config::load`], for commands that neither call models nor serve callers: of the variables with
+    /// API keys only that of the embeddings API must be set.
     ///
     /// # Errors
     /// Every problem at once.
@@ -76,47 +65,46 @@ impl Config {
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
-        load(path, &env.collect(), Secrets::OfEmbedding).whole()
+        load(path, &env.collect(), RequiredSecrets::EmbeddingOnly).into_result()
     }
 }
 
-// === impl Loaded ===
-
 impl Loaded {
-    fn whole(self) -> Result<Config, ConfigErrors> {
+    fn into_result(self) -> Result<Config, ConfigErrors> {
         ConfigErrors::from_problems(self.findings.problems).map_or(Ok(self.config), Err)
     }
 }
 
-/// Reads the file, if any; one that cannot be read counts as empty, and is reported.
-pub(super) fn load(path: Option<&Path>, env: &HashMap<String, String>, secrets: Secrets) -> Loaded {
-    let Some(path) = path else { return load_text("defaults", "", env, secrets) };
+/// Reads the file, if any. An unreadable file is reported and counts as empty.
+pub(super) fn load(path: Option<&Path>, env: &HashMap<String, String>, required: RequiredSecrets) -> Loaded {
+    let secrets = Secrets { env, required };
+    let Some(path) = path else { return load_text("defaults", "", &secrets) };
     let file = path.display().to_string();
     let read = fs::read_to_string(path);
-    let mut loaded = load_text(&file, read.as_deref().unwrap_or_default(), env, secrets);
+    let mut loaded = load_text(&file, read.as_deref().unwrap_or_default(), &secrets);
     if let Err(cause) = read {
-        loaded.findings.report(&Place::File { file }, "", format!("cannot be read: {cause}"));
+        loaded.findings.report(&Location::File { file }, "", format!("cannot be read: {cause}"));
     }
     loaded
 }
 
-/// Reads `text`, named `file` in problems.
-pub(super) fn load_text(file: &str, text: &str, env: &HashMap<String, String>, secrets: Secrets) -> Loaded {
+/// Reads `text`, which problems call `file`.
+pub(super) fn load_text(file: &str, text: &str, secrets: &Secrets<'_>) -> Loaded {
+    let env = secrets.env;
     let mut findings = Findings::default();
     let mut table = tree::parse(file, text, &mut findings.problems);
-    let ours = |name: &&String| !tree::overlay(&mut table, name, &env[name.as_str()]);
-    let ignored: Vec<&String> = env.keys().filter(ours).collect();
-    let config = read(file, table, &mut findings);
+    let is_ignored = |name: &&String| !tree::overlay(&mut table, name, &env[name.as_str()]);
+    let ignored: Vec<&String> = env.keys().filter(is_ignored).collect();
+    let mut config = read(file, table, &mut findings);
     report_single_underscores(&ignored, &mut findings);
-    let mut loaded = Loaded { config, findings };
-    check::check(&mut loaded, env, secrets);
-    loaded
+    check(&mut config, secrets, &mut findings);
+    Loaded { config, findings }
 }
 
 fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
     let mut config = Config::default();
-    let place = Place::File { file: file.to_owned() };
-    let mut root = Section::new(String::new(), place, table, findings);
+    let location = Location::File { file: file.to_owned() };
+    let mut root = Section::new(String::new(), location, table, findings);
     let Config {
         server,
         store,
@@ -145,11 +133,11 @@ fn read(file: &str, table: Table, findings: &mut Findings) -> Config {
     config
 }
 
-/// Reads every field of a struct by its own name: `keys!(section, target: Struct { field: reader, … })`,
-/// with tables (`nested`) and lists of tables (`each`) after the braces. Fields without a line do not compile.
+/// Reads every field of a struct from the key of its name: `keys!(section, target: Struct { field: reader, … })`,
+/// with tables (`nested`) and lists of tables (`each`) after the braces.
 macro_rules! keys {
     ($section:ident, $target:ident: $of:ident { $($key:ident: $read:expr,)* } $($how:ident $nested:ident: $fill:ident),*) => {
-        // Only for the compiler, which knows whether a field is missing here.
+        // Fails to compile when a field is missing.
         let $of { $($key: _,)* $($nested: _,)* } = &*$target;
         $($section.take(stringify!($key), &mut $target.$key, $read);)*
         $($section.$how(stringify!($nested), &mut $target.$nested, $fill);)*
@@ -164,7 +152,6 @@ fn read_server(section: &mut Section<'_>, server: &mut ServerConfig) {
         max_request: size,
         max_in_flight: count,
         shutdown_grace: duration_or_zero,
-        log_prompts: flag,
     });
 }
 
@@ -360,24 +347,16 @@ fn read_model(section: &mut Section<'_>, model: &mut ModelConfig) {
     });
 }
 
-/// `PROMPTKEEP_SERVER_REGION` would be ignored in silence: where two underscores would make it a key, say so.
+/// Reports variables such as `PROMPTKEEP_SERVER_REGION`, which would be a key with two underscores and are
+/// ignored otherwise.
 fn report_single_underscores(ignored: &[&String], findings: &mut Findings) {
     let known = findings.known.iter().filter(|key| key.contains('.') && !key.contains('['));
-    let variables: HashMap<String, &String> =
-        known.map(|key| (key.replace('.', "_").to_ascii_uppercase(), key)).collect();
-    let mut reports = Vec::new();
+    let variables: HashMap<String, String> =
+        known.map(|key| (key.replace('.', "_").to_ascii_uppercase(), key.clone())).collect();
     for name in ignored {
-        let key = name.strip_prefix(PREFIX).and_then(|rest| variables.get(rest));
-        if let Some(key) = key {
-            let meant = key.replace('.', "__").to_ascii_uppercase();
-            reports.push((
-                (*name).clone(),
-                (*key).clone(),
-                format!("ignored; did you mean {PREFIX}{meant}?"),
-            ));
-        }
-    }
-    for (name, key, message) in reports {
-        findings.report(&Place::Variable { name }, &without_numbers(&key), message);
+        let Some(key) = name.strip_prefix(PREFIX).and_then(|rest| variables.get(rest)) else { continue };
+        let meant = key.replace('.', "__").to_ascii_uppercase();
+        let location = Location::Variable { name: (*name).clone() };
+        findings.report(&location, key, format!("ignored; did you mean {PREFIX}{meant}?"));
     }
 }

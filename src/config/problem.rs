@@ -1,10 +1,10 @@
-//! What is wrong with a configuration, and where it was written.
+//! Problems of a configuration, with the file, line or variable that has them.
 
 use std::fmt;
 
-/// Where a value was written.
+/// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Location {
     /// The file as a whole.
     File { file: String },
     /// A line of the file, counted from 1.
@@ -13,24 +13,22 @@ pub enum Place {
     Variable { name: String },
 }
 
-/// One mistake. The message never repeats a value that may be secret.
+/// One problem. The message never repeats a value that may be secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    pub place: Place,
-    /// Path of the key, such as `models[2].tier`; empty when the text is not TOML.
+    pub location: Location,
+    /// Path of the key, such as `models[2].tier`. Empty for an unreadable file or a syntax error.
     pub key: String,
     pub message: String,
 }
 
-/// Every mistake of a configuration, by file, line and variable. Never empty.
+/// Every problem of a configuration, sorted by location. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors {
     problems: Vec<Problem>,
 }
 
-// === impl Place ===
-
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { file } => f.write_str(file),
@@ -40,32 +38,32 @@ impl fmt::Display for Place {
     }
 }
 
-// === impl Problem ===
-
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, key, message } = self;
-        if key.is_empty() { write!(f, "{place}: {message}") } else { write!(f, "{place}: {key}: {message}") }
+        let Self { location, key, message } = self;
+        if key.is_empty() {
+            write!(f, "{location}: {message}")
+        } else {
+            write!(f, "{location}: {key}: {message}")
+        }
     }
 }
 
-// === impl ConfigErrors ===
-
 impl ConfigErrors {
-    /// `None` when there are no problems.
+    /// Returns `None` when there are no problems.
     pub(super) fn from_problems(mut problems: Vec<Problem>) -> Option<Self> {
         problems.sort();
         problems.dedup();
         (!problems.is_empty()).then_some(Self { problems })
     }
 
-    /// Sorted by place, at least one.
+    /// The problems, sorted by location.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 }
 
-/// One line for each problem.
+/// Writes one line per problem.
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, problem) in self.problems.iter().enumerate() {

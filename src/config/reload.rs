@@ -1,10 +1,10 @@
-//! What a running server can change.
+//! Which changes of the configuration a running server can apply.
 
-use super::{CacheConfig, Config};
+use super::{CacheConfig, Config, RoutingConfig};
 
-/// Names of the sections and keys that differ and need a restart; all others may be swapped under a running
-/// server. Listeners, the store and vectors of another model cannot be changed beneath requests under way,
-/// and memory tier and index keep the sizes that they were made with.
+/// Names of the sections and keys that differ and need a restart; a running server applies all others. Listeners,
+/// the store and the embedder cannot be replaced under requests in flight, and the memory tier, the index, the
+/// learners and the classifier's cache keep the sizes with which they were built.
 pub fn changed_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let Config {
         server,
@@ -29,7 +29,20 @@ pub fn changed_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
                 learning,
                 namespaces: _,
             },
-        routing: _,
+        routing:
+            RoutingConfig {
+                default: _,
+                fallback: _,
+                fallback_named: _,
+                easy: _,
+                moderate: _,
+                hard: _,
+                classifier: _,
+                classifier_timeout: _,
+                classifier_ttl: _,
+                classifier_cache,
+                namespaces: _,
+            },
         upstream: _,
         dashboard,
         telemetry,
@@ -37,8 +50,7 @@ pub fn changed_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         providers: _,
         models: _,
     } = old;
-    let mut changed = Vec::new();
-    for (section, same) in [
+    let sections = [
         ("server", *server == new.server),
         ("store", *store == new.store),
         ("embedding", *embedding == new.embedding),
@@ -48,10 +60,7 @@ pub fn changed_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("cache.max_entries", *max_entries == new.cache.max_entries),
         ("cache.index", *index == new.cache.index),
         ("cache.learning", *learning == new.cache.learning),
-    ] {
-        if !same {
-            changed.push(section);
-        }
-    }
-    changed
+        ("routing.classifier_cache", *classifier_cache == new.routing.classifier_cache),
+    ];
+    sections.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()
 }

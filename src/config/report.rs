@@ -1,18 +1,19 @@
-//! The answer of `check-config`.
+//! Report of `check-config`.
 
 use std::{fmt, path::Path};
 
 use serde::Serialize;
 
 use super::{
-    ConfigErrors, Place, Problem,
-    load::{Loaded, Secrets, load},
+    ConfigErrors, Location, Problem,
+    check::RequiredSecrets,
+    load::{Loaded, load},
 };
 
-/// What a file was found to be. `Display` is the report for people.
+/// Result of checking one file. `Display` writes it for people, serde for machines.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The file as it was named.
+    /// The file's path, as the caller gave it.
     pub file: String,
     pub ok: bool,
     pub tenants: usize,
@@ -21,7 +22,7 @@ pub struct Report {
     pub problems: Vec<ReportedProblem>,
 }
 
-/// One problem, flat for machines.
+/// One problem in the JSON report.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReportedProblem {
     pub file: Option<String>,
@@ -33,10 +34,10 @@ pub struct ReportedProblem {
     text: String,
 }
 
-/// Checks the file, with the `PROMPTKEEP_` variables of `env`. Variables that hold API keys need not be
-/// set: a file is often checked on another machine than the one it is for.
+/// Checks the file, overridden by the `PROMPTKEEP_` variables of `env`. Variables with API keys need not be set,
+/// because a file is often checked on another machine.
 pub fn check_file(path: &Path, env: impl Iterator<Item = (String, String)>) -> Report {
-    let Loaded { config, findings } = load(Some(path), &env.collect(), Secrets::Elsewhere);
+    let Loaded { config, findings } = load(Some(path), &env.collect(), RequiredSecrets::None);
     let errors = ConfigErrors::from_problems(findings.problems);
     let problems = errors.as_ref().map(ConfigErrors::problems).unwrap_or_default();
     Report {
@@ -51,10 +52,10 @@ pub fn check_file(path: &Path, env: impl Iterator<Item = (String, String)>) -> R
 
 impl From<&Problem> for ReportedProblem {
     fn from(problem: &Problem) -> Self {
-        let (file, line, variable) = match problem.place.clone() {
-            Place::File { file } => (Some(file), None, None),
-            Place::Line { file, line } => (Some(file), Some(line), None),
-            Place::Variable { name } => (None, None, Some(name)),
+        let (file, line, variable) = match problem.location.clone() {
+            Location::File { file } => (Some(file), None, None),
+            Location::Line { file, line } => (Some(file), Some(line), None),
+            Location::Variable { name } => (None, None, Some(name)),
         };
         let Problem { key, message, .. } = problem.clone();
         Self { file, line, variable, key, message, text: problem.to_string() }

@@ -1,32 +1,33 @@
-//! Takes typed values out of one table and reports what is left. The table of a section, of a list's
-//! element or of the whole file are alike.
+//! One TOML table being read: typed values are taken out by key, and the keys left over are reported as unknown.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    problem::{Place, Problem},
+    problem::{Location, Problem},
     tree::{LISTS, Node, Table, Value, parse_value},
     value::Read,
 };
 
-/// A key that people try, and what to do instead.
-const SECRET: (&str, &str) = ("api_key", "secrets come from the environment: name a variable in api_key_env");
+/// Key that people try first for a secret.
+const SECRET_KEY: &str = "api_key";
 
-/// What reading leaves behind beside the values.
+/// Everything that reading finds besides the values.
 #[derive(Default)]
 pub(super) struct Findings {
     pub problems: Vec<Problem>,
-    /// Every key that was asked for, by path with `[]` for a list's elements.
+    /// Path of every key that exists, with `[]` for a list's elements.
     pub known: BTreeSet<String>,
-    /// Where each key that was set stands, by path such as `models[2].tier`.
-    places: HashMap<String, Place>,
+    /// Location of every key that is set, by path such as `models[2].tier`.
+    locations: HashMap<String, Location>,
 }
 
-/// One table, with its path.
+/// One table: the whole file, a section or a list's element.
 pub(super) struct Section<'a> {
     path: String,
-    place: Place,
+    location: Location,
+    /// Keys not taken yet.
     table: Table,
+    /// Names taken so far, which are the names that exist here.
     names: Vec<&'static str>,
     pub findings: &'a mut Findings,
 }
@@ -34,8 +35,8 @@ pub(super) struct Section<'a> {
 // === impl Findings ===
 
 impl Findings {
-    pub fn report(&mut self, place: &Place, key: &str, message: impl Into<String>) {
-        let problem = Problem { place: place.clone(), key: key.to_owned(), message: message.into() };
+    pub fn report(&mut self, location: &Location, key: &str, message: impl Into<String>) {
+        let problem = Problem { location: location.clone(), key: key.to_owned(), message: message.into() };
         self.problems.push(problem);
     }
 
@@ -43,16 +44,16 @@ impl Findings {
         self.problems.iter().any(|problem| problem.key == key)
     }
 
-    /// Reports a problem of a key where it stands; of one left at its default, where its table stands. One
-    /// whose value is already reported is left at that: what follows from it helps nobody.
+    /// Reports a problem of a key at its location, or at its table's location when the key has its default. Skips
+    /// keys that are already reported, because a second problem only follows from the first.
     pub fn report_key(&mut self, key: &str, message: impl Into<String>) {
         if self.is_reported(key) {
             return;
         }
         let mut path = key;
         loop {
-            if let Some(place) = self.places.get(path).cloned() {
-                return self.report(&place, key, message);
+            if let Some(location) = self.locations.get(path).cloned() {
+                return self.report(&location, key, message);
             }
             path = path.rfind(['.', '[']).map_or("", |at| &path[..at]);
         }
@@ -62,44 +63,43 @@ impl Findings {
 // === impl Section ===
 
 impl<'a> Section<'a> {
-    pub fn new(path: String, place: Place, table: Table, findings: &'a mut Findings) -> Self {
-        findings.places.insert(path.clone(), place.clone());
-        Self { path, place, table, names: Vec::new(), findings }
+    pub fn new(path: String, location: Location, table: Table, findings: &'a mut Findings) -> Self {
+        findings.locations.insert(path.clone(), location.clone());
+        Self { path, location, table, names: Vec::new(), findings }
     }
 
-    pub fn key(&self, name: &str) -> String {
+    fn key(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// Sets `target` when the table has `name`. A malformed value is reported and leaves it alone.
+    /// Sets `target` if the table has `name`. A malformed value is reported and leaves `target` unchanged.
     pub fn take<T>(&mut self, name: &'static str, target: &mut T, read: impl Fn(&Node) -> Read<T>) {
         let Some(node) = self.remove(name) else { return };
         match read(&node) {
             Ok(value) => *target = value,
-            Err(message) => self.findings.report(&node.place, &self.key(name), message),
+            Err(message) => self.findings.report(&node.location, &self.key(name), message),
         }
     }
 
     /// Fills `target` from the table `name`.
     pub fn nested<T>(&mut self, name: &'static str, target: &mut T, fill: impl Fn(&mut Section<'_>, &mut T)) {
         let Some(node) = self.remove(name) else {
-            // Asked for all the same, so that its keys are known.
-            let empty = Table::new();
-            let place = self.place.clone();
-            return fill(&mut Section::new(self.key(name), place, empty, self.findings), target);
+            // Reads an empty table, which records the keys that exist.
+            let location = self.location.clone();
+            return fill(&mut Section::new(self.key(name), location, Table::new(), self.findings), target);
         };
         let key = self.key(name);
         match node.value {
             Value::Table(table) => {
-                let mut section = Section::new(key, node.place, table, self.findings);
+                let mut section = Section::new(key, node.location, table, self.findings);
                 fill(&mut section, target);
                 section.finish();
             }
-            _ => self.findings.report(&node.place, &key, "must be a table"),
+            _ => self.findings.report(&node.location, &key, "must be a table"),
         }
     }
 
-    /// Fills one element of `target` from each table of the list `name`.
+    /// Appends to `target` one element for each table of the list `name`.
     pub fn each<T: Default>(
         &mut self,
         name: &'static str,
@@ -109,19 +109,19 @@ impl<'a> Section<'a> {
         let Some(node) = self.remove(name) else { return };
         let key = self.key(name);
         let value = match node.value {
-            Value::Raw(text) => parse_value(&text, &node.place),
+            Value::Raw(text) => parse_value(&text, &node.location),
             value => Some(value),
         };
         let Some(Value::List(items)) = value else {
-            return self.findings.report(&node.place, &key, "must be a list of tables");
+            return self.findings.report(&node.location, &key, "must be a list of tables");
         };
         for (n, item) in items.into_iter().enumerate() {
             let path = format!("{key}[{n}]");
             let Value::Table(table) = item.value else {
-                self.findings.report(&item.place, &path, "must be a table");
+                self.findings.report(&item.location, &path, "must be a table");
                 continue;
             };
-            let mut section = Section::new(path, item.place, table, self.findings);
+            let mut section = Section::new(path, item.location, table, self.findings);
             let mut element = T::default();
             fill(&mut section, &mut element);
             section.finish();
@@ -129,11 +129,11 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Reports the names of `required` that the table lacks. Called before they are taken.
+    /// Reports the names of `required` that the table lacks. Must be called before they are taken.
     pub fn require(&mut self, required: &[&str]) {
         for name in required {
             if !self.table.contains_key(*name) {
-                self.findings.report(&self.place, &self.key(name), "is missing");
+                self.findings.report(&self.location, &self.key(name), "is missing");
             }
         }
     }
@@ -143,11 +143,11 @@ impl<'a> Section<'a> {
         self.names.push(name);
         self.findings.known.insert(without_numbers(&key));
         let node = self.table.remove(name)?;
-        self.findings.places.insert(key, node.place.clone());
+        self.findings.locations.insert(key, node.location.clone());
         Some(node)
     }
 
-    /// Reports the keys that nobody took.
+    /// Reports the keys that were not taken.
     pub fn finish(self) {
         for (name, node) in &self.table {
             let key = self.key(name);
@@ -157,24 +157,26 @@ impl<'a> Section<'a> {
     }
 }
 
-/// A table that only the environment made is reported by its leaves, so that every variable is named.
+/// Reports an unknown key. A table that comes from the environment is reported key by key, so that every variable
+/// is named.
 fn report_unknown(key: &str, node: &Node, message: &str, findings: &mut Findings) {
-    match (&node.value, &node.key_place) {
-        (Value::Table(table), Place::Variable { .. }) => {
+    match (&node.value, &node.key_location) {
+        (Value::Table(table), Location::Variable { .. }) => {
             for (name, node) in table {
                 report_unknown(&format!("{key}.{name}"), node, message, findings);
             }
         }
-        _ => findings.report(&node.key_place, key, message),
+        _ => findings.report(&node.key_location, key, message),
     }
 }
 
+/// Message for an unknown key.
 fn unknown(key: &str, name: &str, names: &[&'static str]) -> String {
     if key.contains('.') && LISTS.contains(&name) {
         return format!("unknown key; `{name}` belongs at the top of the file, before the first [section]");
     }
-    if name == SECRET.0 {
-        return format!("unknown key; {}", SECRET.1);
+    if name == SECRET_KEY {
+        return "unknown key; secrets come from the environment: name a variable in api_key_env".to_owned();
     }
     match nearest(name, names) {
         Some(near) => format!("unknown key; did you mean `{near}`?"),
@@ -182,7 +184,7 @@ fn unknown(key: &str, name: &str, names: &[&'static str]) -> String {
     }
 }
 
-/// The name that fewest edits turn `name` into, if half its letters stay.
+/// The name with the smallest edit distance to `name`, if that is at most half its length.
 fn nearest<'n>(name: &str, names: &[&'n str]) -> Option<&'n str> {
     let distance = |near: &&&str| edits(name.as_bytes(), near.as_bytes());
     let near = names.iter().min_by_key(distance)?;
@@ -204,7 +206,7 @@ fn edits(a: &[u8], b: &[u8]) -> usize {
     row[b.len()]
 }
 
-/// `models[2].tier` is the known key `models[].tier`.
+/// The path of a known key: `models[].tier` for `models[2].tier`.
 pub(super) fn without_numbers(key: &str) -> String {
     let mut inside = false;
     let mut keep = |c: char| {

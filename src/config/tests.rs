@@ -1,34 +1,35 @@
-//! Loading of configurations, their reports and reloads.
+//! Loading a configuration from file and environment.
 
 use std::collections::HashMap;
 
 use super::{
-    load::{Loaded, Secrets, load_text},
+    check::{RequiredSecrets, Secrets},
+    load::{Loaded, load_text},
     *,
 };
 
 mod example;
 mod mistakes;
 
-/// The configuration and its problems, one line each.
-fn read_with(text: &str, env: &[(&str, &str)], secrets: Secrets) -> (Config, Vec<String>) {
+/// Returns the configuration and its problems, one line each.
+fn read_with(text: &str, env: &[(&str, &str)], required: RequiredSecrets) -> (Config, Vec<String>) {
     let env: HashMap<_, _> =
         env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let Loaded { config, findings } = load_text("c.toml", text, &env, secrets);
+    let Loaded { config, findings } = load_text("c.toml", text, &Secrets { env: &env, required });
     let errors = ConfigErrors::from_problems(findings.problems);
     let lines = errors.map(|errors| errors.to_string().lines().map(str::to_owned).collect());
     (config, lines.unwrap_or_default())
 }
 
 fn read(text: &str) -> (Config, Vec<String>) {
-    read_with(text, &[], Secrets::Needed)
+    read_with(text, &[], RequiredSecrets::All)
 }
 
 fn problems(text: &str) -> Vec<String> {
     read(text).1
 }
 
-/// The configuration; panics if it has problems.
+/// Returns the configuration. Panics with the problems if there are any.
 fn good(text: &str) -> Config {
     let (config, problems) = read(text);
     assert_eq!(problems, [""; 0]);
@@ -76,7 +77,7 @@ fn the_hedge_delay_is_learned_fixed_or_off() {
 }
 
 #[test]
-fn the_catalog_lists_providers_and_models() {
+fn providers_and_models_are_read() {
     let config = good(&format!(
         r#"
         {PROVIDER}
@@ -111,29 +112,29 @@ fn variables_override_the_file() {
         ("PROMPTKEEP_CACHE__MIN_SIMILARITY", "0.8"),
         ("PROMPTKEEP_EMBEDDING__MODEL_DIR", ""),
         ("PROMPTKEEP_ROUTING__FALLBACK", "hot, cold"),
-        ("PROMPTKEEP_SERVER__LOG_PROMPTS", "true"),
+        ("PROMPTKEEP_DASHBOARD__SHOW_PROMPTS", "true"),
         ("PROMPTKEEP_STORE__WRITE_QUEUE", "7"),
         ("PROMPTKEEP_PROVIDERS", r#"[{ name = "q", base_url = "https://q/v1" }]"#),
-        ("PROMPTKEEP_GLOBAL_API_KEY", "a key of some provider"),
+        ("PROMPTKEEP_GLOBAL_API_KEY", "an API key"),
         ("PROMPTKEEP_SERVICE_HOST", "10.0.0.1"),
         ("PROMPTKEEP_PORT_50051_TCP", "tcp://10.0.0.1:50051"),
         ("HOME", "/root"),
     ];
     let text = "cache = { min_similarity = 0.9, ttl = \"1h\" }\n[embedding]\nmodel_dir = \"m\"";
-    let (config, problems) = read_with(text, &env, Secrets::Needed);
+    let (config, problems) = read_with(text, &env, RequiredSecrets::All);
     assert_eq!(problems, [""; 0]);
     assert_eq!(config.cache.index.kind, IndexKind::Scan);
     assert_eq!(config.cache.min_similarity, 0.8);
     assert_eq!(config.cache.ttl, Duration::from_secs(3600));
     assert_eq!(config.embedding.model_dir, None);
     assert_eq!(config.routing.fallback, [Tier::Hot, Tier::Cold]);
-    assert!(config.server.log_prompts);
+    assert!(config.dashboard.show_prompts);
     assert_eq!(config.store.write_queue, 7);
     assert_eq!(config.providers[0].name, "q");
 }
 
 #[test]
-fn an_api_key_is_given_as_a_hash_or_in_a_variable() {
+fn a_tenants_key_is_a_hash_or_comes_from_a_variable() {
     let text = r#"
         [[tenants]]
         name = "a"
@@ -142,19 +143,19 @@ fn an_api_key_is_given_as_a_hash_or_in_a_variable() {
         name = "b"
         api_key_env = "B_KEY"
     "#;
-    let (config, problems) = read_with(text, &[("B_KEY", "xyz\n")], Secrets::Needed);
+    let (config, problems) = read_with(text, &[("B_KEY", "xyz\n")], RequiredSecrets::All);
     assert_eq!(problems, [""; 0]);
     assert_eq!(config.tenants[0].api_key_sha256, Some(ApiKeyHash::of("abc")));
     assert_eq!(config.tenants[1].api_key_sha256, Some(ApiKeyHash::of("xyz")));
 }
 
 #[test]
-fn checking_a_file_needs_no_keys_and_starting_does() {
+fn check_config_does_not_require_api_keys() {
     let text = format!(
         "{}\n[[tenants]]\nname = \"b\"\napi_key_env = \"B_KEY\"",
         PROVIDER.replace("}", ", api_key_env = \"P_KEY\" }")
     );
-    assert_eq!(read_with(&text, &[], Secrets::Elsewhere).1, [""; 0]);
+    assert_eq!(read_with(&text, &[], RequiredSecrets::None).1, [""; 0]);
     assert_eq!(
         problems(&text),
         [
@@ -164,10 +165,9 @@ fn checking_a_file_needs_no_keys_and_starting_does() {
     );
 }
 
-/// `replay` and `tune` required no key at all, although they call the embeddings API with
-/// `embedding.kind = "openai"`.
+/// `replay` and `tune` once required no key, although they call the embeddings API with `embedding.kind = "openai"`.
 #[test]
-fn replay_needs_the_key_of_the_embeddings_api() {
+fn replay_requires_only_the_key_of_the_embeddings_api() {
     let text = PROVIDER.replace('}', ", api_key_env = \"P_KEY\" }")
         + r#"
         [embedding]
@@ -178,12 +178,12 @@ fn replay_needs_the_key_of_the_embeddings_api() {
         api_key_env = "E_KEY"
     "#;
     assert_eq!(
-        read_with(&text, &[], Secrets::OfEmbedding).1,
+        read_with(&text, &[], RequiredSecrets::EmbeddingOnly).1,
         ["c.toml:7: embedding.api_key_env: the environment variable E_KEY is not set"]
     );
-    assert_eq!(read_with(&text, &[("E_KEY", "k")], Secrets::OfEmbedding).1, [""; 0]);
+    assert_eq!(read_with(&text, &[("E_KEY", "k")], RequiredSecrets::EmbeddingOnly).1, [""; 0]);
     let own = text.replace("\"openai\"", "\"minilm\"");
-    assert_eq!(read_with(&own, &[], Secrets::OfEmbedding).1, [""; 0], "minilm calls no API");
+    assert_eq!(read_with(&own, &[], RequiredSecrets::EmbeddingOnly).1, [""; 0], "minilm calls no API");
 }
 
 #[test]
@@ -195,17 +195,18 @@ fn secrets_are_masked() {
 }
 
 #[test]
-fn a_reload_does_not_change_sections_that_need_a_restart() {
+fn changes_that_need_a_restart_are_named() {
     let old = Config::default();
     let with = |text| changed_needs_restart(&old, &good(text));
     assert_eq!(with(""), [""; 0]);
     assert_eq!(with("server.region = 'eu'\nstore.kind = 'memory'"), ["server", "store"]);
     assert_eq!(with("embedding.queue = 1"), ["embedding"]);
+    assert_eq!(with("routing.classifier_cache = 1"), ["routing.classifier_cache"]);
     assert_eq!(with("cache.ttl = '1h'\nrouting.default = 'hot'\nupstream.timeout = '9s'"), [""; 0]);
 }
 
 #[test]
-fn reports_are_written_as_text_and_json() {
+fn a_report_is_text_or_json() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, "[cache]\nttl = 5\n").unwrap();

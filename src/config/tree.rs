@@ -1,26 +1,25 @@
-//! The file and the environment as one tree of values that know where they were written. The only file
-//! that knows the `toml` crate.
+//! File and environment as one tree of values with their locations. The only file that uses the `toml` crate.
 
 use std::{collections::BTreeMap, ops::Range};
 
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Place, Problem};
+use super::problem::{Location, Problem};
 
-/// Variables that begin so belong to promptkeep.
+/// Prefix of the environment variables that set keys.
 pub(super) const PREFIX: &str = "PROMPTKEEP_";
-/// Top-level lists, which a variable sets whole, as TOML.
+/// Top-level lists. A variable sets a whole list, written as TOML.
 pub(super) const LISTS: [&str; 3] = ["tenants", "providers", "models"];
 
 pub(super) type Table = BTreeMap<String, Node>;
 
-/// A value with its place.
+/// A value and its location.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub value: Value,
-    pub place: Place,
-    /// Where its key stands, which is another line when the value is long.
-    pub key_place: Place,
+    pub location: Location,
+    /// Location of the key, which may be another line than that of its value.
+    pub key_location: Location,
 }
 
 #[derive(Clone, Debug)]
@@ -33,17 +32,17 @@ pub(super) enum Value {
     Table(Table),
     /// No key takes a date.
     Date,
-    /// From the environment: the reader of the key decides what it means.
+    /// Text of an environment variable, which the key's reader interprets.
     Raw(String),
 }
 
-/// Turns byte offsets into lines, and TOML nodes into ours.
+/// Converts TOML nodes, and their byte offsets to lines.
 struct Source<'a> {
     file: &'a str,
     text: &'a str,
 }
 
-/// Parses the file, adding syntax errors to `problems` and going on after each.
+/// Parses the file. Syntax errors are added to `problems`, and parsing continues after each.
 pub(super) fn parse(file: &str, text: &str, problems: &mut Vec<Problem>) -> Table {
     let source = Source { file, text };
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -51,53 +50,54 @@ pub(super) fn parse(file: &str, text: &str, problems: &mut Vec<Problem>) -> Tabl
     source.table(table.get_ref())
 }
 
-/// Parses a value that a variable holds in TOML. `None` when it is not TOML.
-pub(super) fn parse_value(text: &str, place: &Place) -> Option<Value> {
+/// Parses the TOML value of a variable. Returns `None` when it is not TOML.
+pub(super) fn parse_value(text: &str, location: &Location) -> Option<Value> {
     let value = DeValue::parse(text).ok()?;
     let source = Source { file: "", text };
     let mut node = source.node(value.get_ref(), value.span(), value.span());
-    node.set_place(place);
+    node.set_location(location);
     Some(node.value)
 }
 
-/// Puts `PROMPTKEEP_SECTION__KEY` over what the file says. Variables of ours without two underscores are
-/// left to the caller: some name API keys, and an orchestrator adds its own for a service of our name.
+/// Overrides the file with the variable `PROMPTKEEP_SECTION__KEY`. Returns false for variables that set no key,
+/// also for those with the prefix but without two underscores: some hold API keys, and Kubernetes adds its own for
+/// a service named promptkeep.
 pub(super) fn overlay(tree: &mut Table, name: &str, value: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     let key = rest.to_ascii_lowercase();
     if !key.contains("__") && !LISTS.contains(&key.as_str()) {
         return false;
     }
-    let place = Place::Variable { name: name.to_owned() };
+    let location = Location::Variable { name: name.to_owned() };
     let mut parts: Vec<&str> = key.split("__").collect();
     let last = parts.pop().unwrap_or_default();
     let mut table = tree;
     for part in parts {
         let node =
-            table.entry(part.to_owned()).or_insert_with(|| Node::new(Value::Table(Table::new()), &place));
+            table.entry(part.to_owned()).or_insert_with(|| Node::new(Value::Table(Table::new()), &location));
         if !matches!(node.value, Value::Table(_)) {
-            *node = Node::new(Value::Table(Table::new()), &place);
+            *node = Node::new(Value::Table(Table::new()), &location);
         }
         let Value::Table(inner) = &mut node.value else { return true };
         table = inner;
     }
-    table.insert(last.to_owned(), Node::new(Value::Raw(value.to_owned()), &place));
+    table.insert(last.to_owned(), Node::new(Value::Raw(value.to_owned()), &location));
     true
 }
 
 // === impl Node ===
 
 impl Node {
-    fn new(value: Value, place: &Place) -> Self {
-        Self { value, place: place.clone(), key_place: place.clone() }
+    fn new(value: Value, location: &Location) -> Self {
+        Self { value, location: location.clone(), key_location: location.clone() }
     }
 
-    fn set_place(&mut self, place: &Place) {
-        self.place = place.clone();
-        self.key_place = place.clone();
+    fn set_location(&mut self, location: &Location) {
+        self.location = location.clone();
+        self.key_location = location.clone();
         match &mut self.value {
-            Value::List(items) => items.iter_mut().for_each(|item| item.set_place(place)),
-            Value::Table(table) => table.values_mut().for_each(|node| node.set_place(place)),
+            Value::List(items) => items.iter_mut().for_each(|item| item.set_location(location)),
+            Value::Table(table) => table.values_mut().for_each(|node| node.set_location(location)),
             _ => {}
         }
     }
@@ -106,15 +106,15 @@ impl Node {
 // === impl Source ===
 
 impl Source<'_> {
-    fn place(&self, span: Range<usize>) -> Place {
+    fn location(&self, span: Range<usize>) -> Location {
         let before = self.text.as_bytes().iter().take(span.start);
         let line = 1 + before.filter(|byte| **byte == b'\n').count();
-        Place::Line { file: self.file.to_owned(), line }
+        Location::Line { file: self.file.to_owned(), line }
     }
 
     fn syntax_error(&self, error: &toml::de::Error) -> Problem {
-        let place = self.place(error.span().unwrap_or_default());
-        Problem { place, key: String::new(), message: error.message().to_owned() }
+        let location = self.location(error.span().unwrap_or_default());
+        Problem { location, key: String::new(), message: error.message().to_owned() }
     }
 
     fn table(&self, table: &DeTable<'_>) -> Table {
@@ -139,11 +139,11 @@ impl Source<'_> {
             }
             DeValue::Table(table) => Value::Table(self.table(table)),
         };
-        Node { value, place: self.place(span), key_place: self.place(key_span) }
+        Node { value, location: self.location(span), key_location: self.location(key_span) }
     }
 }
 
-/// Numbers beyond 128 bits are beyond every limit, so infinity stands for them.
+/// Replaces integers beyond 128 bits by infinity, which is above every limit too.
 fn integer(n: &toml::de::DeInteger<'_>) -> Value {
     i128::from_str_radix(n.as_str(), n.radix()).map_or(Value::Float(f64::INFINITY), Value::Integer)
 }

@@ -1,19 +1,23 @@
-//! Readers: one function for each kind of value, with its unit and its limits. Each takes a node and
-//! returns the value, or says what it should have been.
+//! Readers: one function per kind of value, with its unit and limits. A reader returns the value of a node, or a
+//! message that says which values are valid.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::tree::{Node, Value};
-use crate::{config::HedgeAfter, model::Tier, tenant::ApiKeyHash};
+use super::{
+    ApiKeyHash, HedgeAfter,
+    tree::{Node, Value},
+};
+use crate::model::Tier;
 
-/// What a reader returns; the error completes the sentence "the value …".
+/// Result of a reader. The error completes the sentence "the value …".
 pub(super) type Read<T> = Result<T, String>;
 
-/// No wait and no life is longer, so that adding one to a clock cannot overflow.
+/// Longest duration: 3650 days, so that adding one to a clock cannot overflow.
 const DURATION_MAX: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
-/// More of anything is a typing mistake, and would overflow the semaphores and channels it sizes.
+/// Largest count. A larger one is a typing mistake, and would overflow the semaphores and channels that it sizes.
 const COUNT_MAX: u64 = 1_000_000_000_000;
-/// Requests per second: outside, the interval between two is no longer a number of nanoseconds.
+/// Requests per second. A rate outside makes the interval between two requests too short or too long to count in
+/// nanoseconds.
 const RATES: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
 
 pub(super) fn text(node: &Node) -> Read<String> {
@@ -23,7 +27,7 @@ pub(super) fn text(node: &Node) -> Read<String> {
     }
 }
 
-/// A string that says something.
+/// A string that is not blank.
 pub(super) fn name(node: &Node) -> Read<String> {
     let text = text(node)?;
     if text.trim().is_empty() { Err("must not be empty".to_owned()) } else { Ok(text) }
@@ -48,7 +52,7 @@ pub(super) fn address(node: &Node) -> Read<SocketAddr> {
     text.parse().map_err(|_| wanted(text))
 }
 
-/// At least one.
+/// A whole number, at least one.
 pub(super) fn count<T: TryFrom<u64>>(node: &Node) -> Read<T> {
     whole(node, 1, COUNT_MAX)
 }
@@ -57,7 +61,7 @@ pub(super) fn count_or_zero<T: TryFrom<u64>>(node: &Node) -> Read<T> {
     whole(node, 0, COUNT_MAX)
 }
 
-/// At least one, at most `most`.
+/// A whole number from one to `most`.
 pub(super) fn count_to<T: TryFrom<u64>>(most: u64) -> impl Fn(&Node) -> Read<T> {
     move |node| whole(node, 1, most)
 }
@@ -82,18 +86,18 @@ fn number(node: &Node) -> Option<f64> {
     }
 }
 
-/// From 0 to 1.
+/// A fraction from 0 to 1.
 pub(super) fn share(node: &Node) -> Read<f32> {
     ratio(node).map(|x| x as f32)
 }
 
-/// From 0 to 1, in more digits.
+/// A fraction from 0 to 1, in double precision.
 pub(super) fn ratio(node: &Node) -> Read<f64> {
     let share = number(node).filter(|x| (0.0..=1.0).contains(x));
     share.ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
-/// When to hedge: `"p95"`, `"off"` or a duration.
+/// `"p95"`, `"off"` or a duration.
 pub(super) fn hedge_after(node: &Node) -> Read<HedgeAfter> {
     match text(node).as_deref() {
         Ok("p95") => Ok(HedgeAfter::Learned),
@@ -105,7 +109,7 @@ pub(super) fn hedge_after(node: &Node) -> Read<HedgeAfter> {
 /// US dollars.
 pub(super) fn money(node: &Node) -> Read<f64> {
     let money = number(node).filter(|usd| usd.is_finite() && *usd >= 0.0);
-    money.ok_or_else(|| "must be a number of US dollars, not negative".to_owned())
+    money.ok_or_else(|| "must be a non-negative number of US dollars".to_owned())
 }
 
 /// Requests per second.
@@ -114,10 +118,10 @@ pub(super) fn rate(node: &Node) -> Read<f64> {
     rate.ok_or_else(|| "must be a number of requests per second from 0.000001 to 1000000".to_owned())
 }
 
-/// `24h`, `1m30s`, `500ms`; more than nothing.
+/// A positive duration such as `24h`, `1m30s` or `500ms`.
 pub(super) fn duration(node: &Node) -> Read<Duration> {
     let duration = duration_or_zero(node)?;
-    if duration.is_zero() { Err("must be more than nothing".to_owned()) } else { Ok(duration) }
+    if duration.is_zero() { Err("must be greater than zero".to_owned()) } else { Ok(duration) }
 }
 
 pub(super) fn duration_or_zero(node: &Node) -> Read<Duration> {
@@ -126,7 +130,7 @@ pub(super) fn duration_or_zero(node: &Node) -> Read<Duration> {
     if duration > DURATION_MAX { Err("must be at most 3650d".to_owned()) } else { Ok(duration) }
 }
 
-/// Units in falling order, each at most once.
+/// Parses amounts with units. Units are in descending order, each at most once.
 fn parse_duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, u64); 5] =
         [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
@@ -155,7 +159,7 @@ fn amount_and_unit(text: &str) -> Option<(u64, &str, &str)> {
     Some((amount.parse().ok()?, unit, rest))
 }
 
-/// Bytes: `1GiB`, `512MB`, `4096`.
+/// A size in bytes such as `1GiB`, `512MB` or `4096`.
 pub(super) fn size<T: TryFrom<u64>>(node: &Node) -> Read<T> {
     let bytes = match &node.value {
         Value::Integer(n) => u64::try_from(*n).ok(),
@@ -186,13 +190,13 @@ fn parse_size(text: &str) -> Option<u64> {
     amount.parse::<u64>().ok()?.checked_mul(base.pow(*power))
 }
 
-/// SHA-256 in hex. The value is not repeated: it may be the key itself, written here by mistake.
+/// A SHA-256 in hex. The message does not repeat the value, which may be the key itself.
 pub(super) fn key_hash(node: &Node) -> Read<ApiKeyHash> {
     let hash = text(node).ok().and_then(|text| ApiKeyHash::parse(&text));
     hash.ok_or_else(|| "must be the SHA-256 of the API key, 64 hex digits".to_owned())
 }
 
-/// Name of an environment variable. The value is not repeated: it may be the key itself.
+/// Name of an environment variable. The message does not repeat the value, which may be the key itself.
 pub(super) fn variable(node: &Node) -> Read<String> {
     let text = text(node)?;
     let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -204,7 +208,8 @@ pub(super) fn variable(node: &Node) -> Read<String> {
     }
 }
 
-/// An API root, without its final slash. The value is not repeated: it may hold credentials.
+/// An API root, returned without its final slash. The message does not repeat the value, which may hold
+/// credentials.
 pub(super) fn url(node: &Node) -> Read<String> {
     let text = text(node)?;
     if text.is_empty() {
@@ -223,8 +228,8 @@ pub(super) fn url(node: &Node) -> Read<String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// One Redis node or several: a list, or a string with commas between. The value is not repeated: it may
-/// hold a password.
+/// Redis nodes: a list, or a string with commas. The message does not repeat the value, which may hold a
+/// password.
 pub(super) fn redis_nodes(node: &Node) -> Read<Vec<String>> {
     let nodes = match &node.value {
         Value::Text(text) => list(redis_node)(&Node { value: Value::Raw(text.clone()), ..node.clone() })?,
@@ -245,7 +250,7 @@ fn redis_node(node: &Node) -> Read<String> {
     Ok(text)
 }
 
-/// Braces would decide in which slot of a cluster a key lies.
+/// A key prefix. Braces are refused because they would determine the cluster slot of every key.
 pub(super) fn key_prefix(node: &Node) -> Read<String> {
     let text = name(node)?;
     if text.contains(['{', '}']) { Err("must not contain { or }".to_owned()) } else { Ok(text) }
@@ -267,7 +272,7 @@ pub(super) fn tier(node: &Node) -> Read<Tier> {
     Tier::parse(&text).ok_or_else(|| format!("`{text}` is not one of {}", known()))
 }
 
-/// A value that may be left out; an empty variable leaves it out too.
+/// A value that may be left out. An empty variable leaves it out too.
 pub(super) fn optional<T>(read: impl Fn(&Node) -> Read<T>) -> impl Fn(&Node) -> Read<Option<T>> {
     move |node| match &node.value {
         Value::Raw(text) if text.is_empty() => Ok(None),
@@ -275,7 +280,7 @@ pub(super) fn optional<T>(read: impl Fn(&Node) -> Read<T>) -> impl Fn(&Node) -> 
     }
 }
 
-/// A list; in a variable, its items with commas between.
+/// A list. In a variable, its items are separated by commas.
 pub(super) fn list<T>(read: impl Fn(&Node) -> Read<T>) -> impl Fn(&Node) -> Read<Vec<T>> {
     move |node| match &node.value {
         Value::List(items) => read_all(items, &read),
@@ -288,7 +293,7 @@ pub(super) fn list<T>(read: impl Fn(&Node) -> Read<T>) -> impl Fn(&Node) -> Read
     }
 }
 
-/// The values, or what is wrong with each item that is wrong.
+/// All values, or the messages of all malformed items.
 fn read_all<T>(items: &[Node], read: impl Fn(&Node) -> Read<T>) -> Read<Vec<T>> {
     let mut values = Vec::new();
     let mut wrong = Vec::new();

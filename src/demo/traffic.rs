@@ -1,5 +1,5 @@
-//! The demo's traffic with its ground truth: a few hundred prompts of four applications of a fictional company,
-//! written for this project, and after them those of a [`concierge`], made by a generator.
+//! The demo's traffic and its ground truth: a few hundred prompts written for this project, from four applications of
+//! a fictional company, followed by the generated prompts of a [`concierge`].
 
 pub mod concierge;
 
@@ -10,33 +10,32 @@ use serde::Deserialize;
 const REQUESTS: &str = include_str!("traffic.jsonl");
 const ANSWERS: &str = include_str!("answers.jsonl");
 
-/// One request, in order of arrival.
+/// One request of an application.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The application that asks.
+    /// Name of the application.
     pub namespace: String,
-    /// The application's system prompt.
     pub system: String,
     /// Model id, tier or `auto`.
     pub model: String,
-    /// Earlier turns of the conversation: user and assistant in alternation, oldest first.
+    /// Earlier turns, oldest first: user and assistant alternate.
     #[serde(default)]
     pub history: Vec<String>,
     /// The last user text.
     pub text: String,
-    /// The ground truth: requests of one class are answered by one completion.
+    /// The ground truth: one answer is right for all requests of a class.
     pub class: String,
-    /// Arrives at the same moment as the request before it.
+    /// Arrives together with the request before it.
     #[serde(default)]
     pub together: bool,
 }
 
-/// Requests and the right answer to each.
+/// Requests and their right answers.
 #[derive(Clone, Debug)]
 pub struct Traffic {
     requests: Vec<Request>,
-    /// By class, in all the wordings that a model has for it.
+    /// Wordings of the right answer, by class.
     answers: HashMap<String, Vec<String>>,
 }
 
@@ -47,17 +46,15 @@ struct Answer {
     answer: String,
 }
 
-// === impl Request ===
-
 impl Request {
-    /// The conversation as (role, content), oldest first.
+    /// Returns the conversation as (role, content), oldest first.
     pub fn messages(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let roles = ["user", "assistant"].into_iter().cycle();
         let history = roles.zip(self.history.iter().map(String::as_str));
         [("system", self.system.as_str())].into_iter().chain(history).chain([("user", self.text.as_str())])
     }
 
-    /// Whether everything but the last user text is equal, so that a cache may compare the two.
+    /// Whether everything but the last user text is equal, so that a cache may compare the two texts.
     pub fn same_scope(&self, other: &Self) -> bool {
         self.namespace == other.namespace
             && self.model == other.model
@@ -66,28 +63,26 @@ impl Request {
     }
 }
 
-// === impl Traffic ===
-
 impl Traffic {
-    /// The traffic of the demo.
+    /// Returns all traffic of the demo.
     pub fn embedded() -> Self {
         let mut all = Self::parse(REQUESTS, ANSWERS).expect("the committed files are parsed by a test");
-        let made = Self::generated(concierge::REQUESTS);
-        all.requests.extend(made.requests);
-        all.answers.extend(made.answers);
+        let generated = Self::generated(concierge::REQUESTS);
+        all.requests.extend(generated.requests);
+        all.answers.extend(generated.answers);
         all
     }
 
-    /// What the [`concierge`] is asked, `count` requests.
+    /// Generates `count` requests to the [`concierge`].
     pub fn generated(count: usize) -> Self {
         let (requests, answers) = concierge::generate(count);
         Self { requests, answers }
     }
 
-    /// Reads JSON lines: requests, and answers by class.
+    /// Parses JSON lines of requests and of answers.
     ///
     /// # Errors
-    /// On a malformed line, or a request whose class has no answer.
+    /// When a line is malformed, or the class of a request has no answer.
     pub fn parse(requests: &str, answers: &str) -> Result<Self, serde_json::Error> {
         let requests = lines::<Request>(requests)?;
         let answers: HashMap<_, _> =
@@ -98,31 +93,30 @@ impl Traffic {
         }
     }
 
-    /// The first `count` requests, or all when there are fewer.
+    /// Keeps the first `count` requests.
     #[must_use]
     pub fn first(mut self, count: usize) -> Self {
         self.requests.truncate(count);
         self
     }
 
-    /// In order of arrival.
+    /// Returns the requests in order of arrival.
     pub fn requests(&self) -> &[Request] {
         &self.requests
     }
 
-    /// The right answers to `request`, one of this traffic's: several where the model's words vary from call to
-    /// call.
+    /// Returns the wordings of the right answer to `request`, which must belong to this traffic.
     pub fn answers(&self, request: &Request) -> &[String] {
         &self.answers[&request.class]
     }
 
-    /// The first of them.
+    /// Returns the first wording of the right answer.
     pub fn answer(&self, request: &Request) -> &str {
         &self.answers(request)[0]
     }
 
-    /// Whether one answer serves both: the same class, or classes with the same answer, such as two
-    /// messages that deserve the same label.
+    /// Whether one answer is right for both requests: they have one class, or two classes with equal answers, such as
+    /// two messages with one label.
     pub fn same_answer(&self, a: &Request, b: &Request) -> bool {
         self.answer(a) == self.answer(b)
     }

@@ -1,5 +1,5 @@
-//! Protobuf as tonic speaks it, but a request that cannot be decoded is the caller's fault, not ours:
-//! tonic's own codec answers `INTERNAL`.
+//! Protobuf codec that reports a request that cannot be decoded as `INVALID_ARGUMENT`, naming the field. Tonic's own
+//! codec reports `INTERNAL`.
 
 use std::marker::PhantomData;
 
@@ -55,8 +55,8 @@ impl<U: Message + Default> Decoder for ProtoDecoder<U> {
     }
 }
 
-/// What prost's message says, which never quotes a value: a preamble, the fields as `Type.field` from the
-/// innermost out, and the problem.
+/// Splits prost's message, which never quotes a value: a preamble, the fields as `Type.field` from the innermost out,
+/// and the problem.
 fn field_and_problem(message: &str) -> (String, String) {
     let mut parts = message.split(": ").skip(1).peekable();
     let mut path = Vec::new();
@@ -76,7 +76,7 @@ mod tests {
     use crate::grpc::proto::LookupRequest;
 
     #[test]
-    fn the_field_is_named_as_callers_know_it() {
+    fn decoding_errors_name_the_field_by_its_proto_path() {
         for (bytes, field, problem) in [
             (
                 &b"\x0a\x03\x0a\x01\xff"[..],

@@ -1,4 +1,4 @@
-//! From the wire to the domain: every complaint names the field.
+//! Decodes proto messages into domain types. Every error names the field.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,8 +8,9 @@ use super::proto;
 use crate::{
     entry::{EntryId, Selector},
     error::Error,
-    feedback::{RequestId, Subject, Verdict},
     model::Usage,
+    outcome::Verdict,
+    pipeline::{RequestId, Subject},
     prompt::{CacheControl, Completion, FinishReason, Keep, Message, Prompt, Role},
 };
 
@@ -52,7 +53,7 @@ pub(super) fn prompt(field: &str, prompt: Option<proto::Prompt>) -> Result<Promp
     })
 }
 
-/// Refuses what is larger than the server wants to hash, keep and send on.
+/// Refuses messages above `server.max_request`.
 pub(super) fn check_size(
     field: &str,
     message: Option<&impl prost::Message>,
@@ -75,7 +76,7 @@ fn decode_message(field: &str, message: proto::Message) -> Result<Message, Error
     Ok(Message { role, content, name: present(name), tool_call_id: present(tool_call_id), tool_calls })
 }
 
-/// In proto3 an empty string is an absent one.
+/// The text, unless it is empty: proto3 has no other way to omit a string.
 fn present(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
@@ -89,7 +90,7 @@ fn json(
     if text.is_empty() {
         return Ok(None);
     }
-    // serde's message has a position but no piece of the text.
+    // serde's message has a position but does not quote the text.
     let value: Value =
         serde_json::from_str(text).map_err(|error| Error::invalid(field, format!("is not JSON: {error}")))?;
     if !is_expected(&value) {
@@ -153,11 +154,11 @@ pub(super) fn completion(completion: Option<proto::Completion>) -> Result<Comple
     })
 }
 
-/// The criteria, and the prompt that one of them may be.
+/// The criteria, and the prompt if one of them is a prompt.
 pub(super) fn selector(request: proto::InvalidateRequest) -> Result<(Selector, Option<Prompt>), Error> {
-    let proto::InvalidateRequest { entry_id, namespace, model, tag, prompt: asked, dry_run: _ } = request;
+    let proto::InvalidateRequest { entry_id, namespace, model, tag, prompt: of_prompt, dry_run: _ } = request;
     let id = present(entry_id).map(|text| entry("entry_id", &text)).transpose()?;
-    let asked = asked.map(|asked| prompt("prompt", Some(asked))).transpose()?;
+    let of_prompt = of_prompt.map(|message| prompt("prompt", Some(message))).transpose()?;
     let selector = Selector {
         id,
         namespace: present(namespace),
@@ -165,20 +166,20 @@ pub(super) fn selector(request: proto::InvalidateRequest) -> Result<(Selector, O
         tags: present(tag).into_iter().collect(),
         ..Selector::default()
     };
-    if selector == Selector::default() && asked.is_none() {
+    if selector == Selector::default() && of_prompt.is_none() {
         return Err(Error::invalid(
             "entry_id",
             "one of entry_id, namespace, model, tag or prompt is required",
         ));
     }
-    Ok((selector, asked))
+    Ok((selector, of_prompt))
 }
 
 fn entry(field: &str, text: &str) -> Result<EntryId, Error> {
     EntryId::parse(text).ok_or_else(|| Error::invalid(field, "must be 32 hex digits"))
 }
 
-/// What the feedback is about, the more exact name first.
+/// The subjects of the feedback, the more precise one first, and its verdict.
 pub(super) fn feedback(request: &proto::FeedbackRequest) -> Result<(Vec<Subject>, Verdict), Error> {
     let verdict = match request.verdict() {
         proto::Verdict::Unspecified => return Err(Error::invalid("verdict", "is required")),

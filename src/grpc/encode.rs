@@ -1,16 +1,14 @@
-//! From the domain to the wire.
+//! Encodes domain types as proto messages.
 
 use std::time::Duration;
 
 use super::proto;
 use crate::{
     decide::{Check, Explained},
-    feedback::RequestId,
     model::{Attempt, Route, Usage},
     outcome::Outcome,
-    pipeline::{Chunk, Explanation, Hit, Match, Missed, Reply, Started},
+    pipeline::{Chunk, Explanation, Hit, Match, Missed, Reply, RequestId, Started},
     prompt::{Completion, Delta},
-    stats::{Latencies, ModelTally, Stats},
 };
 
 pub(super) fn lookup(id: RequestId, looked_up: &Result<Hit, Missed>) -> proto::LookupResponse {
@@ -89,7 +87,7 @@ fn outcome(outcome: Outcome) -> proto::Outcome {
         Outcome::Upstream => proto::Outcome::Upstream,
         Outcome::Bypass => proto::Outcome::Bypass,
         Outcome::Miss => proto::Outcome::Miss,
-        // Never in a reply.
+        // No reply has these.
         Outcome::Stored | Outcome::Error => proto::Outcome::Unspecified,
     }
 }
@@ -122,7 +120,7 @@ fn matched(matched: &Match) -> proto::Match {
     }
 }
 
-/// `None` only beyond what the type can hold: 10,000 years.
+/// `None` above 10,000 years, the type's limit.
 fn duration(duration: Duration) -> Option<prost_types::Duration> {
     duration.try_into().ok()
 }
@@ -171,66 +169,5 @@ fn candidate((near, explained): (Match, Explained)) -> proto::Candidate {
         r#match: Some(matched(&near)),
         checks: checks.into_iter().map(check).collect(),
         accepted,
-    }
-}
-
-pub(super) fn stats(stats: &Stats) -> proto::GetStatsResponse {
-    let Stats { uptime, window, objective, tally, models, feedback, store_errors, sizes, wrong_hits } = stats;
-    let by_outcome = |latencies: &[Latencies]| {
-        let seen = Outcome::ALL.into_iter().zip(latencies).filter(|(_, latencies)| latencies.count() > 0);
-        seen.map(|(outcome, latencies)| (outcome.as_str().to_owned(), percentiles(latencies))).collect()
-    };
-    let owned = |(name, n): (&&'static str, &u64)| ((*name).to_owned(), *n);
-    proto::GetStatsResponse {
-        uptime: duration(*uptime),
-        window: duration(*window),
-        requests: Outcome::ALL
-            .into_iter()
-            .map(|o| (o.as_str().to_owned(), tally.requests[o as usize]))
-            .collect(),
-        hit_ratio: tally.hit_ratio(),
-        misses_by_reason: tally.misses.iter().map(owned).collect(),
-        cost_usd: tally.cost_usd,
-        saved_usd: tally.saved_usd,
-        latency: by_outcome(&tally.latency),
-        first_token: by_outcome(&tally.first_token),
-        models: models.iter().map(model_stats).collect(),
-        entries: sizes.entries,
-        index_vectors: sizes.index_vectors,
-        feedback: feedback.iter().map(owned).collect(),
-        store_errors: *store_errors,
-        hot_tier_usd: tally.hot_tier_usd,
-        wait: Some(percentiles(&tally.wait)),
-        slo_p99: duration(*objective),
-        late_answers: tally.late,
-        wrong_hits: Some(proto::WrongHits {
-            rate: wrong_hits.rate.into(),
-            low: wrong_hits.low.into(),
-            high: wrong_hits.high.into(),
-            checked: wrong_hits.checks,
-        }),
-        stale_served: tally.stale,
-    }
-}
-
-fn percentiles(latencies: &Latencies) -> proto::Percentiles {
-    proto::Percentiles {
-        p50_ms: latencies.quantile_ms(0.5),
-        p99_ms: latencies.quantile_ms(0.99),
-        p999_ms: latencies.quantile_ms(0.999),
-        count: latencies.count(),
-    }
-}
-
-fn model_stats((name, tally): (&String, &ModelTally)) -> proto::ModelStats {
-    let ModelTally { tier, calls, errors, prompt_tokens, completion_tokens, cost_usd } = tally;
-    proto::ModelStats {
-        model: name.clone(),
-        tier: tier.clone(),
-        calls: *calls,
-        errors: *errors,
-        prompt_tokens: *prompt_tokens,
-        completion_tokens: *completion_tokens,
-        cost_usd: *cost_usd,
     }
 }

@@ -14,9 +14,7 @@ use crate::error::Error;
 /// The status that reports `error`, with details that client libraries can act on. Logs an internal error's cause.
 #[expect(clippy::disallowed_methods, reason = "the only place that makes a status")]
 pub(super) fn of(error: &Error) -> Status {
-    if let Error::Internal { cause } = error {
-        tracing::error!(cause, "internal error");
-    }
+    error.log();
     let (code, message, details) = (code(error), error.to_string(), details(error));
     if details.is_empty() {
         return Status::new(code, message);

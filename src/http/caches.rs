@@ -1,8 +1,8 @@
-//! A cache-aside pair over REST, in the shape of the LangCache service, so that its clients work with
-//! another base URL. A cache of theirs is a namespace of ours.
+//! Cache-aside REST API, compatible with the LangCache service so that its clients work with another base URL. Their
+//! cache is a namespace here.
 //!
-//! Two things differ. Attributes are part of the key here: an entry answers searches with the same
-//! attributes, not with some of them. And a threshold can only tighten the server's own.
+//! It differs in two points. Attributes are part of the key: an entry answers only searches with equal attributes, not
+//! with a subset of them. And a threshold can only tighten the server's own.
 
 mod problem;
 
@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::problem::Problem;
-use super::{Door, caller::Caller};
+use super::{Api, caller::Caller};
 use crate::{
     entry::{EntryId, Selector},
     error::Error,
@@ -29,14 +29,14 @@ use crate::{
     prompt::{Completion, FinishReason, Message, Prompt, Role},
 };
 
-/// What entries and searches are told apart by, beside the prompt.
+/// Part of the key, beside the prompt.
 type Attributes = BTreeMap<String, String>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Search {
     prompt: String,
-    /// Normalised cosine: 0 for opposite texts, 1 for the same.
+    /// Normalised cosine: 0 for opposite texts, 1 for equal ones.
     similarity_threshold: Option<f32>,
     search_strategies: Option<Vec<Strategy>>,
     #[serde(default)]
@@ -65,87 +65,87 @@ struct Delete {
     attributes: Attributes,
 }
 
-/// At most one entry: the one that `Lookup` would answer with.
+/// Returns at most one entry: the one that `Lookup` would answer with.
 pub(super) async fn search(
-    State(door): State<Door>,
+    State(api): State<Api>,
     Path(cache): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let caller = door.caller(&headers)?;
-    let search: Search = door.json(body).await?;
+    let caller = api.caller(&headers)?;
+    let search: Search = api.json(body).await?;
     let mut request = request(caller, cache, search.prompt, &search.attributes);
     request.cache.min_similarity = search.similarity_threshold.map(cosine).transpose()?;
-    // An exact repeat is the nearest of all, so it also answers a semantic search.
+    // An exact repeat has the highest similarity, so it also answers a semantic search.
     request.cache.exact_only |=
         search.search_strategies.is_some_and(|list| !list.contains(&Strategy::Semantic));
     let prompt = request.prompt.messages[0].content.clone();
-    let (_, looked_up) = door.pipeline.lookup(request).await?;
+    let (_, looked_up) = api.pipeline.lookup(request).await?;
     let found = looked_up.ok().map(|hit| entry(&hit, prompt, &search.attributes));
     Ok(Json(json!({ "data": found.as_slice() })).into_response())
 }
 
-/// Durable when it is answered.
+/// Stores an answer; the reply means that it is durable.
 pub(super) async fn store(
-    State(door): State<Door>,
+    State(api): State<Api>,
     Path(cache): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let caller = door.caller(&headers)?;
-    let set: Set = door.json(body).await?;
+    let caller = api.caller(&headers)?;
+    let set: Set = api.json(body).await?;
     if set.response.is_empty() {
         return Err(Error::invalid("response", "must not be empty").into());
     }
     let mut request = request(caller, cache, set.prompt, &set.attributes);
     request.cache.ttl = set.ttl_millis.map(Duration::from_millis);
     request.cache.tags.extend(tags(&set.attributes));
-    let id = door.pipeline.store(request, completion(set.response)).await?;
+    let id = api.pipeline.entries.store(request, completion(set.response)).await?;
     Ok((StatusCode::CREATED, Json(json!({ "entryId": id.to_string() }))).into_response())
 }
 
 pub(super) async fn remove(
-    State(door): State<Door>,
+    State(api): State<Api>,
     Path((cache, entry)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let caller = door.caller(&headers)?;
+    let caller = api.caller(&headers)?;
     let id = EntryId::parse(&entry).ok_or(Error::NotFound("this entry"))?;
-    match invalidate(&door, &caller, Selector { id: Some(id), ..in_cache(cache) }).await? {
+    match invalidate(&api, &caller, Selector { id: Some(id), ..in_cache(cache) }).await? {
         0 => Err(Error::NotFound("this entry").into()),
         _ => Ok(StatusCode::NO_CONTENT),
     }
 }
 
-/// Entries that have all of the attributes, and maybe others.
+/// Removes the entries that have all of the attributes, with or without others.
 pub(super) async fn remove_by_attributes(
-    State(door): State<Door>,
+    State(api): State<Api>,
     Path(cache): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let caller = door.caller(&headers)?;
-    let Delete { attributes } = door.json(body).await?;
+    let caller = api.caller(&headers)?;
+    let Delete { attributes } = api.json(body).await?;
     if attributes.is_empty() {
         return Err(Error::invalid("attributes", "must not be empty; flush removes everything").into());
     }
     let selector = Selector { tags: tags(&attributes).collect(), ..in_cache(cache) };
-    let count = invalidate(&door, &caller, selector).await?;
+    let count = invalidate(&api, &caller, selector).await?;
     Ok(Json(json!({ "deletedEntriesCount": count })).into_response())
 }
 
 pub(super) async fn flush(
-    State(door): State<Door>,
+    State(api): State<Api>,
     Path(cache): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let caller = door.caller(&headers)?;
-    invalidate(&door, &caller, in_cache(cache)).await?;
+    let caller = api.caller(&headers)?;
+    invalidate(&api, &caller, in_cache(cache)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn invalidate(door: &Door, caller: &Caller, selector: Selector) -> Result<u64, Error> {
-    door.pipeline.invalidate(&caller.tenant, selector, false, caller.deadline).await
+async fn invalidate(api: &Api, caller: &Caller, selector: Selector) -> Result<u64, Error> {
+    api.pipeline.entries.invalidate(&caller.tenant, selector, false, caller.deadline).await
 }
 
 fn in_cache(namespace: String) -> Selector {
@@ -160,20 +160,20 @@ fn request(caller: Caller, cache: String, prompt: String, attributes: &Attribute
     caller.request(prompt)
 }
 
-/// The service's scale on ours.
+/// Converts the service's scale into cosine similarity.
 fn cosine(normalised: f32) -> Result<f32, Error> {
     if !(0.0..=1.0).contains(&normalised) {
         return Err(Error::invalid("similarityThreshold", "must be from 0 to 1"));
     }
-    // Below that everything matches anyhow, as far as the server's own limit goes.
+    // A lower bound below 0 has no effect beside the server's own threshold.
     Ok((2.0 * normalised - 1.0).max(0.0))
 }
 
-fn entry(hit: &Hit, asked: String, attributes: &Attributes) -> Value {
+fn entry(hit: &Hit, prompt: String, attributes: &Attributes) -> Value {
     let strategy = if hit.outcome == Outcome::Exact { "exact" } else { "semantic" };
     json!({
         "id": hit.entry.id().to_string(),
-        "prompt": hit.entry.text.clone().unwrap_or(asked),
+        "prompt": hit.entry.text.clone().unwrap_or(prompt),
         "response": hit.entry.completion.content,
         "attributes": attributes,
         "similarity": f32::midpoint(1.0, hit.similarity),
@@ -185,7 +185,7 @@ fn tags(attributes: &Attributes) -> impl Iterator<Item = String> {
     attributes.iter().map(|(name, value)| format!("{name}={value}"))
 }
 
-/// Which model wrote it, and for how much, the service does not ask.
+/// A completion without model and cost, which the service's clients do not send.
 fn completion(content: String) -> Completion {
     Completion {
         content,

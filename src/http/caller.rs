@@ -1,4 +1,4 @@
-//! What the headers of a request say: who is calling, and how the cache may be used.
+//! Reads request headers: the caller's tenant, its deadline, and how the cache may be used.
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
@@ -12,15 +12,15 @@ use crate::{
     error::Error,
     pipeline::Request,
     prompt::{CacheControl, Keep, Prompt},
-    tenant::{Tenant, Tenants},
+    tenant::{Tenant, Tenants, bearer},
     trace::Trace,
 };
 
-/// Everything beside the body.
+/// The caller of a request, as its headers describe it.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub tenant: Arc<Tenant>,
-    /// `x-promptkeep-namespace`; empty: the default.
+    /// `x-promptkeep-namespace`; empty for the default namespace.
     pub namespace: String,
     /// `x-promptkeep-vary: name=value, …`
     pub vary: BTreeMap<String, String>,
@@ -32,8 +32,6 @@ pub(super) struct Caller {
     /// `traceparent` and `tracestate`
     pub trace: Trace,
 }
-
-// === impl Caller ===
 
 impl Caller {
     pub fn read(tenants: &Tenants, headers: &HeaderMap) -> Result<Self, Error> {
@@ -55,7 +53,7 @@ impl Caller {
         Ok(caller)
     }
 
-    /// One directive of HTTP's own header. Those that mean nothing here are ignored, as HTTP wants it.
+    /// Reads one directive of `cache-control`. Unknown directives are ignored, as HTTP requires.
     fn directive(&mut self, directive: &str) -> Result<(), Error> {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
         match name.to_ascii_lowercase().as_str() {
@@ -73,7 +71,7 @@ impl Caller {
         Ok(())
     }
 
-    /// The request of this caller for `prompt`.
+    /// This caller's request for `prompt`.
     pub fn request(self, mut prompt: Prompt) -> Request {
         let Self { tenant, namespace, vary, cache, only_if_cached: _, deadline, trace } = self;
         prompt.namespace = namespace;
@@ -102,12 +100,6 @@ fn keep(headers: &HeaderMap) -> Result<Option<Keep>, Error> {
         Some("careful") => Ok(Some(Keep::Careful)),
         Some(_) => Err(Error::invalid("x-promptkeep-keep", "must be all or careful")),
     }
-}
-
-/// The key of `Bearer <key>`; the scheme is case-insensitive.
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, key) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Error> {

@@ -1,5 +1,5 @@
-//! The operator's page at `/`: its files, which are in the binary, and the numbers that it shows, once or as
-//! events. Everything else that it needs to know is the ledger's.
+//! The operators' dashboard at `/`: its files, embedded in the binary, and its numbers, once or as events. Counts
+//! nothing itself.
 
 mod access;
 mod chart;
@@ -33,36 +33,36 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{access::Access, chart::Range, snapshot::Snapshot};
-use super::{Door, Failure, reply};
-use crate::{config::Config, error::Error, feedback::RequestId};
+use super::{Api, Failure, reply};
+use crate::{config::Config, error::Error, pipeline::RequestId};
 
-/// Between two events. Numbers that move oftener cannot be read.
+/// Pause between two events. Numbers that change faster are hard to read.
 const EVENT_EVERY: Duration = Duration::from_secs(2);
 
-/// Pages that are told at once; more are asked to come again.
+/// Maximum number of concurrent event streams; further viewers are told to retry.
 const VIEWERS_MAX: usize = 64;
 
-/// The page and its scripts come from here and nowhere else, and nobody frames it.
+/// Allows the page to load only from this server, and forbids frames.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What the page's routes need beside the door.
+/// State of the dashboard's routes.
 pub struct Dashboard {
     access: Access,
     region: String,
     viewers: Arc<Semaphore>,
-    /// Ends the streams of events, which would hold a shutdown up.
+    /// Ends the event streams, which would delay a shutdown.
     stop: CancellationToken,
 }
 
-/// What the wrong-hit button sends.
+/// Body that the wrong-hit button sends.
 #[derive(Debug, Deserialize)]
 struct WrongHit {
-    /// As the page was told it.
+    /// The hit's id in the snapshot.
     hit: String,
 }
 
-pub(super) fn routes() -> Router<Door> {
+pub(super) fn routes() -> Router<Api> {
     let html = include_str!("dashboard/page.html");
     let files = [
         ("/", "text/html; charset=utf-8", html),
@@ -84,7 +84,7 @@ pub(super) fn routes() -> Router<Door> {
 }
 
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
-    // Another binary may answer next time.
+    // Not cached: after an upgrade the files differ.
     let headers: [(HeaderName, &str); 5] = [
         (CONTENT_TYPE, kind),
         (CACHE_CONTROL, "no-cache"),
@@ -95,72 +95,70 @@ fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     (headers, text)
 }
 
-/// The numbers once.
+/// Returns one snapshot.
 async fn snapshot(
-    State(door): State<Door>,
+    State(api): State<Api>,
     Path(range): Path<Range>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    door.dashboard.access.check(&door, &headers)?;
-    let json = look(door, range).await;
+    api.dashboard.access.check(&api, &headers)?;
+    let json = encode(api, range).await;
     Ok(([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], json).into_response())
 }
 
-/// The numbers now and every two seconds.
+/// Streams a snapshot now and every two seconds.
 async fn events(
-    State(door): State<Door>,
+    State(api): State<Api>,
     Path(range): Path<Range>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    door.dashboard.access.check(&door, &headers)?;
-    let place = Arc::clone(&door.dashboard.viewers).try_acquire_owned();
+    api.dashboard.access.check(&api, &headers)?;
+    let permit = Arc::clone(&api.dashboard.viewers).try_acquire_owned();
     let full = |_| Error::Exhausted { limit: "dashboard viewers", retry_after: EVENT_EVERY };
-    let place = place.map_err(full)?;
-    let stop = door.dashboard.stop.clone();
-    let events = looks(door, range, place).take_until(stop.cancelled_owned());
+    let permit = permit.map_err(full)?;
+    let stop = api.dashboard.stop.clone();
+    let events = snapshots(api, range, permit).take_until(stop.cancelled_owned());
     let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
-    // nginx would gather the events otherwise.
+    // Keeps nginx from buffering the events.
     response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
     Ok(response)
 }
 
-fn looks(
-    door: Door,
+fn snapshots(
+    api: Api,
     range: Range,
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut ticks = interval(EVENT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let next = move |(mut ticks, place): (Interval, OwnedSemaphorePermit)| {
-        let door = door.clone();
+    let next = move |(mut ticks, permit): (Interval, OwnedSemaphorePermit)| {
+        let api = api.clone();
         async move {
             ticks.tick().await;
-            let event = Event::default().data(look(door, range).await);
-            Some((Ok(event), (ticks, place)))
+            let event = Event::default().data(encode(api, range).await);
+            Some((Ok(event), (ticks, permit)))
         }
     };
-    stream::unfold((ticks, place), next)
+    stream::unfold((ticks, permit), next)
 }
 
-/// Adding a day of minutes up takes milliseconds, so it leaves the async threads.
-async fn look(door: Door, range: Range) -> String {
-    let look = move || serde_json::to_string(&Snapshot::take(&door, range)).unwrap_or_default();
-    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+/// A snapshot as JSON. Adding up the minutes of a day takes milliseconds, so it leaves the async threads.
+async fn encode(api: Api, range: Range) -> String {
+    let encode = move || serde_json::to_string(&Snapshot::take(&api, range)).unwrap_or_default();
+    tokio::task::spawn_blocking(encode).await.unwrap_or_default()
 }
 
-/// The wrong-hit button: the feedback that the caller itself would give.
-async fn wrong_hit(State(door): State<Door>, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
-    door.dashboard.access.check_change(&door, &headers)?;
-    let WrongHit { hit } = door.json::<WrongHit>(body).await?;
-    let id = RequestId::parse(&hit).ok_or_else(|| Error::invalid("hit", "is no id of a hit"))?;
-    let recorded = door.pipeline.report_wrong_hit(id).await?;
+/// Reports a wrong hit, like feedback from the caller that was served it.
+async fn wrong_hit(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
+    api.dashboard.access.check_change(&api, &headers)?;
+    let WrongHit { hit } = api.json::<WrongHit>(body).await?;
+    let id = RequestId::parse(&hit).ok_or_else(|| Error::invalid("hit", "is not the id of a hit"))?;
+    let recorded = api.pipeline.feedback.report_wrong_hit(id).await?;
     Ok(reply::json(&json!({ "recorded": recorded })))
 }
 
-// === impl Dashboard ===
-
 impl Dashboard {
-    /// As `[dashboard]` says. Its streams end with `stop`.
+    /// Applies the `[dashboard]` section. Event streams end with `stop`.
     pub fn new(config: &Config, stop: CancellationToken) -> Self {
         Self {
             access: Access::new(config.dashboard.api_key_sha256),

@@ -1,4 +1,4 @@
-//! Errors in the OpenAI dialect's shape.
+//! Turns errors into HTTP replies in the OpenAI dialect.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     model::Attempt,
 };
 
-/// A failed request as the caller is told of it.
+/// An error as the caller sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub status: StatusCode,
@@ -24,12 +24,10 @@ pub(super) struct Failure {
     /// The field at fault.
     pub param: Option<String>,
     retry_after: Option<Duration>,
-    /// The official clients retry every 5xx; this tells them that it is no use.
+    /// Tells the official clients, which retry every 5xx, that a retry would not help.
     is_final: bool,
     attempts: Vec<Attempt>,
 }
-
-// === impl Failure ===
 
 impl Failure {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
@@ -37,13 +35,13 @@ impl Failure {
         Self { status, message, code, param: None, retry_after: None, is_final: false, attempts: Vec::new() }
     }
 
-    /// `cache-control: only-if-cached`, and it is not. The status is the one that HTTP gives to that.
+    /// A miss under `cache-control: only-if-cached`, with the status that HTTP defines for it.
     pub fn not_cached() -> Self {
         let message = "not cached, and the request allows no model call (cache-control: only-if-cached)";
         Self { is_final: true, ..Self::new(StatusCode::GATEWAY_TIMEOUT, "not_cached", message) }
     }
 
-    /// Not for this caller, however it asks.
+    /// A refusal that no other form of the request would avoid.
     pub fn forbidden(message: &str) -> Self {
         Self { is_final: true, ..Self::new(StatusCode::FORBIDDEN, "forbidden", message) }
     }
@@ -52,7 +50,7 @@ impl Failure {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has another method")
     }
 
-    /// The `error` object and what surrounds it.
+    /// The reply's body: the dialect's `error` object.
     pub fn body(&self) -> Value {
         let kind = match self.status.as_u16() {
             429 => "rate_limit_error",
@@ -65,6 +63,27 @@ impl Failure {
             body["error"]["attempts"] = self.attempts.iter().map(attempt).collect();
         }
         body
+    }
+
+    /// The reply with this status and headers and another body.
+    pub fn respond_with(self, body: &Value) -> Response {
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        if let Some(after) = self.retry_after {
+            // The header holds whole seconds: round up.
+            headers.insert(RETRY_AFTER, (after.as_millis().div_ceil(1000) as u64).into());
+        }
+        if self.is_final {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        response
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = self.body();
+        self.respond_with(&body)
     }
 }
 
@@ -100,9 +119,7 @@ fn status(error: &Error) -> StatusCode {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        if let Error::Internal { cause } = &error {
-            tracing::error!(cause, "internal error");
-        }
+        error.log();
         let status = status(&error);
         let (code, is_final) = match &error {
             _ if status == StatusCode::NOT_FOUND && error.field().is_some() => ("model_not_found", true),
@@ -126,28 +143,5 @@ impl From<Error> for Failure {
             attempts: error.attempts().to_vec(),
             ..Self::new(status, code, error.to_string())
         }
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let body = self.body();
-        self.respond_with(&body)
-    }
-}
-
-impl Failure {
-    /// Status and headers with another body.
-    pub fn respond_with(self, body: &Value) -> Response {
-        let mut response = (self.status, Json(body)).into_response();
-        let headers = response.headers_mut();
-        if let Some(after) = self.retry_after {
-            // Whole seconds, never too early.
-            headers.insert(RETRY_AFTER, (after.as_millis().div_ceil(1000) as u64).into());
-        }
-        if self.is_final {
-            headers.insert("x-should-retry", HeaderValue::from_static("false"));
-        }
-        response
     }
 }

@@ -1,4 +1,4 @@
-//! Requests that go to a provider as they are, and come back as they are.
+//! Requests passed on to a provider, whose replies return unchanged.
 
 use axum::{
     body::{Body, Bytes},
@@ -12,7 +12,7 @@ use axum::{
 use futures_util::Stream;
 use serde_json::{Map, Value};
 
-use super::{Door, caller::Caller, failure::Failure, reply::Facts};
+use super::{Api, caller::Caller, failure::Failure, reply::Facts};
 use crate::{
     error::Error,
     pipeline::{Forward, Forwarding},
@@ -22,12 +22,12 @@ use crate::{
 
 /// `POST /v1/embeddings`
 pub(super) async fn embeddings(
-    State(door): State<Door>,
+    State(api): State<Api>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let caller = door.caller(&headers)?;
-    let body: Map<String, Value> = door.json(body).await?;
+    let caller = api.caller(&headers)?;
+    let body: Map<String, Value> = api.json(body).await?;
     if caller.only_if_cached {
         return Err(Failure::not_cached());
     }
@@ -35,19 +35,19 @@ pub(super) async fn embeddings(
         return Err(Error::invalid("model", "is required").into());
     };
     let route = Prompt::routed_as(model.to_owned());
-    pass_on(&door, caller, Endpoint::Embeddings, route, body).await
+    pass_on(&api, caller, Endpoint::Embeddings, route, body).await
 }
 
-/// Sends `body` to the model that `route` asks for.
+/// Sends `body` to the model that `route` selects.
 pub(super) async fn pass_on(
-    door: &Door,
+    api: &Api,
     caller: Caller,
     endpoint: Endpoint,
     route: Prompt,
     body: Map<String, Value>,
 ) -> Result<Response, Failure> {
     let request = caller.request(route);
-    let mut forwarding = door.pipeline.forward(Forward { request, endpoint, body }).await?;
+    let mut forwarding = api.pipeline.forwarder.forward(Forward { request, endpoint, body }).await?;
     let mut response = (Facts::of_bypass(forwarding.id()).headers(), ()).into_response();
     *response.status_mut() = StatusCode::from_u16(forwarding.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     copy(forwarding.take_content_type(), CONTENT_TYPE.as_str(), &mut response);
@@ -62,7 +62,7 @@ fn copy(value: Option<HeaderValue>, name: &'static str, response: &mut Response)
     }
 }
 
-/// An error here cuts the connection, which is how a broken body is told.
+/// The provider's body. An error closes the connection, so that the caller sees the body as incomplete.
 fn bytes(forwarding: Forwarding) -> impl Stream<Item = Result<Bytes, Error>> {
     futures_util::stream::unfold(forwarding, |mut forwarding| async move {
         let bytes = forwarding.next().await.transpose()?;

@@ -1,4 +1,4 @@
-//! `GET /v1/models`: the names that a request may ask for.
+//! `GET /v1/models`: the model names that a request may use.
 
 use axum::{
     extract::{Path, State},
@@ -7,35 +7,35 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Door, failure::Failure, reply};
+use super::{Api, failure::Failure, reply};
 use crate::{
     error::{Error, MODEL_FIELD},
     model::{AUTO, Tier},
 };
 
-/// The catalog, then the tiers that have a model, then `auto`.
-pub(super) async fn list(State(door): State<Door>, headers: HeaderMap) -> Result<Response, Failure> {
-    door.caller(&headers)?;
-    Ok(reply::json(&json!({ "object": "list", "data": all(&door) })))
+/// Lists the catalog, then the tiers that have a model, then `auto`.
+pub(super) async fn list(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Failure> {
+    api.caller(&headers)?;
+    Ok(reply::json(&json!({ "object": "list", "data": all(&api) })))
 }
 
 pub(super) async fn one(
-    State(door): State<Door>,
+    State(api): State<Api>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    door.caller(&headers)?;
-    let found = all(&door).into_iter().find(|model| model["id"] == id.as_str());
+    api.caller(&headers)?;
+    let found = all(&api).into_iter().find(|model| model["id"] == id.as_str());
     found
         .map(|model| reply::json(&model))
         .ok_or_else(|| Error::invalid(MODEL_FIELD, "is no model, no tier and not auto").into())
 }
 
-fn all(door: &Door) -> Vec<Value> {
-    let models = door.upstreams.models();
+fn all(api: &Api) -> Vec<Value> {
+    let models = api.upstreams.models();
     let mut all: Vec<Value> = Vec::with_capacity(models.len() + Tier::ALL.len() + 1);
     for line in &models {
-        // One model at several providers is one name.
+        // A model may be offered by several providers.
         if !all.iter().any(|have| have["id"] == line.id.as_str()) {
             all.push(model(&line.id, &line.provider));
         }
@@ -47,6 +47,6 @@ fn all(door: &Door) -> Vec<Value> {
 }
 
 fn model(id: &str, owner: &str) -> Value {
-    // When a model was made is not in the catalog; the dialect wants a number.
+    // The dialect requires a creation time, which the catalog does not have.
     json!({ "id": id, "object": "model", "created": 0, "owned_by": owner })
 }

@@ -1,19 +1,20 @@
-//! What every reply tells in its headers.
+//! Headers that every reply carries, and JSON bodies.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE},
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use serde_json::Value;
 
 use crate::{
-    feedback::RequestId,
     outcome::{MissReason, Outcome},
-    pipeline::{Hit, Match, Reply, Started},
+    pipeline::{Hit, Match, Reply, RequestId, Started},
 };
 
-/// How a request was answered, as far as it is known when the reply begins.
+/// How a request was answered, as far as it is known when the headers are sent.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     pub outcome: Outcome,
@@ -25,15 +26,12 @@ pub(super) struct Facts {
     pub reason: Option<MissReason>,
 }
 
-// === impl Facts ===
-
 impl Facts {
     pub fn of_reply(reply: &Reply) -> Self {
-        let hit = reply.matched.clone().filter(|_| is_from_entry(reply.outcome));
         Self {
             outcome: reply.outcome,
             id: Some(reply.id),
-            hit,
+            hit: reply.matched.clone().filter(|_| is_from_entry(reply.outcome)),
             saved_usd: Some(reply.saved_usd),
             reason: reply.reason,
         }
@@ -48,7 +46,7 @@ impl Facts {
         Self { outcome: hit.outcome, id: None, hit: Some(hit.matched()), saved_usd: None, reason: None }
     }
 
-    /// A request that the cache cannot hold.
+    /// The facts about a request that the cache cannot answer.
     pub fn of_bypass(id: RequestId) -> Self {
         Self {
             outcome: Outcome::Bypass,
@@ -92,11 +90,11 @@ pub(super) const fn is_from_entry(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Exact | Outcome::Semantic)
 }
 
-/// A hit as the beginning of a stream.
-pub(super) fn started(hit: &Hit) -> Started {
+/// A hit as the first event of a stream.
+pub(super) fn started(hit: &Hit, id: RequestId) -> Started {
     let completion = &hit.entry.completion;
     Started {
-        id: id(),
+        id,
         outcome: hit.outcome,
         matched: Some(hit.matched()),
         model: completion.model.clone(),
@@ -104,14 +102,19 @@ pub(super) fn started(hit: &Hit) -> Started {
     }
 }
 
-/// For an answer that feedback cannot name.
-pub(super) fn id() -> RequestId {
-    RequestId::random()
+/// A whole answer.
+pub(super) fn whole(facts: &Facts, body: &Value) -> Response {
+    (facts.headers(), json(body)).into_response()
 }
 
-/// A body of JSON.
+/// A JSON body.
 pub(super) fn json(body: &Value) -> Response {
     let mut response = Response::new(Body::from(body.to_string()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// The time now, in seconds since 1970.
+pub(super) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -1,4 +1,5 @@
-//! Answers as server-sent events: every piece goes out as it comes.
+//! Answers as server-sent events, sent piece by piece as the model produces them. Knows no API's JSON: each
+//! [`Dialect`] writes its own events.
 
 use std::time::Duration;
 
@@ -11,46 +12,60 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::Stream;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
-    chat::ChatEvents,
     failure::Failure,
     reply::{Facts, is_from_entry},
-    responses::ResponseEvents,
 };
 use crate::{
     error::Error,
-    pipeline::{Answering, Chunk, Started, deltas},
+    pipeline::{AnswerStream, Chunk, RequestId, Started, deltas},
     prompt::{Completion, Delta},
 };
 
-/// Silence after which a comment goes out, so that nothing on the way takes the connection for dead. Half
-/// of the shortest idle timeout that proxies and load balancers come with.
+/// Silence after which a comment is sent, so that no proxy closes the connection as idle. Half of the shortest idle
+/// timeout that proxies and load balancers have by default.
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
 const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
-/// Which API the events are of.
-#[derive(Debug)]
-pub(super) enum Dialect {
-    Chat(ChatEvents),
-    Responses(Box<ResponseEvents>),
+/// An API's encoding of answers: as one object, or as events written to a buffer.
+pub(super) trait Dialect: Send + Sized + 'static {
+    /// Fields of the request that shape the answer.
+    type Options: Send;
+
+    /// The whole answer as one object.
+    fn whole(options: &Self::Options, id: RequestId, completion: &Completion) -> Value;
+
+    /// A writer of one answer's events.
+    fn new(options: Self::Options, started: &Started) -> Self;
+
+    /// Writes the events before the first delta.
+    fn started(&mut self, out: &mut Vec<u8>);
+
+    fn delta(&mut self, out: &mut Vec<u8>, delta: &Delta);
+
+    /// Writes the events after the last delta, with the stream's end mark.
+    fn finished(&mut self, out: &mut Vec<u8>, completion: &Completion);
+
+    /// Writes an error as an event, since the status was sent already. The stream ends without its end mark.
+    fn failed(&mut self, out: &mut Vec<u8>, failure: &Failure);
 }
 
-/// A stream under way.
-struct Events {
-    answering: Answering,
-    dialect: Dialect,
-    /// Written but not yet handed over.
+/// A stream in flight.
+struct Events<D> {
+    answering: AnswerStream,
+    dialect: D,
+    /// Written and not yet sent.
     ready: Vec<u8>,
     ended: bool,
 }
 
-/// The answer as a reply. Its head waits for the first token, so that what goes wrong before it still
-/// gets a status of its own.
-pub(super) async fn reply(
-    mut answering: Answering,
-    dialect: impl FnOnce(&Started) -> Dialect,
+/// Streams `answering`. The status is sent with the first token, so that earlier errors have their own status.
+pub(super) async fn reply<D: Dialect>(
+    mut answering: AnswerStream,
+    dialect: impl FnOnce(&Started) -> D,
 ) -> Result<Response, Failure> {
     let Some(Chunk::Started(started)) = answering.next().await? else {
         return Err(Error::internal("a stream without a beginning").into());
@@ -58,17 +73,17 @@ pub(super) async fn reply(
     let mut facts = Facts::of_started(&started);
     let mut events = Events { answering, dialect: dialect(&started), ready: Vec::new(), ended: false };
     events.dialect.started(&mut events.ready);
-    // What an entry answers is all there, so it goes out in one piece, and its head can say everything.
+    // An entry's answer is complete, so it is sent in one piece, and the headers can include what it saved.
     while is_from_entry(started.outcome) && !events.ended {
-        if let Some(finished) = events.advance().await? {
-            facts.saved_usd = Some(finished);
+        if let Some(saved_usd) = events.advance().await? {
+            facts.saved_usd = Some(saved_usd);
         }
     }
     Ok(event_stream(&facts, Body::from_stream(events.into_stream())))
 }
 
-/// A kept answer as a reply.
-pub(super) fn replay(facts: &Facts, mut dialect: Dialect, completion: &Completion) -> Response {
+/// Streams a cached answer.
+pub(super) fn replay(facts: &Facts, mut dialect: impl Dialect, completion: &Completion) -> Response {
     let mut out = Vec::new();
     dialect.started(&mut out);
     for delta in deltas(completion) {
@@ -83,14 +98,12 @@ fn event_stream(facts: &Facts, body: Body) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would gather the events otherwise.
+    // Keeps nginx from buffering the events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
-// === impl Events ===
-
-impl Events {
+impl<D: Dialect> Events<D> {
     /// Writes the next event; at the end, returns what the answer saved, in US dollars.
     async fn advance(&mut self) -> Result<Option<f64>, Error> {
         match self.answering.next().await? {
@@ -113,7 +126,7 @@ impl Events {
         })
     }
 
-    /// What goes out next; `None` after the end. Dropping it in between loses nothing.
+    /// The bytes to send next; `None` after the end. Cancel-safe: dropping the future loses nothing.
     async fn next_bytes(&mut self) -> Option<Bytes> {
         while self.ready.is_empty() {
             if self.ended {
@@ -129,38 +142,5 @@ impl Events {
             }
         }
         Some(std::mem::take(&mut self.ready).into())
-    }
-}
-
-// === impl Dialect ===
-
-impl Dialect {
-    fn started(&mut self, out: &mut Vec<u8>) {
-        match self {
-            Self::Chat(events) => events.started(out),
-            Self::Responses(events) => events.started(out),
-        }
-    }
-
-    fn delta(&mut self, out: &mut Vec<u8>, delta: &Delta) {
-        match self {
-            Self::Chat(events) => events.delta(out, delta),
-            Self::Responses(events) => events.delta(out, delta),
-        }
-    }
-
-    fn finished(&mut self, out: &mut Vec<u8>, completion: &Completion) {
-        match self {
-            Self::Chat(events) => events.finished(out, completion),
-            Self::Responses(events) => events.finished(out, completion),
-        }
-    }
-
-    /// The status is out already, so the error comes as an event, and the stream ends without its mark.
-    fn failed(&mut self, out: &mut Vec<u8>, failure: &Failure) {
-        match self {
-            Self::Chat(_) => out.extend_from_slice(format!("data: {}\n\n", failure.body()).as_bytes()),
-            Self::Responses(events) => events.failed(out, failure),
-        }
     }
 }

@@ -1,4 +1,6 @@
-//! What operators and orchestrators ask: `/healthz`, `/readyz`, `/metrics`.
+//! `/healthz`, `/readyz` and `/metrics`, for operators and orchestrators.
+
+use std::time::SystemTime;
 
 use axum::{
     extract::State,
@@ -9,39 +11,49 @@ use axum::{
     response::IntoResponse,
 };
 
-use super::Door;
+use super::Api;
+use crate::metrics::TenantBudget;
 
-/// The media types of the text formats.
+/// Media types of the two text formats.
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The process runs.
+/// Answers while the process runs.
 pub(super) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// 503 until the index is loaded: exact hits are served before, semantic ones only in part.
-pub(super) async fn ready(State(door): State<Door>) -> impl IntoResponse {
-    let (entries, vectors) = door.cache.sizes();
-    if door.cache.loaded() {
+/// Answers 503 until the index is loaded. Until then exact hits are served, but only some of the semantic ones.
+pub(super) async fn ready(State(api): State<Api>) -> impl IntoResponse {
+    let (entries, vectors) = api.cache.sizes();
+    if api.cache.loaded() {
         return (StatusCode::OK, format!("ready: {entries} entries, {vectors} vectors\n"));
     }
-    let percent = door.cache.loaded_share() * 100.0;
+    let percent = api.cache.loaded_share() * 100.0;
     let loading = format!("loading the index: {percent:.0} % of {entries} entries, {vectors} vectors\n");
     (StatusCode::SERVICE_UNAVAILABLE, loading)
 }
 
-/// Every metric, for Prometheus: OpenMetrics where it is asked for, else the older text format.
-pub(super) async fn metrics(State(door): State<Door>, headers: HeaderMap) -> impl IntoResponse {
-    door.cache.report();
-    let settings = door.pipeline.settings();
-    door.metrics.objectives(door.pipeline.ledger().objective(), settings.cache.max_wrong_hits);
-    door.metrics.wrong_hits(door.pipeline.wrong_hits(None));
-    door.metrics.states(&door.upstreams.model_states(), &door.upstreams.provider_states());
-    door.metrics.budgets(settings.tenants.iter());
+/// Every metric, for Prometheus: in OpenMetrics if the caller accepts it, else in the older text format.
+pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> impl IntoResponse {
+    refresh(&api);
     let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accepted.contains("application/openmetrics-text") {
-        return ([(CONTENT_TYPE, OPENMETRICS)], door.metrics.encode());
+        return ([(CONTENT_TYPE, OPENMETRICS)], api.metrics.encode());
     }
-    ([(CONTENT_TYPE, PLAIN)], door.metrics.encode_plain())
+    ([(CONTENT_TYPE, PLAIN)], api.metrics.encode_plain())
+}
+
+/// Sets the gauges.
+fn refresh(api: &Api) {
+    let settings = api.pipeline.settings();
+    api.cache.report();
+    api.metrics.stats(&api.pipeline.statistics.of_server(None, None), settings.cache.max_wrong_hits);
+    api.metrics.states(&api.upstreams.model_states(), &api.upstreams.provider_states());
+    let now = SystemTime::now();
+    let budgets = settings.tenants.iter().filter_map(|tenant| {
+        let budget_usd = tenant.budget_usd_per_day()?;
+        Some(TenantBudget { tenant: tenant.name(), budget_usd, spent_today_usd: tenant.spent_today(now) })
+    });
+    api.metrics.budgets(budgets);
 }

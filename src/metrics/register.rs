@@ -1,6 +1,6 @@
-//! Makes metrics and registers them.
+//! Creates metrics and registers them.
 
-use std::{fmt::Debug, hash::Hash};
+use std::{fmt::Debug, hash::Hash, sync::atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeMetric},
@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-/// Upper bounds in seconds: three a decade from 10 µs, where a memory hit is, to 60 s.
+/// Upper bounds in seconds, about three a decade: from 10 µs, which a hit in memory takes, to 60 s.
 const SECONDS: [f64; 21] = [
     1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
     10.0, 30.0, 60.0,
@@ -16,6 +16,8 @@ const SECONDS: [f64; 21] = [
 
 /// Histograms of times, by label.
 pub type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
+pub type Dollars = Counter<f64, AtomicU64>;
+pub type FloatGauge = Gauge<f64, AtomicU64>;
 
 pub fn family<L, M>(to: &mut Registry, name: &str, help: &str) -> Family<L, M>
 where
@@ -42,17 +44,9 @@ pub fn seconds(to: &mut Registry, name: &str, help: &str) -> Histogram {
     histogram
 }
 
-pub fn gauge<N, A>(to: &mut Registry, name: &str, help: &str) -> Gauge<N, A>
-where
-    Gauge<N, A>: Metric + Clone + Default,
-{
-    let gauge = Gauge::default();
-    to.register(name, help, gauge.clone());
-    gauge
-}
-
-pub fn counter(to: &mut Registry, name: &str, help: &str) -> Counter {
-    let counter = Counter::default();
-    to.register(name, help, counter.clone());
-    counter
+/// A single gauge or counter.
+pub fn single<M: Metric + Clone + Default>(to: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    to.register(name, help, metric.clone());
+    metric
 }

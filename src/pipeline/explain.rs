@@ -1,15 +1,20 @@
-//! How a lookup would be decided, step by step, without changing or counting anything.
+//! `Explain`: the decision on a lookup with everything that led to it. It runs the search that serves and changes
+//! nothing.
 
 use std::sync::Arc;
 
-use super::{Asked, CANDIDATES_BOUNDED, CANDIDATES_STATIC, Match, Pipeline, Request, entries::within};
+use super::{
+    AdmittedRequest, Match, Pipeline, Request,
+    semantic::{Found, Searched},
+    within,
+};
 use crate::{
     config::Mode,
     decide::{self, Bounds, Decision, Explained, Policy, learner::Budget},
-    embed::{Embedded, Embedding},
     entry::Candidate,
     error::Error,
     key::Scope,
+    learn::Near,
     model::Route,
     outcome::{MissReason, Outcome},
 };
@@ -18,9 +23,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Explanation {
     pub outcome: Outcome,
-    /// Why it is no semantic hit.
+    /// Why the lookup would not be a semantic hit.
     pub reason: Option<MissReason>,
-    /// [`Pipeline::complete`] would serve an answer past its TTL, and buy it again.
+    /// [`Pipeline::complete`] would serve a stale answer and replace it.
     pub would_serve_stale: bool,
     /// Hex.
     pub cache_key: String,
@@ -29,112 +34,76 @@ pub struct Explanation {
     /// Parts of the scope with their encoded sizes in bytes.
     pub scope_parts: Vec<(&'static str, u64)>,
     pub mode: Mode,
-    /// What a candidate must reach.
+    /// Similarity (mode `static`) or probability (mode `bounded`) that a candidate must reach.
     pub threshold: f32,
     /// Why the threshold is where it is.
     pub threshold_reason: String,
-    /// The budgets that hold for this request; `None` where the mode has none.
+    /// The request's error budgets; `None` where the mode has none.
     pub budget: Option<Budget>,
     /// Tokens of the last user text; 0 when they were not counted.
     pub tokens: u32,
-    /// Where a miss would be sent first.
+    /// The model that a miss would be sent to first.
     pub route: Option<Route>,
     /// Nearest first.
     pub candidates: Vec<(Match, Explained)>,
 }
 
-// === impl Pipeline ===
-
 impl Pipeline {
     /// Explains what [`Pipeline::lookup`] would answer.
     ///
     /// # Errors
-    /// As a lookup.
+    /// The errors of a lookup.
     pub async fn explain(&self, request: Request) -> Result<Explanation, Error> {
-        let asked = self.admit(request)?;
-        within(asked.deadline, self.explain_asked(&asked)).await
+        let request = self.admission.admit(request)?;
+        within(request.deadline, self.explain_admitted(&request)).await
     }
 
-    async fn explain_asked(&self, asked: &Asked) -> Explanation {
-        let mut explanation = Explanation::of(asked);
-        if self.exact(asked).await.is_some() {
+    async fn explain_admitted(&self, request: &AdmittedRequest) -> Explanation {
+        let mut explanation = Explanation::of(request);
+        if self.exact.get(request).await.is_some() {
             explanation.outcome = Outcome::Exact;
             explanation.reason = None;
         }
-        explanation.would_serve_stale = self.would_serve_stale(asked).await;
-        match self.vector(asked).await {
-            Ok((embedding, tokens)) => {
-                explanation.tokens = tokens;
-                explanation.route = self.upstreams.route(&asked.prompt, Some(&embedding));
-                self.explain_candidates(asked, &embedding, &mut explanation).await;
+        explanation.would_serve_stale = self.exact.would_serve_stale(request).await;
+        let searched = self.semantic.search(request, request.lookup_policy()).await;
+        let (embedding, tokens) = match &searched {
+            Ok(searched) => (Some(&searched.embedding), searched.tokens),
+            Err(skipped) => (skipped.embedding.as_ref(), skipped.tokens),
+        };
+        explanation.tokens = tokens;
+        explanation.route = self.model_calls.upstreams.route(&request.prompt, embedding);
+        match searched {
+            Err(skipped) => explanation.miss(skipped.reason),
+            Ok(Searched { found: Found::Static { candidates, .. }, .. }) => {
+                explain_guards(request, &candidates, &mut explanation);
             }
-            Err((reason, tokens)) => {
-                explanation.tokens = tokens;
-                explanation.route = self.upstreams.route(&asked.prompt, None);
-                explanation.miss(reason);
+            Ok(Searched { found: Found::Bounded { bounds, near, none }, .. }) => {
+                explain_learner(&bounds, &near, none, &mut explanation);
             }
         }
         explanation
     }
-
-    async fn vector(&self, asked: &Asked) -> Result<(Embedding, u32), (MissReason, u32)> {
-        let enabled = self.embedder.as_ref().filter(|_| asked.mode() != Mode::Exact);
-        let embedder = enabled.ok_or((MissReason::Disabled, 0))?;
-        let text = asked.prompt.fuzzy_text().ok_or((MissReason::NotText, 0))?;
-        if asked.bound().is_some() {
-            return Err((MissReason::NotKept, 0));
-        }
-        match embedder.embed(text).await {
-            Ok(Embedded::Vector { embedding, tokens }) => Ok((embedding, tokens)),
-            Ok(Embedded::OverWindow { tokens }) => Err((MissReason::OverWindow, tokens)),
-            Err(_) => Err((MissReason::EmbeddingUnavailable, 0)),
-        }
-    }
-
-    async fn explain_candidates(&self, asked: &Asked, embedding: &Embedding, to: &mut Explanation) {
-        let policy = if asked.cache.no_cache { Policy::Exact } else { asked.policy() };
-        let count = match policy {
-            Policy::Exact => return to.miss(MissReason::Disabled),
-            Policy::Static { .. } => CANDIDATES_STATIC,
-            Policy::Bounded(_) => CANDIDATES_BOUNDED,
-        };
-        match (self.search(asked, embedding, count).await, policy) {
-            (Err(reason), _) => to.miss(reason),
-            (Ok(candidates), Policy::Bounded(bounds)) => {
-                self.explain_learned(asked, &bounds, candidates, to).await;
-            }
-            (Ok(candidates), _) => explain_guards(asked, &candidates, to),
-        }
-    }
-
-    async fn explain_learned(
-        &self,
-        asked: &Asked,
-        bounds: &Bounds,
-        candidates: Vec<Candidate>,
-        to: &mut Explanation,
-    ) {
-        let near = self.near(asked, bounds, candidates).await;
-        let outlook = near.namespace().outlook(&near, &bounds.budget);
-        match near.best() {
-            None => to.miss(MissReason::NoCandidate),
-            Some(best) if outlook.candidates[best].accepted && !bounds.shadow => to.semantic_hit(),
-            Some(_) => to.miss(outlook.refusal),
-        }
-        (to.threshold, to.threshold_reason) = (outlook.threshold, outlook.threshold_reason);
-        let candidates = near.candidates.iter().zip(outlook.candidates).enumerate();
-        to.candidates = candidates
-            .map(|(index, (candidate, view))| {
-                let explained =
-                    Explained { checks: view.checks(near.features(index)), accepted: view.accepted };
-                (matched(candidate, view.probability), explained)
-            })
-            .collect();
-    }
 }
 
-fn explain_guards(asked: &Asked, candidates: &[Candidate], to: &mut Explanation) {
-    let text = asked.prompt.fuzzy_text().unwrap_or_default();
+fn explain_learner(bounds: &Bounds, near: &Near, none: MissReason, to: &mut Explanation) {
+    let outlook = near.namespace().outlook(near, &bounds.budget);
+    match near.best() {
+        None => to.miss(none),
+        Some(best) if outlook.candidates[best].accepted && !bounds.shadow => to.semantic_hit(),
+        Some(_) => to.miss(outlook.refusal),
+    }
+    (to.threshold, to.threshold_reason) = (outlook.threshold, outlook.threshold_reason);
+    let candidates = near.candidates.iter().zip(outlook.candidates).enumerate();
+    to.candidates = candidates
+        .map(|(index, (candidate, view))| {
+            let explained = Explained { checks: view.checks(near.features(index)), accepted: view.accepted };
+            (matched(candidate, view.probability), explained)
+        })
+        .collect();
+}
+
+fn explain_guards(request: &AdmittedRequest, candidates: &[Candidate], to: &mut Explanation) {
+    let text = request.prompt.fuzzy_text().unwrap_or_default();
     match decide::by_guards(to.threshold, text, candidates) {
         Decision::Serve { .. } => to.semantic_hit(),
         Decision::Refuse { reason, .. } => to.miss(reason),
@@ -152,12 +121,10 @@ fn matched(candidate: &Candidate, confidence: f32) -> Match {
     }
 }
 
-// === impl Explanation ===
-
 impl Explanation {
-    fn of(asked: &Asked) -> Self {
-        let configured = asked.settings.cache.min_similarity;
-        let (threshold, threshold_reason, budget) = match asked.policy() {
+    fn of(request: &AdmittedRequest) -> Self {
+        let configured = request.settings.cache.min_similarity;
+        let (threshold, threshold_reason, budget) = match request.policy() {
             Policy::Exact => (1.0, "exact hits only", None),
             Policy::Static { min_similarity } if min_similarity > configured => {
                 (min_similarity, "cache.min_similarity of the request", None)
@@ -169,10 +136,10 @@ impl Explanation {
             outcome: Outcome::Miss,
             reason: Some(MissReason::Disabled),
             would_serve_stale: false,
-            cache_key: asked.key.to_string(),
-            scope: asked.scope.to_string(),
-            scope_parts: Scope::parts(&asked.owner, &asked.prompt),
-            mode: asked.mode(),
+            cache_key: request.key.to_string(),
+            scope: request.scope.to_string(),
+            scope_parts: Scope::parts(&request.owner, &request.prompt),
+            mode: request.mode(),
             threshold,
             threshold_reason: threshold_reason.to_owned(),
             budget,
@@ -182,7 +149,7 @@ impl Explanation {
         }
     }
 
-    /// An exact hit stays one, whatever its neighbours.
+    /// An exact hit stays exact, whatever its neighbours.
     fn semantic_hit(&mut self) {
         if self.outcome != Outcome::Exact {
             self.outcome = Outcome::Semantic;

@@ -1,6 +1,6 @@
-//! Requests that the cache cannot hold: admitted and counted like any other, then passed on.
+//! Requests that the cache cannot hold: admitted and counted like all others, then forwarded to a model.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
@@ -8,94 +8,72 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::{
-    Pipeline, Request,
-    asked::{Place, fill_defaults},
-    record::Recorder,
+    Admission, Recording, Request, admission::Permit, recording::Recorder, replies::RequestId,
+    request::fill_defaults,
 };
 use crate::{
     error::Error,
-    feedback::RequestId,
-    metrics::{Rpc, Shed},
-    model::{Attempt, AttemptResult},
+    metrics::Rpc,
     outcome::{MissReason, Outcome},
-    tenant::Tenant,
-    trace::Trace,
-    upstream::{Endpoint, Forwarded, Passed},
+    upstream::{Endpoint, ForwardRequest, Forwarded, Upstreams},
 };
 
-/// A request to pass on.
+/// Forwards requests past the cache.
+pub struct Forwarder {
+    pub(super) admission: Arc<Admission>,
+    pub(super) upstreams: Upstreams,
+    pub(super) recording: Arc<Recording>,
+}
+
+/// A request to forward.
 pub struct Forward {
-    /// Who asks, and by its prompt which model.
+    /// The caller, and in its prompt the model that it names.
     pub request: Request,
     pub endpoint: Endpoint,
     pub body: Map<String, Value>,
 }
 
-/// A reply that is passed back.
+/// A provider's reply on its way back to the caller.
 pub struct Forwarding {
     id: RequestId,
     reply: Forwarded,
     record: Recorder,
-    _place: Place,
+    _permit: Permit,
 }
 
-// === impl Pipeline ===
-
-impl Pipeline {
-    /// Passes a request on to a model, past the cache. Dropping the reply cancels the call.
+impl Forwarder {
+    /// Forwards a request to a model. Dropping the reply cancels the call.
     ///
     /// # Errors
-    /// As [`Pipeline::complete`]; what the provider says against the request is a reply.
+    /// The errors of [`Pipeline::complete`](super::Pipeline::complete). A provider's refusal is a reply.
     pub async fn forward(&self, forward: Forward) -> Result<Forwarding, Error> {
         let Forward { mut request, endpoint, body } = forward;
-        let record = Recorder::start(self, Rpc::Forward, &mut request);
+        let record = self.recording.start(Rpc::Forward, &mut request);
         let Request { tenant, mut prompt, cache: _, deadline, trace } = request;
-        let settings = self.settings();
-        let place = self.enter(&tenant, &settings)?;
-        tenant.check_budget(SystemTime::now()).inspect_err(|_| self.metrics.shed(Shed::Budget))?;
+        let settings = self.admission.settings();
+        let permit = self.admission.enter(&tenant, &settings)?;
+        self.admission.check_budget(&tenant)?;
         fill_defaults(&settings, &mut prompt);
-        let passed = Passed {
+        let attempts = self.recording.forward_attempts(&tenant, &prompt.namespace, &trace);
+        let passed = ForwardRequest {
             endpoint,
             route: &prompt,
             body,
             headers: trace.headers(),
             deadline: deadline.unwrap_or_else(|| Instant::now() + settings.timeout),
-            on_attempt: Some(Arc::new(self.forward_bookkeeper(&tenant, &prompt.namespace, &trace))),
+            on_attempt: Some(Arc::new(attempts)),
         };
         let reply = self.upstreams.forward(passed).await?;
-        Ok(Forwarding { id: RequestId::random(), reply, record, _place: place })
-    }
-
-    /// Nobody reads the answer here, so what it would have cost at the hot tier is known with its call only.
-    fn forward_bookkeeper(
-        &self,
-        tenant: &Arc<Tenant>,
-        namespace: &str,
-        trace: &Trace,
-    ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
-        let count = self.bookkeeper(tenant, namespace, trace);
-        let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
-        let (upstreams, namespace) = (self.upstreams.clone(), namespace.to_owned());
-        let tenant = tenant.name().to_owned();
-        move |attempt| {
-            count(attempt);
-            if attempt.result == AttemptResult::Ok {
-                let usd = upstreams.at_hot_tier(attempt.usage);
-                metrics.at_hot_tier(usd);
-                ledger.at_hot_tier(&tenant, &namespace, usd);
-            }
-        }
+        Ok(Forwarding { id: RequestId::random(), reply, record, _permit: permit })
     }
 }
-
-// === impl Forwarding ===
 
 impl Forwarding {
     pub fn id(&self) -> RequestId {
         self.id
     }
 
-    /// Of the provider's reply.
+    /// Status of the provider's reply.
     pub fn status(&self) -> u16 {
         self.reply.status
     }

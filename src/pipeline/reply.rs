@@ -1,12 +1,10 @@
-//! What the pipeline answers, before a door encodes it.
+//! The pipeline's answers, before a server encodes them.
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::asked::ToKeep;
+use super::replies::RequestId;
 use crate::{
-    embed::Embedding,
     entry::{Candidate, Entry},
-    feedback::RequestId,
     learn::{Near, Pair},
     model::Attempt,
     outcome::{MissReason, Outcome},
@@ -22,9 +20,9 @@ pub struct Hit {
     pub similarity: f32,
     /// Probability that the answer is right; 1 for an exact hit, 0 where none is estimated.
     pub confidence: f32,
-    /// Of a semantic hit of mode `bounded`: what feedback on it is about.
+    /// Set for a semantic hit of mode `bounded`: the pair that feedback labels.
     pub pair: Option<Pair>,
-    /// It is past its TTL, and being bought again.
+    /// The entry is past its TTL and being replaced.
     pub is_stale: bool,
 }
 
@@ -32,7 +30,7 @@ pub struct Hit {
 #[derive(Clone, Debug)]
 pub struct Missed {
     pub reason: MissReason,
-    /// The nearest entry, when there was one.
+    /// The nearest entry, if there was one.
     pub nearest: Option<Match>,
 }
 
@@ -42,7 +40,7 @@ pub struct Match {
     pub entry: Arc<Entry>,
     pub similarity: f32,
     pub confidence: f32,
-    /// It is past its TTL, and being bought again.
+    /// The entry is past its TTL and being replaced.
     pub is_stale: bool,
 }
 
@@ -62,12 +60,12 @@ pub struct Reply {
 #[derive(Clone, Debug)]
 pub enum Source {
     Entry(Arc<Entry>),
-    Bought(Arc<Bought>),
+    Upstream(Arc<UpstreamCompletion>),
 }
 
-/// An answer that a model just gave.
+/// A completion that a model just produced.
 #[derive(Debug)]
-pub struct Bought {
+pub struct UpstreamCompletion {
     pub completion: Completion,
     pub attempts: Vec<Attempt>,
     pub missed: Missed,
@@ -81,7 +79,7 @@ pub enum Chunk {
     Finished(Reply),
 }
 
-/// What is known when the first token comes.
+/// The part of a reply that is known before the first token.
 #[derive(Clone, Debug)]
 pub struct Started {
     pub id: RequestId,
@@ -90,8 +88,6 @@ pub struct Started {
     pub model: String,
     pub tier: String,
 }
-
-// === impl Hit ===
 
 impl Hit {
     pub(super) fn exact(entry: Arc<Entry>) -> Self {
@@ -107,12 +103,12 @@ impl Hit {
         Self { outcome: Outcome::Semantic, similarity, confidence: 0.0, ..Self::exact(entry) }
     }
 
-    /// By what was learned: the candidate of `near` at `index`.
+    /// The hit of mode `bounded` on the candidate of `near` at `index`.
     pub(super) fn learned(near: &Near, index: usize, confidence: f32) -> Self {
         Self { confidence, pair: Some(near.pair(index)), ..Self::semantic(&near.candidates[index]) }
     }
 
-    /// As callers see it.
+    /// The match as callers see it.
     pub fn matched(&self) -> Match {
         let Self { entry, similarity, confidence, is_stale, .. } = self;
         Match {
@@ -124,14 +120,12 @@ impl Hit {
     }
 }
 
-// === impl Missed ===
-
 impl Missed {
     pub(super) fn without_candidate(reason: MissReason) -> Self {
         Self { reason, nearest: None }
     }
 
-    /// `confidence`: probability that its answer is right; 0 where none is estimated.
+    /// `confidence`: probability that the candidate's answer is right; 0 where none is estimated.
     pub(super) fn near(reason: MissReason, candidate: &Candidate, confidence: f32) -> Self {
         let Candidate { entry, similarity, .. } = candidate;
         let nearest =
@@ -140,18 +134,6 @@ impl Missed {
     }
 }
 
-// === impl Bought ===
-
-impl Bought {
-    /// What is kept of it.
-    pub(super) fn to_keep(&self, embedding: Option<Embedding>) -> ToKeep {
-        let difficulty = self.attempts.iter().find_map(|attempt| attempt.reason.difficulty());
-        ToKeep { completion: self.completion.clone(), embedding, difficulty }
-    }
-}
-
-// === impl Match ===
-
 impl Match {
     /// Time since the answer was produced.
     pub fn age(&self) -> std::time::Duration {
@@ -159,21 +141,19 @@ impl Match {
     }
 }
 
-// === impl Reply ===
-
 impl Reply {
     /// The answer itself.
     pub fn completion(&self) -> &Completion {
         match &self.answer {
             Source::Entry(entry) => &entry.completion,
-            Source::Bought(bought) => &bought.completion,
+            Source::Upstream(completed) => &completed.completion,
         }
     }
 
     /// The model calls made for this answer by this caller.
     pub fn attempts(&self) -> &[Attempt] {
         match &self.answer {
-            Source::Bought(bought) if self.outcome != Outcome::Coalesced => &bought.attempts,
+            Source::Upstream(completed) if self.outcome != Outcome::Coalesced => &completed.attempts,
             _ => &[],
         }
     }

@@ -1,4 +1,4 @@
-//! The ledger against sums computed by hand.
+//! Compares the ledger with sums made by hand.
 
 use super::*;
 use crate::model::{AttemptResult, Usage};
@@ -48,19 +48,20 @@ fn sums_agree_between_total_window_namespace_and_tenant() {
         let all = ledger.stats(window, namespace, Sizes::default());
         let own = ledger.stats_of("acme", window, namespace);
         let none = ledger.stats_of("other", window, namespace);
-        assert_eq!((own.models, own.tally.requests), (all.models.clone(), all.tally.requests));
-        assert_eq!(own.tally.cost_usd.to_bits(), all.tally.cost_usd.to_bits());
-        assert_eq!((none.models.len(), none.tally.requests), (0, Tally::default().requests));
-        assert_eq!(all.models["m"].prompt_tokens, 10);
-        let tally = all.tally;
-        assert_eq!(tally.requests[Outcome::Exact as usize], 100);
-        assert_eq!(tally.misses["scope_empty"], 1);
-        assert!((tally.hit_ratio() - 100.0 / 101.0).abs() < 1e-9);
-        assert!((tally.saved_usd - 25.0).abs() < 1e-9);
-        assert!((tally.cost_usd - 0.5).abs() < 1e-9);
-        let p50 = tally.latency[Outcome::Exact as usize].quantile_ms(0.5);
-        assert_eq!(tally.late, 10, "requests slower than 90 ms");
-        assert!((tally.hot_tier_usd - 103.0).abs() < 1e-9);
+        assert_eq!((own.models, own.sums.requests), (all.models.clone(), all.sums.requests.clone()));
+        assert_eq!(own.sums.cost_usd.to_bits(), all.sums.cost_usd.to_bits());
+        assert_eq!((none.models.len(), none.sums.requests), (0, Sums::from(&Counters::default()).requests));
+        assert_eq!((all.models[0].model.as_str(), all.models[0].prompt_tokens), ("m", 10));
+        assert_eq!(all.misses_by_reason["scope_empty"], 1);
+        let sums = all.sums;
+        assert_eq!(sums.requests["exact"], 100);
+        assert_eq!(sums.answered(), 101);
+        assert!((sums.hit_ratio - 100.0 / 101.0).abs() < 1e-9);
+        assert!((sums.saved_usd - 25.0).abs() < 1e-9);
+        assert!((sums.cost_usd - 0.5).abs() < 1e-9);
+        let p50 = sums.latency["exact"].p50_ms;
+        assert_eq!(sums.late_answers, 10, "those above 90 ms");
+        assert!((sums.hot_tier_usd - 103.0).abs() < 1e-9);
         assert!((46.0..=54.0).contains(&p50), "{p50}");
     }
 }
@@ -72,8 +73,7 @@ fn namespaces_beyond_the_limit_count_in_the_total_only() {
         let name = n.to_string();
         ledger.request(&Observation { namespace: &name, ..hit(1) });
     }
-    let requests =
-        |namespace| ledger.stats(None, namespace, Sizes::default()).tally.requests[Outcome::Exact as usize];
+    let requests = |namespace| ledger.stats(None, namespace, Sizes::default()).sums.requests["exact"];
     assert_eq!(requests(None), NAMESPACES_MAX as u64 + 10);
     assert_eq!(requests(Some("1")), 1);
     assert_eq!(requests(Some(&(NAMESPACES_MAX + 5).to_string())), 0);

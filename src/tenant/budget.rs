@@ -1,4 +1,4 @@
-//! Money per UTC day.
+//! Limit on spending per UTC day.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,19 +7,19 @@ use std::{
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
-/// What was spent on one day.
+/// US dollars spent on one day.
 #[derive(Default)]
 struct Spending {
-    /// UTC days since 1970.
+    /// Days since 1970-01-01, in UTC.
     day: u64,
     usd: f64,
 }
 
-/// A limit, and today's spending towards it. Kept in memory: a restart begins the day anew.
+/// A limit and today's spending. In memory only: a restart resets the spending.
 pub(super) struct Budget {
     usd_per_day: Option<f64>,
-    /// Shared with the budget that a reload replaces, so that calls under way then are not forgotten. A
-    /// std mutex: held for an addition, never across an await.
+    /// Shared with the budget that a reload replaces, so that calls in flight during the reload are counted. A std
+    /// mutex, held for an addition and never across an await.
     spending: Arc<Mutex<Spending>>,
 }
 
@@ -28,17 +28,17 @@ impl Budget {
         Self { usd_per_day, spending: Arc::default() }
     }
 
-    /// Another limit on the same spending.
+    /// A new limit that shares this budget's spending.
     pub fn with_limit(&self, usd_per_day: Option<f64>) -> Self {
         Self { usd_per_day, spending: Arc::clone(&self.spending) }
     }
 
-    /// The limit; `None`: there is none.
+    /// The limit, if there is one.
     pub fn usd_per_day(&self) -> Option<f64> {
         self.usd_per_day
     }
 
-    /// Fails with the time until the next day when today's money is spent.
+    /// Fails with the time until the next day if today's budget is spent.
     pub fn check(&self, now: SystemTime) -> Result<(), Duration> {
         match self.usd_per_day {
             Some(limit) if self.spent_on_day_of(now) >= limit => Err(until_next_day(now)),
@@ -55,13 +55,13 @@ impl Budget {
         spending.usd += usd;
     }
 
-    /// A clock that went back a day still sees the money of the later day.
+    /// Spending of the day of `now`. After a clock is set back a day, this still reports the later day's spending.
     pub fn spent_on_day_of(&self, now: SystemTime) -> f64 {
         let spending = self.lock();
         if day(now) > spending.day { 0.0 } else { spending.usd }
     }
 
-    /// A panic cannot leave the two numbers half written.
+    /// Ignores poisoning: no panic can happen between writing the two numbers.
     fn lock(&self) -> MutexGuard<'_, Spending> {
         self.spending.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! Authentication, visibility of entries, and limits with a clock that the test sets.
+//! Authentication, visibility, and limits with a manual clock.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn sharing(name: &str, namespaces: &[&str]) -> Arc<Tenant> {
     tenant(TenantConfig { shared_namespaces, ..config(name) })
 }
 
-/// Limit and wait of an [`Error::Exhausted`].
+/// Returns the limit and the retry time of an [`Error::Exhausted`].
 fn refusal(result: Result<(), Error>) -> (&'static str, Duration) {
     match result.unwrap_err() {
         Error::Exhausted { limit, retry_after } => (limit, retry_after),
@@ -49,7 +49,7 @@ fn without_tenants_every_caller_is_the_default_tenant() {
 }
 
 #[test]
-fn only_an_api_key_authenticates_its_tenant() {
+fn only_the_key_authenticates_a_tenant() {
     let tenants = Tenants::new(&[config("a"), config("b")]);
     assert_eq!(tenants.authenticate(Some("key of a")).unwrap().name(), "a");
     assert_eq!(tenants.authenticate(Some("key of b")).unwrap().name(), "b");
@@ -59,9 +59,9 @@ fn only_an_api_key_authenticates_its_tenant() {
     }
 }
 
-/// A tenant whose key is missing must not accept any caller, with or without a key.
+/// A tenant whose key is missing must not become a tenant that every caller is.
 #[test]
-fn a_tenant_without_a_key_authenticates_no_caller() {
+fn nobody_authenticates_as_a_tenant_without_key() {
     let tenants = Tenants::new(&[TenantConfig { api_key_sha256: None, ..config("a") }]);
     for bearer in [None, Some(""), Some("key of a")] {
         assert!(tenants.authenticate(bearer).is_err());
@@ -69,7 +69,7 @@ fn a_tenant_without_a_key_authenticates_no_caller() {
 }
 
 #[test]
-fn key_hashes_match_sha256sum() {
+fn hashes_equal_those_of_sha256sum() {
     let abc = ApiKeyHash::parse("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     assert_eq!(abc, Some(ApiKeyHash::of("abc")));
     let bad = ["", "ba78", &"g".repeat(64), &"é".repeat(32), &format!("+{}", "a".repeat(63))];
@@ -89,9 +89,9 @@ fn tenants_share_a_namespace_only_if_both_list_it() {
     assert!(c.sees(&c.owner("docs"), "docs"));
 }
 
-/// A tenant named `Shared`, or one that shares another namespace, sees no shared entry of this one.
+/// A tenant named `Shared`, or one that lists other namespaces, does not see shared entries.
 #[test]
-fn a_tenant_name_cannot_imitate_the_shared_owner() {
+fn a_tenant_named_shared_is_not_the_shared_owner() {
     let impostor = sharing("Shared", &[]);
     assert_eq!(impostor.owner("docs"), Owner::Tenant("Shared".into()));
     assert!(!impostor.sees(&Owner::Shared, "docs"));
@@ -99,7 +99,7 @@ fn a_tenant_name_cannot_imitate_the_shared_owner() {
 }
 
 #[test]
-fn shared_entries_are_selected_by_namespace_only() {
+fn shared_entries_are_removed_only_with_their_namespace() {
     let a = sharing("a", &["docs"]);
     let own = Owner::Tenant("a".into());
     assert_eq!(a.owners_visible(Some("docs")), [own.clone(), Owner::Shared]);
@@ -108,7 +108,7 @@ fn shared_entries_are_selected_by_namespace_only() {
 }
 
 #[test]
-fn a_rate_limit_allows_a_burst_of_one_second_and_then_its_rate() {
+fn a_rate_limit_allows_a_burst_and_then_its_rate() {
     let tenant = tenant(TenantConfig { rate_limit: Some(4.0), ..config("a") });
     let start = Instant::now();
     let at = |ms| start + Duration::from_millis(ms);
@@ -119,13 +119,13 @@ fn a_rate_limit_allows_a_burst_of_one_second_and_then_its_rate() {
     assert_eq!(refusal(tenant.check_rate(at(249))), ("rate", Duration::from_millis(1)));
     tenant.check_rate(at(250)).unwrap();
     assert_eq!(refusal(tenant.check_rate(at(250))), ("rate", Duration::from_millis(250)));
-    // A refusal costs nothing, and a long pause allows one burst, not more.
+    // A refusal takes no token, and a long pause saves up one burst at most.
     let admitted = (0..100).filter(|_| tenant.check_rate(at(60_000)).is_ok()).count();
     assert_eq!(admitted, 4);
 }
 
 #[test]
-fn rates_below_one_admit_one_at_a_time() {
+fn a_rate_below_one_admits_one_request_at_a_time() {
     let tenant = tenant(TenantConfig { rate_limit: Some(0.1), ..config("a") });
     let start = Instant::now();
     tenant.check_rate(start).unwrap();
@@ -134,7 +134,7 @@ fn rates_below_one_admit_one_at_a_time() {
 }
 
 #[test]
-fn a_rate_limit_holds_across_threads() {
+fn the_rate_holds_under_concurrent_threads() {
     let tenant = tenant(TenantConfig { rate_limit: Some(100.0), ..config("a") });
     let now = Instant::now();
     let admit = || (0..100).filter(|_| tenant.check_rate(now).is_ok()).count();
@@ -146,7 +146,7 @@ fn a_rate_limit_holds_across_threads() {
 }
 
 #[test]
-fn a_budget_lasts_until_midnight_utc() {
+fn a_budget_renews_at_midnight_utc() {
     let tenant = tenant(TenantConfig { budget_usd_per_day: Some(1.0), ..config("a") });
     let noon = at(DAY * 20_000.5);
     tenant.check_budget(noon).unwrap();
@@ -163,6 +163,7 @@ fn a_budget_lasts_until_midnight_utc() {
     assert_eq!(tenant.spent_today(tomorrow), 0.25);
 }
 
+/// Otherwise a clock that is set back would grant yesterday's budget again.
 #[test]
 fn a_clock_set_back_does_not_refill_the_budget() {
     let tenant = tenant(TenantConfig { budget_usd_per_day: Some(1.0), ..config("a") });
@@ -173,13 +174,13 @@ fn a_clock_set_back_does_not_refill_the_budget() {
 }
 
 #[test]
-fn a_zero_budget_allows_no_call() {
+fn a_budget_of_zero_allows_no_call() {
     let tenant = tenant(TenantConfig { budget_usd_per_day: Some(0.0), ..config("a") });
     assert!(tenant.check_budget(at(DAY)).is_err());
 }
 
 #[test]
-fn a_reload_keeps_the_used_rate_and_budget() {
+fn a_reload_keeps_usage() {
     let limited = TenantConfig { rate_limit: Some(1.0), budget_usd_per_day: Some(1.0), ..config("a") };
     let old = Tenants::new(std::slice::from_ref(&limited));
     let (start, noon) = (Instant::now(), at(DAY * 20_000.5));

@@ -1,4 +1,4 @@
-//! An answer in the making: hands on what the model says as it comes, and gathers it.
+//! The answer of a model: hands on its pieces as they arrive, and accumulates the completion.
 
 use std::{collections::VecDeque, fmt, mem};
 
@@ -6,8 +6,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Attempt, AttemptResult, Tier,
-    attempt::Meter,
+    attempt::{self, Meter},
     call::{Fault, Limits},
     openai::{Chunk, ReportedUsage, ToolCalls},
     reply::Reply,
@@ -15,30 +14,30 @@ use super::{
 };
 use crate::{
     error::Error,
-    model::Usage,
+    model::{Attempt, AttemptResult, Tier, Usage},
     prompt::{Completion, Delta, FinishReason},
 };
 
-/// An answer whose first token has come. Dropping it cancels the call.
+/// An answer that has sent its first token. Dropping it cancels the call.
 pub struct Answer {
-    begun: Begun,
+    started: StartedReply,
     meter: Meter,
 }
 
-/// A reply that has its first token, or is whole and empty.
+/// A reply that has sent its first token, or is complete and empty.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct StartedReply {
     reply: Reply,
-    gathered: Gathered,
+    partial: PartialCompletion,
     /// Deltas read but not yet handed on.
     ready: VecDeque<Delta>,
-    /// The provider has said that the answer is whole.
+    /// The provider has sent the end mark.
     ended: bool,
 }
 
-/// What the model has said so far.
+/// The completion received so far.
 #[derive(Debug, Default)]
-struct Gathered {
+struct PartialCompletion {
     text: String,
     tool_calls: ToolCalls,
     tool_call_bytes: usize,
@@ -51,8 +50,8 @@ struct Gathered {
 // === impl Answer ===
 
 impl Answer {
-    pub(super) fn new(begun: Begun, meter: Meter) -> Self {
-        Self { begun, meter }
+    pub(super) fn new(started: StartedReply, meter: Meter) -> Self {
+        Self { started, meter }
     }
 
     /// Id of the model that answers.
@@ -65,54 +64,54 @@ impl Answer {
         self.meter.model.tier()
     }
 
-    /// Gives the answer more time than whoever asked for it had; a deadline that is sooner changes nothing.
+    /// Extends the deadline beyond that of the request; an earlier deadline changes nothing.
     pub fn extend_deadline(&mut self, deadline: Instant) {
-        self.begun.reply.extend_deadline(deadline);
+        self.started.reply.extend_deadline(deadline);
     }
 
-    /// Calls of this request that have ended: the failed ones, and the one that lost a race.
+    /// The request's attempts that have ended: failed ones, and the loser of a hedge.
     pub fn attempts(&self) -> Vec<Attempt> {
         self.meter.attempts()
     }
 
-    /// The next piece; `None` when the model has said that the answer is whole. Cancel-safe.
+    /// The next piece, or `None` once the answer is complete. Cancel-safe.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] or [`Error::DeadlineExceeded`] when the answer broke off. What came until
-    /// then is not an answer.
+    /// [`Error::Unavailable`] or [`Error::DeadlineExceeded`] when the answer broke off. The pieces received
+    /// until then are not an answer.
     pub async fn next(&mut self) -> Result<Option<Delta>, Error> {
-        while self.begun.ready.is_empty() && !self.begun.ended {
+        while self.started.ready.is_empty() && !self.started.ended {
             if self.meter.has_ended() {
-                return Err(self.broken_off(AttemptResult::Broken));
+                return Err(attempt::broken_off(AttemptResult::Broken, self.attempts()));
             }
-            let step = self.begun.reply.next().await;
-            if let Err(fault) = step.and_then(|chunk| self.begun.take(chunk)) {
-                if fault.blames_the_model() {
+            let step = self.started.reply.next().await;
+            if let Err(fault) = step.and_then(|chunk| self.started.take(chunk)) {
+                if fault.is_models_failure() {
                     self.meter.model.state.breaker.record_failure();
                 }
                 self.meter.end(fault.result, self.usage());
-                return Err(self.broken_off(fault.result));
+                return Err(attempt::broken_off(fault.result, self.attempts()));
             }
         }
-        Ok(self.begun.ready.pop_front())
+        Ok(self.started.ready.pop_front())
     }
 
-    /// The whole answer and every call it took. Call it after [`Answer::next`] has returned `None`; what
-    /// was not read by then is lost, the call cancelled and the answer marked as not whole.
+    /// The completion and the attempts it took. Call it after [`Answer::next`] has returned `None`; otherwise
+    /// the call is cancelled and the completion is marked as unread.
     pub fn finish(mut self) -> (Completion, Vec<Attempt>) {
         let usage = self.usage();
-        let is_whole = self.begun.ended && self.begun.ready.is_empty();
+        let is_whole = self.started.ended && self.started.ready.is_empty();
         self.meter.end(if is_whole { AttemptResult::Ok } else { AttemptResult::Cancelled }, usage);
-        let gathered = mem::take(&mut self.begun.gathered);
-        let tool_calls = gathered.tool_calls.into_value();
-        let finish_reason = match gathered.finish {
+        let partial = mem::take(&mut self.started.partial);
+        let tool_calls = partial.tool_calls.into_value();
+        let finish_reason = match partial.finish {
             _ if !is_whole => FinishReason::Other("unread".to_owned()),
             Some(reason) => reason,
             None if tool_calls.is_some() => FinishReason::ToolCalls,
             None => FinishReason::Stop,
         };
         let completion = Completion {
-            content: gathered.text,
+            content: partial.text,
             tool_calls,
             finish_reason,
             model: self.model().to_owned(),
@@ -122,26 +121,16 @@ impl Answer {
         (completion, self.attempts())
     }
 
-    /// The first token is out, so no other model may go on.
-    fn broken_off(&self, result: AttemptResult) -> Error {
-        let attempts = self.attempts();
-        match result {
-            AttemptResult::Deadline => Error::DeadlineExceeded { attempts },
-            _ => Error::Unavailable { message: "the answer broke off", attempts },
-        }
-    }
-
     fn usage(&self) -> Usage {
-        let gathered = &self.begun.gathered;
+        let partial = &self.started.partial;
         let model = &self.meter.model;
-        let believed = gathered.usage.filter(|usage| gathered.believes(*usage, model.config.context_window));
-        model.price(Usage {
-            prompt_tokens: believed.map_or(self.meter.prompt_tokens, |usage| usage.prompt_tokens),
-            completion_tokens: believed
-                .map_or_else(|| gathered.estimate_tokens(), |usage| usage.completion_tokens),
-            cost_usd: 0.0,
-            estimated: believed.is_none(),
-        })
+        let reported =
+            partial.usage.filter(|usage| partial.is_plausible(*usage, model.config.context_window));
+        let (prompt_tokens, completion_tokens) = match reported {
+            Some(usage) => (usage.prompt_tokens, usage.completion_tokens),
+            None => (self.meter.prompt_tokens, partial.estimate_tokens()),
+        };
+        model.price(Usage { prompt_tokens, completion_tokens, cost_usd: 0.0, estimated: reported.is_none() })
     }
 }
 
@@ -160,27 +149,27 @@ impl fmt::Debug for Answer {
     }
 }
 
-// === impl Begun ===
+// === impl StartedReply ===
 
-impl Begun {
+impl StartedReply {
     /// Reads until the first token, or the end of an empty answer.
     pub async fn read(reply: Reply, mut until: Instant, limits: Limits) -> Result<Self, Fault> {
-        let gathered = Gathered { bytes_max: limits.answer_max, ..Gathered::default() };
-        let mut begun = Self { reply, gathered, ready: VecDeque::new(), ended: false };
-        while begun.ready.is_empty() && !begun.ended {
-            let chunk = begun.reply.next_until(until, AttemptResult::FirstTokenTimeout).await?;
+        let partial = PartialCompletion { bytes_max: limits.answer_max, ..Default::default() };
+        let mut started = Self { reply, partial, ready: VecDeque::new(), ended: false };
+        while started.ready.is_empty() && !started.ended {
+            let chunk = started.reply.next_until(until, AttemptResult::FirstTokenTimeout).await?;
             if chunk.as_ref().is_some_and(|chunk| chunk.is_thinking) {
-                // A model that thinks aloud before its first token is slow, not dead.
+                // A model that reasons before its first token is slow, not dead.
                 until = until.max(Instant::now() + limits.idle_timeout);
             }
-            begun.take(chunk)?;
+            started.take(chunk)?;
         }
-        Ok(begun)
+        Ok(started)
     }
 
     fn take(&mut self, chunk: Option<Chunk>) -> Result<(), Fault> {
         match chunk {
-            Some(chunk) => self.gathered.add(chunk, &mut self.ready),
+            Some(chunk) => self.partial.add(chunk, &mut self.ready),
             None => {
                 self.ended = true;
                 Ok(())
@@ -189,9 +178,9 @@ impl Begun {
     }
 }
 
-// === impl Gathered ===
+// === impl PartialCompletion ===
 
-impl Gathered {
+impl PartialCompletion {
     fn add(&mut self, chunk: Chunk, ready: &mut VecDeque<Delta>) -> Result<(), Fault> {
         let Chunk { text, tool_calls, finish, usage, is_thinking: _ } = chunk;
         if let Some(text) = text {
@@ -203,7 +192,7 @@ impl Gathered {
             let bytes = pieces.iter().map(json_bytes).sum();
             self.check_room(bytes)?;
             self.tool_call_bytes += bytes;
-            self.tool_calls.add(&mut pieces).map_err(|_| Fault::next(AttemptResult::Malformed))?;
+            self.tool_calls.add(&mut pieces).map_err(|_| Fault::next_model(AttemptResult::Malformed))?;
             ready.push_back(Delta::ToolCalls(Value::Array(pieces)));
         }
         self.finish = finish.or(self.finish.take());
@@ -213,16 +202,16 @@ impl Gathered {
 
     fn check_room(&self, more: usize) -> Result<(), Fault> {
         let bytes = self.text.len() + self.tool_call_bytes + more;
-        if bytes > self.bytes_max { Err(Fault::next(AttemptResult::TooLarge)) } else { Ok(()) }
+        if bytes > self.bytes_max { Err(Fault::next_model(AttemptResult::TooLarge)) } else { Ok(()) }
     }
 
-    /// Whether a usage block can be true. Hidden reasoning may cost more tokens than the text has, but a
-    /// text of more than a few bytes cannot come from none, and nothing exceeds the context window.
-    fn believes(&self, usage: ReportedUsage, context_window: u64) -> bool {
+    /// Whether a usage block can be true. Hidden reasoning may cost more tokens than the text has, but output
+    /// cannot cost none, and nothing exceeds the context window.
+    fn is_plausible(&self, usage: ReportedUsage, context_window: u64) -> bool {
         let ReportedUsage { prompt_tokens, completion_tokens } = usage;
-        let said_something = !self.text.is_empty() || self.tool_call_bytes > 0;
+        let has_output = !self.text.is_empty() || self.tool_call_bytes > 0;
         let fits = prompt_tokens.saturating_add(completion_tokens) <= context_window;
-        fits && prompt_tokens > 0 && (completion_tokens > 0 || !said_something)
+        fits && prompt_tokens > 0 && (completion_tokens > 0 || !has_output)
     }
 
     fn estimate_tokens(&self) -> u64 {

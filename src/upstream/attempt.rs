@@ -1,17 +1,21 @@
-//! Every call of a model, as it is reported, counted and logged: exactly once, when it ends.
+//! Attempt recorder: each upstream call is reported, counted and logged exactly once, when it ends.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{Attempt, AttemptReason, AttemptResult, catalog::Model};
-use crate::model::Usage;
+use super::{call, catalog::Model};
+use crate::{
+    error::Error,
+    model::{Attempt, AttemptReason, AttemptResult, Usage},
+};
 
-/// Is told of every call of a model as it ends, also of those that nobody waits for any more.
+/// Listener for every upstream call as it ends, including calls whose caller has left.
 pub type OnAttempt = Arc<dyn Fn(&Attempt) + Send + Sync>;
 
 /// The attempts of one request. The mutex is held for a push or a copy.
@@ -20,18 +24,18 @@ pub(super) struct AttemptLog {
     on_attempt: Option<OnAttempt>,
 }
 
-/// Measures one call and tells of its end exactly once, whatever that is.
+/// Measures one upstream call and reports its end exactly once, on drop at the latest.
 pub(super) struct Meter {
     pub model: Arc<Model>,
     reason: AttemptReason,
     started: Instant,
-    /// The provider has begun to work, and may bill what it has read.
+    /// The provider accepted the request, and may bill its prompt.
     pub accepted: bool,
     first_token: Option<Duration>,
     /// Estimated tokens of the prompt.
     pub prompt_tokens: u64,
     log: Arc<AttemptLog>,
-    told: bool,
+    has_ended: bool,
 }
 
 // === impl AttemptLog ===
@@ -41,41 +45,49 @@ impl AttemptLog {
         Arc::new(Self { ended: Mutex::default(), on_attempt })
     }
 
-    /// What has ended so far, in this order.
+    /// Attempts that have ended, in the order of their ends.
     pub fn attempts(&self) -> Vec<Attempt> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.ended().clone()
     }
 
-    /// A model that was passed over without a call.
+    /// Records a model that was passed over without a call.
     pub fn skip(&self, model: &Model, reason: AttemptReason, result: AttemptResult) {
-        self.add(&Attempt {
-            model: model.config.id.clone(),
-            tier: model.tier().as_str().to_owned(),
-            provider: model.provider.name.clone(),
-            result,
-            reason,
-            elapsed: Duration::ZERO,
-            first_token: None,
-            usage: Usage::default(),
-        });
+        self.add(&new_attempt(model, reason, result));
     }
 
     fn add(&self, attempt: &Attempt) {
         let number = {
-            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ended = self.ended();
             ended.push(attempt.clone());
             ended.len()
         };
-        log(attempt, number);
-        // Outside the lock: the listener may be slow, or ask for the attempts.
+        write_log(attempt, number);
+        // Outside the lock: the listener may be slow, or read the attempts.
         if let Some(on_attempt) = &self.on_attempt {
             on_attempt(attempt);
         }
     }
+
+    fn ended(&self) -> MutexGuard<'_, Vec<Attempt>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// One structured event. Never the prompt, the answer or a provider's words.
-fn log(attempt: &Attempt, number: usize) {
+fn new_attempt(model: &Model, reason: AttemptReason, result: AttemptResult) -> Attempt {
+    Attempt {
+        model: model.config.id.clone(),
+        tier: model.tier().as_str().to_owned(),
+        provider: model.provider.name.clone(),
+        result,
+        reason,
+        elapsed: Duration::ZERO,
+        first_token: None,
+        usage: Usage::default(),
+    }
+}
+
+/// Writes one structured event. It must not hold the prompt, the answer or a provider's message.
+fn write_log(attempt: &Attempt, number: usize) {
     let elapsed_ms = attempt.elapsed.as_secs_f64() * 1e3;
     let first_token_ms = attempt.first_token.map(|took| took.as_secs_f64() * 1e3);
     let error_kind = (attempt.result != AttemptResult::Ok).then(|| attempt.result.as_str());
@@ -102,9 +114,8 @@ fn log(attempt: &Attempt, number: usize) {
     match attempt.result {
         AttemptResult::Ok => event!(info, "inference_ok"),
         AttemptResult::Cancelled => event!(info, "inference_cancelled"),
-        // One for each request while a model is set aside: not worth a line by default.
+        // One per request while a breaker is open: too many for the default level.
         AttemptResult::BreakerOpen | AttemptResult::OverWindow => event!(debug, "inference_skipped"),
-        // The caller's own request, or its own deadline: no other model is tried.
         _ if attempt.first_token.is_some() || ends_the_chain(attempt.result) => {
             event!(warn, "inference_failed")
         }
@@ -112,11 +123,11 @@ fn log(attempt: &Attempt, number: usize) {
     }
 }
 
-/// Whether no other model is tried after this result.
+/// Whether no other model is tried after this result: the request itself was refused, or its deadline passed.
 fn ends_the_chain(result: AttemptResult) -> bool {
     match result {
         AttemptResult::Deadline => true,
-        AttemptResult::Http(status) => matches!(status, 400..=499) && !matches!(status, 408 | 429),
+        AttemptResult::Http(status) => (400..500).contains(&status) && !call::is_transient(status),
         _ => false,
     }
 }
@@ -126,7 +137,16 @@ fn ends_the_chain(result: AttemptResult) -> bool {
 impl Meter {
     pub fn start(model: Arc<Model>, reason: AttemptReason, prompt_tokens: u64, log: Arc<AttemptLog>) -> Self {
         let started = Instant::now();
-        Self { model, reason, started, accepted: false, first_token: None, prompt_tokens, log, told: false }
+        Self {
+            model,
+            reason,
+            started,
+            accepted: false,
+            first_token: None,
+            prompt_tokens,
+            log,
+            has_ended: false,
+        }
     }
 
     /// Time since the call began.
@@ -134,44 +154,41 @@ impl Meter {
         self.started.elapsed()
     }
 
+    /// Records the first token and returns the time it took.
     pub fn first_token(&mut self) -> Duration {
         *self.first_token.insert(self.started.elapsed())
     }
 
-    /// Ends a call that had no first token. A provider that refused, or was not reached, did no work; one
-    /// that was given up may bill what it has read.
+    /// Ends a call that failed before its first token. A provider that refused, or could not be reached,
+    /// bills nothing; one that timed out may bill the prompt.
     pub fn fail(mut self, result: AttemptResult) {
-        let worked = match result {
+        let is_billed = match result {
             AttemptResult::FirstTokenTimeout | AttemptResult::Deadline => true,
             AttemptResult::Malformed => false,
             _ => self.accepted,
         };
-        let usage = if worked { self.prompt_only() } else { Usage::default() };
+        let usage = if is_billed { self.prompt_only() } else { Usage::default() };
         self.end(result, usage);
     }
 
-    /// Ends the call. Telling its end twice would count its cost twice.
+    /// Ends the call. Only the first end counts, or a call would be paid for twice.
     pub fn end(&mut self, result: AttemptResult, usage: Usage) {
-        if std::mem::replace(&mut self.told, true) {
+        if mem::replace(&mut self.has_ended, true) {
             return;
         }
         self.log.add(&Attempt {
-            model: self.model.config.id.clone(),
-            tier: self.model.tier().as_str().to_owned(),
-            provider: self.model.provider.name.clone(),
-            result,
-            reason: self.reason,
             elapsed: self.started.elapsed(),
             first_token: self.first_token,
             usage,
+            ..new_attempt(&self.model, self.reason, result)
         });
     }
 
     pub fn has_ended(&self) -> bool {
-        self.told
+        self.has_ended
     }
 
-    /// The attempts of the request that have ended.
+    /// The request's attempts that have ended.
     pub fn attempts(&self) -> Vec<Attempt> {
         self.log.attempts()
     }
@@ -183,9 +200,17 @@ impl Meter {
 }
 
 impl Drop for Meter {
-    /// Nobody waits any more, but the provider may bill what it has read.
+    /// The caller has left, but the provider may bill the prompt.
     fn drop(&mut self) {
         let usage = self.prompt_only();
         self.end(AttemptResult::Cancelled, usage);
+    }
+}
+
+/// The error for an answer that fails after its first token, when no other model may continue it.
+pub(super) fn broken_off(result: AttemptResult, attempts: Vec<Attempt>) -> Error {
+    match result {
+        AttemptResult::Deadline => Error::DeadlineExceeded { attempts },
+        _ => Error::Unavailable { message: "the answer broke off", attempts },
     }
 }

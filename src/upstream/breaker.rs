@@ -1,5 +1,5 @@
-//! Sets a model at a provider aside after failures, and lets single probes find out when it is back.
-//! The rules are a pure state machine that is told the time.
+//! Circuit breaker of a model at a provider: it opens after failures, and single probes find out when the
+//! model is back. The rules are a pure state machine that takes the time as an argument.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -8,13 +8,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::BreakerState;
+use crate::model::BreakerState;
 
-/// One for each model at each provider. The mutex is held for a few assignments.
+/// Breaker of one model at one provider. The mutex is held for a few assignments.
 #[derive(Debug)]
 pub(super) struct Breaker(Mutex<Rules>);
 
-/// Leave to make one call. Dropping it without a verdict tells nothing about the model.
+/// Permit for one call. Dropping it unsettled says nothing about the model.
 #[derive(Debug)]
 pub(super) struct Permit {
     breaker: Arc<Breaker>,
@@ -22,7 +22,6 @@ pub(super) struct Permit {
     settled: bool,
 }
 
-/// The state machine.
 #[derive(Debug)]
 struct Rules {
     failures_max: u32,
@@ -33,22 +32,22 @@ struct Rules {
 #[derive(Debug)]
 enum Phase {
     Closed {
-        /// The last calls, newest in the lowest bit; 1 is a failure.
+        /// Recent calls, the newest in the lowest bit; 1 is a failure.
         recent: u16,
     },
     Open {
         until: Instant,
         cooldown: Duration,
     },
-    /// A probe is under way.
+    /// A probe is in flight.
     Probing {
         cooldown: Duration,
     },
 }
 
-/// Calls that are looked back on.
+/// Mask of the ten most recent calls.
 const RECENT_MASK: u16 = (1 << 10) - 1;
-/// Longest time aside, so that a recovery is seen within a minute.
+/// Longest cooldown, so that a recovery is seen within a minute.
 const COOLDOWN_MAX: Duration = Duration::from_secs(60);
 
 // === impl Breaker ===
@@ -58,13 +57,13 @@ impl Breaker {
         Self(Mutex::new(Rules { failures_max, cooldown_min, phase: Phase::Closed { recent: 0 } }))
     }
 
-    /// Leave for one call; `None` while the model is set aside.
+    /// A permit for one call; `None` while the breaker is open or a probe is in flight.
     pub fn admit(self: &Arc<Self>) -> Option<Permit> {
         let is_probe = self.rules().admit(Instant::now())?;
         Some(Permit { breaker: Arc::clone(self), is_probe, settled: false })
     }
 
-    /// Counts a failure that came after the permit was settled, such as an answer that broke off.
+    /// Counts a failure after the permit was settled, such as an answer that broke off.
     pub fn record_failure(&self) {
         self.rules().failed(Instant::now(), false);
     }
@@ -73,7 +72,7 @@ impl Breaker {
         self.rules().state(Instant::now())
     }
 
-    /// After a reload.
+    /// Applies the settings of a reload.
     pub fn configure(&self, failures_max: u32, cooldown_min: Duration) {
         let mut rules = self.rules();
         rules.failures_max = failures_max;
@@ -102,7 +101,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.is_probe && !self.settled {
-            self.breaker.rules().left(Instant::now());
+            self.breaker.rules().abandoned(Instant::now());
         }
     }
 }
@@ -110,7 +109,7 @@ impl Drop for Permit {
 // === impl Rules ===
 
 impl Rules {
-    /// Whether the call is a probe; `None`: no call now.
+    /// Whether the call is a probe; `None` when it is not allowed.
     fn admit(&mut self, now: Instant) -> Option<bool> {
         match self.phase {
             Phase::Closed { .. } => Some(false),
@@ -122,7 +121,7 @@ impl Rules {
         }
     }
 
-    /// A call that began before the model was set aside and now succeeds shows that it is back, too.
+    /// Any success closes the breaker, even of a call that began before it opened.
     fn succeeded(&mut self) {
         match &mut self.phase {
             Phase::Closed { recent } => *recent = (*recent << 1) & RECENT_MASK,
@@ -130,7 +129,7 @@ impl Rules {
         }
     }
 
-    /// While a probe is under way, what older calls meet says nothing new.
+    /// While a probe is in flight, failures of older calls say nothing new.
     fn failed(&mut self, now: Instant, is_probe: bool) {
         match &mut self.phase {
             Phase::Closed { recent } => {
@@ -147,14 +146,14 @@ impl Rules {
         }
     }
 
-    /// The probe ended without a verdict, so the next call is one.
-    fn left(&mut self, now: Instant) {
+    /// The probe was dropped unsettled, so the next call is a probe.
+    fn abandoned(&mut self, now: Instant) {
         if let Phase::Probing { cooldown } = self.phase {
             self.phase = Phase::Open { until: now, cooldown };
         }
     }
 
-    /// The jitter keeps a fleet's probes apart.
+    /// Opens the breaker. The jitter spreads the probes of many replicas.
     fn open(&mut self, now: Instant, cooldown: Duration) {
         let jitter = 0.8 + 0.4 * fastrand::f64();
         self.phase = Phase::Open { until: now + cooldown.mul_f64(jitter), cooldown };
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_opens_at_the_configured_failures_and_not_before() {
+    async fn the_breaker_opens_at_the_configured_failures_and_not_before() {
         let breaker = breaker();
         fail(&breaker, 2);
         assert_eq!(breaker.state(), BreakerState::Closed);
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_second_call_failing_is_enough() {
+    async fn alternating_failures_open_the_breaker() {
         let breaker = breaker();
         for _ in 0..2 {
             fail(&breaker, 1);
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_probe_at_a_time_and_success_closes() {
+    async fn one_probe_is_admitted_and_its_success_closes_the_breaker() {
         let breaker = breaker();
         fail(&breaker, 3);
         advance(COOLDOWN.mul_f64(1.21)).await;
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_that_nobody_waited_for_lets_the_next_one_in() {
+    async fn a_dropped_probe_lets_the_next_one_in() {
         let breaker = breaker();
         fail(&breaker, 3);
         advance(COOLDOWN * 2).await;
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_from_before_do_not_disturb_the_probe() {
+    async fn calls_that_began_before_do_not_disturb_the_probe() {
         let breaker = breaker();
         let before = [breaker.admit(), breaker.admit()].map(|permit| permit.expect("admitted"));
         fail(&breaker, 3);
@@ -263,7 +262,7 @@ mod tests {
         let [dropped, failed] = before;
         drop(dropped);
         failed.failed();
-        assert!(breaker.admit().is_none(), "the probe is still under way");
+        assert!(breaker.admit().is_none(), "the probe is still in flight");
         probe.succeeded();
         assert_eq!(breaker.state(), BreakerState::Closed);
     }

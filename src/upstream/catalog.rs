@@ -1,34 +1,38 @@
-//! The models that may be called, where they are served, what they cost, and how they have been doing.
-//! One [`Catalog`] is one consistent state of the configuration; a reload makes another.
+//! The catalog of models and providers: addresses, prices, and the state of their breakers, latencies and
+//! health. One [`Catalog`] is one consistent configuration; a reload makes another.
 
 use std::{env, fmt, sync::Arc};
 
-use reqwest::{Client, Url, header::HeaderValue, redirect};
+use reqwest::{
+    Client, RequestBuilder, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
+    redirect,
+};
 
 use super::{
-    Endpoint, StartError, Tier, UpstreamSettings, breaker::Breaker, budget::Budget, health::Health,
+    Endpoint, StartError, UpstreamSettings, breaker::Breaker, budget::Budget, health::Health,
     latency::Latency, route,
 };
 use crate::{
     config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
-    model::Usage,
+    model::{Tier, Usage},
 };
 
 #[derive(Debug)]
 pub(super) struct Catalog {
-    /// In the order of the file.
+    /// In the order of the configuration.
     pub models: Vec<Arc<Model>>,
     pub providers: Vec<Arc<Provider>>,
     pub routing: RoutingConfig,
-    /// The router was fitted to the embeddings that requests bring.
-    pub understands_embeddings: bool,
+    /// The router's weights were fitted to the configured embedder.
+    pub can_route_by_embedding: bool,
     pub limits: UpstreamConfig,
     pub client: Client,
     pub retries: Arc<Budget>,
     pub hedges: Arc<Budget>,
 }
 
-/// Connections kept open to one host for the next calls; HTTP/2 needs one.
+/// Idle connections kept open to one host; HTTP/2 needs only one.
 const IDLE_CONNECTIONS_MAX: usize = 128;
 
 /// One model at one provider.
@@ -39,7 +43,7 @@ pub(super) struct Model {
     pub state: Arc<ModelState>,
 }
 
-/// What was learned about a model at a provider. Outlives reloads.
+/// Learned state of a model at a provider. Outlives reloads.
 #[derive(Debug)]
 pub(super) struct ModelState {
     pub breaker: Arc<Breaker>,
@@ -49,14 +53,14 @@ pub(super) struct ModelState {
 pub(super) struct Provider {
     pub name: String,
     pub region: String,
-    pub chat_url: Url,
-    pub responses_url: Url,
-    pub embeddings_url: Url,
+    chat_url: Url,
+    responses_url: Url,
+    embeddings_url: Url,
     pub models_url: Url,
-    /// The `authorization` header.
-    pub authorization: Option<HeaderValue>,
-    /// In the region of this deployment.
-    pub is_near: bool,
+    /// The `authorization` header; `None` without an API key.
+    authorization: Option<HeaderValue>,
+    /// Served from the region of this deployment.
+    pub is_same_region: bool,
     /// Outlives reloads.
     pub health: Arc<Health>,
 }
@@ -64,28 +68,26 @@ pub(super) struct Provider {
 // === impl Catalog ===
 
 impl Catalog {
-    /// Reports every problem at once. What `before` has learned about unchanged models and providers is
-    /// kept.
+    /// Reports every problem at once. Unchanged models and providers keep the learned state of `before`.
     pub fn new(settings: UpstreamSettings<'_>, before: Option<&Self>) -> Result<Self, StartError> {
         let UpstreamSettings { providers, models, routing, upstream, region, embedder } = settings;
         let mut problems = Vec::new();
-        let mut found: Vec<Arc<Provider>> = Vec::new();
-        for config in providers {
-            match Provider::new(config, region, before) {
-                Ok(provider) => found.push(Arc::new(provider)),
-                Err(problem) => problems.push(problem),
-            }
-        }
         let mut catalog = Self {
             models: Vec::new(),
-            providers: found,
+            providers: Vec::new(),
             routing: routing.clone(),
-            understands_embeddings: route::understands(embedder),
+            can_route_by_embedding: route::is_fitted_to(embedder),
             limits: upstream.clone(),
             client: client(upstream, before)?,
             retries: budget(upstream.retry_budget, before.map(|b| (&b.retries, b.limits.retry_budget))),
             hedges: budget(upstream.hedge_budget, before.map(|b| (&b.hedges, b.limits.hedge_budget))),
         };
+        for config in providers {
+            match Provider::new(config, region, before) {
+                Ok(provider) => catalog.providers.push(Arc::new(provider)),
+                Err(problem) => problems.push(problem),
+            }
+        }
         for config in models {
             match catalog.providers.iter().find(|provider| provider.name == config.provider) {
                 Some(provider) => {
@@ -94,11 +96,11 @@ impl Catalog {
                 None => problems.push(format!("model {}: no usable provider {}", config.id, config.provider)),
             }
         }
-        problems.extend(catalog.dangling_names());
+        problems.extend(catalog.unknown_names());
         if problems.is_empty() { Ok(catalog) } else { Err(StartError { problems }) }
     }
 
-    /// The first model of the dearest tier that has one.
+    /// The first model of the highest tier that has one.
     pub fn hottest(&self) -> Option<&Arc<Model>> {
         Tier::ALL.iter().find_map(|tier| self.models.iter().find(|model| model.tier() == *tier))
     }
@@ -108,10 +110,11 @@ impl Catalog {
         self.models.iter().find(|model| model.config.id == id)
     }
 
-    fn dangling_names(&self) -> Vec<String> {
+    /// Names in the routing settings that no model or tier has.
+    fn unknown_names(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let classifier = &self.routing.classifier;
-        if classifier != super::LOCAL && self.model(classifier).is_none() {
+        if classifier != crate::model::LOCAL && self.model(classifier).is_none() {
             problems.push(format!("routing.classifier: {classifier} is neither local nor a model"));
         }
         for namespace in &self.routing.namespaces {
@@ -126,19 +129,19 @@ impl Catalog {
     }
 }
 
-/// Connections are kept over a reload unless their own setting has changed.
+/// The HTTP client of `before`, with its connections, unless the client's own setting has changed.
 fn client(config: &UpstreamConfig, before: Option<&Catalog>) -> Result<Client, StartError> {
     if let Some(before) = before.filter(|before| before.limits.connect_timeout == config.connect_timeout) {
         return Ok(before.client.clone());
     }
-    // Fails when somebody else was first, which is as good.
+    // Fails when a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .connect_timeout(config.connect_timeout)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-        // A redirected POST would lose its body, and its key could go elsewhere.
+        // A redirected POST would lose its body, and its API key could leak to another host.
         .redirect(redirect::Policy::none())
-        // Retries are the chain's, which counts them.
+        // Only the chain retries, so that every call is counted.
         .retry(reqwest::retry::never())
         .user_agent(concat!("promptkeep/", env!("CARGO_PKG_VERSION")))
         .build()
@@ -147,7 +150,7 @@ fn client(config: &UpstreamConfig, before: Option<&Catalog>) -> Result<Client, S
 
 fn budget(share: f64, before: Option<(&Arc<Budget>, f64)>) -> Arc<Budget> {
     match before {
-        Some((budget, same)) if same == share => Arc::clone(budget),
+        Some((budget, share_before)) if share_before == share => Arc::clone(budget),
         _ => Arc::new(Budget::new(share)),
     }
 }
@@ -186,14 +189,14 @@ impl Model {
         self.config.tier
     }
 
-    /// The provider's name for it.
+    /// The model's name at its provider.
     pub fn name_at_provider(&self) -> &str {
         self.config.served_as.as_deref().unwrap_or(&self.config.id)
     }
 
-    /// Order among models that are otherwise alike: those that answer first, then those nearby.
+    /// Sort key among models of one tier: providers that are up first, then those in this region.
     pub fn rank(&self) -> (bool, bool) {
-        (!self.provider.health.is_up(), !self.provider.is_near)
+        (!self.provider.health.is_up(), !self.provider.is_same_region)
     }
 }
 
@@ -227,16 +230,33 @@ impl Provider {
             embeddings_url: endpoint(config, "embeddings")?,
             models_url: endpoint(config, "models")?,
             authorization,
-            is_near: region == here,
+            is_same_region: region == here,
             health,
         })
     }
 
-    pub fn url(&self, endpoint: Endpoint) -> Url {
-        match endpoint {
-            Endpoint::Chat => self.chat_url.clone(),
-            Endpoint::Responses => self.responses_url.clone(),
-            Endpoint::Embeddings => self.embeddings_url.clone(),
+    /// A POST of JSON with the provider's credentials.
+    pub fn post(
+        &self,
+        client: &Client,
+        endpoint: Endpoint,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+    ) -> RequestBuilder {
+        let url = match endpoint {
+            Endpoint::Chat => &self.chat_url,
+            Endpoint::Responses => &self.responses_url,
+            Endpoint::Embeddings => &self.embeddings_url,
+        };
+        let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json");
+        self.authorize(request.headers(headers.clone()).body(body))
+    }
+
+    /// Adds the provider's credentials.
+    pub fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
+            None => request,
         }
     }
 }
@@ -251,7 +271,7 @@ fn endpoint(config: &ProviderConfig, path: &str) -> Result<Url, String> {
     }
 }
 
-/// The key itself never appears in the error.
+/// Reads an API key. Its value must not appear in the error.
 fn read_key(variable: &str) -> Result<HeaderValue, &'static str> {
     let key = env::var(variable).map_err(|_| "is not set")?;
     let mut value =
@@ -260,7 +280,7 @@ fn read_key(variable: &str) -> Result<HeaderValue, &'static str> {
     Ok(value)
 }
 
-/// Without the key.
+/// Leaves out the API key.
 impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provider").field("name", &self.name).finish_non_exhaustive()

@@ -1,5 +1,5 @@
-//! The attempts of one request until one has its first token: who is tried, in which order, how often,
-//! and when a second attempt starts beside a slow one.
+//! The chain of attempts for one request until a model sends its first token: which models are tried, in what
+//! order, how often, and when a slow one is hedged.
 
 use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
@@ -7,15 +7,20 @@ use reqwest::header::HeaderMap;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    Answer, Ask, AttemptReason, AttemptResult, RouteReason,
-    answer::Begun,
+    Answer, Ask,
+    answer::StartedReply,
     attempt::{AttemptLog, Meter},
     breaker::Permit,
-    call::{self, Fault, Limits, Then},
+    call::{self, Fault, Limits, Recovery},
     catalog::{Catalog, Model},
-    openai, tokens,
+    tokens,
 };
-use crate::{config::HedgeAfter, error::Error, prompt::Prompt};
+use crate::{
+    config::HedgeAfter,
+    error::Error,
+    model::{AttemptReason, AttemptResult, RouteReason},
+    prompt::Prompt,
+};
 
 /// The chain of one request.
 pub(super) struct Chain<'a> {
@@ -23,7 +28,7 @@ pub(super) struct Chain<'a> {
     queue: Queue,
 }
 
-/// What every attempt needs.
+/// Inputs shared by every attempt.
 struct Context<'a> {
     catalog: &'a Catalog,
     prompt: &'a Prompt,
@@ -33,14 +38,14 @@ struct Context<'a> {
     log: Arc<AttemptLog>,
 }
 
-/// Models yet to be tried, best first.
+/// Models still to be tried, best first.
 struct Queue {
     models: VecDeque<Arc<Model>>,
-    /// The prompt fits one of the models that were looked at.
+    /// The prompt fits at least one of the models taken from the queue.
     fits_one: bool,
 }
 
-/// A model that its breaker lets us call.
+/// A model with its breaker's permit for one call.
 struct Admitted {
     model: Arc<Model>,
     permit: Permit,
@@ -71,22 +76,26 @@ impl<'a> Chain<'a> {
         Self { context, queue: Queue { models: models.into(), fits_one: false } }
     }
 
-    /// Tries one model after the other.
+    /// Tries the models in order. `route` is why the first is first.
     pub async fn run(mut self, route: RouteReason) -> Result<Answer, Error> {
         self.context.catalog.retries.earn();
         self.context.catalog.hedges.earn();
         let mut reason = AttemptReason::Routed(route);
         while let Some(admitted) = self.queue.next(&self.context, reason) {
-            if let Some(answer) = self.persist(admitted, reason).await? {
+            if let Some(answer) = self.try_model(admitted, reason).await? {
                 return Ok(answer);
             }
             reason = AttemptReason::Fallback;
         }
-        Err(self.nothing_left())
+        if !self.queue.fits_one {
+            return Err(Error::invalid("prompt.messages", "do not fit the context window of any model"));
+        }
+        let attempts = self.context.log.attempts();
+        Err(Error::Unavailable { message: "every upstream model failed", attempts })
     }
 
-    /// Tries one model, again where that may help. `None`: on to the next.
-    async fn persist(
+    /// Tries one model, with retries. Returns `None` when the next model should be tried.
+    async fn try_model(
         &mut self,
         mut admitted: Admitted,
         mut reason: AttemptReason,
@@ -97,7 +106,7 @@ impl<'a> Chain<'a> {
                 Ok(answer) => return Ok(Some(answer)),
                 Err(fault) => fault,
             };
-            let Some(wait) = self.wait_before_retry(&fault, &model, retry)? else { break };
+            let Some(wait) = self.wait_before_retry(fault, &model, retry)? else { break };
             sleep(wait).await;
             let Some(permit) = model.state.breaker.admit() else { break };
             admitted = Admitted { model: Arc::clone(&model), permit };
@@ -106,26 +115,26 @@ impl<'a> Chain<'a> {
         Ok(None)
     }
 
-    /// How long to wait before the same model is tried again; `None` when another should be; an error
+    /// Time to wait before the model is tried again; `None` when the next model should be tried, an error
     /// when none should.
-    fn wait_before_retry(&self, fault: &Fault, model: &Model, retry: u32) -> Result<Option<Duration>, Error> {
+    fn wait_before_retry(&self, fault: Fault, model: &Model, retry: u32) -> Result<Option<Duration>, Error> {
         let limits = &self.context.catalog.limits;
         let attempts = || self.context.log.attempts();
-        let after = match (fault.result, fault.then) {
+        let after = match (fault.result, fault.recovery) {
             (AttemptResult::Deadline, _) => return Err(Error::DeadlineExceeded { attempts: attempts() }),
-            (AttemptResult::Http(status), Then::Refuse) => {
-                return Err(Error::Refused { status, message: fault.message.clone(), attempts: attempts() });
+            (AttemptResult::Http(status), Recovery::Refuse) => {
+                return Err(Error::Refused { status, message: fault.message, attempts: attempts() });
             }
-            (_, Then::Retry { after }) => after.unwrap_or_default(),
+            (_, Recovery::Retry { after }) => after.unwrap_or_default(),
             _ => return Ok(None),
         };
         let next = self.queue.models.front();
-        let same_elsewhere = next.is_some_and(|next| next.config.id == model.config.id);
-        let another_is_sooner = next.is_some() && after > limits.retry_backoff_max;
-        if retry >= limits.retries || same_elsewhere || another_is_sooner {
+        let is_served_elsewhere = next.is_some_and(|next| next.config.id == model.config.id);
+        let next_is_sooner = next.is_some() && after > limits.retry_backoff_max;
+        if retry >= limits.retries || is_served_elsewhere || next_is_sooner {
             return Ok(None);
         }
-        // Callers who were told the same do not come back together either.
+        // The jitter spreads requests that were given one delay.
         let wait = after.mul_f64(1.0 + 0.1 * fastrand::f64()).max(backoff(
             limits.retry_backoff,
             limits.retry_backoff_max,
@@ -135,49 +144,42 @@ impl<'a> Chain<'a> {
         Ok((in_time && self.context.catalog.retries.spend()).then_some(wait))
     }
 
-    /// One attempt, and a second beside it when the first is slow to begin. The first token wins; the
-    /// loser is dropped, which cancels it and counts its cost.
+    /// One attempt, with a hedge beside it when its first token is late. The first token wins; dropping the
+    /// loser cancels it and counts its cost.
     async fn race(&mut self, first: Admitted, reason: AttemptReason) -> Result<Answer, Fault> {
         let Self { context, queue } = self;
         let model = Arc::clone(&first.model);
         let started = Instant::now();
         let late_after = hedge_after(context.catalog.limits.hedge_after, &model);
-        let mut lane = pin!(context.attempt(first, reason));
-        let Some(late_after) = late_after else { return lane.await };
+        let mut first = pin!(context.attempt(first, reason));
+        let Some(late_after) = late_after else { return first.await };
         tokio::select! {
             biased;
-            result = &mut lane => return result,
+            result = &mut first => return result,
             () = sleep_until(started + late_after) => {}
         }
-        let Some(second) = queue.hedge(context, &model) else { return lane.await };
+        let Some(second) = queue.hedge(context, &model) else { return first.await };
         let mut hedge = pin!(context.attempt(second, AttemptReason::Hedge));
         tokio::select! {
             biased;
-            result = &mut lane => match result {
+            result = &mut first => match result {
                 Ok(answer) => Ok(answer),
                 Err(fault) => hedge.await.map_err(|_| fault),
             },
             result = &mut hedge => match result {
                 Ok(answer) => {
-                    // It would have taken even longer, but that it was slow must be learned.
+                    // A lower bound of the slow model's latency, which must still be learned.
                     model.state.latency.record(started.elapsed());
                     Ok(answer)
                 }
-                Err(_) => lane.await,
+                Err(_) => first.await,
             },
         }
     }
-
-    fn nothing_left(&self) -> Error {
-        if !self.queue.fits_one {
-            return Error::invalid("prompt.messages", "do not fit the context window of any model");
-        }
-        Error::Unavailable { message: "every upstream model failed", attempts: self.context.log.attempts() }
-    }
 }
 
-/// Doubles with each retry; at random between half of that and all of it, so that callers who failed
-/// together do not come back together.
+/// Exponential backoff with jitter between half and all of it, so that callers who failed together do not
+/// return together.
 fn backoff(first: Duration, max: Duration, retry: u32) -> Duration {
     first.saturating_mul(1 << retry.min(16)).min(max).mul_f64(0.5 + 0.5 * fastrand::f64())
 }
@@ -197,13 +199,13 @@ impl Context<'_> {
         let Admitted { model, permit } = admitted;
         let mut meter = Meter::start(Arc::clone(&model), reason, self.prompt_tokens, Arc::clone(&self.log));
         match self.call(&model, &mut meter).await {
-            Ok(begun) => {
+            Ok(started) => {
                 model.state.latency.record(meter.first_token());
                 permit.succeeded();
-                Ok(Answer::new(begun, meter))
+                Ok(Answer::new(started, meter))
             }
             Err(fault) => {
-                fault.judge(permit);
+                fault.settle(permit);
                 if fault.result == AttemptResult::FirstTokenTimeout {
                     model.state.latency.record(meter.elapsed());
                 }
@@ -213,23 +215,22 @@ impl Context<'_> {
         }
     }
 
-    async fn call(&self, model: &Model, meter: &mut Meter) -> Result<Begun, Fault> {
+    async fn call(&self, model: &Model, meter: &mut Meter) -> Result<StartedReply, Fault> {
         let until = Instant::now() + self.limits.first_token_timeout;
-        let body = openai::encode(self.prompt, model.name_at_provider());
-        let reply = call::send(&self.catalog.client, model, (body, self.headers), self.limits).await?;
+        let reply = call::send(&self.catalog.client, model, self.prompt, self.headers, self.limits).await?;
         meter.accepted = true;
-        Begun::read(reply, until, self.limits).await
+        StartedReply::read(reply, until, self.limits).await
     }
 
     fn fits(&self, model: &Model) -> bool {
-        tokens::wanted(self.prompt, self.prompt_tokens) <= model.config.context_window
+        tokens::needed(self.prompt, self.prompt_tokens) <= model.config.context_window
     }
 }
 
 // === impl Queue ===
 
 impl Queue {
-    /// The next model that may be called. Those passed over are told of.
+    /// The next model that may be called. Models passed over are recorded as skipped.
     fn next(&mut self, context: &Context<'_>, reason: AttemptReason) -> Option<Admitted> {
         while let Some(model) = self.models.pop_front() {
             if !context.fits(&model) {
@@ -245,7 +246,8 @@ impl Queue {
         None
     }
 
-    /// The next model, or once more the slow one when it is the last; `None` when the budget is spent.
+    /// The next model, or the slow one again when none is left. Returns `None` when the hedge budget is
+    /// spent.
     fn hedge(&mut self, context: &Context<'_>, slow: &Arc<Model>) -> Option<Admitted> {
         if !context.catalog.hedges.spend() {
             return None;

@@ -1,31 +1,30 @@
-//! Requests of the dialect that are passed on as they are: one model, its reply untouched, what it costs
-//! counted. For what the cache cannot hold.
+//! Requests forwarded to a provider unchanged, because the cache cannot hold them. Only the model's name is
+//! rewritten; the reply is passed through, and its cost counted.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
     Response,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    AttemptReason, AttemptResult, OnAttempt, Upstreams,
-    attempt::{AttemptLog, Meter},
-    call::Fault,
+    OnAttempt, Upstreams,
+    attempt::{self, AttemptLog, Meter},
+    call::{Fault, is_transient},
     catalog::{Catalog, Model, Provider},
-    route::Plan,
-    sse, tokens,
+    route, sse, tokens,
 };
 use crate::{
-    error::{Error, MODEL_FIELD},
-    model::Usage,
+    error::Error,
+    model::{AttemptReason, AttemptResult, RouteReason, Usage},
     prompt::Prompt,
 };
 
-/// A path of the dialect.
+/// Path of the dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     Chat,
@@ -33,15 +32,15 @@ pub enum Endpoint {
     Embeddings,
 }
 
-/// One request to pass on.
+/// A request to forward.
 #[derive(Clone)]
-pub struct Passed<'a> {
+pub struct ForwardRequest<'a> {
     pub endpoint: Endpoint,
-    /// Names the model, and is what the router looks at.
+    /// The prompt as far as the router needs it: the model's name above all.
     pub route: &'a Prompt,
-    /// Sent as it is, but for the model's name.
+    /// Sent unchanged except for the model's name.
     pub body: Map<String, Value>,
-    /// Sent to the provider beside the request's own.
+    /// Additional headers for the provider.
     pub headers: HeaderMap,
     pub deadline: Instant,
     pub on_attempt: Option<OnAttempt>,
@@ -53,140 +52,130 @@ pub struct Forwarded {
     pub content_type: Option<HeaderValue>,
     pub retry_after: Option<HeaderValue>,
     response: Response,
-    /// `None` where the catalog has no price.
+    /// `None` when the model is not in the catalog, and so has no price.
     meter: Option<Meter>,
-    tally: Tally,
+    usage: UsageScanner,
     deadline: Instant,
-    idle_timeout: std::time::Duration,
+    idle_timeout: Duration,
 }
 
-/// Where a request goes.
+/// Provider and model that a request may be sent to.
 struct Target {
     provider: Arc<Provider>,
-    /// `None`: not in the catalog.
+    /// `None` when the model is not in the catalog.
     model: Option<Arc<Model>>,
     reason: AttemptReason,
 }
 
-/// Looks for the usage block in what passes by.
-struct Tally {
-    /// `None`: not a stream of events.
+/// Finds the usage block in a body as it passes through.
+struct UsageScanner {
+    /// `None` when the body is not an event stream.
     events: Option<sse::Decoder>,
     whole: Vec<u8>,
     bytes_max: usize,
     reported: Option<Usage>,
-    /// Events, or else bytes over four: about a token each.
-    seen: u64,
+    /// Estimated completion tokens: one per event, or one per four bytes.
+    estimate: u64,
 }
 
 // === impl Upstreams ===
 
 impl Upstreams {
-    /// Sends a request to the first model that takes it. Another is tried only before a reply began, and
-    /// never another for embeddings: vectors of two models do not compare.
+    /// Sends a request to the first model that accepts it. Fallback happens only before a reply has begun,
+    /// and never for embeddings: vectors of two models do not compare.
     ///
     /// # Errors
-    /// As [`Upstreams::open`]. A refusal by the provider is a reply.
-    pub async fn forward(&self, passed: Passed<'_>) -> Result<Forwarded, Error> {
+    /// Those of [`Upstreams::open`], except that a provider's refusal is a reply.
+    pub async fn forward(&self, request: ForwardRequest<'_>) -> Result<Forwarded, Error> {
         let catalog = self.catalog.load_full();
-        let log = AttemptLog::new(passed.on_attempt.clone());
-        let targets = targets(self, &catalog, &passed)?;
+        let log = AttemptLog::new(request.on_attempt.clone());
+        let targets = targets(self, &catalog, &request)?;
         let last = targets.len() - 1;
         for (n, target) in targets.into_iter().enumerate() {
-            let sent = Box::pin(try_one(&catalog, &passed, target, &log)).await;
+            let sent = Box::pin(try_target(&catalog, &request, target, &log)).await;
             match sent {
                 Ok(reply) if n == last || !is_transient(reply.status) => return Ok(reply),
-                // Dropped, it counts as a call that came to nothing.
-                Ok(_) => {}
                 Err(fault) if fault.result == AttemptResult::Deadline => {
                     return Err(Error::DeadlineExceeded { attempts: log.attempts() });
                 }
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
         }
         Err(Error::Unavailable { message: "every upstream model failed", attempts: log.attempts() })
     }
 }
 
-fn is_transient(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500..)
-}
-
-/// Never empty.
-fn targets(upstreams: &Upstreams, catalog: &Catalog, passed: &Passed<'_>) -> Result<Vec<Target>, Error> {
-    let route = passed.route;
-    if passed.endpoint == Endpoint::Embeddings {
-        return embeddings_target(catalog, &route.model).map(|target| vec![target]);
+/// The targets in the order of trying; never empty.
+fn targets(
+    upstreams: &Upstreams,
+    catalog: &Catalog,
+    request: &ForwardRequest<'_>,
+) -> Result<Vec<Target>, Error> {
+    let prompt = request.route;
+    if request.endpoint == Endpoint::Embeddings {
+        return embeddings_target(catalog, &prompt.model).map(|target| vec![target]);
     }
     if catalog.models.is_empty() {
         return Err(Error::NoUpstream);
     }
-    let plan = upstreams.plan_without_asking(catalog, route, None);
-    let Plan { models, reason } =
-        plan.ok_or_else(|| Error::invalid(MODEL_FIELD, "is no model, no tier and not auto"))?;
+    let plan = upstreams.plan_without_asking(catalog, prompt, None).ok_or_else(route::unknown_model)?;
     let target = |(n, model): (usize, Arc<Model>)| Target {
         provider: Arc::clone(&model.provider),
         model: Some(model),
-        reason: if n == 0 { AttemptReason::Routed(reason) } else { AttemptReason::Fallback },
+        reason: if n == 0 { AttemptReason::Routed(plan.reason) } else { AttemptReason::Fallback },
     };
-    let targets: Vec<_> = models.into_iter().enumerate().map(target).collect();
+    let targets: Vec<_> = plan.models.into_iter().enumerate().map(target).collect();
     if targets.is_empty() { Err(Error::NoUpstream) } else { Ok(targets) }
 }
 
-/// A model of the catalog at its provider; any other name at the first provider that is up, since chat
-/// models are all that a catalog needs to list.
+/// The named model of the catalog. Any other name goes to the first provider that is up, since a catalog need
+/// only list chat models.
 fn embeddings_target(catalog: &Catalog, name: &str) -> Result<Target, Error> {
-    if let Some(model) = catalog.model(name) {
-        let reason = AttemptReason::Routed(super::RouteReason::Named);
-        return Ok(Target { provider: Arc::clone(&model.provider), model: Some(Arc::clone(model)), reason });
-    }
-    let up = catalog.providers.iter().find(|provider| provider.health.is_up());
-    let provider = up.or_else(|| catalog.providers.first()).ok_or(Error::NoUpstream)?;
-    let reason = AttemptReason::Routed(super::RouteReason::Named);
-    Ok(Target { provider: Arc::clone(provider), model: None, reason })
+    let model = catalog.model(name).cloned();
+    let provider = match &model {
+        Some(model) => &model.provider,
+        None => {
+            let up = catalog.providers.iter().find(|provider| provider.health.is_up());
+            up.or_else(|| catalog.providers.first()).ok_or(Error::NoUpstream)?
+        }
+    };
+    let reason = AttemptReason::Routed(RouteReason::Named);
+    Ok(Target { provider: Arc::clone(provider), model, reason })
 }
 
-async fn try_one(
+async fn try_target(
     catalog: &Catalog,
-    passed: &Passed<'_>,
+    request: &ForwardRequest<'_>,
     target: Target,
     log: &Arc<AttemptLog>,
 ) -> Result<Forwarded, Fault> {
     let Target { provider, model, reason } = target;
-    let permit = match &model {
-        Some(model) => match model.state.breaker.admit() {
-            Some(permit) => Some(permit),
-            None => {
-                log.skip(model, reason, AttemptResult::BreakerOpen);
-                return Err(Fault::next(AttemptResult::BreakerOpen));
-            }
-        },
-        None => None,
+    let Some(model) = model else {
+        let response = send(catalog, request, &provider, None).await?;
+        return Ok(Forwarded::new(response, None, catalog, request.deadline));
     };
-    let prompt_tokens = tokens::estimate_prompt(passed.route);
-    let meter = model.as_ref().map(|m| Meter::start(Arc::clone(m), reason, prompt_tokens, Arc::clone(log)));
-    match send(catalog, passed, &provider, model.as_deref()).await {
+    let Some(permit) = model.state.breaker.admit() else {
+        log.skip(&model, reason, AttemptResult::BreakerOpen);
+        return Err(Fault::next_model(AttemptResult::BreakerOpen));
+    };
+    let prompt_tokens = tokens::estimate_prompt(request.route);
+    let meter = Meter::start(Arc::clone(&model), reason, prompt_tokens, Arc::clone(log));
+    match send(catalog, request, &provider, Some(&model)).await {
         Ok(response) => {
-            let mut reply = Forwarded::new(response, meter, catalog, passed.deadline);
-            match permit {
-                Some(permit) if is_transient(reply.status) => permit.failed(),
-                Some(permit) => permit.succeeded(),
-                None => {}
+            let mut reply = Forwarded::new(response, Some(meter), catalog, request.deadline);
+            if is_transient(reply.status) {
+                permit.failed()
+            } else {
+                permit.succeeded()
             }
-            if reply.status >= 400
-                && let Some(meter) = &mut reply.meter
-            {
-                meter.end(AttemptResult::Http(reply.status), Usage::default());
+            if reply.status >= 400 {
+                reply.end(AttemptResult::Http(reply.status));
             }
             Ok(reply)
         }
         Err(fault) => {
-            if let Some(permit) = permit {
-                fault.judge(permit);
-            }
-            if let Some(meter) = meter {
-                meter.fail(fault.result);
-            }
+            fault.settle(permit);
+            meter.fail(fault.result);
             Err(fault)
         }
     }
@@ -194,27 +183,20 @@ async fn try_one(
 
 async fn send(
     catalog: &Catalog,
-    passed: &Passed<'_>,
+    request: &ForwardRequest<'_>,
     provider: &Provider,
     model: Option<&Model>,
 ) -> Result<Response, Fault> {
-    let mut body = passed.body.clone();
+    let mut body = request.body.clone();
     if let Some(model) = model {
         body.insert("model".to_owned(), model.name_at_provider().into());
     }
-    let mut request = catalog
-        .client
-        .post(provider.url(passed.endpoint))
-        .header(CONTENT_TYPE, "application/json")
-        .headers(passed.headers.clone())
-        .body(Value::Object(body).to_string());
-    if let Some(authorization) = &provider.authorization {
-        request = request.header(AUTHORIZATION, authorization.clone());
-    }
-    // A whole reply begins when it is complete, so the time of the first token would be too short.
-    match timeout_at(passed.deadline, request.send()).await {
+    let body = Value::Object(body).to_string().into_bytes();
+    let post = provider.post(&catalog.client, request.endpoint, &request.headers, body);
+    // Only the deadline bounds the head: a reply that is not streamed begins when it is complete.
+    match timeout_at(request.deadline, post.send()).await {
         Ok(sent) => sent.map_err(|error| Fault::transport(&error)),
-        Err(_) => Err(Fault::late(passed.deadline, AttemptResult::Deadline)),
+        Err(_) => Err(Fault::timed_out(request.deadline, AttemptResult::Deadline)),
     }
 }
 
@@ -227,7 +209,6 @@ impl Forwarded {
         let is_stream =
             content_type.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         if let Some(meter) = &mut meter {
-            meter.accepted = true;
             meter.first_token();
         }
         Self {
@@ -236,13 +217,13 @@ impl Forwarded {
             retry_after,
             response,
             meter,
-            tally: Tally::new(is_stream, catalog.limits.max_answer),
+            usage: UsageScanner::new(is_stream, catalog.limits.max_answer),
             deadline,
             idle_timeout: catalog.limits.idle_timeout,
         }
     }
 
-    /// The next bytes of the body; `None` after the last.
+    /// The next bytes of the body, or `None` after the last.
     ///
     /// # Errors
     /// [`Error::Unavailable`] or [`Error::DeadlineExceeded`] when the body broke off.
@@ -250,54 +231,52 @@ impl Forwarded {
         let until = self.deadline.min(Instant::now() + self.idle_timeout);
         match timeout_at(until, self.response.chunk()).await {
             Ok(Ok(Some(bytes))) => {
-                self.tally.add(&bytes);
+                self.usage.add(&bytes);
                 Ok(Some(bytes))
             }
             Ok(Ok(None)) => {
                 self.end(AttemptResult::Ok);
                 Ok(None)
             }
-            Ok(Err(error)) => Err(self.broken_off(Fault::transport(&error).result)),
-            Err(_) => Err(self.broken_off(Fault::late(self.deadline, AttemptResult::IdleTimeout).result)),
+            Ok(Err(error)) => Err(self.break_off(Fault::transport(&error).result)),
+            Err(_) => Err(self.break_off(Fault::timed_out(self.deadline, AttemptResult::IdleTimeout).result)),
         }
     }
 
-    fn broken_off(&mut self, result: AttemptResult) -> Error {
+    fn break_off(&mut self, result: AttemptResult) -> Error {
         self.end(result);
-        let attempts = self.meter.as_ref().map(Meter::attempts).unwrap_or_default();
-        match result {
-            AttemptResult::Deadline => Error::DeadlineExceeded { attempts },
-            _ => Error::Unavailable { message: "the answer broke off", attempts },
-        }
+        attempt::broken_off(result, self.meter.as_ref().map(Meter::attempts).unwrap_or_default())
     }
 
+    /// Ends the call; a provider bills nothing for an error status.
     fn end(&mut self, result: AttemptResult) {
-        if let Some(meter) = &mut self.meter {
-            let usage = self.tally.usage(meter.prompt_tokens);
-            let usage = meter.model.price(usage);
-            meter.end(result, usage);
-        }
+        let Some(meter) = self.meter.as_mut().filter(|meter| !meter.has_ended()) else { return };
+        let usage = match result {
+            AttemptResult::Http(_) => Usage::default(),
+            _ => meter.model.price(self.usage.total(meter.prompt_tokens)),
+        };
+        meter.end(result, usage);
     }
 }
 
 impl Drop for Forwarded {
-    /// What was already received is billed.
+    /// Tokens already received are billed.
     fn drop(&mut self) {
         self.end(AttemptResult::Cancelled);
     }
 }
 
-// === impl Tally ===
+// === impl UsageScanner ===
 
-impl Tally {
+impl UsageScanner {
     fn new(is_stream: bool, bytes_max: usize) -> Self {
         let events = is_stream.then(|| sse::Decoder::new(bytes_max));
-        Self { events, whole: Vec::new(), bytes_max, reported: None, seen: 0 }
+        Self { events, whole: Vec::new(), bytes_max, reported: None, estimate: 0 }
     }
 
     fn add(&mut self, bytes: &[u8]) {
         let Some(decoder) = &mut self.events else {
-            self.seen += bytes.len() as u64 / 4;
+            self.estimate += bytes.len() as u64 / 4;
             if self.whole.len() + bytes.len() <= self.bytes_max {
                 self.whole.extend_from_slice(bytes);
             }
@@ -308,27 +287,28 @@ impl Tally {
             return;
         }
         while let Some(event) = decoder.next_event() {
-            self.seen += 1;
+            self.estimate += 1;
             self.reported = read_usage(&event).or(self.reported);
         }
     }
 
-    fn usage(&mut self, prompt_tokens: u64) -> Usage {
+    /// The reported usage, or else an estimate.
+    fn total(&self, prompt_tokens: u64) -> Usage {
         let reported = self.reported.or_else(|| read_usage(&self.whole));
         reported.unwrap_or(Usage {
             prompt_tokens,
-            completion_tokens: self.seen,
+            completion_tokens: self.estimate,
             estimated: true,
             ..Usage::default()
         })
     }
 }
 
-/// The usage block of a reply or event of any endpoint.
+/// Reads the usage block of a reply or event of any endpoint.
 fn read_usage(json: &[u8]) -> Option<Usage> {
-    // Nearly all events have none, and reading each as JSON would cost more than passing it on.
-    let word: &[u8] = b"\"usage\"";
-    json.windows(word.len()).find(|window| *window == word)?;
+    // Few events have one, and parsing each as JSON would cost more than forwarding it.
+    let key: &[u8] = b"\"usage\"";
+    json.windows(key.len()).find(|window| *window == key)?;
     let value: Value = serde_json::from_slice(json).ok()?;
     let usage = value.get("usage").or_else(|| value.pointer("/response/usage"))?;
     let tokens = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)?.as_u64());
@@ -344,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usage_is_found_whatever_the_endpoint() {
+    fn usage_is_read_from_replies_of_every_endpoint() {
         let usage = |json: &str| read_usage(json.as_bytes()).map(|u| (u.prompt_tokens, u.completion_tokens));
         assert_eq!(usage(r#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#), Some((3, 4)));
         assert_eq!(usage(r#"{"usage":{"prompt_tokens":3,"total_tokens":3}}"#), Some((3, 0)));
@@ -355,10 +335,10 @@ mod tests {
 
     #[test]
     fn a_stream_without_usage_is_estimated_by_its_events() {
-        let mut tally = Tally::new(true, 1000);
-        tally.add(b"data: {\"choices\":[1]}\n\ndata: {\"choi");
-        tally.add(b"ces\":[2]}\n\n");
-        let usage = tally.usage(9);
+        let mut scanner = UsageScanner::new(true, 1000);
+        scanner.add(b"data: {\"choices\":[1]}\n\ndata: {\"choi");
+        scanner.add(b"ces\":[2]}\n\n");
+        let usage = scanner.total(9);
         assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.estimated), (9, 2, true));
     }
 }

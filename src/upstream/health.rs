@@ -1,4 +1,4 @@
-//! Active health checks: a dead provider is put behind the others before a caller meets it, and brought
+//! Active health checks: a provider that is down is moved behind the others before a request reaches it, and
 //! back once it answers again.
 
 use std::{
@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use reqwest::header::AUTHORIZATION;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -18,40 +17,33 @@ use tracing::{info, warn};
 
 use super::{Upstreams, catalog::Provider};
 
-/// What the checks of one provider found.
+/// Health of one provider, up until checks fail.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     /// Failed checks since the last good one.
     failures: AtomicU32,
 }
 
-/// One lost packet is no outage.
+/// Failed checks in a row that mark a provider as down: one lost packet is no outage.
 const FAILURES_MAX: u32 = 2;
-/// A provider in doubt is looked at again this soon, so that an outage is known after seconds and over
-/// as soon.
+/// Longest time between checks while a provider fails them, so that the start and the end of an outage are
+/// seen within seconds.
 const RECHECK: Duration = Duration::from_secs(1);
 
-// === impl Health ===
-
 impl Health {
-    /// Before the first check a provider counts as up.
     pub fn is_up(&self) -> bool {
         self.failures.load(Ordering::Relaxed) < FAILURES_MAX
     }
 
-    fn is_in_doubt(&self) -> bool {
+    fn has_failed(&self) -> bool {
         self.failures.load(Ordering::Relaxed) > 0
     }
 
     fn record(&self, provider: &str, ok: bool) {
         let was_up = self.is_up();
-        if ok {
-            self.failures.store(0, Ordering::Relaxed);
-        } else {
-            // One task checks, so this cannot race; the bound keeps it from wrapping.
-            let failures = self.failures.load(Ordering::Relaxed);
-            self.failures.store(failures.saturating_add(1).min(FAILURES_MAX), Ordering::Relaxed);
-        }
+        // One task checks, so load and store cannot race; the bound keeps the counter from wrapping.
+        let failures = if ok { 0 } else { (self.failures.load(Ordering::Relaxed) + 1).min(FAILURES_MAX) };
+        self.failures.store(failures, Ordering::Relaxed);
         match (was_up, self.is_up()) {
             (true, false) => warn!(provider, "provider_down"),
             (false, true) => info!(provider, "provider_up"),
@@ -60,7 +52,7 @@ impl Health {
     }
 }
 
-/// Checks every provider, again and again, until it is dropped. Follows reloads.
+/// Checks every provider periodically, with the settings of the latest reload, until the future is dropped.
 pub(super) async fn watch(upstreams: &Upstreams) {
     loop {
         let catalog = upstreams.catalog.load_full();
@@ -80,18 +72,15 @@ pub(super) async fn watch(upstreams: &Upstreams) {
             });
         }
         while checks.join_next().await.is_some() {}
-        let in_doubt = catalog.providers.iter().any(|provider| provider.health.is_in_doubt());
-        let pause = if in_doubt { interval.min(RECHECK) } else { interval };
+        let has_failures = catalog.providers.iter().any(|provider| provider.health.has_failed());
+        let pause = if has_failures { interval.min(RECHECK) } else { interval };
         sleep(pause.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
     }
 }
 
-/// Asks for the list of models: every server of the dialect has it, it costs nothing, and any answer
-/// but a server error shows that somebody is there, even that there is no such page.
+/// Requests the list of models, which every server of the dialect has and none bills. Any reply but a server
+/// error counts as healthy, even a 404.
 async fn check(client: &reqwest::Client, provider: &Provider) -> bool {
-    let mut request = client.get(provider.models_url.clone());
-    if let Some(authorization) = &provider.authorization {
-        request = request.header(AUTHORIZATION, authorization.clone());
-    }
+    let request = provider.authorize(client.get(provider.models_url.clone()));
     request.send().await.is_ok_and(|response| !response.status().is_server_error())
 }

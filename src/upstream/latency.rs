@@ -1,42 +1,41 @@
-//! How long a model takes to its first token, learned from its last calls.
+//! Latency of a model's first token, learned from its recent calls.
 
 use std::{sync::Mutex, time::Duration};
 
-/// The last calls of one model. The mutex is held while a fixed number of samples is sorted at most.
+/// Recent calls of one model. The mutex is held at most while a bounded number of samples is sorted.
 #[derive(Debug, Default)]
 pub(super) struct Latency(Mutex<Samples>);
 
 #[derive(Debug, Default)]
 struct Samples {
-    /// A ring.
+    /// Ring buffer; `next` is the oldest sample once it is full.
     recent: Vec<Duration>,
     next: usize,
     since_update: usize,
     slow: Option<Duration>,
 }
 
-/// Enough for a 95th percentile, few enough to forget a bad quarter of an hour.
+/// Samples kept: enough for a 95th percentile, few enough to forget a bad quarter of an hour.
 const SAMPLES: usize = 200;
-/// Below this many samples a percentile is noise.
+/// Samples needed before a percentile is more than noise.
 const SAMPLES_MIN: usize = 20;
-/// Samples between two looks at the percentiles.
+/// Samples between two computations of the percentiles.
 const UPDATE_EVERY: usize = 10;
-/// A model that is slow on more than 5 % of its calls has a 95th percentile that is slow itself, which
-/// would never start a second attempt when it is needed most. So "slow" is no more than this many times
-/// the median.
+/// Upper bound of "slow", as a multiple of the median. A model that stalls on more than 5 % of its calls has
+/// a slow 95th percentile, which alone would never start a hedge when it is needed most.
 const MEDIANS_MAX: u32 = 4;
-/// Below this the scheduler is what is measured, and a second call gains nothing worth its cost.
+/// Lower bound of "slow": below it scheduling noise dominates, and a hedge gains nothing worth its cost.
 const SLOW_MIN: Duration = Duration::from_millis(50);
 
 // === impl Latency ===
 
 impl Latency {
-    /// Takes the time to a first token, or the time at which waiting for it was given up.
+    /// Records the time to a first token, or the time after which the call was given up.
     pub fn record(&self, took: Duration) {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).record(took);
     }
 
-    /// The time after which a first token is late; `None` until enough calls were seen.
+    /// Time after which a first token is late; `None` until enough calls were recorded.
     pub fn slow(&self) -> Option<Duration> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).slow
     }
@@ -55,11 +54,11 @@ impl Samples {
         self.since_update += 1;
         if self.recent.len() >= SAMPLES_MIN && self.since_update >= UPDATE_EVERY {
             self.since_update = 0;
-            self.slow = Some(self.percentiles());
+            self.slow = Some(self.compute_slow());
         }
     }
 
-    fn percentiles(&self) -> Duration {
+    fn compute_slow(&self) -> Duration {
         let mut sorted = self.recent.clone();
         sorted.sort_unstable();
         let p95 = sorted[(sorted.len() * 95).div_ceil(100) - 1];
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn few_calls_teach_nothing() {
+    fn nothing_is_learned_from_too_few_calls() {
         assert_eq!(learned([100; SAMPLES_MIN - 1]), None);
     }
 
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_often_stalls_is_still_caught() {
+    fn a_model_that_often_stalls_is_slow_at_a_multiple_of_its_median() {
         assert_eq!(learned((0..100).map(|n| if n % 5 == 0 { 9000 } else { 100 })), Some(ms(400)));
     }
 
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_stub_is_not_hedged_for_noise() {
+    fn a_fast_model_is_not_hedged_for_scheduling_noise() {
         assert_eq!(learned([1; 50]), Some(SLOW_MIN));
     }
 }

@@ -1,5 +1,5 @@
-//! The OpenAI chat dialect: requests written, chunks read. Pure; a reply may hold anything and never
-//! makes this panic.
+//! OpenAI chat dialect: encodes requests and decodes replies. Pure functions, which must not panic whatever a
+//! reply holds.
 
 mod request;
 mod tool_calls;
@@ -11,26 +11,26 @@ use serde_json::Value;
 
 use crate::prompt::FinishReason;
 
-/// What one event of a stream, or one whole reply, says.
+/// Content of one event of a stream, or of a whole reply.
 #[derive(Debug, Default, PartialEq)]
 pub struct Chunk {
     pub text: Option<String>,
-    /// Non-empty array, each with an `index`.
+    /// Never empty.
     pub tool_calls: Option<Vec<Value>>,
     pub finish: Option<FinishReason>,
     pub usage: Option<ReportedUsage>,
-    /// The model reasons where callers do not see it.
+    /// The model sent reasoning, which callers do not see.
     pub is_thinking: bool,
 }
 
-/// Token counts as the provider sent them. Not yet believed.
+/// Token counts as the provider sent them, unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportedUsage {
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
 }
 
-/// What one event of a stream is.
+/// One event of a stream.
 #[derive(Debug, PartialEq)]
 pub enum Event {
     Chunk(Chunk),
@@ -38,7 +38,7 @@ pub enum Event {
     Done,
 }
 
-/// A reply that is not of the dialect.
+/// A reply that does not follow the dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     #[error("not a chat completion")]
@@ -52,7 +52,7 @@ struct Reply {
     choices: Option<Vec<Choice>>,
     usage: Option<Value>,
     error: Option<Value>,
-    /// Tells a chunk without choices from any other object.
+    /// Distinguishes a chunk without choices from other objects.
     object: Option<String>,
 }
 
@@ -60,9 +60,9 @@ struct Reply {
 struct Choice {
     #[serde(default)]
     index: u64,
-    /// In a stream.
+    /// Set in a stream.
     delta: Option<Part>,
-    /// In a whole reply.
+    /// Set in a whole reply.
     message: Option<Part>,
     finish_reason: Option<String>,
 }
@@ -72,12 +72,12 @@ struct Part {
     content: Option<String>,
     refusal: Option<String>,
     tool_calls: Option<Vec<Value>>,
-    /// Two names for the same thing; some send both.
+    /// Two names of one field; some providers send both.
     reasoning: Option<IgnoredAny>,
     reasoning_content: Option<IgnoredAny>,
 }
 
-/// Reads the data of one event of a stream.
+/// Decodes the data of one event of a stream.
 ///
 /// # Errors
 /// [`Malformed`].
@@ -88,7 +88,7 @@ pub fn decode_event(data: &[u8]) -> Result<Event, Malformed> {
     decode_reply(data).map(Event::Chunk)
 }
 
-/// Reads a whole reply, or a chunk: they differ only in the name of the field that holds the text.
+/// Decodes a whole reply or a chunk, which differ only in the name of the field that holds the text.
 ///
 /// # Errors
 /// [`Malformed`].
@@ -109,9 +109,9 @@ pub fn decode_reply(data: &[u8]) -> Result<Chunk, Malformed> {
     Ok(chunk)
 }
 
-/// The provider's own words about a refused request, shortened; empty when there are none.
+/// The provider's message about a refused request, shortened; empty when there is none.
 pub fn error_message(body: &[u8]) -> String {
-    /// Enough for a sentence; the rest is noise or an echo of the request.
+    /// Enough for a sentence; the rest is likely an echo of the request.
     const MESSAGE_CHARS_MAX: usize = 500;
     let reply: Value = serde_json::from_slice(body).unwrap_or_default();
     let message =
@@ -127,7 +127,7 @@ fn read_choice(choice: Choice, chunk: &mut Chunk) {
     chunk.finish = choice.finish_reason.as_deref().map(FinishReason::parse);
     chunk.text = content.filter(non_empty);
     if let Some(refusal) = refusal.filter(non_empty) {
-        // A refusal is worth showing and not worth keeping, which is what this reason means.
+        // This reason shows the refusal to the caller and keeps it out of the cache.
         chunk.finish = Some(FinishReason::ContentFilter);
         chunk.text.get_or_insert_default().push_str(&refusal);
     }

@@ -1,5 +1,5 @@
-//! A reply as it is read: chunks until the provider says that the answer is whole. Knows no other
-//! attempt and no catalog.
+//! Reader of a provider's reply: chunks until the answer is complete. It must not know about other attempts
+//! or the catalog.
 
 use std::{mem, time::Duration};
 
@@ -7,25 +7,25 @@ use reqwest::Response;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    AttemptResult,
     call::{Fault, Limits},
     openai::{self, Chunk, Event},
     sse,
 };
+use crate::model::AttemptResult;
 
 /// A reply that is being read.
 #[derive(Debug)]
 pub(super) struct Reply {
     body: Body,
     limits: Limits,
-    /// The provider said that the answer is whole; what may follow is only usage.
+    /// The finish reason has arrived; only the usage block may follow.
     finished: bool,
 }
 
 #[derive(Debug)]
 pub(super) enum Body {
     Stream(Box<Stream>),
-    /// A provider that does not stream: all is there.
+    /// The complete reply of a provider that does not stream.
     Whole(Box<Chunk>),
     Ended,
 }
@@ -34,11 +34,11 @@ pub(super) enum Body {
 pub(super) struct Stream {
     response: Response,
     decoder: sse::Decoder,
-    /// The connection has nothing more; the decoder may.
+    /// The connection has ended; the decoder may still hold events.
     closed: bool,
 }
 
-/// Usage follows the finish reason at once, or not at all.
+/// Longest wait for usage after the finish reason, and for the end of the body after `[DONE]`.
 const TRAILER_TIMEOUT: Duration = Duration::from_secs(1);
 
 // === impl Reply ===
@@ -48,27 +48,31 @@ impl Reply {
         Self { body, limits, finished: false }
     }
 
-    /// Moves the end of the whole request; never to an earlier time.
+    /// Moves the request's deadline, never to an earlier time.
     pub fn extend_deadline(&mut self, deadline: Instant) {
         self.limits.deadline = self.limits.deadline.max(deadline);
     }
 
-    /// The next chunk before `until`; `None` when the provider has said that the answer is whole. Being
-    /// late is reported as `late`.
-    pub async fn next_until(&mut self, until: Instant, late: AttemptResult) -> Result<Option<Chunk>, Fault> {
+    /// The next chunk, or `None` once the answer is complete. Fails with `timeout` when `until` passes before
+    /// the deadline does.
+    pub async fn next_until(
+        &mut self,
+        until: Instant,
+        timeout: AttemptResult,
+    ) -> Result<Option<Chunk>, Fault> {
         let deadline = self.limits.deadline;
         if self.finished {
-            // The answer is whole already: whatever goes wrong now only costs the usage block.
+            // The answer is complete: a fault now only costs the usage block.
             let until = deadline.min(Instant::now() + TRAILER_TIMEOUT);
             return Ok(timeout_at(until, self.read()).await.unwrap_or(Ok(None)).unwrap_or(None));
         }
         match timeout_at(until.min(deadline), self.read()).await {
             Ok(result) => result,
-            Err(_) => Err(Fault::late(deadline, late)),
+            Err(_) => Err(Fault::timed_out(deadline, timeout)),
         }
     }
 
-    /// The next chunk after the first token.
+    /// The next chunk after the first token, within the idle timeout.
     pub async fn next(&mut self) -> Result<Option<Chunk>, Fault> {
         let until = Instant::now() + self.limits.idle_timeout;
         self.next_until(until, AttemptResult::IdleTimeout).await
@@ -104,8 +108,8 @@ impl Body {
         Self::Stream(Box::new(Stream { response, decoder: sse::Decoder::new(event_max), closed: false }))
     }
 
-    /// Reads the end of the body that follows `[DONE]`, since only then can the connection be used
-    /// again. The caller must not wait for it; the task ends by itself within a second.
+    /// Reads the rest of the body after `[DONE]`, since only then can the connection be reused. A task does
+    /// it, so that the caller need not wait; it ends within [`TRAILER_TIMEOUT`].
     fn drain(self) {
         if let Self::Stream(mut stream) = self {
             tokio::spawn(async move {
@@ -119,25 +123,26 @@ impl Body {
 // === impl Stream ===
 
 impl Stream {
-    /// `None`: the connection was closed.
+    /// The next event, or `None` once the connection is closed.
     async fn next_event(&mut self) -> Result<Option<Event>, Fault> {
         loop {
             if let Some(data) = self.decoder.next_event() {
-                let event = openai::decode_event(&data).map_err(|_| Fault::next(AttemptResult::Malformed))?;
-                return Ok(Some(event));
+                return match openai::decode_event(&data) {
+                    Ok(event) => Ok(Some(event)),
+                    Err(_) => Err(Fault::next_model(AttemptResult::Malformed)),
+                };
             }
             if self.closed {
                 return Ok(None);
             }
-            match self.response.chunk().await {
-                Ok(Some(bytes)) => {
-                    self.decoder.push(&bytes).map_err(|_| Fault::next(AttemptResult::TooLarge))?
+            match self.response.chunk().await.map_err(|error| Fault::transport(&error))? {
+                Some(bytes) => {
+                    self.decoder.push(&bytes).map_err(|_| Fault::next_model(AttemptResult::TooLarge))?;
                 }
-                Ok(None) => {
+                None => {
                     self.closed = true;
                     self.decoder.finish();
                 }
-                Err(error) => return Err(Fault::transport(&error)),
             }
         }
     }

@@ -1,17 +1,16 @@
-//! Which models a prompt is sent to, and in which order. Knows no socket: where a model is asked for
-//! its judgement, that happens in `classify`.
+//! Router: the models a prompt is sent to, and their order. It must not call a model; `classify` asks the
+//! classifier.
 
 mod local;
 
 use std::sync::Arc;
 
-use super::{
-    AUTO, Difficulty, RouteReason, Tier,
-    catalog::{Catalog, Model},
-};
+use super::catalog::{Catalog, Model};
 use crate::{
     config::{NamespaceRouting, RoutingConfig},
     embed::Embedding,
+    error::{Error, MODEL_FIELD},
+    model::{AUTO, Difficulty, RouteReason, Tier},
     prompt::Prompt,
 };
 
@@ -22,12 +21,12 @@ pub(super) struct Plan {
     pub reason: RouteReason,
 }
 
-/// What a prompt asks for, once namespaces and names are settled.
+/// What decides a prompt's route.
 pub(super) enum Wanted<'a> {
-    /// A model id or a tier.
+    /// A model id or a tier, from the prompt or the namespace's setting.
     Name { name: &'a str, reason: RouteReason },
-    /// Whatever fits its difficulty.
-    Judgement,
+    /// The prompt's difficulty class.
+    ByDifficulty,
 }
 
 // === impl Wanted ===
@@ -41,7 +40,7 @@ impl<'a> Wanted<'a> {
         }
         match namespace(&catalog.routing, &prompt.namespace).and_then(|own| own.auto.as_deref()) {
             Some(name) => Self::Name { name, reason: RouteReason::Namespace },
-            None => Self::Judgement,
+            None => Self::ByDifficulty,
         }
     }
 }
@@ -53,12 +52,10 @@ pub(super) fn plan_for_name(
     name: &str,
     reason: RouteReason,
 ) -> Option<Plan> {
-    let named: Vec<_> = catalog.models.iter().filter(|model| model.config.id == name).cloned().collect();
-    let tier = named.first().map(|model| model.tier()).or_else(|| Tier::parse(name))?;
-    let may_fall_back = named.is_empty() || catalog.routing.fallback_named;
-    let mut models = named;
+    let mut models: Vec<_> = catalog.models.iter().filter(|model| model.config.id == name).cloned().collect();
+    let tier = models.first().map(|model| model.tier()).or_else(|| Tier::parse(name))?;
     models.sort_by_key(|model| model.rank());
-    if may_fall_back {
+    if models.is_empty() || catalog.routing.fallback_named {
         extend_by_tiers(&mut models, catalog, prompt, tier);
     }
     Some(Plan { models, reason })
@@ -71,9 +68,8 @@ pub(super) fn plan_for_difficulty(
     difficulty: Difficulty,
     reason: RouteReason,
 ) -> Plan {
-    let tier = tier_for(&catalog.routing, difficulty);
     let mut models = Vec::new();
-    extend_by_tiers(&mut models, catalog, prompt, tier);
+    extend_by_tiers(&mut models, catalog, prompt, tier_for(&catalog.routing, difficulty));
     Plan { models, reason }
 }
 
@@ -86,26 +82,35 @@ pub(super) fn tier_for(routing: &RoutingConfig, difficulty: Difficulty) -> Tier 
     }
 }
 
-/// Judges without asking anybody; takes no time to speak of.
-pub(super) fn judge(catalog: &Catalog, prompt: &Prompt, embedding: Option<&Embedding>) -> Difficulty {
-    local::judge(prompt, embedding.filter(|_| catalog.understands_embeddings))
+/// The difficulty class computed from the prompt alone, in microseconds.
+pub(super) fn classify_locally(
+    catalog: &Catalog,
+    prompt: &Prompt,
+    embedding: Option<&Embedding>,
+) -> Difficulty {
+    local::classify(prompt, embedding.filter(|_| catalog.can_route_by_embedding))
 }
 
-/// Whether the vectors of this embedder help to judge.
-pub(super) fn understands(embedder: &str) -> bool {
-    local::understands(embedder)
+/// Whether the local weights were fitted to this embedder's vectors.
+pub(super) fn is_fitted_to(embedder: &str) -> bool {
+    local::is_fitted_to(embedder)
 }
 
-/// Adds the models of `tier` and of the tiers it falls back to. Models of providers that are down come
-/// after all others: they are tried only when nothing else is left.
+/// The error for a name that has no plan.
+pub(super) fn unknown_model() -> Error {
+    Error::invalid(MODEL_FIELD, "is not a model id, a tier or `auto`")
+}
+
+/// Adds the models of `tier` and of the tiers it falls back to. Models of providers that are down come last:
+/// they are tried only when nothing else is left.
 fn extend_by_tiers(models: &mut Vec<Arc<Model>>, catalog: &Catalog, prompt: &Prompt, tier: Tier) {
     let own = namespace(&catalog.routing, &prompt.namespace).and_then(|own| own.fallback.as_deref());
     for tier in tiers_from(tier, own.unwrap_or(&catalog.routing.fallback)) {
-        let mut alike: Vec<_> = catalog.models.iter().filter(|model| model.tier() == tier).collect();
-        // Stable: otherwise the order of the file counts.
-        alike.sort_by_key(|model| model.rank());
-        for model in alike {
-            if !models.iter().any(|have| Arc::ptr_eq(have, model)) {
+        let mut of_tier: Vec<_> = catalog.models.iter().filter(|model| model.tier() == tier).collect();
+        // The sort is stable: models of equal rank stay in the order of the configuration.
+        of_tier.sort_by_key(|model| model.rank());
+        for model in of_tier {
+            if !models.iter().any(|known| Arc::ptr_eq(known, model)) {
                 models.push(Arc::clone(model));
             }
         }
@@ -113,7 +118,7 @@ fn extend_by_tiers(models: &mut Vec<Arc<Model>>, catalog: &Catalog, prompt: &Pro
     models.sort_by_key(|model| !model.provider.health.is_up());
 }
 
-/// The tier itself, those after it in the order of fallback, then those before it, nearest first.
+/// The tier itself, then those after it in the fallback order, then those before it, nearest first.
 fn tiers_from(tier: Tier, fallback: &[Tier]) -> Vec<Tier> {
     let at = fallback.iter().position(|other| *other == tier);
     let (before, after) = at.map_or((&fallback[..0], fallback), |at| (&fallback[..at], &fallback[at + 1..]));
@@ -132,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fallback_goes_on_in_order_and_then_back() {
+    fn fallback_goes_forward_through_the_order_and_then_back() {
         use Tier::{Cold, Economy, Hot, Warm};
         let fallback = [Cold, Warm, Hot];
         assert_eq!(tiers_from(Cold, &fallback), [Cold, Warm, Hot]);

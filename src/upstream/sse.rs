@@ -1,33 +1,31 @@
-//! Server-sent events, decoded from bytes split anywhere. Pure: knows no socket and no provider.
+//! Decoder of server-sent events from bytes split anywhere. It must not know about sockets or providers.
 
 use std::{collections::VecDeque, mem};
 
-/// Turns a byte stream into the `data` of its events. Other fields are skipped, since the dialect uses
-/// none of them.
+/// Turns a byte stream into the `data` of its events. Other fields are skipped: the dialect uses none of
+/// them.
 #[derive(Debug)]
 pub struct Decoder {
-    /// The line in the making, without its end.
+    /// Incomplete line.
     line: Vec<u8>,
-    /// Data lines of the event in the making, joined by LF.
+    /// Data lines of the incomplete event, joined by LF.
     data: Vec<u8>,
     has_data: bool,
-    /// The last line ended with CR: a LF that follows belongs to it.
+    /// The last line ended with CR, so a LF that follows belongs to it.
     after_cr: bool,
-    /// Nothing was decoded yet, so a byte order mark may come.
+    /// Nothing was decoded yet, so a byte order mark may follow.
     at_start: bool,
     /// Largest event, in bytes.
     event_max: usize,
     ready: VecDeque<Vec<u8>>,
 }
 
-/// One event is larger than the decoder may hold.
+/// An event exceeds the decoder's limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("event too large")]
 pub struct TooLarge;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-// === impl Decoder ===
 
 impl Decoder {
     pub fn new(event_max: usize) -> Self {
@@ -42,10 +40,10 @@ impl Decoder {
         }
     }
 
-    /// Takes the next bytes. Events they complete wait in [`Decoder::next_event`].
+    /// Takes the next bytes. Completed events are returned by [`Decoder::next_event`].
     ///
     /// # Errors
-    /// [`TooLarge`]; the decoder is of no use after it.
+    /// [`TooLarge`]; the decoder must not be used after it.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), TooLarge> {
         while !bytes.is_empty() {
             if mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
@@ -58,24 +56,23 @@ impl Decoder {
                 return Err(TooLarge);
             }
             self.line.extend_from_slice(part);
+            bytes = rest;
             if let [line_end, rest @ ..] = rest {
                 self.after_cr = *line_end == b'\r';
                 self.end_line();
-                bytes = rest;
-            } else {
                 bytes = rest;
             }
         }
         Ok(())
     }
 
-    /// The data of the next whole event.
+    /// Data of the next complete event.
     pub fn next_event(&mut self) -> Option<Vec<u8>> {
         self.ready.pop_front()
     }
 
-    /// The stream has ended. The standard discards an event without its blank line; some providers
-    /// leave out the last one, so it counts here.
+    /// Ends the stream and completes the last event, even without its blank line: the standard would discard
+    /// it, but some providers leave the line out.
     pub fn finish(&mut self) {
         self.end_line();
         self.end_event();
@@ -94,7 +91,7 @@ impl Decoder {
             }
             self.data.extend_from_slice(value);
         }
-        // Kept for its capacity.
+        // Reuses the allocation.
         line.clear();
         self.line = line;
     }
@@ -138,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn every_split_in_two_and_three_gives_the_same_events() {
+    fn any_split_in_up_to_three_parts_gives_equal_events() {
         for first in 0..=STREAM.len() {
             for second in first..=STREAM.len() {
                 let parts = [&STREAM[..first], &STREAM[first..second], &STREAM[second..]];
@@ -148,12 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn one_byte_at_a_time_gives_the_same_events() {
+    fn single_bytes_give_equal_events() {
         assert_eq!(decode(STREAM.chunks(1)), expected());
     }
 
     #[test]
-    fn an_event_is_bounded_however_it_arrives() {
+    fn an_oversized_event_is_refused_however_it_arrives() {
         let mut whole = Decoder::new(16);
         assert_eq!(whole.push(&[b'x'; 17]), Err(TooLarge));
         let mut lines = Decoder::new(16);
@@ -165,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn junk_never_panics() {
+    fn junk_never_panics_and_splits_do_not_matter() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..2000 {
             let alphabet = b"data: \r\n:{}x\xff\xef\xbb\xbf";

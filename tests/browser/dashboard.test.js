@@ -1,4 +1,4 @@
-// The dashboard as an operator sees it.
+// Tests of the dashboard in a real browser, as an operator uses it.
 "use strict";
 
 const assert = require("node:assert/strict");
@@ -18,10 +18,10 @@ after(async () => {
   await server?.stop();
 });
 
-// The exact number behind a text of the page.
+// Returns the exact number behind a text of the page.
 const value = (page, id) => page.locator(`#${id}`).getAttribute("data-value").then(Number);
 
-// Waits until the page shows what `expected` is.
+// Waits until the element `id` shows the number `expected`.
 async function shows(page, id, expected) {
   const arrived = ([id, expected]) => Math.abs(Number(document.getElementById(id).dataset.value) - expected) < 1e-9;
   await page.waitForFunction(arrived, [id, expected]).catch(async () => assert.equal(await value(page, id), expected, id));
@@ -36,7 +36,7 @@ async function traffic() {
   return outcomes;
 }
 
-test("an idle server's page says so everywhere", async () => {
+test("the page of an idle server says in every panel that there is no data", async () => {
   const page = await open(browser, server.url);
   await page.locator("#live.on").waitFor();
   for (const text of ["No request in this time.", "No miss in this time.", "No request yet.", "No semantic hit yet.", "No replica or region shares this store."]) {
@@ -48,7 +48,7 @@ test("an idle server's page says so everywhere", async () => {
   await page.context().close();
 });
 
-test("its numbers are those of GetStats, and they move with the traffic", async () => {
+test("the page shows the numbers of GetStats and follows the traffic", async () => {
   const page = await open(browser, server.url);
   const outcomes = await traffic();
   assert.deepEqual(outcomes.slice(0, 3), ["upstream", "exact", "semantic"]);
@@ -79,7 +79,7 @@ test("its numbers are those of GetStats, and they move with the traffic", async 
   await page.context().close();
 });
 
-test("the wrong-hit button reports the hit, once and for every page", async () => {
+test("the wrong-hit button reports the hit once, for every open page", async () => {
   const page = await open(browser, server.url);
   const row = page.locator("#hits tbody tr").last();
   await row.getByText("How can I reset my password?").waitFor();
@@ -100,7 +100,7 @@ for (const [name, options] of [
   ["phone", { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true }],
   ["phone-small", { viewport: { width: 320, height: 640 }, colorScheme: "dark" }],
 ]) {
-  test(`no sideways scroll and no complaint: ${name}`, async () => {
+  test(`the page fits its window and reports no problem: ${name}`, async () => {
     const page = await open(browser, server.url, options);
     await page.locator("#hits tbody tr").first().waitFor();
     for (const range of ["15 min", "1 h", "24 h"]) {
@@ -117,7 +117,7 @@ for (const [name, options] of [
   });
 }
 
-test("without leave, no prompt is on the page or sent to it", async () => {
+test("prompts are neither on the page nor sent to it unless they are configured to be", async () => {
   const quiet = await serve();
   try {
     await quiet.ask(`Where is the branch in ${SECRET}?`);
@@ -133,7 +133,7 @@ test("without leave, no prompt is on the page or sent to it", async () => {
   }
 });
 
-test("a replica tells how far it is behind its region and each peer, and how far its index is", async () => {
+test("a replica shows its lag behind its region and each peer, and how much of its index is loaded", async () => {
   const [own, peer] = await Promise.all([redis(), redis()]);
   const store = `kind = "redis"\nurl = "${own.url}"\n[[store.peers]]\nregion = "far-away"\nurl = "${peer.url}"`;
   const replica = await serve({ store });
@@ -155,7 +155,7 @@ test("a replica tells how far it is behind its region and each peer, and how far
   }
 });
 
-test("with tenants the page wants the operator's key, and a tenant's does not open it", async () => {
+test("with tenants the page opens with the operator's key and not with a tenant's", async () => {
   const env = { SHOP_KEY: "key-of-the-shop", OPERATOR_KEY: "key-of-the-operator" };
   const guarded = await serve({
     more: 'tenants = [{ name = "shop", api_key_env = "SHOP_KEY" }]',

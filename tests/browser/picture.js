@@ -1,10 +1,10 @@
-// The picture of the README: the dashboard after the demo's traffic, in light colours.
+// Takes the README's picture: the dashboard in light colours after the demo's traffic.
 "use strict";
 
 const { launch, open } = require("./browser.js");
 const { BINARY, start, stop } = require("./server.js");
 
-// The demo takes a little over a minute, and may have to get its embedding model.
+// The demo takes a minute and a half, and may first download the embedding model.
 const DEMO_MS = 300_000;
 
 async function main(to) {

@@ -1,4 +1,4 @@
-// Real processes for the tests: the stand-in provider and promptkeep, on free ports, stopped at the end.
+// Real processes for the tests, on free ports: the stand-in provider, promptkeep and Redis.
 "use strict";
 
 const { spawn, execFile } = require("node:child_process");
@@ -11,7 +11,7 @@ const { promisify } = require("node:util");
 
 const ROOT = path.resolve(__dirname, "../..");
 const BINARY = process.env.PROMPTKEEP_BIN;
-// How long a process may take to say where it listens. A debug build on a busy machine needs a while.
+// Maximum time until a process prints its address. A debug build on a busy machine is slow to start.
 const START_MS = 60_000;
 
 const config = (upstream, more, store) => `
@@ -40,12 +40,12 @@ retries = 0
 hedge_after = "off"
 `;
 
-// Starts a process and returns what `pattern` finds in its output.
-function start(command, args, pattern, env = {}, patience = START_MS) {
+// Starts a process. `found` resolves to the match of `pattern` in its output.
+function start(command, args, pattern, env = {}, timeoutMs = START_MS) {
   const child = spawn(command, args, { cwd: os.tmpdir(), env: { ...process.env, NO_COLOR: "1", RUST_LOG: "info", ...env } });
   let output = "";
   const found = new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`${command} did not start:\n${output}`)), patience);
+    const timer = setTimeout(() => reject(new Error(`${command} did not start:\n${output}`)), timeoutMs);
     const read = (data) => {
       output += data;
       const match = output.replace(/\x1b\[[0-9;]*m/g, "").match(pattern);
@@ -65,19 +65,19 @@ function stop(child) {
   return gone;
 }
 
-// Waits until `isSo()` gives something, and returns it.
+// Polls `isSo()` until its result is truthy, and returns the result.
 async function until(isSo, what) {
   const end = Date.now() + START_MS;
   for (;;) {
     const result = await isSo();
     if (result) return result;
-    if (Date.now() > end) throw new Error(`it never came: ${what}`);
+    if (Date.now() > end) throw new Error(`timed out waiting for ${what}`);
     await new Promise((again) => setTimeout(again, 50));
   }
 }
 
-// promptkeep in front of the stand-in provider. `more` goes above the configuration's first section,
-// `store` into its section, `sections` after its last.
+// Starts promptkeep in front of the stand-in provider. In the configuration, `more` goes above the first section, `store` into
+// [store], and `sections` after the last section.
 async function serve({ more = "", store = 'kind = "memory"', sections = "", env } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "promptkeep-browser-"));
   const provider = start("python3", ["-u", path.join(ROOT, "tests/clients/upstream.py")], /listening on (\S+)/);
@@ -100,7 +100,7 @@ async function serve({ more = "", store = 'kind = "memory"', sections = "", env 
   };
 }
 
-// An empty Redis that keeps nothing.
+// Starts an empty Redis without persistence.
 async function redis() {
   const probe = net.createServer().listen(0, "127.0.0.1");
   await once(probe, "listening");
@@ -112,7 +112,7 @@ async function redis() {
   return { url: `redis://127.0.0.1:${port}`, stop: () => stop(child) };
 }
 
-// One question over the OpenAI dialect; returns how it was answered.
+// Sends one question over the OpenAI dialect, and returns the outcome.
 async function ask(url, content, headers) {
   const reply = await fetch(`${url}/v1/chat/completions`, {
     method: "POST",
@@ -123,7 +123,7 @@ async function ask(url, content, headers) {
   return reply.headers.get("x-promptkeep-outcome");
 }
 
-// What `GetStats` says, through the command.
+// Returns the reply of `GetStats`, through the command.
 async function stats(grpc, env = {}) {
   const run = promisify(execFile)(BINARY, ["stats", "--json", "--server", `http://${grpc}`], { env: { ...process.env, ...env } });
   return JSON.parse((await run).stdout);

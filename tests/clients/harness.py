@@ -1,4 +1,4 @@
-"""Starts the stand-in provider and the server, runs the client suites against them, stops everything."""
+"""Runs the client suites against a real server and a stand-in provider, and stops both at the end."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-# How long a process may take to say where it listens. A debug build on a busy machine needs a while.
+# Maximum time until a process prints its address. A debug build on a busy machine is slow to start.
 START_SECONDS = 60
 
 CONFIG = """
@@ -96,7 +96,7 @@ def run_suite(suite, env):
 
 
 def generate(folder):
-    """The stubs of our contract, as any Python service makes them."""
+    """Generates the contract's stubs as a Python service would, and returns their folder."""
     to = folder / "stubs"
     to.mkdir()
     proto = "promptkeep/v1/promptkeep.proto"
@@ -114,7 +114,7 @@ def serve(started, folder, binary, config, env):
 
 
 def start(started, log, command, listening, env=None):
-    """Starts a process; returns what `listening` finds in its output."""
+    """Starts a process, and returns the groups of `listening` once its output matches."""
     with log.open("wb") as out:
         process = subprocess.Popen(list(map(str, command)), stdout=out, stderr=subprocess.STDOUT, env=env, cwd=log.parent)
     started.append(process)

@@ -1,8 +1,8 @@
-"""A stand-in provider of the OpenAI dialect: the same request, the same answer.
+"""A stand-in provider that speaks the OpenAI dialect. Equal requests get equal answers.
 
-It repeats the last user text. Words in it ask for trouble: `fail-500` and the like answer with that
-status, `fail-500@small` does so for the model `small`, `break` closes the stream in its middle, `slow` waits before
-the first token. Tools are called when the text says `call`.
+It repeats the last user text. Words in the text script faults: `fail-500` answers with that status (any status works),
+`fail-500@small` does so only for the model `small`, `break` closes the stream halfway, `slow` waits before the first token.
+`call` makes it call the first tool. `GET /calls` returns how often each text was sent.
 """
 
 import json
@@ -14,7 +14,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SLOW_SECONDS = 3
-asked = Counter()
+calls = Counter()
 lock = threading.Lock()
 
 
@@ -25,9 +25,9 @@ class Provider(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        if self.path == "/asked":
+        if self.path == "/calls":
             with lock:
-                return self.reply(200, dict(asked))
+                return self.reply(200, dict(calls))
         return self.reply(200, {"object": "list", "data": []})
 
     def do_POST(self):
@@ -38,7 +38,7 @@ class Provider(BaseHTTPRequestHandler):
             return self.reply(200, response(body))
         text = last_user_text(body)
         with lock:
-            asked[text] += 1
+            calls[text] += 1
         for status, model in re.findall(r"fail-(\d{3})(?:@(\S+))?", text):
             if model in ("", body["model"]):
                 return self.reply(int(status), {"error": {"message": f"scripted {status}", "type": "scripted"}})
@@ -160,7 +160,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        # Clients leave; the tests see to that.
+        # Tests disconnect on purpose.
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 

@@ -7,7 +7,7 @@ use promptkeep::{
     grpc::proto::{
         CacheControl, CompleteResponse, FeedbackRequest, InvalidateRequest, Keep, Outcome, Verdict,
     },
-    tune::{self, Protocol, Row},
+    offline::tune::{self, Protocol, Row},
 };
 use tonic::Code;
 

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use promptkeep::{
     config::{CacheConfig, Config, Mode},
     model::Tier,
-    replay::{self, Report},
+    offline::replay::{self, Report},
 };
 use serde_json::{Value, json};
 

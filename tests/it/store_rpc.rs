@@ -85,14 +85,11 @@ async fn only_complete_completions_are_stored() {
         (with(|c| c.finish_reason = "length".to_owned()), "completion"),
         (with(|c| c.finish_reason = "content_filter".to_owned()), "completion"),
         (with(|c| c.finish_reason = "STOP".to_owned()), "completion"),
-        (
-            Completion { content: String::new(), tool_calls_json: "[]".to_owned(), ..completion("") },
-            "completion",
-        ),
+        (Completion { content: String::new(), tool_calls_json: "[]".to_owned(), ..answer("") }, "completion"),
         (with(|c| c.tool_calls_json = "[".to_owned()), "completion.tool_calls_json"),
         (with(|c| c.tool_calls_json = "{}".to_owned()), "completion.tool_calls_json"),
-        (Completion { usage: cost(-1.0), ..completion("Text.") }, "completion.usage.cost_usd"),
-        (Completion { usage: cost(f64::NAN), ..completion("Text.") }, "completion.usage.cost_usd"),
+        (Completion { usage: cost(-1.0), ..answer("Text.") }, "completion.usage.cost_usd"),
+        (Completion { usage: cost(f64::NAN), ..answer("Text.") }, "completion.usage.cost_usd"),
     ] {
         let refused = client.store(store_request("A?", completion.clone())).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{completion:?}");

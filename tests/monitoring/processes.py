@@ -1,4 +1,4 @@
-"""Real processes on free ports, stopped when their block ends."""
+"""Real processes for the tests, on free ports. Each stops when its `with` block ends."""
 
 import contextlib
 import json
@@ -13,26 +13,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = os.environ["PROMPTKEEP_BIN"]
-# How long what must come may take. A debug build on a busy machine needs a while.
-PATIENCE = 60
+# Maximum wait for a process or a condition. A debug build on a busy machine is slow.
+TIMEOUT_SECONDS = 60
 
 
 def free_port():
-    """For those who cannot say which port they were given."""
+    """Returns a free port, for programs that do not report the port they got."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def until(is_so, what):
-    """Asks again and again; returns the first answer that is not empty."""
-    end = time.monotonic() + PATIENCE
+    """Polls `is_so` until its result is truthy, and returns the result."""
+    end = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < end:
         with contextlib.suppress(OSError):
             if answer := is_so():
                 return answer
         time.sleep(0.1)
-    raise AssertionError(f"it never came: {what}")
+    raise AssertionError(f"timed out waiting for {what}")
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def process(log, command, env=None):
         yield child
     finally:
         child.terminate()
-        child.wait(timeout=PATIENCE)
+        child.wait(timeout=TIMEOUT_SECONDS)
 
 
 def found(log, pattern):
@@ -52,7 +52,7 @@ def found(log, pattern):
 
 @contextlib.contextmanager
 def stand_in(folder):
-    """The stand-in provider of the client suites; gives its address."""
+    """Runs the stand-in provider of the client suites, and yields its address."""
     log = folder / "upstream.log"
     with process(log, [sys.executable, "-u", ROOT / "tests/clients/upstream.py"]):
         yield found(log, r"listening on (\S+)")[1]
@@ -60,7 +60,7 @@ def stand_in(folder):
 
 @contextlib.contextmanager
 def server(folder, config, env=None):
-    """promptkeep; gives the addresses of its gRPC and HTTP ports."""
+    """Runs promptkeep, and yields the addresses of its gRPC and HTTP ports."""
     log, file = folder / "promptkeep.log", folder / "promptkeep.toml"
     file.write_text(config)
     env = dict(os.environ, NO_COLOR="1", RUST_LOG="info", **(env or {}))
@@ -72,7 +72,7 @@ def server(folder, config, env=None):
 
 @contextlib.contextmanager
 def redis(folder):
-    """An empty Redis that keeps nothing; gives its URL and the process."""
+    """Runs an empty Redis without persistence, and yields its URL and the process."""
     port = free_port()
     log = folder / f"redis-{port}.log"
     command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
@@ -83,7 +83,7 @@ def redis(folder):
 
 @contextlib.contextmanager
 def prometheus(folder, config):
-    """Gives the root of its API."""
+    """Runs Prometheus, and yields the root of its API."""
     log, file, port = folder / "prometheus.log", folder / "prometheus.yml", free_port()
     file.write_text(config)
     command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}"]

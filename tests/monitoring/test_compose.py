@@ -1,5 +1,5 @@
-"""docker-compose.yml and Dockerfile, as far as they can be tried without a container engine: files, ports and
-names agree with each other, and what the containers run is run here as written."""
+"""docker-compose.yml and Dockerfile, without a container engine: files, ports and names agree with each other, and the
+commands of the containers run here as written."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def port(address):
     return address.rsplit(":", 1)[1]
 
 
-def test_every_file_and_volume_is_there():
+def test_every_file_and_volume_exists():
     for name, service in SERVICES.items():
         for volume in service.get("volumes", []):
             source, inside = volume.split(":")[:2]
@@ -37,7 +37,7 @@ def test_every_file_and_volume_is_there():
             assert needed in SERVICES, f"{name} needs {needed}"
 
 
-def test_ports_are_published_to_this_machine_only_and_each_once():
+def test_each_port_is_published_once_and_on_this_machine_only():
     published = [mapping for service in SERVICES.values() for mapping in service.get("ports", [])]
     assert all(mapping.startswith("127.0.0.1:") for mapping in published)
     outside = [mapping.split(":")[1] for mapping in published]
@@ -56,12 +56,12 @@ def test_ports_and_paths_agree_with_the_configuration():
     assert f"http://models:{port(models[-1])}/v1" in CONFIG
 
 
-def test_the_replicas_share_a_redis_that_nobody_else_reaches_and_that_outlives_its_container():
+def test_the_replicas_share_a_redis_that_is_not_published_and_keeps_its_data():
     assert (setting("kind"), setting("url")) == ("redis", "redis://redis:6379")
     assert all(SERVICES[name]["depends_on"]["redis"] == {"condition": "service_healthy"} for name in REPLICAS)
     redis = SERVICES["redis"]
     assert "ports" not in redis and "--port" not in redis["command"]
-    # The folder that the image runs in.
+    # The folder in which the image keeps its data.
     assert [volume.split(":")[1] for volume in redis["volumes"]] == ["/data"]
 
 
@@ -78,7 +78,7 @@ def test_prometheus_and_grafana_find_each_other_and_the_replicas():
     assert f"./deploy/grafana/dashboards:{folder}:ro" in SERVICES["grafana"]["volumes"]
 
 
-def test_the_image_runs_as_nobody_special_and_checks_itself():
+def test_the_image_runs_without_root_and_checks_its_health():
     final = DOCKERFILE.split("\nFROM ")[-1]
     assert re.search(r"^USER (?!root|0)\S+$", final, re.M)
     assert 'ENTRYPOINT ["promptkeep"]' in final and "HEALTHCHECK" in final
@@ -88,13 +88,13 @@ def test_the_image_runs_as_nobody_special_and_checks_itself():
         assert re.search(rf"^\[{section}\].*?^#?{key} = ", example, re.M | re.S), variable
 
 
-def test_the_configuration_is_sound():
+def test_the_configuration_is_valid():
     checked = subprocess.run([BINARY, "check-config", ROOT / "deploy/promptkeep.toml"], capture_output=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def run_redis(running, folder):
-    """As the container does, on a free port; gives its address once the container's check is content."""
+    """Runs Redis as the container does, on a free port. Returns its address once the container's health check passes."""
     service, at = SERVICES["redis"], free_port()
     running.enter_context(process(folder / "redis.log", [*service["command"], "--bind", "127.0.0.1", "--port", at]))
     check, *arguments = service["healthcheck"]["test"][1:]
@@ -104,7 +104,7 @@ def run_redis(running, folder):
 
 
 def run_replica(running, folder, name, file):
-    """As the container does; gives its HTTP address once it is healthy and ready."""
+    """Runs a replica as the container does. Returns its HTTP address once it is healthy and ready."""
     log = folder / f"{name}.log"
     command = [BINARY, *(str(file) if part == "/etc/promptkeep.toml" else part for part in SERVICES[name]["command"])]
     running.enter_context(process(log, command, dict(os.environ, NO_COLOR="1")))
@@ -119,8 +119,8 @@ def sum_of(metrics, series):
     return sum(float(value) for value in re.findall(rf"^{series} (\S+)$", metrics, re.M))
 
 
-def test_what_the_containers_run_runs_and_one_replica_serves_what_another_bought():
-    """Entrypoint and command as written, with this machine's folders and ports in place of the container's."""
+def test_the_commands_of_the_containers_run_and_one_replica_serves_the_answer_of_another():
+    """Runs entrypoints and commands as written, with this machine's folders and ports."""
     with tempfile.TemporaryDirectory(prefix="promptkeep-compose-") as folder, ExitStack() as running:
         folder = Path(folder)
         models = [BINARY, *SERVICES["models"]["command"]]
@@ -130,10 +130,10 @@ def test_what_the_containers_run_runs_and_one_replica_serves_what_another_bought
         config = CONFIG.replace("models:9000", models[-1]).replace("redis:6379", run_redis(running, folder))
         file = folder / "promptkeep.toml"
         file.write_text(re.sub(r'"0\.0\.0\.0:\d+"', '"127.0.0.1:0"', config))
-        buyer, other = (run_replica(running, folder, name, file) for name in REPLICAS)
+        first, second = (run_replica(running, folder, name, file) for name in REPLICAS)
         question = {"model": "auto", "messages": [{"role": "user", "content": "Hello?"}]}
-        for http in (buyer, other):
+        for http in (first, second):
             status, answer = post(f"http://{http}/v1/chat/completions", question)
             assert status == 200, answer
-        bought = [sum_of(get(f"http://{http}/metrics"), 'promptkeep_requests_total{[^}]*outcome="upstream"}') for http in (buyer, other)]
-        assert bought == [1, 0]
+        upstream_calls = [sum_of(get(f"http://{http}/metrics"), 'promptkeep_requests_total{[^}]*outcome="upstream"}') for http in (first, second)]
+        assert upstream_calls == [1, 0]

@@ -1,4 +1,4 @@
-"""A real Prometheus beside a real server."""
+"""A real Prometheus that scrapes real servers, with the alert rules and the Grafana dashboard of deploy/."""
 
 import itertools
 import json
@@ -60,7 +60,7 @@ region = "there"
 url = "{peer}"\
 """
 
-# Outcomes: upstream, exact, semantic, upstream, refused as the opposite, failed.
+# Outcomes: upstream, exact, semantic, upstream, upstream because the guard sees the opposite, error.
 TRAFFIC = [
     "How do I reset my password?",
     "How do I reset my password?",
@@ -72,7 +72,7 @@ TRAFFIC = [
 
 
 class Watched:
-    """The server, what asks it, and the Prometheus that watches it."""
+    """A server, its traffic, and the Prometheus that scrapes it."""
 
     def __init__(self, folder, upstream, addresses, api):
         self.folder, self.upstream, (self.grpc, self.http), self.api = folder, upstream, addresses, api
@@ -82,7 +82,7 @@ class Watched:
         return post(f"http://{http or self.http}/v1/chat/completions", body, KEY)[0]
 
     def query(self, expression):
-        """Finite values of an instant query."""
+        """Returns the finite values of an instant query."""
         url = f"{self.api}/api/v1/query?query={urllib.parse.quote(expression)}"
         answer = json.loads(get(url))
         assert answer["status"] == "success", answer
@@ -107,7 +107,7 @@ def watched():
         folder = Path(folder)
         with stand_in(folder) as upstream, server(folder, SERVER.format(upstream=upstream), ENV) as (grpc, http):
             config = yaml.safe_load(CONFIG.read_text())
-            # The same file, but quicker, and with this server as its target.
+            # The shipped configuration, but it scrapes this server, and more often.
             config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
             config["rule_files"] = [str(RULES)]
             more = folder / "more.json"
@@ -115,7 +115,7 @@ def watched():
             config["scrape_configs"][0] |= {"static_configs": [{"targets": [http]}], "file_sd_configs": [{"files": [str(more)]}]}
             with prometheus(folder, yaml.safe_dump(config)) as api:
                 watched = Watched(folder, upstream, (grpc, http), api)
-                # Counters begin at nothing, so that no increase is lost.
+                # The first scrape must see the counters at zero, or their first increase would be lost.
                 until(lambda: watched.query('promptkeep_requests_total{outcome="exact"}'), "the first scrape")
                 for _ in range(3):
                     for text in TRAFFIC:
@@ -127,8 +127,8 @@ def watched():
 
 @pytest.fixture(scope="module")
 def busy(watched):
-    """The same under traffic, since a rate needs counters that move; and with a second server, which learns,
-    keeps its entries in Redis and reads those of another region."""
+    """`watched` with constant traffic, because a rate needs counters that move. A second server learns, stores its entries
+    in Redis, and reads those of another region."""
     folder = watched.folder / "learning"
     folder.mkdir()
     ended = threading.Event()
@@ -157,7 +157,7 @@ def total(watched, expression):
     return sum(watched.query(expression))
 
 
-def test_the_sums_of_prometheus_are_those_of_the_ledger(watched):
+def test_the_sums_of_prometheus_equal_the_ledger(watched):
     stats = watched.stats()
     answered = {name: n for name, n in stats["requests"].items() if name not in ("stored", "error")}
     assert answered["exact"] > 0 and answered["semantic"] > 0 and stats["requests"]["error"] > 0, stats
@@ -180,13 +180,13 @@ def test_the_sums_of_prometheus_are_those_of_the_ledger(watched):
     assert total(watched, 'promptkeep_feedback_total{verdict="wrong_hit",outcome="semantic"}') == 1
 
 
-def test_promtool_has_nothing_to_say_of_the_metrics(watched):
+def test_promtool_finds_no_problem_in_the_metrics(watched):
     page = get(f"http://{watched.http}/metrics")
     checked = subprocess.run(["promtool", "check", "metrics"], input=page.encode(), capture_output=True)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 
 
-def test_both_text_formats_have_the_same_samples(watched):
+def test_both_text_formats_have_equal_samples(watched):
     def names(page):
         return {line.split("{")[0].split(" ")[0] for line in page.splitlines() if not line.startswith("#")}
 
@@ -197,7 +197,7 @@ def test_both_text_formats_have_the_same_samples(watched):
 
 
 @pytest.mark.parametrize("command", [["rules", RULES], ["config", CONFIG]])
-def test_promtool_takes_rules_and_configuration(command):
+def test_promtool_accepts_rules_and_configuration(command):
     subprocess.run(["promtool", "check", *map(str, command)], check=True, capture_output=True)
 
 
@@ -216,12 +216,12 @@ def rule_queries():
 
 
 def without_comparison(expression):
-    """An alert that does not fire has no result. With `bool` it has one exactly when both its sides do."""
+    """Makes comparisons return 0 or 1. An alert that does not fire has no result; with `bool` it has one if both sides do."""
     return re.sub(r" (==|!=|<=|>=|<|>) (?!bool)", r" \1 bool ", expression)
 
 
 @pytest.mark.parametrize(("title", "expression"), board_queries())
-def test_every_query_of_the_board_has_data(busy, title, expression):
+def test_every_query_of_the_dashboard_has_data(busy, title, expression):
     for variable, value in (("$__rate_interval", "1m"), ("$__range", "1h"), ("$instance", ".*")):
         expression = expression.replace(variable, value)
     assert "$" not in expression
@@ -233,9 +233,9 @@ def test_every_query_of_the_rules_has_data(busy, name, expression):
     until(lambda: busy.query(without_comparison(expression)), f"{name}: {expression}")
 
 
-def test_the_lag_behind_a_region_that_is_lost_grows(busy):
+def test_the_lag_behind_an_unreachable_region_grows(busy):
     lag = 'max by (peer) (promptkeep_replication_lag_seconds{peer="%s"}) %s 0'
     for peer in ("local", "there"):
-        until(lambda: busy.query(lag % (peer, "==")), f"in step with {peer}")
+        until(lambda: busy.query(lag % (peer, "==")), f"no lag behind {peer}")
     busy.peer.terminate()
     until(lambda: busy.query(lag % ("there", ">")), "a lag")

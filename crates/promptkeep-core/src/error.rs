@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use crate::model::Attempt;
 
-/// The field of the error that says that nothing bears the requested model's name.
+/// Field of the error about an unknown model name.
 pub const MODEL_FIELD: &str = "prompt.model";
 
-/// Why a request failed. A fault of the cache is never among them, but for calls that promise
-/// durability: elsewhere it is a miss.
+/// Why a request failed. A fault of the cache is a miss, not an error; only calls that guarantee durability report it
+/// ([`Error::StoreUnavailable`]).
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The caller's fault. The field is a path such as `prompt.messages[2].role`.
+    /// The request is wrong. The field is a path such as `prompt.messages[2].role`.
     #[error("{field}: {message}")]
     InvalidArgument { field: String, message: String },
-    /// Larger than `server.max_request`.
+    /// The request is larger than `server.max_request`.
     #[error("the request has more than the {max} bytes of server.max_request")]
     TooLarge { max: usize },
     #[error("missing or unknown API key")]
     Unauthenticated,
-    /// Over a limit: of rate, money or load.
+    /// A rate, budget or load limit was reached.
     #[error("{limit} exhausted")]
     Exhausted { limit: &'static str, retry_after: Duration },
     #[error("no upstream model is configured")]
@@ -29,21 +29,19 @@ pub enum Error {
     NotFound(&'static str),
     #[error("deadline exceeded")]
     DeadlineExceeded { attempts: Vec<Attempt> },
-    /// Every model of the chain failed, or the one that had begun to answer.
+    /// Every model of the chain failed, or a model failed after its first token.
     #[error("{message}")]
     Unavailable { message: &'static str, attempts: Vec<Attempt> },
-    /// The store did not acknowledge what the call promises to make durable.
+    /// The store did not acknowledge a write that the call guarantees to be durable.
     #[error("the store is unavailable")]
     StoreUnavailable,
-    /// The provider refused the request itself (4xx): no other model would take it.
+    /// The provider refused the request itself (4xx), so other models would refuse it too.
     #[error("refused by the upstream model with status {status}: {message}")]
     Refused { status: u16, message: String, attempts: Vec<Attempt> },
-    /// Our bug. The cause is for the log.
+    /// A bug of this server. Only the log gets the cause.
     #[error("internal error")]
     Internal { cause: String },
 }
-
-// === impl Error ===
 
 impl Error {
     /// An [`Error::InvalidArgument`] about `field`, a path such as `prompt.messages[2].role`.
@@ -51,12 +49,12 @@ impl Error {
         Self::InvalidArgument { field: field.into(), message: message.into() }
     }
 
-    /// An [`Error::Internal`].
+    /// An [`Error::Internal`] for the log.
     pub fn internal(cause: &(impl ToString + ?Sized)) -> Self {
         Self::Internal { cause: cause.to_string() }
     }
 
-    /// The model calls made before it failed.
+    /// The upstream calls made before the request failed.
     pub fn attempts(&self) -> &[Attempt] {
         match self {
             Self::DeadlineExceeded { attempts }
@@ -66,7 +64,7 @@ impl Error {
         }
     }
 
-    /// The field at fault, when the caller's request is.
+    /// The field at fault, if the request is wrong.
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::InvalidArgument { field, .. } => Some(field),
@@ -81,6 +79,13 @@ impl Error {
             // Breakers and provider rate limits recover within seconds.
             Self::Unavailable { .. } | Self::StoreUnavailable => Some(Duration::from_secs(1)),
             _ => None,
+        }
+    }
+
+    /// Logs the cause of an internal error, which callers do not see.
+    pub fn log(&self) {
+        if let Self::Internal { cause } = self {
+            tracing::error!(cause, "internal error");
         }
     }
 }

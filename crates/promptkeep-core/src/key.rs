@@ -25,7 +25,7 @@ pub struct CacheKey([u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope([u8; 32]);
 
-/// To whom entries belong. Part of every key, so nobody reads another's.
+/// Owner of an entry. Part of every key, so that tenants cannot read each other's entries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// One tenant, by its configured name.

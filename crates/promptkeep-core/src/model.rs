@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 
 /// Model name that leaves the choice to the router.
 pub const AUTO: &str = "auto";
-/// Value of `routing.classifier` that judges prompts without asking a model.
+/// Value of `routing.classifier` that classifies prompts without calling a model.
 pub const LOCAL: &str = "local";
 
 /// Price and quality class of a model, highest first.
@@ -28,7 +28,7 @@ pub enum Difficulty {
     Hard,
 }
 
-/// Tokens and money of the call that bought an answer.
+/// Tokens and cost of the model call that produced an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
     pub prompt_tokens: u64,

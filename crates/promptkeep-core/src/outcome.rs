@@ -1,20 +1,20 @@
-//! How a request ended, and why the cache did not answer it. One enum feeds the reply, the metric
-//! label, the span and the dashboard.
+//! How a request ended, why the cache did not answer it, and what its caller thought of the answer. The enums feed
+//! replies, metric labels, spans and the dashboard alike.
 
 /// How one request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// An exact repeat, or an alias of one.
+    /// An exact repeat of a cached prompt or of an alias.
     Exact,
     /// A near-duplicate that the decision step accepted.
     Semantic,
-    /// Joined an identical prompt that was already being answered.
+    /// Joined an identical request in flight.
     Coalesced,
     /// A model was called.
     Upstream,
-    /// The caller asked not to use the cache, and a model was called.
+    /// The caller bypassed the cache, and a model was called.
     Bypass,
-    /// `Store` kept what the caller bought by itself.
+    /// `Store` cached a completion that the caller got by itself.
     Stored,
     /// `Lookup` found nothing.
     Miss,
@@ -25,27 +25,27 @@ pub enum Outcome {
 /// Why a request was not a semantic hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MissReason {
-    /// Every near entry was gone or too old.
+    /// No candidate could be served: all were removed or too old.
     NoCandidate,
-    /// Every near entry was answered by a lower tier than the router would ask now.
+    /// Every candidate was answered by a lower tier than the router would now choose.
     LowerTier,
     /// The nearest entry did not reach the threshold.
     BelowThreshold,
-    /// A lexical guard saw a difference that changes the answer.
+    /// A lexical guard found a difference that changes the answer.
     Guard(Guard),
-    /// The namespace has not yet earned semantic hits.
+    /// The namespace is in warm-up: its learner has too few labels for semantic hits.
     Learning,
-    /// Would have been a hit; sent upstream to measure wrong hits.
+    /// Sent upstream to audit what would have been a hit.
     Audit,
-    /// Checked hits were wrong far too often: exact hits only for now.
+    /// The namespace is over its error budget, so only exact hits are served.
     OverBudget,
     /// The text has more tokens than the embedding model's window.
     OverWindow,
     /// The last turn is not a user text.
     NotText,
-    /// Prompts of this kind are never answered for somebody else.
+    /// The prompt is personal or time-dependent, so its answer is not reused for other prompts.
     NotKept,
-    /// Nothing is kept under this scope.
+    /// The scope has no entries.
     ScopeEmpty,
     /// The mode or the caller allows exact hits only.
     Disabled,
@@ -53,7 +53,7 @@ pub enum MissReason {
     EmbeddingUnavailable,
 }
 
-/// A lexical difference that changes the answer.
+/// A lexical difference between two prompts that changes the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Guard {
     Numbers,
@@ -67,16 +67,25 @@ pub enum Guard {
     Entities,
     Format,
     Language,
-    /// Another thing is asked about the same things.
+    /// The prompts ask different questions about one subject.
     Question,
     /// Long texts with different words.
     Wording,
 }
 
-// === impl Outcome ===
+/// A caller's feedback on an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Up,
+    Down,
+    /// The user turned to a person or a better model.
+    Escalated,
+    /// The answer belongs to another question.
+    WrongHit,
+}
 
 impl Outcome {
-    /// Every outcome, in the order in which reports list them.
+    /// Every outcome, in the order of reports.
     pub const ALL: [Self; 8] = [
         Self::Exact,
         Self::Semantic,
@@ -88,7 +97,7 @@ impl Outcome {
         Self::Error,
     ];
 
-    /// The label used on every surface.
+    /// The label used in replies, metrics, spans and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -102,7 +111,7 @@ impl Outcome {
         }
     }
 
-    /// Whether an answer was asked for and there was one: those that a hit ratio is a share of.
+    /// Whether the request got an answer or a miss, and so counts in the denominator of hit ratios.
     pub const fn counts_for_hit_ratio(self) -> bool {
         !matches!(self, Self::Stored | Self::Error)
     }
@@ -113,10 +122,8 @@ impl Outcome {
     }
 }
 
-// === impl MissReason ===
-
 impl MissReason {
-    /// The label used on every surface.
+    /// The label used in replies, metrics, spans and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoCandidate => "no_candidate",
@@ -136,10 +143,8 @@ impl MissReason {
     }
 }
 
-// === impl Guard ===
-
 impl Guard {
-    /// The label of the miss it causes.
+    /// The label of the miss that the guard causes.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Numbers => "guard_numbers",
@@ -158,8 +163,20 @@ impl Guard {
         }
     }
 
-    /// The name of its verdict in `Explain`.
+    /// The name of the guard's check in `Explain`.
     pub fn name(self) -> &'static str {
         self.reason().trim_start_matches("guard_")
+    }
+}
+
+impl Verdict {
+    /// The label used in metrics and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Escalated => "escalated",
+            Self::WrongHit => "wrong_hit",
+        }
     }
 }

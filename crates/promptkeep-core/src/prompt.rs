@@ -110,12 +110,13 @@ pub struct CacheControl {
     pub keep: Option<Keep>,
 }
 
-/// What is kept of prompts that are bound to a moment or a person, or ask for variety.
+/// What the cache stores for personal or time-dependent prompts and for prompts that ask for variety.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Keep {
-    /// As of any other.
+    /// Stores them like any other prompt.
     All,
-    /// Exact repeats only and for a short time, or nothing.
+    /// Stores personal and time-dependent prompts for exact repeats within `careful_ttl`, and nothing for prompts
+    /// that ask for variety.
     Careful,
 }
 

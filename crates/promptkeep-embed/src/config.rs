@@ -6,36 +6,36 @@ use std::{path::PathBuf, thread, time::Duration};
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingConfig {
     pub kind: EmbeddingKind,
-    /// Folder with `model.safetensors` and `vocab.txt`; `None`: the user's cache folder, filled
-    /// at the first start.
+    /// `minilm`: directory with `model.safetensors` and `vocab.txt`. `None` uses the user's cache directory,
+    /// which the first start fills.
     pub model_dir: Option<PathBuf>,
     pub precision: Precision,
-    /// Worker threads of `minilm`.
+    /// `minilm`: number of worker threads.
     pub threads: usize,
-    /// Texts that may wait for a worker or a batch; more skip the semantic step.
+    /// Maximum number of texts waiting for a worker or a batch; further texts skip the semantic lookup.
     pub queue: usize,
-    /// `openai`: the API root, such as `https://api.openai.com/v1`.
+    /// `openai`: API root, such as `https://api.openai.com/v1`.
     pub base_url: String,
     /// `openai`: model id.
     pub model: String,
     /// `openai`: length of the model's vectors.
     pub dimensions: usize,
-    /// `openai`: environment variable that holds the API key; empty: none is sent.
+    /// `openai`: environment variable with the API key. When empty, no key is sent.
     pub api_key_env: String,
-    /// `openai`: longest wait for one batch.
+    /// `openai`: timeout of one batch.
     pub timeout: Duration,
-    /// `openai`: most texts in one call.
+    /// `openai`: maximum number of texts in one call.
     pub batch: usize,
 }
 
-/// Which [`Embedder`](crate::Embedder) is used.
+/// Implementation of the embedder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmbeddingKind {
     Minilm,
     Openai,
 }
 
-/// Arithmetic of the in-process model.
+/// Number format in which the in-process model computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     Int8,

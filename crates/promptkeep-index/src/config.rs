@@ -4,16 +4,16 @@
 #[derive(Clone, Debug, PartialEq)]
 pub struct IndexConfig {
     pub kind: IndexKind,
-    /// Kind `auto`: vectors in one scope above which the graph takes over from the scan.
+    /// Kind `auto`: maximum number of vectors in one scope that are scanned; larger scopes use the graph.
     pub scan_max: usize,
-    /// Share of removed vectors that starts a rebuild in the background.
+    /// Fraction of removed vectors above which a background rebuild starts.
     pub rebuild_at: f32,
 }
 
 /// How the nearest vectors are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexKind {
-    /// By size.
+    /// Scans small scopes and uses the graph for large ones.
     Auto,
     Scan,
     Hnsw,

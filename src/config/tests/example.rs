@@ -1,4 +1,4 @@
-//! The example file is the operators' list of keys, so it must be complete and correct.
+//! The example file lists every key with its default.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::config::{
 
 const EXAMPLE: &str = include_str!("../../../promptkeep.example.toml");
 
-/// The example with its commented-out keys active: prose begins with `# `, keys with `#`.
+/// The example with its commented keys enabled: prose begins with `# `, a commented key with `#`.
 fn uncommented() -> String {
     let line = |line: &'static str| match line.strip_prefix('#') {
         Some(rest) if !rest.starts_with(' ') || rest.starts_with("  {") => rest,
@@ -19,7 +19,7 @@ fn uncommented() -> String {
     EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Every key of a table, sections and lists included, as [`without_numbers`] writes them.
+/// Collects every key of a table, including sections and lists, in the form of [`without_numbers`].
 fn keys(prefix: &str, table: &Table, into: &mut BTreeSet<String>) {
     for (name, node) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
@@ -46,7 +46,8 @@ fn the_example_states_the_defaults() {
 #[test]
 fn the_example_lists_exactly_the_known_keys() {
     let text = uncommented();
-    let Loaded { config, findings } = load_text("example", &text, &HashMap::new(), Secrets::Elsewhere);
+    let secrets = Secrets { env: &HashMap::new(), required: RequiredSecrets::None };
+    let Loaded { config, findings } = load_text("example", &text, &secrets);
     assert_eq!(ConfigErrors::from_problems(findings.problems), None);
     assert_eq!((config.providers.len(), config.models.len(), config.tenants.len()), (1, 5, 2));
 

@@ -1,4 +1,4 @@
-//! The message for each mistake in a configuration.
+//! The message for each mistake.
 
 use super::*;
 
@@ -13,7 +13,9 @@ grpc_listne = "127.0.0.1:1"
 http_listen = "localhost"
 max_in_flight = 0
 max_request = "4 megs"
-log_prompts = "yes"
+
+[dashboard]
+show_prompts = "yes"
 
 [cache]
 mode = "fuzzy"
@@ -32,12 +34,12 @@ fallback = ["cold", "tepid"]
             "c.toml:7: server.http_listen: `localhost` is not an address and port such as 127.0.0.1:50051 or [::1]:50051",
             "c.toml:8: server.max_in_flight: must be a whole number from 1 to 1000000000000",
             "c.toml:9: server.max_request: must be a size such as \"1GiB\", \"512MB\" or 4096 (bytes)",
-            "c.toml:10: server.log_prompts: must be true or false",
-            "c.toml:13: cache.mode: `fuzzy` is not one of exact, static, bounded, shadow",
-            "c.toml:14: cache.ttl: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\"",
-            "c.toml:15: cache.min_similarity: must be a number from 0 to 1",
-            "c.toml:16: cache.index: must be a table",
-            "c.toml:19: routing.fallback: `tepid` is not one of hot, warm, cold, economy",
+            "c.toml:12: dashboard.show_prompts: must be true or false",
+            "c.toml:15: cache.mode: `fuzzy` is not one of exact, static, bounded, shadow",
+            "c.toml:16: cache.ttl: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\"",
+            "c.toml:17: cache.min_similarity: must be a number from 0 to 1",
+            "c.toml:18: cache.index: must be a table",
+            "c.toml:21: routing.fallback: `tepid` is not one of hot, warm, cold, economy",
         ]
     );
 }
@@ -57,7 +59,7 @@ fn syntax_errors_do_not_hide_the_rest() {
 }
 
 #[test]
-fn catalog_names_must_exist_and_be_unique() {
+fn names_in_the_catalog_must_exist_and_be_unique() {
     let text = r#"
 routing.default = "gpt-5"
 routing.fallback = ["cold", "cold"]
@@ -77,22 +79,22 @@ models = [
     assert_eq!(
         problems(text),
         [
-            "c.toml:2: routing.default: `gpt-5` is no model id, tier or auto",
-            "c.toml:3: routing.fallback: names a tier twice",
-            "c.toml:6: providers[1].name: `p` names two providers",
+            "c.toml:2: routing.default: `gpt-5` is not a model id, a tier or auto",
+            "c.toml:3: routing.fallback: lists a tier twice",
+            "c.toml:6: providers[1].name: `p` is listed twice",
             "c.toml:7: providers[2].base_url: is missing",
             "c.toml:11: models[1].id: `m` of provider `p` is listed twice",
-            "c.toml:12: models[2].tier: `m` is in another tier at another provider",
+            "c.toml:12: models[2].tier: `m` has another tier at another provider",
             "c.toml:13: models[3].provider: there is no provider `q`",
             "c.toml:14: models[4].context_window: is missing",
-            "c.toml:14: models[4].id: `warm` already means a choice of the router",
-            "c.toml:14: models[4].input_usd_per_mtok: must be a number of US dollars, not negative",
+            "c.toml:14: models[4].id: `warm` is reserved for a choice of the router",
+            "c.toml:14: models[4].input_usd_per_mtok: must be a non-negative number of US dollars",
         ]
     );
 }
 
 #[test]
-fn routing_names_must_exist_and_values_must_be_in_range() {
+fn routing_must_name_models_and_tiers_that_exist() {
     let text = r#"
 [routing]
 classifier = "gpt-5"
@@ -123,10 +125,10 @@ judge = "gpt-5"
     assert_eq!(
         problems(text),
         [
-            "c.toml:3: routing.classifier: `gpt-5` is no model id, and not local",
+            "c.toml:3: routing.classifier: `gpt-5` is neither a model id nor local",
             "c.toml:4: routing.hard: `extreme` is not one of hot, warm, cold, economy",
-            "c.toml:7: routing.namespaces[0].auto: `gpt-5` is no model id, tier or auto",
-            "c.toml:8: routing.namespaces[0].fallback: names a tier twice",
+            "c.toml:7: routing.namespaces[0].auto: `gpt-5` is not a model id, a tier or auto",
+            "c.toml:8: routing.namespaces[0].fallback: lists a tier twice",
             "c.toml:10: routing.namespaces[1].namespace: `a` is listed twice",
             "c.toml:12: routing.namespaces[1].fallback: must name at least one tier",
             "c.toml:13: routing.namespaces[2].namespace: is missing",
@@ -135,13 +137,13 @@ judge = "gpt-5"
             "c.toml:21: upstream.breaker_failures: must be a whole number from 1 to 10",
             "c.toml:22: upstream.hedge_after: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\", or p95 or off",
             "c.toml:23: upstream.retry_budget: must be a number from 0 to 1",
-            "c.toml:26: cache.learning.judge: `gpt-5` is no model id, and no tier with a model",
+            "c.toml:26: cache.learning.judge: `gpt-5` is neither a model id nor a tier that has a model",
         ]
     );
 }
 
 #[test]
-fn tenants_need_distinct_names_and_keys() {
+fn tenants_must_have_unique_names_and_keys() {
     let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let text = format!(
         r#"
@@ -160,12 +162,12 @@ tenants = [
         problems(&text),
         [
             "c.toml:4: tenants[1].api_key_sha256: must be the SHA-256 of the API key, 64 hex digits",
-            "c.toml:4: tenants[1].name: `a` names two tenants",
-            "c.toml:5: tenants[2].api_key_sha256: is missing, and so is api_key_env",
-            "c.toml:6: tenants[3].api_key_sha256: is the API key of another tenant too",
+            "c.toml:4: tenants[1].name: `a` is listed twice",
+            "c.toml:5: tenants[2].api_key_sha256: is missing; set it or api_key_env",
+            "c.toml:6: tenants[3].api_key_sha256: is also the API key of another tenant",
             "c.toml:6: tenants[3].rate_limit: must be a number of requests per second from 0.000001 to 1000000",
-            "c.toml:7: tenants[4].api_key_env: must not be set beside api_key_sha256",
-            "c.toml:7: tenants[4].api_key_sha256: is the API key of another tenant too",
+            "c.toml:7: tenants[4].api_key_env: must not be set together with api_key_sha256",
+            "c.toml:7: tenants[4].api_key_sha256: is also the API key of another tenant",
             "c.toml:8: tenants[5].api_key_env: must name an environment variable that holds the API key",
             "c.toml:8: tenants[5].shared_namespaces: must not be empty",
             "c.toml:9: tenants[6].api_key_env: the environment variable F is not set",
@@ -175,7 +177,7 @@ tenants = [
 }
 
 #[test]
-fn problems_name_the_environment_variable() {
+fn problems_name_the_variable() {
     let env = [
         ("PROMPTKEEP_CACHE__TTL", "soon"),
         ("PROMPTKEEP_CACHE__INDEX__KNID", "scan"),
@@ -185,7 +187,7 @@ fn problems_name_the_environment_variable() {
         ("PROMPTKEEP_MODELS", "gpt-4o"),
     ];
     assert_eq!(
-        read_with("cache.ttl = \"1h\"", &env, Secrets::Needed).1,
+        read_with("cache.ttl = \"1h\"", &env, RequiredSecrets::All).1,
         [
             "PROMPTKEEP_CACHE__INDEX__KNID: cache.index.knid: unknown key; did you mean `kind`?",
             "PROMPTKEEP_CACHE__TTL: cache.ttl: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\"",
@@ -197,7 +199,7 @@ fn problems_name_the_environment_variable() {
     );
 }
 
-/// In TOML every line after a section header belongs to it, which is surprising for a catalog at the end.
+/// In TOML everything after a header belongs to it, which surprises people who write their catalog last.
 #[test]
 fn a_catalog_below_a_section_is_explained() {
     assert_eq!(
@@ -206,18 +208,18 @@ fn a_catalog_below_a_section_is_explained() {
         ),
         [
             "c.toml:3: upstream.models: unknown key; `models` belongs at the top of the file, before the first [section]",
-            "c.toml:4: tenants[0].api_key_sha256: is missing, and so is api_key_env",
+            "c.toml:4: tenants[0].api_key_sha256: is missing; set it or api_key_env",
             "c.toml:6: tenants[0].api_key: unknown key; secrets come from the environment: name a variable in api_key_env",
         ]
     );
 }
 
 #[test]
-fn an_embedder_over_http_needs_its_address() {
+fn an_embedder_over_http_needs_its_url_and_dimensions() {
     assert_eq!(
         problems("[embedding]\nkind = \"openai\"\nmodel = \"e\"\nbase_url = \"ftp://user:sk-secret@host\""),
         [
-            "c.toml:1: embedding.dimensions: is needed when embedding.kind is openai",
+            "c.toml:1: embedding.dimensions: is required when embedding.kind is openai",
             "c.toml:4: embedding.base_url: must begin with http:// or https://",
         ]
     );
@@ -238,7 +240,7 @@ fn urls_hold_no_credentials() {
 }
 
 #[test]
-fn invalid_durations_are_refused() {
+fn malformed_durations_are_refused() {
     let bad =
         ["", "0s", "5", "s", "1s1s", "1s1m", "1.5h", "-1s", "99999999999999999999s", "3651d", "1 h", "1y"];
     for text in bad {
@@ -247,7 +249,7 @@ fn invalid_durations_are_refused() {
 }
 
 #[test]
-fn invalid_sizes_are_refused() {
+fn malformed_sizes_are_refused() {
     for text in
         ["\"\"", "\"GiB\"", "\"1 GiB of it\"", "\"1.5GiB\"", "\"99999999999TiB\"", "-1", "0", "1.0", "true"]
     {
@@ -265,7 +267,7 @@ fn grpc_and_http_need_different_ports() {
 }
 
 #[test]
-fn a_redis_store_holds_no_password_and_has_valid_peers() {
+fn redis_urls_hold_no_passwords_and_regions_are_unique() {
     let text = r#"
 [store]
 kind = "redis"
@@ -285,21 +287,20 @@ region = "eu"
         [
             "c.toml:4: store.url: must not hold a password; name a variable in password_env; must begin with redis://, rediss:// or redis+unix://; is not a URL: relative URL without a base",
             "c.toml:5: store.key_prefix: must not contain { or }",
-            "c.toml:8: store.peers[0].region: `local` is this region, or listed twice",
+            "c.toml:8: store.peers[0].region: `local` is this region, or is listed twice",
             "c.toml:11: store.peers[1].url: is missing",
         ]
     );
     assert!(!problems.concat().contains("hunter2"));
 }
 
-/// A `ca_file` with plain-text URLs only was ignored without a word: connections were neither encrypted nor
-/// verified.
+/// A `ca_file` without TLS was once ignored without a word, so connections were in plain text.
 #[test]
 fn a_ca_file_needs_a_url_with_tls() {
     let store = |url: &str| format!("[store]\nkind = \"redis\"\nca_file = \"ca.pem\"\nurl = \"{url}\"\n");
     assert_eq!(
         problems(&store("redis://a")),
-        ["c.toml:3: store.ca_file: is of no use: no url here or of a peer begins with rediss://"]
+        ["c.toml:3: store.ca_file: has no effect: no url of the store or of a peer begins with rediss://"]
     );
     assert_eq!(problems(&store("rediss://a")), [""; 0]);
     let peer = "[[store.peers]]\nregion = \"eu\"\nurl = \"rediss://b\"\n";

@@ -1,5 +1,5 @@
-//! The OpenAI dialect, as far as the demo needs it: chat completions whole or as server-sent events
-//! with usage, the list of models, errors in OpenAI's shape.
+//! The part of the OpenAI dialect that the demo needs: chat completions, whole or as server-sent events, the list of
+//! models, and errors.
 
 use std::{
     convert::Infallible,
@@ -21,12 +21,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::{Stream, StreamExt as _};
 
-use super::{
-    MODELS, PROVIDER, State,
-    answer::{self, Telling},
-};
+use super::{MODELS, PROVIDER, State, timed_answer::TimedAnswer};
 
-/// What is read of a request; the rest is ignored, as sampling makes no difference to a table.
+/// The fields of a request that change the answer. Others, such as sampling parameters, are ignored.
 #[derive(Deserialize)]
 struct ChatRequest {
     model: String,
@@ -39,7 +36,7 @@ struct ChatRequest {
 #[derive(Deserialize)]
 struct ChatMessage {
     role: String,
-    /// Absent in an assistant's turn that only calls tools.
+    /// Absent from an assistant's turn that only calls tools.
     content: Option<String>,
 }
 
@@ -49,7 +46,7 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-/// What every object of one reply repeats.
+/// Fields that every object of a reply repeats.
 struct Head {
     id: String,
     model: String,
@@ -77,14 +74,14 @@ pub(super) async fn chat_completions(
     let number = state.completions.fetch_add(1, Ordering::Relaxed);
     let messages: Vec<_> =
         request.messages.iter().map(|m| (m.role.as_str(), m.content.as_deref().unwrap_or(""))).collect();
-    let telling = answer::tell(&state.answers, model, &messages, number);
+    let answer = TimedAnswer::new(&state.scripts, model, &messages, number);
     let head = Head { id: format!("chatcmpl-simulated-{number}"), model: request.model };
     if request.stream {
         let usage = request.stream_options.is_some_and(|options| options.include_usage);
-        Sse::new(events(&head, &telling, usage)).into_response()
+        Sse::new(events(&head, &answer, usage)).into_response()
     } else {
-        sleep(telling.duration()).await;
-        whole(&head, &telling).into_response()
+        sleep(answer.duration()).await;
+        whole(&head, &answer).into_response()
     }
 }
 
@@ -93,45 +90,43 @@ fn refuse(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"error": error}))).into_response()
 }
 
-fn whole(head: &Head, telling: &Telling) -> Json<Value> {
-    let message = json!({"role": "assistant", "content": telling.text});
+fn whole(head: &Head, answer: &TimedAnswer) -> Json<Value> {
+    let message = json!({"role": "assistant", "content": answer.text});
     let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
     Json(json!({
         "id": head.id, "object": "chat.completion", "created": 0, "model": head.model,
-        "choices": [choice], "usage": usage(telling),
+        "choices": [choice], "usage": usage(answer),
     }))
 }
 
-/// The events of a streamed answer, each at its time.
+/// Returns the events of a streamed answer, each at its time.
 fn events(
     head: &Head,
-    telling: &Telling,
+    answer: &TimedAnswer,
     with_usage: bool,
 ) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
-    let asked = Instant::now();
+    let start = Instant::now();
     let mut timed =
-        vec![(telling.first_token, head.chunk(&json!({"role": "assistant", "content": ""}), None))];
-    for (at, piece) in telling.pieces() {
+        vec![(answer.first_token, head.chunk(&json!({"role": "assistant", "content": ""}), None))];
+    for (at, piece) in answer.pieces() {
         timed.push((at, head.chunk(&json!({"content": piece}), None)));
     }
-    let end = telling.duration();
+    let end = answer.duration();
     timed.push((end, head.chunk(&json!({}), Some("stop"))));
     if with_usage {
-        timed.push((end, head.usage_chunk(telling)));
+        timed.push((end, head.usage_chunk(answer)));
     }
     timed.push((end, "[DONE]".to_owned()));
     tokio_stream::iter(timed).then(move |(at, data)| async move {
-        sleep_until(asked + at).await;
+        sleep_until(start + at).await;
         Ok(Event::default().data(data))
     })
 }
 
-fn usage(telling: &Telling) -> Value {
-    let (prompt, completion) = (telling.prompt_tokens, telling.completion_tokens);
+fn usage(answer: &TimedAnswer) -> Value {
+    let (prompt, completion) = (answer.prompt_tokens, answer.completion_tokens);
     json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion})
 }
-
-// === impl Head ===
 
 impl Head {
     fn chunk(&self, delta: &Value, finish_reason: Option<&str>) -> String {
@@ -139,9 +134,9 @@ impl Head {
         self.object(&json!([choice]), &Value::Null)
     }
 
-    /// Usage comes in a chunk of its own, without choices.
-    fn usage_chunk(&self, telling: &Telling) -> String {
-        self.object(&json!([]), &usage(telling))
+    /// Usage has a chunk of its own, without choices.
+    fn usage_chunk(&self, answer: &TimedAnswer) -> String {
+        self.object(&json!([]), &usage(answer))
     }
 
     fn object(&self, choices: &Value, usage: &Value) -> String {

@@ -1,20 +1,23 @@
-//! The simulated provider over real sockets, read as a client of the OpenAI dialect reads it.
+//! The simulated provider, called over real sockets by a client of the OpenAI dialect.
+
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{timed_answer::TimedAnswer, *};
+use crate::offline::model_server::LOOPBACK;
 
 const SYSTEM: &str = "Answer briefly.";
 
 async fn start() -> SimulatedUpstream {
-    // Fails if another test of this process installed it first.
+    // Fails if another test of this process has installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let request =
         json!({"namespace": "n", "system": SYSTEM, "model": "cold", "text": "Is it up?", "class": "n/up"});
     let answer = json!({"class": "n/up", "answer": "Yes,\n  all of it — is up."});
     let traffic = Traffic::parse(&request.to_string(), &answer.to_string()).unwrap();
-    SimulatedUpstream::start(&traffic).await.unwrap()
+    SimulatedUpstream::start(&traffic, LOOPBACK).await.unwrap()
 }
 
 fn body(model: &str, text: &str) -> Value {
@@ -91,7 +94,7 @@ async fn the_answer_to_an_unknown_question_says_that_the_model_is_simulated() {
 }
 
 #[tokio::test]
-async fn bad_requests_get_errors_in_the_openai_shape() {
+async fn bad_requests_get_errors_of_the_dialect() {
     let upstream = start().await;
     let cases = [
         (body("no-such-model", "Is it up?"), StatusCode::NOT_FOUND),
@@ -119,25 +122,25 @@ async fn the_list_of_models_is_the_catalog() {
 }
 
 #[test]
-fn pieces_join_to_the_text_in_order() {
+fn the_pieces_of_an_answer_join_to_its_text_and_arrive_in_order() {
     let text = "  One\n\n    two — three \n".to_owned();
-    let reply = answer::Telling {
+    let answer = TimedAnswer {
         completion_tokens: 6,
         text,
         prompt_tokens: 1,
         first_token: Duration::from_millis(100),
         per_token: Duration::from_millis(10),
     };
-    let pieces = reply.pieces();
-    assert_eq!(pieces.iter().map(|(_, piece)| piece.as_str()).collect::<String>(), reply.text);
+    let pieces = answer.pieces();
+    assert_eq!(pieces.iter().map(|(_, piece)| piece.as_str()).collect::<String>(), answer.text);
     assert!(pieces.is_sorted_by_key(|(at, _)| *at));
-    assert_eq!(pieces[0].0, reply.first_token);
-    assert!(pieces.last().unwrap().0 <= reply.duration());
+    assert_eq!(pieces[0].0, answer.first_token);
+    assert!(pieces.last().unwrap().0 <= answer.duration());
 }
 
 #[test]
-fn the_time_to_first_token_varies_by_question_but_not_by_run() {
-    let first_token = |text| answer::tell(&HashMap::new(), &MODELS[0], &[("user", text)], 0).first_token;
+fn first_token_times_vary_by_question_but_not_by_run() {
+    let first_token = |text| TimedAnswer::new(&HashMap::new(), &MODELS[0], &[("user", text)], 0).first_token;
     assert_eq!(first_token("one"), first_token("one"));
     assert_ne!(first_token("one"), first_token("two"));
 }

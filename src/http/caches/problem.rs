@@ -1,4 +1,4 @@
-//! Errors in the shape of that service: problem details (RFC 7807).
+//! Errors of the cache-aside REST API: problem details (RFC 7807).
 
 use axum::{
     http::StatusCode,
@@ -8,10 +8,8 @@ use serde_json::json;
 
 use crate::{error::Error, http::failure::Failure};
 
-/// A failed request as the caller is told of it.
+/// An error as the caller sees it.
 pub(in crate::http) struct Problem(Failure);
-
-// === impl Problem ===
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {

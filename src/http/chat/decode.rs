@@ -1,24 +1,31 @@
-//! A request of the dialect as a prompt. Whatever could make the answer another one ends up in the
-//! prompt, and so in its key; what an entry cannot hold makes the request one that is passed on.
+//! Decodes chat requests into prompts. Every field that can change the answer becomes part of the prompt, and so of its
+//! cache key; a request whose answer an entry cannot hold is passed on.
 
 use serde_json::{Map, Value};
 
-use super::Shape;
 use crate::{
     error::Error,
     prompt::{Message, Prompt, Role},
 };
 
-/// What a request is.
+/// How the caller wants the answer; no part of the prompt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Shape {
+    pub stream: bool,
+    /// `stream_options.include_usage`
+    pub include_usage: bool,
+}
+
+/// A decoded request.
 #[derive(Debug)]
 pub(super) enum Decoded {
     Prompt {
         prompt: Box<Prompt>,
         shape: Shape,
     },
-    /// Its answer is more than an entry holds: several choices, log probabilities, sound, pictures.
-    Beyond {
-        /// As much of it as routing needs.
+    /// A request whose answer an entry cannot hold: several choices, log probabilities, audio, images.
+    Uncacheable {
+        /// The part that routing needs.
         route: Box<Prompt>,
         body: Map<String, Value>,
     },
@@ -27,13 +34,13 @@ pub(super) enum Decoded {
 type Fields = Map<String, Value>;
 
 pub(super) fn decode(mut body: Fields) -> Result<Decoded, Error> {
-    // To the official clients an explicit null is an absent field.
+    // The official clients send null for an absent field.
     body.retain(|_, value| !value.is_null());
-    if is_beyond(&body) {
-        return Ok(Decoded::Beyond { route: Box::new(route(&body)), body });
+    if is_uncacheable(&body) {
+        return Ok(Decoded::Uncacheable { route: Box::new(route(&body)), body });
     }
     let shape = Shape { stream: flag(&mut body, "stream")?, include_usage: include_usage(&mut body) };
-    // Both say what is so anyhow: one choice, without log probabilities.
+    // Both can only have their default here: one choice, no log probabilities.
     body.remove("n");
     body.remove("logprobs");
     let prompt = Prompt {
@@ -59,23 +66,23 @@ pub(super) fn decode(mut body: Fields) -> Result<Decoded, Error> {
     Ok(Decoded::Prompt { prompt: Box::new(prompt), shape })
 }
 
-// === what is beyond the cache ===
+// === uncacheable requests ===
 
-fn is_beyond(body: &Fields) -> bool {
-    /// Their answers have parts that an entry does not: sound, citations, calls of the old kind.
+fn is_uncacheable(body: &Fields) -> bool {
+    /// Fields whose answers have parts that an entry cannot hold: audio, citations, deprecated function calls.
     const FIELDS: [&str; 5] = ["audio", "functions", "function_call", "top_logprobs", "web_search_options"];
-    let speaks_otherwise = |modalities: &Value| {
+    let is_not_text = |modalities: &Value| {
         modalities.as_array().is_none_or(|list| list.iter().any(|modality| modality != "text"))
     };
     FIELDS.iter().any(|field| body.contains_key(*field))
         || body.get("n").is_some_and(|n| n.as_f64() != Some(1.0))
-        || body.get("logprobs").is_some_and(|asked| asked != false)
-        || body.get("modalities").is_some_and(speaks_otherwise)
-        || turns(body).any(|turn| turn.as_object().is_some_and(is_beyond_text))
+        || body.get("logprobs").is_some_and(|wanted| wanted != false)
+        || body.get("modalities").is_some_and(is_not_text)
+        || turns(body).any(|turn| turn.as_object().is_some_and(has_more_than_text))
 }
 
 /// Whether a turn has more than the text and tool calls that a prompt can hold.
-fn is_beyond_text(turn: &Fields) -> bool {
+fn has_more_than_text(turn: &Fields) -> bool {
     let is_known = |name: &str| matches!(name, "role" | "content" | "name" | "tool_call_id" | "tool_calls");
     let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
     turn.get("role").is_some_and(|role| role == "function")
@@ -83,13 +90,13 @@ fn is_beyond_text(turn: &Fields) -> bool {
         || turn.get("content").and_then(Value::as_array).is_some_and(|parts| !parts.iter().all(is_text_part))
 }
 
-/// Only `{"type":"text","text":…}`: a part with more to it, such as a provider's caching mark, goes on as it is.
+/// Whether a part is just `{"type":"text","text":…}`. Other fields, such as a provider's caching mark, would be lost.
 fn is_text_part(part: &Value) -> bool {
     let Some(part) = part.as_object() else { return false };
     part.len() == 2 && part.get("type").is_some_and(|kind| kind == "text") && part.contains_key("text")
 }
 
-/// Model and texts, for the choice of a model; all else is the provider's to judge.
+/// The model and texts of a request, for routing. The provider checks everything else.
 fn route(body: &Fields) -> Prompt {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     let message = |turn: &Value| Message {
@@ -141,7 +148,7 @@ fn message(field: &str, turn: Value) -> Result<Message, Error> {
     })
 }
 
-/// The text of a turn. Several text parts become lines, which is how servers of open models join them.
+/// The text of a turn. Text parts are joined with line breaks, as servers of open models do.
 fn message_text(field: &str, content: Option<Value>) -> Result<String, Error> {
     let Some(Value::Array(parts)) = content else {
         return Ok(text_or_null(field, content)?.unwrap_or_default());

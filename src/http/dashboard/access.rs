@@ -1,10 +1,10 @@
-//! Who may see the numbers. They are of every tenant together, and the table of hits may have prompts in it,
-//! so a tenant's key does not open the page: an operator's own does (`dashboard.api_key_sha256`).
+//! Access control of the dashboard. Its numbers cover every tenant and its table of hits may show prompts, so a
+//! tenant's key does not open it: the operator's key does (`dashboard.api_key_sha256`).
 //!
-//! Without such a key the page is open where nothing is to be kept apart: no tenants are configured. Two
-//! tricks of web pages are then left, and both are refused. One that points its own name at this machine
-//! would be read as if it were ours, so the page must be asked for by address or as `localhost`. One
-//! that only sends (it cannot read) cannot send JSON, which the button must.
+//! Without that key the dashboard is open only if no tenants are configured, and two attacks from other web pages are
+//! refused. DNS rebinding: a page whose own name resolves to this server could read replies as same-origin, so the
+//! `host` header must be an address or `localhost`. Cross-site requests: a page can send a form here but not JSON,
+//! so the wrong-hit button must send JSON.
 
 use std::net::IpAddr;
 
@@ -13,58 +13,63 @@ use axum::http::{
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
 };
 
-use super::super::{Door, Failure};
-use crate::{error::Error, tenant::ApiKeyHash};
+use super::super::{Api, Failure};
+use crate::{
+    error::Error,
+    tenant::{ApiKeyHash, bearer},
+};
 
-/// The rule of this server.
+/// The access rule of this server.
 #[derive(Debug)]
 pub(super) struct Access {
+    /// The operator's key.
     key: Option<ApiKeyHash>,
 }
-
-// === impl Access ===
 
 impl Access {
     pub const fn new(key: Option<ApiKeyHash>) -> Self {
         Self { key }
     }
 
-    /// Whether this caller may look.
-    pub fn check(&self, door: &Door, headers: &HeaderMap) -> Result<(), Failure> {
+    /// Checks that the caller may read the dashboard.
+    pub fn check(&self, api: &Api, headers: &HeaderMap) -> Result<(), Failure> {
         match self.key {
-            Some(key) if bearer(headers).is_some_and(|sent| ApiKeyHash::of(sent) == key) => Ok(()),
+            Some(key) if sent_key(headers).is_some_and(|sent| ApiKeyHash::of(sent) == key) => Ok(()),
             Some(_) => Err(Error::Unauthenticated.into()),
-            None if door.pipeline.settings().tenants.have_keys() => Err(Failure::forbidden(
-                "this page shows every tenant's traffic: set dashboard.api_key_sha256 or dashboard.api_key_env",
+            None if api.pipeline.settings().tenants.have_keys() => Err(Failure::forbidden(
+                "the dashboard shows every tenant's traffic: set dashboard.api_key_sha256 or dashboard.api_key_env",
             )),
             None if is_local_name(headers) => Ok(()),
             None => Err(Failure::forbidden(
-                "without dashboard.api_key_sha256 this page is served by address or as localhost only",
+                "without dashboard.api_key_sha256 the dashboard is served only by address or as localhost",
             )),
         }
     }
 
-    /// Whether this caller may press a button.
-    pub fn check_change(&self, door: &Door, headers: &HeaderMap) -> Result<(), Failure> {
-        self.check(door, headers)?;
-        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let is_json = header(CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("application/json"));
-        let is_own_page = header("sec-fetch-site").is_none_or(|site| site == "same-origin");
+    /// Checks that the caller may use the dashboard's buttons.
+    pub fn check_change(&self, api: &Api, headers: &HeaderMap) -> Result<(), Failure> {
+        self.check(api, headers)?;
+        let is_json =
+            text(headers, CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("application/json"));
+        let is_own_page = text(headers, "sec-fetch-site").is_none_or(|site| site == "same-origin");
         if is_json && is_own_page {
             return Ok(());
         }
-        Err(Failure::forbidden("only this server's own page may do this, with JSON"))
+        Err(Failure::forbidden("only this server's own page may send this request, as JSON"))
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+fn sent_key(headers: &HeaderMap) -> Option<&str> {
+    text(headers, AUTHORIZATION.as_str()).and_then(bearer)
 }
 
-/// Whether the request names the server by address or as `localhost`.
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Whether the `host` header is an address or `localhost`.
 fn is_local_name(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
+    let Some(host) = text(headers, HOST.as_str()) else { return false };
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
@@ -78,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_localhost_are_ours_and_names_are_not() {
+    fn only_addresses_and_localhost_are_local_names() {
         for (host, expected) in [
             ("127.0.0.1:8080", true),
             ("127.0.0.1", true),

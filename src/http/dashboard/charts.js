@@ -1,4 +1,4 @@
-// The four charts, drawn with uPlot. They know columns of numbers and colours, nothing of the server.
+// The four charts, drawn with uPlot from columns of numbers. Knows nothing of the server.
 "use strict";
 
 const Charts = (() => {
@@ -64,7 +64,7 @@ const Charts = (() => {
       if (plot.cursor.idx == null) legendOfNow();
     }
     new ResizeObserver(() => plot && plot.width !== width() && plot.setSize({ width: width(), height: HEIGHT })).observe(box);
-    // After a change of colours everything is drawn anew.
+    // A change of the colour scheme redraws everything.
     const again = () => {
       if (!plot) return;
       plot.destroy();
@@ -77,7 +77,7 @@ const Charts = (() => {
 
   const STACK = [["exact", "exact"], ["semantic", "semantic"], ["coalesced", "coalesced"], ["model", "model"], ["error", "error"]];
 
-  // Sums from the bottom up; the highest is drawn first and the others over it.
+  // Cumulative sums: the highest area is drawn first, the lower ones over it.
   function stacked(columns) {
     const sums = [];
     STACK.forEach(([name], i) => sums.push(columns[name].map((v, n) => v + (i ? sums[i - 1][n] : 0))));

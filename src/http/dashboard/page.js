@@ -1,4 +1,4 @@
-// Fills the page from the server's snapshots. Text goes in as text only: names and prompts may be anything.
+// Fills the page from the server's snapshots. Inserts all values as text, never as HTML: names and prompts are untrusted.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
@@ -7,7 +7,7 @@ const HITS = ["exact", "semantic", "coalesced"];
 const OUTCOMES = [...HITS, "upstream", "bypass", "miss", "stored", "error"];
 const MONTH = 30 * 24 * 3600;
 const KEY = "promptkeep-key";
-// As the alert rule: with fewer checked hits the estimate is no reason for alarm.
+// With fewer checked hits the estimate is too uncertain for a warning. The alert rule uses this limit too.
 const WRONG_CHECKS_MIN = 100;
 
 let range = localStorage.getItem("promptkeep-range") in RANGES ? localStorage.getItem("promptkeep-range") : "15m";
@@ -51,7 +51,7 @@ const format = {
 
 // === elements ===
 
-// The exact value stays with the text, for tests and for those who hover.
+// Sets the text of an element and, for tests, the exact value.
 function put(id, text, value) {
   const element = byId(id);
   if (element.textContent !== text) element.textContent = text;
@@ -102,7 +102,7 @@ function showHits({ now, hour, day }) {
   put("hit-now", of(now), now.hit_ratio);
   put("hit-hour", of(hour), hour.hit_ratio);
   put("hit-day", of(day), day.hit_ratio);
-  // An idle server still tells how it was lately.
+  // An idle server shows the last 24 hours.
   const window = now.answered ? now : day;
   const share = (outcome) => window.requests[outcome] / Math.max(window.answered, 1);
   byId("hit-parts").replaceChildren(...HITS.filter(share).map((outcome) => {
@@ -141,7 +141,7 @@ function showObjective({ now, day }) {
   put("wait-day", wait(day), day.wait.p99_ms);
   put("slo", `p99 < ${format.ms(slo)}`, slo);
   byId("wait-now").classList.toggle("warn", now.wait.count > 0 && now.wait.p99_ms > slo);
-  // One answer of a hundred may be late: that is the budget.
+  // The error budget: 1 % of answers may be late.
   const used = day.late_share / 0.01;
   put("budget", format.percent(used), used);
   put("burn", `${digits(now.late_share / 0.01, 1)} ×`, now.late_share / 0.01);
@@ -256,11 +256,11 @@ function showStore(store, region) {
     item.append(make("dt", "", name), make("dd", warn ? "warn" : "", text));
     return item;
   }));
-  const alone = lags.length ? "This replica reads of no other region." : "No replica or region shares this store.";
+  const alone = lags.length ? "This replica reads from no other region." : "No replica or region shares this store.";
   put("replication", lags.some(([peer]) => peer !== region) ? "" : alone);
 }
 
-// === recent hits: rows stay, so that a button does not move away under the finger ===
+// === recent hits: rows are reused, so that buttons keep their place while the table is refreshed ===
 
 const HITS_AT_FIRST = 8;
 const hitRows = new Map();
@@ -363,7 +363,7 @@ function live(text, state) {
   put("live", text);
 }
 
-// EventSource cannot send a key, so the events are read by hand.
+// EventSource cannot send an authorization header, so this reads the events of a fetch.
 async function follow() {
   stream?.abort();
   const mine = (stream = new AbortController());
@@ -374,7 +374,7 @@ async function follow() {
       if (!reply.ok) throw new Error(reply.statusText);
       await read(reply.body.getReader(), mine.signal);
     } catch {
-      // Tried again below, unless this page itself ended it.
+      // Reconnects below, unless this page aborted the stream.
     }
     if (mine.signal.aborted) return;
     live("no answer, trying again", "off");

@@ -1,4 +1,4 @@
-//! Everything that the page shows at one moment, as JSON.
+//! The JSON snapshot behind everything that the dashboard shows.
 
 use std::{
     collections::BTreeMap,
@@ -8,22 +8,21 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    super::Door,
+    super::Api,
     chart::{Chart, Range},
 };
 use crate::{
     decide::learner::WrongHits,
-    feedback::RecentHit,
     key::Owner,
     model::{ModelState, ProviderState},
-    outcome::Outcome,
-    stats::{Latencies, ModelTally, Tally},
+    pipeline::{Pipeline, RecentHit},
+    stats::{Counters, ModelStats, Stats, Sums},
 };
 
-/// Lines of the table of hits.
+/// Rows of the table of hits.
 const HITS_MAX: usize = 50;
 
-/// Lines of the table of namespaces.
+/// Rows of the table of namespaces.
 const NAMESPACES_MAX: usize = 10;
 
 #[derive(Debug, Serialize)]
@@ -35,7 +34,7 @@ pub(super) struct Snapshot {
     mode: &'static str,
     uptime_seconds: f64,
     slo_seconds: f64,
-    /// Model whose prices `hot_tier_usd` goes by.
+    /// Model whose prices `hot_tier_usd` uses.
     hot_model: Option<String>,
     windows: Windows,
     chart: Chart,
@@ -56,64 +55,33 @@ struct Windows {
     total: Window,
 }
 
-/// Sums over a stretch of time.
 #[derive(Debug, Serialize)]
 struct Window {
-    /// That the window covers: not more than the server is up.
+    /// Time covered: at most the server's uptime.
     seconds: f64,
-    requests: BTreeMap<&'static str, u64>,
-    /// What the ratios are shares of.
+    /// The denominator of the ratios.
     answered: u64,
-    hit_ratio: f64,
-    cost_usd: f64,
-    saved_usd: f64,
-    hot_tier_usd: f64,
-    late: u64,
     late_share: f64,
-    wait: Percentiles,
-    latency: BTreeMap<&'static str, Percentiles>,
-    first_token: BTreeMap<&'static str, Percentiles>,
-    misses: BTreeMap<&'static str, u64>,
+    misses: BTreeMap<String, u64>,
+    #[serde(flatten)]
+    sums: Sums,
 }
 
-#[derive(Debug, Serialize)]
-struct Percentiles {
-    count: u64,
-    p50_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
-}
-
-/// What is known of how good the answers were, since the start.
+/// Quality of the answers since the start.
 #[derive(Debug, Serialize)]
 struct Quality {
-    /// The measured share of wrong answers among semantic hits; `None` while nothing measures it.
-    false_hits: Option<Estimate>,
-    /// The share that `cache.max_wrong_hits` allows.
+    /// Measured share of wrong answers among semantic hits; `None` before the first audit.
+    false_hits: Option<WrongHits>,
+    /// Largest share that `cache.max_wrong_hits` allows.
     max_wrong_hits: f32,
-    feedback: BTreeMap<&'static str, u64>,
+    feedback: BTreeMap<String, u64>,
 }
 
-/// With its 95 % interval.
 #[derive(Debug, Serialize)]
-struct Estimate {
-    rate: f32,
-    low: f32,
-    high: f32,
-    /// Hits that were checked.
-    checked: u64,
-}
-
-#[derive(Debug, Default, Serialize)]
 struct Model {
-    model: String,
-    tier: String,
-    calls: u64,
-    errors: u64,
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    cost_usd: f64,
-    /// The providers that offer it; empty when the catalog has it no more.
+    #[serde(flatten)]
+    stats: ModelStats,
+    /// The providers that offer it; empty when the catalog no longer has it.
     offers: Vec<Offer>,
 }
 
@@ -132,10 +100,10 @@ struct Store {
     errors: u64,
     memory_bytes: u64,
     index_bytes: usize,
-    /// Share of the entries that the index was built from: 1 once all were read.
+    /// Fraction of the entries loaded into the index: 1 when all are.
     index_loaded: f64,
-    /// By region, the seconds since everything that it told had been read: 0 while in step. Our own is
-    /// among them, for its other replicas; empty when nobody shares the store.
+    /// By region, the seconds since this replica was in step with its events; 0 while it is. Includes our own region,
+    /// for its other replicas; empty when no replicas share the store.
     replication_lag: BTreeMap<String, f64>,
 }
 
@@ -165,119 +133,95 @@ struct Hit {
     verdict: Option<&'static str>,
 }
 
-// === impl Snapshot ===
-
 impl Snapshot {
-    pub fn take(door: &Door, range: Range) -> Self {
-        let (pipeline, ledger) = (&door.pipeline, door.pipeline.ledger());
+    pub fn take(api: &Api, range: Range) -> Self {
+        let (pipeline, ledger) = (&api.pipeline, api.pipeline.statistics.ledger());
         let settings = pipeline.settings();
-        let stats = pipeline.stats(None, None);
-        let (memory_bytes, index_bytes) = door.cache.memory();
+        let stats = pipeline.statistics.of_server(None, None);
+        let (memory_bytes, index_bytes) = api.cache.memory();
         let has_tenants = settings.tenants.have_keys();
         Self {
             at: unix_seconds(SystemTime::now()),
             version: env!("CARGO_PKG_VERSION"),
-            region: door.dashboard.region.clone(),
+            region: api.dashboard.region.clone(),
             mode: settings.cache.mode.as_str(),
             uptime_seconds: stats.uptime.as_secs_f64(),
             slo_seconds: ledger.objective().as_secs_f64(),
-            hot_model: door.upstreams.hot_model(),
-            windows: Windows::of(door, Window::of(&stats.tally, stats.window)),
+            hot_model: api.upstreams.hot_model(),
+            windows: Windows::of(pipeline, &stats),
             chart: Chart::of(ledger, range),
             quality: Quality {
-                false_hits: Estimate::of(stats.wrong_hits),
+                false_hits: Some(stats.wrong_hits).filter(|measured| measured.checks > 0),
                 max_wrong_hits: settings.cache.max_wrong_hits,
                 feedback: stats.feedback,
             },
-            models: models(door, stats.models),
+            models: models(api, stats.models),
             store: Store {
                 entries: stats.sizes.entries,
                 vectors: stats.sizes.index_vectors,
                 errors: stats.store_errors,
                 memory_bytes,
                 index_bytes,
-                index_loaded: door.cache.loaded_share(),
-                replication_lag: seconds_by_region(door.cache.lags()),
+                index_loaded: api.cache.loaded_share(),
+                replication_lag: seconds_by_region(api.cache.lags()),
             },
             namespaces: ledger.largest_namespaces(NAMESPACES_MAX).into_iter().map(Namespace::from).collect(),
             shows_prompts: settings.show_prompts,
-            hits: hits(pipeline.recent_semantic(), has_tenants),
+            hits: hits(pipeline.feedback.recent_semantic(), has_tenants),
         }
     }
 }
 
 impl Windows {
-    fn of(door: &Door, total: Window) -> Self {
+    fn of(pipeline: &Pipeline, total: &Stats) -> Self {
         let last = |minutes: u64| {
-            let stats = door.pipeline.stats(Some(Duration::from_secs(minutes * 60)), None);
-            Window::of(&stats.tally, stats.window)
+            Window::from(&pipeline.statistics.of_server(Some(Duration::from_secs(minutes * 60)), None))
         };
-        Self { now: last(5), quarter: last(15), hour: last(60), day: last(24 * 60), total }
+        Self { now: last(5), quarter: last(15), hour: last(60), day: last(24 * 60), total: total.into() }
     }
 }
 
-impl Window {
-    fn of(tally: &Tally, covered: Duration) -> Self {
-        let by_outcome = |latencies: &[Latencies]| {
-            let all = Outcome::ALL.into_iter().zip(latencies);
-            let seen = all.filter(|(_, latencies)| latencies.count() > 0);
-            seen.map(|(outcome, latencies)| (outcome.as_str(), latencies.into())).collect()
-        };
+impl From<&Stats> for Window {
+    fn from(stats: &Stats) -> Self {
         Self {
-            seconds: covered.as_secs_f64(),
-            requests: Outcome::ALL.into_iter().map(|o| (o.as_str(), tally.requests[o as usize])).collect(),
-            answered: tally.answered(),
-            hit_ratio: tally.hit_ratio(),
-            cost_usd: tally.cost_usd,
-            saved_usd: tally.saved_usd,
-            hot_tier_usd: tally.hot_tier_usd,
-            late: tally.late,
-            late_share: tally.late_share(),
-            wait: (&tally.wait).into(),
-            latency: by_outcome(&tally.latency),
-            first_token: by_outcome(&tally.first_token),
-            misses: tally.misses.clone(),
+            seconds: stats.window.as_secs_f64(),
+            answered: stats.sums.answered(),
+            late_share: stats.sums.late_share(),
+            misses: stats.misses_by_reason.clone(),
+            sums: stats.sums.clone(),
         }
     }
 }
 
-impl From<&Latencies> for Percentiles {
-    fn from(of: &Latencies) -> Self {
-        let [p50_ms, p99_ms, p999_ms] = [0.5, 0.99, 0.999].map(|quantile| of.quantile_ms(quantile));
-        Self { count: of.count(), p50_ms, p99_ms, p999_ms }
-    }
-}
-
-impl Estimate {
-    fn of(WrongHits { rate, low, high, checks }: WrongHits) -> Option<Self> {
-        (checks > 0).then_some(Self { rate, low, high, checked: checks })
-    }
-}
-
-impl From<(String, Tally)> for Namespace {
-    fn from((name, tally): (String, Tally)) -> Self {
+impl From<(String, Counters)> for Namespace {
+    fn from((name, counters): (String, Counters)) -> Self {
         Self {
             name,
-            answered: tally.answered(),
-            hit_ratio: tally.hit_ratio(),
-            cost_usd: tally.cost_usd,
-            saved_usd: tally.saved_usd,
+            answered: counters.answered(),
+            hit_ratio: counters.hit_ratio(),
+            cost_usd: counters.cost_usd,
+            saved_usd: counters.saved_usd,
         }
     }
 }
 
-/// The catalog's models in its order, then those that only the ledger remembers.
-fn models(door: &Door, mut called: BTreeMap<String, ModelTally>) -> Vec<Model> {
-    let (states, providers) = (door.upstreams.model_states(), door.upstreams.provider_states());
+/// The catalog's models in its order, then models that only the ledger has.
+fn models(api: &Api, mut called: Vec<ModelStats>) -> Vec<Model> {
+    let (states, providers) = (api.upstreams.model_states(), api.upstreams.provider_states());
     let mut models: Vec<Model> = Vec::new();
-    for line in door.upstreams.models() {
-        if !models.iter().any(|have| have.model == line.id) {
-            let tally = called.remove(&line.id).unwrap_or_default();
-            let offers = offers(&line.id, &states, &providers);
-            models.push(Model { tier: line.tier.as_str().to_owned(), offers, ..Model::new(line.id, tally) });
+    for line in api.upstreams.models() {
+        if models.iter().any(|have| have.stats.model == line.id) {
+            continue;
         }
+        let at = called.iter().position(|stats| stats.model == line.id);
+        let stats = at.map(|at| called.remove(at)).unwrap_or_default();
+        let offers = offers(&line.id, &states, &providers);
+        models.push(Model {
+            stats: ModelStats { tier: line.tier.as_str().to_owned(), model: line.id, ..stats },
+            offers,
+        });
     }
-    models.extend(called.into_iter().map(|(id, tally)| Model::new(id, tally)));
+    models.extend(called.into_iter().map(|stats| Model { stats, offers: Vec::new() }));
     models
 }
 
@@ -294,13 +238,6 @@ fn offers(model: &str, states: &[ModelState], providers: &[ProviderState]) -> Ve
             })
         })
         .collect()
-}
-
-impl Model {
-    fn new(model: String, tally: ModelTally) -> Self {
-        let ModelTally { tier, calls, errors, prompt_tokens, completion_tokens, cost_usd } = tally;
-        Self { model, tier, calls, errors, prompt_tokens, completion_tokens, cost_usd, offers: Vec::new() }
-    }
 }
 
 fn hits(recent: Vec<RecentHit>, has_tenants: bool) -> Vec<Hit> {

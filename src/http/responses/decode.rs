@@ -1,15 +1,15 @@
-//! A request of the Responses API as a prompt, where it is one.
+//! Decodes requests of the Responses API into prompts, where they are plain text.
 
 use serde_json::{Map, Value, json};
 
-use super::events::{Echo, ID_PREFIX};
+use super::dialect::{Echo, ID_PREFIX};
 use crate::{
     error::Error,
     http::chat::text_or_null,
     prompt::{Message, Prompt, Role},
 };
 
-/// What a request is.
+/// A decoded request.
 #[derive(Debug)]
 pub(super) enum Decoded {
     Prompt {
@@ -17,14 +17,15 @@ pub(super) enum Decoded {
         echo: Echo,
         stream: bool,
     },
-    /// It has tools, files, a stored conversation, or anything else that is not text.
-    Beyond {
+    /// A request with tools, files, a stored conversation, or anything else that is not text.
+    Uncacheable {
+        /// The part that routing needs.
         route: Box<Prompt>,
         body: Map<String, Value>,
     },
 }
 
-/// Fields of a request that is plain text. Any other makes it one to pass on.
+/// Fields of a plain-text request. A request with any other field is passed on.
 const PLAIN: [&str; 11] = [
     "input",
     "instructions",
@@ -51,28 +52,28 @@ pub(super) fn decode(mut body: Map<String, Value>) -> Result<Decoded, Error> {
             let model = body.get("model").and_then(Value::as_str).unwrap_or_default().to_owned();
             let input = body.get("input").map(Value::to_string).unwrap_or_default();
             let route = Prompt { messages: vec![turn(Role::User, input)], ..Prompt::routed_as(model) };
-            Ok(Decoded::Beyond { route: Box::new(route), body })
+            Ok(Decoded::Uncacheable { route: Box::new(route), body })
         }
     }
 }
 
-/// An answer of ours is kept by no provider, so nobody could go on from it.
+/// Refuses to continue from an answer of this server: no provider stores it.
 fn refuse_our_own_past(body: &Map<String, Value>) -> Result<(), Error> {
     let previous = body.get("previous_response_id").and_then(Value::as_str);
     if previous.is_some_and(|id| id.starts_with(ID_PREFIX)) {
         return Err(Error::invalid(
             "previous_response_id",
-            "that answer came from the cache or went into it and was not stored (store: false): send the \
-             conversation as input, or ask for store: true from its first turn on",
+            "no provider stored that answer, because it was answered through the cache (store: false): send the \
+             conversation as input, or use store: true from the first turn",
         ));
     }
     Ok(())
 }
 
-/// `None`: not plain text. Errors are only for what is plain text and wrong.
+/// The prompt of a plain-text request; `None` for any other.
 fn plain(body: &Map<String, Value>) -> Result<Option<Prompt>, Error> {
     let is_plain = body.keys().all(|name| PLAIN.contains(&name.as_str()));
-    // Who asks for storing goes on from the answer later, which needs the provider's own.
+    // With `store: true` the caller will continue from the answer, which only its provider can do.
     if !is_plain || body.get("store") == Some(&Value::Bool(true)) {
         return Ok(None);
     }
@@ -139,7 +140,7 @@ fn part_text(part: &Value) -> Option<&str> {
     matches!(kind, "input_text" | "output_text" | "text").then(|| part.get("text")?.as_str()).flatten()
 }
 
-/// `text.format` as the chat dialect's `response_format`; `None` when there is more to `text` than that.
+/// `text.format` as the chat dialect's `response_format`; `None` when `text` has other fields or formats.
 fn format(text: Option<&Value>) -> Option<Option<Value>> {
     let Some(text) = text else { return Some(None) };
     let text = text.as_object()?;
@@ -165,12 +166,12 @@ mod tests {
         let Value::Object(body) = body else { panic!("an object") };
         match decode(body).unwrap() {
             Decoded::Prompt { prompt, .. } => Some(*prompt),
-            Decoded::Beyond { .. } => None,
+            Decoded::Uncacheable { .. } => None,
         }
     }
 
     #[test]
-    fn plain_text_is_the_prompt_that_a_chat_would_be() {
+    fn plain_text_decodes_to_the_prompt_of_a_chat_request() {
         let prompt = prompt_of(json!({
             "model": "auto",
             "instructions": "be brief",
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_plain_text_is_passed_on() {
+    fn requests_beyond_plain_text_are_passed_on() {
         for more in [
             json!({ "input": "x", "tools": [{ "type": "web_search" }] }),
             json!({ "input": "x", "previous_response_id": "resp_of_a_provider" }),
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_goes_on_from_an_answer_that_was_not_stored() {
+    fn continuing_from_an_unstored_answer_is_refused() {
         let body = json!({ "input": "x", "previous_response_id": format!("{ID_PREFIX}1") });
         let Value::Object(body) = body else { panic!("an object") };
         assert_eq!(decode(body).unwrap_err().field(), Some("previous_response_id"));

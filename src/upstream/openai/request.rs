@@ -1,15 +1,15 @@
-//! A prompt as a request of the dialect. Always a stream, so that unary and streaming callers share one
-//! path.
+//! Encoder of a prompt as a chat request. It always asks for a stream, so that unary and streaming callers
+//! share one path.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::prompt::{Message, Prompt, Role};
+use crate::prompt::{self, Prompt, Role};
 
 #[derive(Serialize)]
 struct Request<'a> {
     model: &'a str,
-    messages: Vec<Turn<'a>>,
+    messages: Vec<Message<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,9 +38,9 @@ struct StreamOptions {
 }
 
 #[derive(Serialize)]
-struct Turn<'a> {
+struct Message<'a> {
     role: &'static str,
-    /// `null` where an assistant only called tools.
+    /// `None` (JSON `null`) for an assistant's message that only calls tools.
     content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
@@ -50,8 +50,8 @@ struct Turn<'a> {
     tool_calls: Option<&'a Value>,
 }
 
-/// The body that asks `model` for `prompt`. A new field of [`Prompt`] does not compile until it is
-/// decided whether a model gets it.
+/// The body of a request for `prompt` to `model`. The prompt is destructured without `..`, so that a new
+/// field does not compile until somebody decides whether providers receive it.
 pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
     let Prompt {
         namespace: _,
@@ -70,7 +70,7 @@ pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
     } = prompt;
     let request = Request {
         model,
-        messages: messages.iter().map(turn).collect(),
+        messages: messages.iter().map(Message::new).collect(),
         temperature: *temperature,
         top_p: *top_p,
         max_tokens: *max_tokens,
@@ -86,14 +86,16 @@ pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
     serde_json::to_vec(&request).expect("strings, numbers and JSON values always serialise")
 }
 
-fn turn(message: &Message) -> Turn<'_> {
-    let Message { role, content, name, tool_call_id, tool_calls } = message;
-    let only_calls = *role == Role::Assistant && content.is_empty() && tool_calls.is_some();
-    Turn {
-        role: role.as_str(),
-        content: (!only_calls).then_some(content),
-        name: name.as_deref(),
-        tool_call_id: tool_call_id.as_deref(),
-        tool_calls: tool_calls.as_ref(),
+impl<'a> Message<'a> {
+    fn new(message: &'a prompt::Message) -> Self {
+        let prompt::Message { role, content, name, tool_call_id, tool_calls } = message;
+        let only_calls = *role == Role::Assistant && content.is_empty() && tool_calls.is_some();
+        Self {
+            role: role.as_str(),
+            content: (!only_calls).then_some(content),
+            name: name.as_deref(),
+            tool_call_id: tool_call_id.as_deref(),
+            tool_calls: tool_calls.as_ref(),
+        }
     }
 }

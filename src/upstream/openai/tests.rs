@@ -1,4 +1,4 @@
-//! Bodies sent to providers, and chunks, errors and tool calls read from them.
+//! Tests of the dialect: requests, replies, tool calls and junk.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ fn full_prompt() -> Prompt {
 }
 
 #[test]
-fn every_field_is_sent_except_namespace_and_vary() {
+fn all_fields_except_namespace_and_vary_are_sent() {
     let body = body_of(&full_prompt());
     assert!(!body.to_string().contains("never-sent"));
     assert_eq!(
@@ -100,14 +100,14 @@ fn a_chunk_may_be_empty() {
 }
 
 #[test]
-fn a_refusal_is_delivered_and_not_cached() {
+fn a_refusal_is_shown_and_marked_as_filtered() {
     let chunk = chunk_of(&json!({ "choices": [{ "delta": { "refusal": "I cannot." } }] })).expect("a chunk");
     assert_eq!(chunk.text.as_deref(), Some("I cannot."));
     assert_eq!(chunk.finish, Some(FinishReason::ContentFilter));
 }
 
 #[test]
-fn errors_and_other_objects_are_not_chunks() {
+fn errors_and_other_objects_are_malformed() {
     let cases = [
         (json!({ "error": { "message": "m" } }), Malformed::ErrorObject),
         (json!({ "error": "m", "choices": [] }), Malformed::ErrorObject),
@@ -125,7 +125,7 @@ fn errors_and_other_objects_are_not_chunks() {
 }
 
 #[test]
-fn usage_that_is_not_two_counts_is_ignored() {
+fn usage_is_read_only_when_it_holds_counts() {
     let usage = |usage| chunk_of(&json!({ "choices": [], "usage": usage })).expect("a chunk").usage;
     let expected = ReportedUsage { prompt_tokens: 3, completion_tokens: 4 };
     assert_eq!(
@@ -140,7 +140,7 @@ fn usage_that_is_not_two_counts_is_ignored() {
 }
 
 #[test]
-fn error_messages_are_found_and_truncated() {
+fn error_messages_are_found_and_shortened() {
     assert_eq!(error_message(br#"{"error":{"message":"too long"}}"#), "too long");
     assert_eq!(error_message(br#"{"error":"too long"}"#), "too long");
     assert_eq!(error_message(br#"{"message":"too long"}"#), "too long");
@@ -158,7 +158,7 @@ fn merged(pieces: impl IntoIterator<Item = Value>) -> Value {
 }
 
 #[test]
-fn tool_calls_without_an_index_are_merged_by_id() {
+fn tool_calls_without_an_index_are_joined_by_id() {
     let calls = merged([
         json!({ "id": "a", "type": "function", "function": { "name": "f", "arguments": "{" } }),
         json!({ "function": { "arguments": "}" } }),
@@ -174,7 +174,7 @@ fn tool_calls_without_an_index_are_merged_by_id() {
 }
 
 #[test]
-fn repeated_and_empty_names_do_not_spoil_a_call() {
+fn repeated_and_empty_names_do_not_change_a_call() {
     let calls = merged([
         json!({ "index": 0, "id": "a", "function": { "name": "f", "arguments": "" } }),
         json!({ "index": 0, "id": "", "type": "", "function": { "name": "", "arguments": "1" } }),

@@ -1,28 +1,26 @@
-//! Tool calls arrive in pieces: the first names the function, later ones add to its arguments. This
-//! joins them by their index.
+//! Assembler of streamed tool calls: the first piece names the function, later ones append to its arguments,
+//! and an index joins them.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// The calls gathered so far.
+/// Tool calls received so far.
 #[derive(Debug, Default)]
 pub struct ToolCalls {
     by_index: BTreeMap<u64, Map<String, Value>>,
 }
 
-/// More calls in one answer than any real one has.
+/// An answer has more tool calls than [`CALLS_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many tool calls")]
 pub struct TooMany;
 
-/// Bound of the calls in one answer; OpenAI's own limit of parallel calls is 128.
+/// Largest number of calls in one answer. OpenAI's limit of parallel calls is 128.
 const CALLS_MAX: usize = 256;
 
-// === impl ToolCalls ===
-
 impl ToolCalls {
-    /// Adds the pieces of one chunk and gives each the `index` that some providers leave out.
+    /// Adds the pieces of one chunk and sets the `index` that some providers leave out.
     ///
     /// # Errors
     /// [`TooMany`].
@@ -39,14 +37,13 @@ impl ToolCalls {
         Ok(())
     }
 
-    /// The whole calls as the dialect's `tool_calls` array; `None` when there are none.
+    /// The calls as the dialect's `tool_calls` array; `None` when there are none.
     pub fn into_value(self) -> Option<Value> {
         let calls: Vec<Value> = self.by_index.into_values().map(Value::Object).collect();
         (!calls.is_empty()).then_some(Value::Array(calls))
     }
 
-    /// Without an index, a piece with an id of its own begins a call and any other goes on with the
-    /// last.
+    /// The piece's index. Without one, a piece with a new id begins a call, and any other continues the last.
     fn index_of(&self, piece: &Map<String, Value>) -> u64 {
         if let Some(index) = piece.get("index").and_then(Value::as_u64) {
             return index;

@@ -1,4 +1,4 @@
-// @grpc/grpc-js with the proto loaded at run time.
+// gRPC from Node: @grpc/grpc-js, with the proto loaded at run time.
 
 const assert = require("node:assert/strict");
 const path = require("node:path");
@@ -23,7 +23,7 @@ function call(method, request, seconds = 10) {
   });
 }
 
-test("complete, then look it up", async () => {
+test("an answer of Complete is found by Lookup", async () => {
   const first = await call("Complete", ask("node grpc: hello"));
   assert.equal(first.outcome, "OUTCOME_UPSTREAM");
   const found = await call("Lookup", ask("node grpc: hello"));
@@ -31,7 +31,7 @@ test("complete, then look it up", async () => {
   assert.equal(found.completion.content, "you said: node grpc: hello");
 });
 
-test("a stream has a beginning, text and an end", async () => {
+test("a stream starts with `started` and ends with `finished`", async () => {
   const events = [];
   let text = "";
   for await (const chunk of client.CompleteStream(ask("node grpc: stream"), metadata)) {
@@ -42,6 +42,6 @@ test("a stream has a beginning, text and an end", async () => {
   assert.deepEqual([events.at(0), events.at(-1)], ["started", "finished"]);
 });
 
-test("a deadline ends it", async () => {
+test("a call ends at its deadline", async () => {
   await assert.rejects(call("Complete", ask("node grpc: slow"), 0.3), { code: grpc.status.DEADLINE_EXCEEDED });
 });

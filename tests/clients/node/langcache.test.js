@@ -1,10 +1,10 @@
-// The LangCache client with another base URL.
+// The LangCache client. Only its base URL and key are changed.
 
 const assert = require("node:assert/strict");
 const { test } = require("node:test");
 const { LangCache } = require("@redis-ai/langcache");
 
-test("set, search, delete", async () => {
+test("a stored answer is found until it is deleted", async () => {
   const serverURL = `http://${process.env.PROMPTKEEP_HTTP}`;
   const cache = new LangCache({ serverURL, cacheId: "node", apiKey: process.env.PROMPTKEEP_API_KEY });
   const attributes = { language: "en" };

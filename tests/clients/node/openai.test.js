@@ -1,4 +1,4 @@
-// The official OpenAI client with nothing changed but its base URL and key.
+// The official OpenAI client. Only its base URL and key are changed.
 
 const assert = require("node:assert/strict");
 const { test } = require("node:test");
@@ -31,7 +31,7 @@ test("a stream is replayed as a stream", async () => {
   }
 });
 
-test("a round of tool calls", async () => {
+test("a tool call and its result make a round trip", async () => {
   const tools = [{ type: "function", function: { name: "weather", parameters: { type: "object" } } }];
   const messages = user("node: call the weather");
   for (let round = 0; round < 2; round++) {
@@ -44,7 +44,7 @@ test("a round of tool calls", async () => {
   }
 });
 
-test("the responses API", async () => {
+test("the responses API answers whole and as a stream", async () => {
   for (let round = 0; round < 2; round++) {
     const response = await client.responses.create({ model: "auto", input: "node: respond" });
     assert.equal(response.output_text, "you said: node: respond");
@@ -53,7 +53,7 @@ test("the responses API", async () => {
   }
 });
 
-test("errors are the client's own", async () => {
+test("errors have the client's own classes", async () => {
   await assert.rejects(create({ messages: user("x"), temperature: 7 }), OpenAI.BadRequestError);
   await assert.rejects(create({ messages: user("x"), model: "no-such-model" }), OpenAI.NotFoundError);
   await assert.rejects(create({ messages: user("node: fail-500") }), OpenAI.InternalServerError);
@@ -65,7 +65,7 @@ test("errors are the client's own", async () => {
   await assert.rejects(broken, /broke off/);
 });
 
-test("timeouts and aborts", async () => {
+test("timeouts and aborts end a request", async () => {
   const slow = { messages: user("node: slow") };
   await assert.rejects(create(slow, { timeout: 300 }), OpenAI.APIConnectionTimeoutError);
   const late = create(slow, { headers: { "x-promptkeep-timeout": "0.2" } });

@@ -1,4 +1,4 @@
-// The contract, as buf's linter sees it: conventions, and a comment on everything (proto/buf.yaml).
+// buf's linter on the contract: conventions, and a comment on every item (proto/buf.yaml).
 "use strict";
 
 const assert = require("node:assert");
@@ -9,7 +9,7 @@ const { test } = require("node:test");
 const BUF = require.resolve("@bufbuild/buf/bin/buf");
 const PROTO = path.resolve(__dirname, "../../../proto");
 
-test("the proto is lint clean", () => {
+test("the proto passes buf's linter", () => {
   const run = spawnSync(process.execPath, [BUF, "lint"], { cwd: PROTO, encoding: "utf8" });
   assert.strictEqual(run.status, 0, run.stdout + run.stderr);
 });

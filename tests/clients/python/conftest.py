@@ -1,4 +1,4 @@
-"""Where the server is, and how often the provider was asked."""
+"""Fixtures: the server's address and key, and a count of the provider's calls."""
 
 import json
 import os
@@ -18,11 +18,11 @@ def api_key():
 
 
 @pytest.fixture
-def asked():
-    """How often the provider was asked this text."""
+def upstream_calls():
+    """Counts the calls that reached the provider with a given text."""
 
     def count(text):
-        with urllib.request.urlopen(f"{os.environ['UPSTREAM']}/asked") as reply:
+        with urllib.request.urlopen(f"{os.environ['UPSTREAM']}/calls") as reply:
             return json.load(reply).get(text, 0)
 
     return count

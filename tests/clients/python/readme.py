@@ -1,4 +1,4 @@
-"""README.md taken apart: its blocks, the commands in them, and the names in its text."""
+"""A parser for README.md: its blocks, the commands in them, and the names in its text."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "README.md").read_text()
 
-# What a fence may be marked as. Without a mark it is what a command prints.
+# Kinds of block by the language of their fence. A block without a language is the output of a command.
 FENCES = {"toml": "toml", "json": "json", "": "output"}
 
 
@@ -26,7 +26,7 @@ def fenced():
 
 
 def indented():
-    """Commands, each block after a blank line."""
+    """Yields blocks of commands. Each one follows a blank line."""
     without_fences = re.sub(r"^```.*?^```$", lambda fence: "\n" * fence[0].count("\n"), TEXT, flags=re.M | re.S)
     for block in re.finditer(r"(?<=\n\n)(?:    .*\n)+", without_fences):
         line = without_fences.count("\n", 0, block.start()) + 1
@@ -35,7 +35,7 @@ def indented():
 
 BLOCKS = sorted([*fenced(), *indented()], key=lambda block: block.line)
 
-# The text outside of fences, where backticks mark names.
+# Text outside fences, in which backticks mark names.
 PROSE = re.sub(r"^```.*?^```$", "", TEXT, flags=re.M | re.S)
 MARKED = set(re.findall(r"`([^`\n]+)`", PROSE))
 
@@ -47,7 +47,7 @@ def blocks(kind):
 
 
 def commands():
-    """Every command in a block, in order, lines that end in a backslash joined."""
+    """Yields every command of the blocks, in order. Lines that end in a backslash are joined."""
     for block in blocks("shell"):
         for command in block.text.replace("\\\n", "").splitlines():
             if command.strip() and not command.startswith("#"):
@@ -55,5 +55,5 @@ def commands():
 
 
 def mentioned():
-    """Commands in the midst of the text."""
+    """Returns the commands inside the text."""
     return sorted(name for name in MARKED if name.startswith(PROGRAMS))

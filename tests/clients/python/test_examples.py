@@ -1,4 +1,4 @@
-"""Every example runs, and every line of the shell examples works as it stands."""
+"""Every example runs, and every line of the shell examples works as pasted."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ def run(command, **options):
 
 @pytest.mark.parametrize("name", ["service", "cache_aside"])
 @pytest.mark.parametrize("language", ["python", "node"])
-def test_services(language, name):
+def test_the_services_run(language, name):
     program = [sys.executable, EXAMPLES / "python" / f"{name}.py"]
     if language == "node":
         program = ["node", EXAMPLES / "node" / f"{name}.js"]
@@ -30,8 +30,8 @@ def test_services(language, name):
 
 
 @pytest.mark.parametrize("name", ["curl", "grpcurl"])
-def test_lines_as_pasted(name, tmp_path):
-    """Against a server without tenants on the default ports, which here are others."""
+def test_shell_lines_work_as_pasted(name, tmp_path):
+    """Uses a server without tenants; its free ports replace the default ones."""
     text = (EXAMPLES / f"{name}.sh").read_text()
     text = text.replace("127.0.0.1:8080", os.environ["OPEN_HTTP"]).replace("127.0.0.1:50051", os.environ["OPEN_GRPC"])
     script = tmp_path / "lines.sh"

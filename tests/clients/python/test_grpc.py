@@ -1,4 +1,4 @@
-"""grpcio with stubs generated from the proto, health and reflection."""
+"""gRPC from Python: grpcio with stubs generated from the proto, health checks and reflection."""
 
 import os
 
@@ -43,18 +43,18 @@ def test_complete_and_stream_share_an_entry(stub, metadata):
 
 
 def test_extra_fields_are_part_of_the_prompt(stub, metadata):
-    asked = request("grpc: extra")
-    asked.prompt.extra_json = '{"reasoning_effort": "low"}'
-    assert stub.Complete(asked, metadata=metadata).outcome == pb.OUTCOME_UPSTREAM
-    assert stub.Complete(asked, metadata=metadata).outcome == pb.OUTCOME_EXACT
+    extra = request("grpc: extra")
+    extra.prompt.extra_json = '{"reasoning_effort": "low"}'
+    assert stub.Complete(extra, metadata=metadata).outcome == pb.OUTCOME_UPSTREAM
+    assert stub.Complete(extra, metadata=metadata).outcome == pb.OUTCOME_EXACT
     assert stub.Complete(request("grpc: extra"), metadata=metadata).outcome == pb.OUTCOME_UPSTREAM
-    asked.prompt.extra_json = '{"stream": false}'
+    extra.prompt.extra_json = '{"stream": false}'
     with pytest.raises(grpc.RpcError) as wrong:
-        stub.Complete(asked, metadata=metadata)
+        stub.Complete(extra, metadata=metadata)
     assert wrong.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_cache_aside(stub, metadata):
+def test_a_stored_completion_is_found_explained_counted_and_removed(stub, metadata):
     prompt = pb.Prompt(namespace="aside-grpc", messages=[pb.Message(role="user", content="grpc: aside")])
     lookup = pb.LookupRequest(prompt=prompt, cache=pb.CacheControl(max_age=Duration(seconds=60)))
     assert stub.Lookup(lookup, metadata=metadata).outcome == pb.OUTCOME_MISS
@@ -68,16 +68,16 @@ def test_cache_aside(stub, metadata):
     assert stub.GetStats(pb.GetStatsRequest(namespace="aside-grpc"), metadata=metadata).requests["exact"] == 1
 
 
-def test_deadlines_and_keys(stub, metadata):
+def test_a_call_needs_a_key_and_ends_at_its_deadline(stub, metadata):
     with pytest.raises(grpc.RpcError) as late:
         stub.Complete(request("grpc: slow"), metadata=metadata, timeout=0.3)
     assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    with pytest.raises(grpc.RpcError) as nobody:
+    with pytest.raises(grpc.RpcError) as anonymous:
         stub.Complete(request("grpc: hello"))
-    assert nobody.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert anonymous.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_health_and_reflection(channel):
+def test_health_and_reflection_name_the_service(channel):
     health = health_pb2_grpc.HealthStub(channel)
     service = health_pb2.HealthCheckRequest(service="promptkeep.v1.PromptCache")
     assert health.Check(service).status == health_pb2.HealthCheckResponse.SERVING

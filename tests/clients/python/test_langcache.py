@@ -1,4 +1,4 @@
-"""The LangCache client with another base URL."""
+"""The LangCache client. Only its base URL and key are changed."""
 
 import os
 
@@ -14,7 +14,7 @@ def cache(api_key):
         yield cache
 
 
-def test_set_search_delete(cache):
+def test_a_stored_answer_is_found_until_it_is_deleted(cache):
     assert cache.search(prompt="What is a cache?", similarity_threshold=0.9).data == []
     entry = cache.set(prompt="What is a cache?", response="A memory.", ttl_millis=60_000)
     [found] = cache.search(prompt="What is a cache?", search_strategies=[SearchStrategy.EXACT]).data
@@ -24,7 +24,7 @@ def test_set_search_delete(cache):
     assert cache.search(prompt="What is a cache?").data == []
 
 
-def test_attributes(cache):
+def test_attributes_separate_entries_and_select_what_to_delete(cache):
     for language in ["de", "en"]:
         cache.set(prompt="Hours?", response=language, attributes={"language": language, "app": "shop"})
     [found] = cache.search(prompt="Hours?", attributes={"language": "de", "app": "shop"}).data
@@ -33,7 +33,7 @@ def test_attributes(cache):
     assert cache.delete_query(attributes={"app": "shop"}).deleted_entries_count == 1
 
 
-def test_errors(cache):
+def test_errors_have_the_clients_own_classes(cache):
     with pytest.raises(errors.NotFoundErrorResponseContent):
         cache.delete_by_id(entry_id="0" * 32)
     with pytest.raises(errors.BadRequestErrorResponseContent) as wrong:

@@ -1,4 +1,4 @@
-"""LangChain's ChatOpenAI."""
+"""LangChain's ChatOpenAI. Only its base URL and key are changed."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ def chat(base_url, api_key, **options):
     return ChatOpenAI(model="auto", base_url=base_url, api_key=api_key, max_retries=0, **options)
 
 
-def test_invoke_stream_and_batch(base_url, api_key, asked):
+def test_invoke_stream_and_batch_share_one_call(base_url, api_key, upstream_calls):
     model = chat(base_url, api_key, temperature=0)
     messages = [SystemMessage("be brief"), HumanMessage("chain: hello")]
     assert model.invoke(messages).content == "you said: chain: hello"
@@ -20,10 +20,10 @@ def test_invoke_stream_and_batch(base_url, api_key, asked):
     assert "".join(chunk.content for chunk in model.stream(messages)) == "you said: chain: hello"
     assert {reply.content for reply in model.batch([messages] * 3)} == {"you said: chain: hello"}
     assert asyncio.run(model.ainvoke(messages)).content == "you said: chain: hello"
-    assert asked("chain: hello") == 1
+    assert upstream_calls("chain: hello") == 1
 
 
-def test_tools_and_structured_output(base_url, api_key):
+def test_tools_and_structured_output_work(base_url, api_key):
     @tool
     def weather(city: str) -> str:
         """The weather of a city."""

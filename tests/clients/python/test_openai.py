@@ -1,4 +1,4 @@
-"""The official OpenAI client with nothing changed but its base URL and key."""
+"""The official OpenAI client. Only its base URL and key are changed."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ def user(text):
     return [{"role": "user", "content": text}]
 
 
-def test_a_repeat_is_served_from_the_cache(client, asked):
+def test_a_repeat_is_served_from_the_cache(client, upstream_calls):
     text = "sync: what is a cache?"
     outcomes = []
     for _ in range(2):
@@ -37,10 +37,10 @@ def test_a_repeat_is_served_from_the_cache(client, asked):
         assert completion.usage.total_tokens == 15
     assert outcomes == ["upstream", "exact"]
     assert float(raw.headers["x-promptkeep-saved-usd"]) > 0
-    assert asked(text) == 1
+    assert upstream_calls(text) == 1
 
 
-def test_a_stream_is_replayed_as_a_stream(client, asked):
+def test_a_stream_is_replayed_as_a_stream(client, upstream_calls):
     text = "stream: one two three"
     for _ in range(2):
         options = {"include_usage": True}
@@ -50,17 +50,17 @@ def test_a_stream_is_replayed_as_a_stream(client, asked):
         assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
         assert chunks[-1].usage.total_tokens == 15
         assert {c.id for c in chunks} == {chunks[0].id}
-    assert asked(text) == 1
+    assert upstream_calls(text) == 1
 
 
-def test_the_stream_helper_gathers_the_answer(client):
+def test_the_stream_helper_assembles_the_answer(client):
     with client.chat.completions.stream(model="auto", messages=user("helper: hello")) as stream:
         for _ in stream:
             pass
         assert stream.get_final_completion().choices[0].message.content == "you said: helper: hello"
 
 
-def test_the_asynchronous_client(base_url, api_key, asked):
+def test_concurrent_requests_of_the_async_client_share_one_call(base_url, api_key, upstream_calls):
     text = "async: many at once"
 
     async def ask():
@@ -72,11 +72,11 @@ def test_the_asynchronous_client(base_url, api_key, asked):
             return [a.choices[0].message.content for a in answers] + ["".join(streamed)]
 
     assert set(asyncio.run(ask())) == {f"you said: {text}"}
-    assert asked(text) == 1
+    assert upstream_calls(text) == 1
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_round_of_tool_calls(client, streamed):
+def test_a_tool_call_and_its_result_make_a_round_trip(client, streamed):
     messages = user(f"call the weather of Bonn, streamed {streamed}")
     for _ in range(2):
         if streamed:
@@ -86,7 +86,7 @@ def test_a_round_of_tool_calls(client, streamed):
             message = client.chat.completions.create(model="auto", messages=messages, tools=TOOLS).choices[0].message
         call = message.tool_calls[0]
         assert (call.id, call.function.name, call.function.arguments) == ("call_1", "weather", '{"city":"Bonn"}')
-    # The message goes back as the client has it, with every null field it adds.
+    # The client's message is sent back unchanged, with every null field that the client adds.
     turns = [*messages, message.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": "rain"}]
     for outcome in ["upstream", "exact"]:
         raw = client.chat.completions.with_raw_response.create(model="auto", messages=turns, tools=TOOLS)
@@ -103,16 +103,16 @@ def test_structured_answers_are_parsed(client):
         assert parsed.choices[0].message.parsed.answer == 42
 
 
-def test_several_choices_pass_through(client, asked):
+def test_requests_for_several_choices_pass_through(client, upstream_calls):
     text = "two choices"
     for _ in range(2):
         raw = client.chat.completions.with_raw_response.create(model="small", messages=user(text), n=2)
         assert raw.headers["x-promptkeep-outcome"] == "bypass"
         assert [choice.message.content[-2:] for choice in raw.parse().choices] == ["#0", "#1"]
-    assert asked(text) == 2
+    assert upstream_calls(text) == 2
 
 
-def test_parts_and_extra_fields(client):
+def test_text_parts_and_extra_fields_are_cached_and_images_pass_through(client):
     parts = [{"type": "text", "text": "part one"}, {"type": "text", "text": "part two"}]
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": parts}]
     for outcome in ["upstream", "exact"]:
@@ -125,7 +125,7 @@ def test_parts_and_extra_fields(client):
     assert raw.headers["x-promptkeep-outcome"] == "bypass"
 
 
-def test_headers_steer_the_cache(client):
+def test_headers_control_the_cache(client):
     create = client.chat.completions.with_raw_response.create
     messages = user("steered?")
     with pytest.raises(openai.InternalServerError) as not_cached:
@@ -138,7 +138,7 @@ def test_headers_steer_the_cache(client):
     assert other.headers["x-promptkeep-outcome"] == "upstream"
 
 
-def test_the_responses_api(client, asked):
+def test_the_responses_api_shares_the_cache(client, upstream_calls):
     text = "responses: hello"
     for _ in range(2):
         response = client.responses.create(model="auto", input=text, instructions="be brief")
@@ -146,21 +146,21 @@ def test_the_responses_api(client, asked):
     with client.responses.stream(model="auto", input=text, instructions="be brief") as stream:
         deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
         assert stream.get_final_response().output_text == "".join(deltas) == f"you said: {text}"
-    assert asked(text) == 1
+    assert upstream_calls(text) == 1
     kept = client.responses.create(model="auto", input=text, store=True)
     assert (kept.id, kept.output_text) == ("resp_provider", "from the provider")
     with pytest.raises(openai.BadRequestError, match="store: true"):
         client.responses.create(model="auto", input="and then?", previous_response_id=response.id)
 
 
-def test_models_and_embeddings(client):
+def test_models_are_listed_and_embeddings_pass_through(client):
     assert [model.id for model in client.models.list()] == ["small", "large", "hot", "cold", "auto"]
     assert client.models.retrieve("small").owned_by == "stand-in"
     vectors = client.embeddings.create(model="some-embedding", input=["a", "bb"], encoding_format="float")
     assert [vector.embedding for vector in vectors.data] == [[1.0, 1.0], [2.0, 1.0]]
 
 
-def test_errors_are_the_client_s_own(base_url, client):
+def test_errors_have_the_clients_own_classes(base_url, client):
     def failing(text="x", **options):
         return client.chat.completions.create(**{"model": "auto", "messages": user(text), **options})
 
@@ -189,7 +189,7 @@ def test_a_rate_limit_is_a_rate_limit_error(base_url):
     assert int(limited.value.response.headers["retry-after"]) >= 1
 
 
-def test_timeouts_of_the_client_and_of_the_server(client):
+def test_client_and_server_timeouts_end_a_request(client):
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=httpx.Timeout(0.3)).chat.completions.create(model="auto", messages=user("slow one"))
     with pytest.raises(openai.InternalServerError) as late:

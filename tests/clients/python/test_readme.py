@@ -1,6 +1,6 @@
-"""What README.md says holds: every command in it runs, every configuration serves, every name exists.
+"""README.md is true: every command in it runs, every configuration is valid, every name exists.
 
-A command that is new there makes `test_every_command_is_known` fail until it is listed here.
+A new command in it makes `test_every_command_is_known` fail until the command is listed here.
 """
 
 import json
@@ -27,8 +27,8 @@ from harness import START_SECONDS, start, stop, wait_until_listening  # noqa: E4
 BINARY = os.environ["PROMPTKEEP_BIN"]
 SERVE = "target/release/promptkeep serve --config promptkeep.toml"
 
-# Run by `test_commands`, in the README's order and in one folder, beside the server that `SERVE` started. What
-# they print must match.
+# Commands that `test_every_command_prints_what_it_should` runs, in the README's order and in one folder, against the server that `SERVE` started.
+# The output of each must match the pattern.
 RUN = {
     "export GLOBAL_API_KEY=sk-…": "",
     "target/release/promptkeep check-config promptkeep.toml": "promptkeep.toml: ",
@@ -41,22 +41,25 @@ RUN = {
     "promptkeep model pull": "MiniLM",
     "promptkeep health": "SERVING",
 }
-# Run by a test of their own.
+# Commands that have a test or a fixture of their own.
 OWN = {
-    SERVE: "the fixture `home`",
-    "target/release/promptkeep stats --watch": "test_stats_prints_again",
+    SERVE: "fixture `home`",
+    "target/release/promptkeep stats --watch": "test_watched_stats_are_printed_again",
     "promptkeep simulate-models": "test_simulated_models_answer",
 }
-# Not run here, and what covers them.
+# Commands that are not run here, each with what covers it.
 ELSEWHERE = {
-    "cargo run --release -- demo": "test_the_demo_reports_as_shown runs it as it is built here",
-    "cargo run -- demo --exit": "the same",
+    "cargo run --release -- demo": "test_the_demo_reports_as_shown runs the binary under test",
+    "cargo run -- demo --exit": "test_the_demo_reports_as_shown",
     "./test": "runs this test",
-    "cargo build --release": "the Dockerfile's; what it builds is run here as it was built for the tests",
+    "./test coalesce": "a part of what ./test runs",
+    "cargo build --release": "the Dockerfile runs it; the tests run their own build of the binary",
     "cargo test --lib route::local -- --nocapture": "one of the tests that ./test runs",
-    "docker compose up --build": "tests/monitoring/test_compose.py, as far as that goes without containers",
-    "just bench": "cargo bench; test_benches_are_there",
-    "cargo bench --bench NAME": "test_benches_are_there",
+    "docker compose up --build": "tests/monitoring/test_compose.py, without containers",
+    "just bench": "cargo bench; test_every_bench_exists",
+    "just lint": "what .ci/run checks before it runs this test",
+    "just ci": ".ci/run, which runs this test",
+    "cargo bench --bench NAME": "test_every_bench_exists",
 }
 
 LABELLED = [
@@ -66,18 +69,18 @@ LABELLED = [
 
 
 def key(known, command):
-    """The entry that is this command, of the calls by curl and grpcurl the one that names what they call."""
+    """Returns the entry of `known` for this command, or None. Calls by curl and grpcurl are known by what they call."""
     if command in known:
         return command
     words = command.split()
     if words[0] not in ("curl", "grpcurl"):
         return None
-    asked = [part for part in known if part.removeprefix("curl ") in words or f"promptkeep.v1.{part}" in words]
-    return asked[0] if asked else None
+    called = [part for part in known if part.removeprefix("curl ") in words or f"promptkeep.v1.{part}" in words]
+    return called[0] if called else None
 
 
 def run(command, home, **options):
-    """As a user would type it into bash."""
+    """Runs the command in bash, as a user would type it. Ports and the folder are those of `home`."""
     here = command.replace("127.0.0.1:50051", home.grpc).replace("127.0.0.1:8080", home.http)
     if here.startswith("promptkeep "):
         here = f"target/release/{here}"
@@ -87,7 +90,7 @@ def run(command, home, **options):
 
 
 def config(block, **base_urls):
-    """A block as a file of its own, its providers where they are said to be."""
+    """Returns the block's text with the given base URLs of providers."""
     text = block.text
     for name, url in base_urls.items():
         text, changed = re.subn(rf'(name = "{name}",\s+base_url = )"[^"]*"', rf'\1"{url}"', text)
@@ -102,7 +105,7 @@ def toml_with(what):
 
 
 def refusing():
-    """Nobody listens there."""
+    """Returns a base URL where nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
@@ -115,7 +118,7 @@ def stand_in():
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory):
-    """Starts servers, each in a folder as the README has it, with the binary where it would be."""
+    """Starts servers. Each has a folder laid out as the README describes it, with the binary at its path."""
     started = []
 
     def one(text):
@@ -124,9 +127,9 @@ def serve(tmp_path_factory):
         (folder / "target/release/promptkeep").symlink_to(BINARY)
         (folder / "promptkeep.toml").write_text(text)
         keys = dict.fromkeys(re.findall(r'_env = "(\w+)"', text), "sk-test")
-        listen = {f"PROMPTKEEP_SERVER__{door}_LISTEN": "127.0.0.1:0" for door in ("GRPC", "HTTP")}
+        listen = {f"PROMPTKEEP_SERVER__{port}_LISTEN": "127.0.0.1:0" for port in ("GRPC", "HTTP")}
         env = dict(os.environ, **keys, **listen, NO_COLOR="1", RUST_LOG="warn,promptkeep::cli=info")
-        # `exec`, so that stopping the shell stops the server.
+        # With `exec`, stopping the shell stops the server.
         command = ["bash", "-c", f"exec {SERVE}"]
         addresses = start(started, folder / "serve.log", command, r"starting grpc=(\S+) http=(\S+)", env)
         wait_until_listening(started[-1], addresses[1])
@@ -138,7 +141,7 @@ def serve(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def home(serve, stand_in):
-    """Whoever has followed the README up to `serve`, and beyond with files of their own."""
+    """A reader who has followed the README up to `serve`, and has written the files that later commands read."""
     home = serve(config(toml_with("api.openai.com"), **{"global": stand_in}))
     (home.folder / "traffic.jsonl").write_text(blocks("json")[0].text)
     (home.folder / "labelled.jsonl").write_text("\n".join(map(json.dumps, LABELLED)))
@@ -153,7 +156,7 @@ def prompt(text, **more):
     return pb.Prompt(messages=[pb.Message(role="user", content=text)], **more)
 
 
-# === commands ===
+# === Commands ===
 
 
 def test_every_command_is_known():
@@ -165,9 +168,8 @@ def test_every_command_is_known():
     assert not gone, f"{gone}: no longer in the README"
 
 
-def test_commands(home):
-    asked = [command for command in [*commands(), *mentioned()] if key(RUN, command) and not key(OWN, command)]
-    for command in asked:
+def test_every_command_prints_what_it_should(home):
+    for command in [command for command in [*commands(), *mentioned()] if key(RUN, command) and not key(OWN, command)]:
         done = run(command, home)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         assert re.search(RUN[key(RUN, command)], done.stdout, re.S), f"{command}\n{done.stdout}{done.stderr}"
@@ -175,17 +177,17 @@ def test_commands(home):
     assert [row["id"] for row in rows] == ["1", "2"]
 
 
-def test_stats_prints_again(home):
+def test_watched_stats_are_printed_again(home):
     command = [home.folder / "target/release/promptkeep", "stats", "--watch", "--server", f"http://{home.grpc}"]
     watching = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=home.env)
-    # One that prints no more is ended, and with it the reading.
+    # Kills a process that prints nothing more, which also ends the reading.
     deadline = Timer(60, watching.kill)
     deadline.start()
     try:
         screens = 0
         while screens < 2:
             line = watching.stdout.readline()
-            assert line, "it ended, or said nothing for long"
+            assert line, "it ended, or printed nothing for a minute"
             screens += "hit ratio" in line
     finally:
         deadline.cancel()
@@ -205,28 +207,28 @@ def test_simulated_models_answer(tmp_path):
 
 
 def test_the_demo_reports_as_shown():
-    """A short one: its headings, which are the lines of the README's block that begin with a word, figures aside."""
+    """Compares headings with a short demo's: lines of the README's block that begin with a capital and have no figures."""
     done = subprocess.run([BINARY, "demo", "--requests", "60", "--exit"], text=True, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr
     (shown,) = blocks("output")
     headings = [line for line in shown.text.splitlines() if re.match(r"[A-Z][^\d]*$", line)]
     assert "How they were answered" in headings
-    # So few requests are not enough to show how it learned, and none of them may be a near miss.
+    # With so few requests, the report does not show how the cache learned, and may show no near miss.
     missing = [line for line in headings if line not in done.stdout and not line.startswith("How it learned")]
     assert not missing, done.stdout
 
 
-def test_benches_are_there():
-    there = {bench["name"] for bench in tomllib.loads((ROOT / "Cargo.toml").read_text())["bench"]}
+def test_every_bench_exists():
+    benches = {bench["name"] for bench in tomllib.loads((ROOT / "Cargo.toml").read_text())["bench"]}
     named = set(re.findall(r"--bench ([a-z]+)", TEXT))
-    assert named and named <= there
+    assert named and named <= benches
 
 
-# === configurations ===
+# === Configurations ===
 
 
-def test_every_configuration_is_sound(tmp_path):
-    """Each alone, but what is said of other regions is added to what is said of Redis."""
+def test_every_configuration_is_valid(tmp_path):
+    """Checks each block alone, except that the block about regions extends the one about Redis."""
     for block in blocks("toml"):
         text = block.text
         if "store.peers" in text:
@@ -237,8 +239,8 @@ def test_every_configuration_is_sound(tmp_path):
         assert done.returncode == 0, f"README.md:{block.line}\n{done.stdout}"
 
 
-def test_the_other_provider_answers_and_then_the_other_model(serve, stand_in):
-    """`small` at `near`, `small` at `far`, then `large`."""
+def test_the_fallback_is_the_other_provider_and_then_the_other_model(serve, stand_in):
+    """The order is `small` at `near`, `small` at `far`, then `large`."""
     home = serve(config(toml_with('name = "near"'), near=refusing(), far=stand_in))
     cache = client(home)
     for text, expected in [
@@ -251,19 +253,19 @@ def test_the_other_provider_answers_and_then_the_other_model(serve, stand_in):
         assert reply.attempts[-1].result == "ok" and reply.completion.model == expected[-1][0]
 
 
-def test_the_budgets_hold_as_set(serve, stand_in):
+def test_budgets_apply_as_configured(serve, stand_in):
     first, budgets = config(toml_with("api.openai.com"), **{"global": stand_in}), toml_with("max_wrong_hits")
     cache = client(serve(first + budgets.text))
     for namespace, rate in [("", 0.01), ("billing", 0.001)]:
-        told = cache.Explain(pb.LookupRequest(prompt=prompt("A?", namespace=namespace)), timeout=60)
-        assert (told.mode, round(told.max_error_rate, 6), round(told.max_wrong_hits, 6)) == ("bounded", rate, 0.05)
+        reply = cache.Explain(pb.LookupRequest(prompt=prompt("A?", namespace=namespace)), timeout=60)
+        assert (reply.mode, round(reply.max_error_rate, 6), round(reply.max_wrong_hits, 6)) == ("bounded", rate, 0.05)
 
 
-# === names ===
+# === Names ===
 
 
 def example_keys():
-    """Every key that there is, as promptkeep.example.toml lists them; a Rust test holds it complete."""
+    """Yields every configuration key from promptkeep.example.toml, which a Rust test checks for completeness."""
     section = ""
     for line in (ROOT / "promptkeep.example.toml").read_text().splitlines():
         if header := re.match(r"#?\[+([a-z._]+)\]+", line):
@@ -273,13 +275,13 @@ def example_keys():
 
 
 def test_every_key_exists(tmp_path):
-    there = set(example_keys())
-    sections = {key.split(".")[0] for key in there}
+    known = set(example_keys())
+    sections = {key.split(".")[0] for key in known}
     named = [name for name in MARKED if re.match(r"[a-z_]+\.[a-z_.]+($| = )", name) and name.split(".")[0] in sections]
     assert len(named) > 10
-    unknown = [name for name in named if name.split(" = ")[0] not in there]
+    unknown = [name for name in named if name.split(" = ")[0] not in known]
     assert not unknown
-    # Values too: as one file each, and as variables.
+    # Values must be valid too, as a file and as an environment variable.
     values = [name for name in MARKED if re.match(r"[a-z_.]+ = ", name)]
     assert values
     file = tmp_path / "promptkeep.toml"
@@ -298,7 +300,8 @@ def test_every_key_exists(tmp_path):
 
 
 def test_every_metric_exists():
-    registered = (ROOT / "src/metrics.rs").read_text()
+    files = [file for folder in ("src", "crates") for file in (ROOT / folder).rglob("*.rs") if "metrics" in file.as_posix()]
+    registered = "".join(file.read_text() for file in files)
     named = [name.removeprefix("promptkeep_") for name in MARKED if name.startswith("promptkeep_")]
     assert named
     for name in named:
@@ -316,15 +319,15 @@ def test_every_name_of_the_contract_exists():
         assert name in proto, name
 
 
-def test_every_link_leads_somewhere():
+def test_every_link_has_a_target():
     links = re.findall(r"\]\(([^)]+)\)", PROSE)
     assert links
     for link in links:
         assert link.startswith("https://") or (ROOT / link).exists(), link
 
 
-def test_the_addresses_answer(home):
-    """Those that are no calls."""
+def test_every_path_answers(home):
+    """Covers the paths that are fetched with GET; API calls are among the commands."""
     paths = re.findall(r"`(?:http://127.0.0.1:8080)?(/[a-z]*)`", PROSE)
     assert {"/metrics", "/healthz", "/readyz", "/"} <= set(paths)
     for path in paths:
@@ -332,19 +335,18 @@ def test_the_addresses_answer(home):
             assert reply.status == 200, path
 
 
-def test_no_command_is_overlooked():
-    """Indented lines are commands, and all of them are in blocks."""
+def test_every_indented_line_is_in_a_command_block():
     indented = [line for line in PROSE.splitlines() if line.startswith("    ")]
     assert sum(block.text.count("\n") for block in blocks("shell")) == len(indented)
 
 
-def test_no_merge_is_left_half_done():
+def test_no_merge_conflict_is_left():
     for file in ["README.md", "ARCHITECTURE.md"]:
         assert not re.search(r"^(<{7}|={7}|>{7}|\|{7})( |$)", (ROOT / file).read_text(), re.M), file
 
 
-def test_a_command_is_known_as_a_whole():
-    """`serve` with a flag of its own, or a command of another name, counted as the ones listed."""
+def test_a_command_is_known_only_as_a_whole():
+    """The check once accepted `serve` with an unlisted flag, and other commands with a listed prefix."""
     known = [*RUN, *OWN, *ELSEWHERE]
     for command in [f"{SERVE} --new-flag", "promptkeep health --all", "cargo run -- demo --exit --json", "curl http://127.0.0.1:8080/v1/chat"]:
         assert key(known, command) is None, command

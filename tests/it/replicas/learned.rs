@@ -144,8 +144,8 @@ async fn missed_learner_events_are_read_from_the_snapshot() {
 async fn labels_and_feedback_reach_other_regions() {
     let upstream = FakeUpstream::start().await;
     let (eu, us) = (Region::new("eu").await, Region::new("us").await);
-    let (_eu, mut in_eu) = eu.bounded_replica(&upstream, &[&us]).await;
-    let (_us, in_us) = us.bounded_replica(&upstream, &[&eu]).await;
+    let (_eu, mut in_eu) = eu.learning_replica(&upstream, &[&us]).await;
+    let (_us, in_us) = us.learning_replica(&upstream, &[&eu]).await;
     complete(&mut in_eu, RESET).await;
     wait_for(&in_us, RESPELLED, Outcome::Semantic).await;
     let hit = complete(&mut in_eu, RESPELLED).await;
@@ -155,7 +155,7 @@ async fn labels_and_feedback_reach_other_regions() {
     wait_for(&in_us, RESPELLED, Outcome::Miss).await;
     // A replica that starts later does not serve it either.
     until(async || {
-        let (_again, again) = us.bounded_replica(&upstream, &[]).await;
+        let (_again, again) = us.learning_replica(&upstream, &[]).await;
         lookup_is(&again, RESPELLED, Outcome::Miss).await
     })
     .await;

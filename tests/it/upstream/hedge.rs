@@ -9,7 +9,6 @@ use promptkeep::{
         AttemptResult::{Cancelled, Http, Ok as Good},
         Tier,
     },
-    upstream::Ask,
 };
 
 use super::{Fixture, SeenAttempts, complete, open_seen, prompt, read, results};

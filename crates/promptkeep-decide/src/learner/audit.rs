@@ -77,12 +77,13 @@ struct Sums {
 }
 
 /// Share of wrong answers among semantic hits, with a 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct WrongHits {
     pub rate: f32,
     pub low: f32,
     pub high: f32,
     /// Hits chosen for an audit so far.
+    #[serde(rename = "checked")]
     pub checks: u64,
 }
 

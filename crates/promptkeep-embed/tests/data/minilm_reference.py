@@ -1,11 +1,12 @@
-"""Writes the reference that the embedding's tests compare with: minilm_reference.json (texts and their
-token ids) and minilm_reference.i16 (vectors, row by row, little-endian, 32767 is 1.0).
+"""Writes the reference data of the embedding's tests: minilm_reference.json (texts and their token ids) and
+minilm_reference.i16 (vectors, row by row, little-endian, 32767 is 1.0).
 
     python3 -m venv venv && venv/bin/pip install torch transformers
-    venv/bin/python tests/data/minilm_reference.py FOLDER_OF_THE_MODEL tests/data
+    data=crates/promptkeep-embed/tests/data
+    venv/bin/python $data/minilm_reference.py FOLDER_OF_THE_MODEL $data
 
-The folder is what `promptkeep model path` prints, with config.json and tokenizer.json of
-huggingface.co/sentence-transformers/all-MiniLM-L6-v2 beside. Last run: torch 2.15.0, transformers 5.24.0.
+FOLDER_OF_THE_MODEL is the folder that `promptkeep model path` prints. Add config.json and tokenizer.json of
+huggingface.co/sentence-transformers/all-MiniLM-L6-v2 to it. Last run with torch 2.15.0 and transformers 5.24.0.
 """
 
 import json
@@ -23,7 +24,7 @@ PARAGRAPH = (
     "not, how I can get a refund for them without sending the other three back? "
 )
 
-# Texts with a vector: short and long, prose and code, and languages that the model knows badly.
+# Texts with a reference vector: short and long, prose and code, and languages that the model knows badly.
 TEXTS = [
     "hi",
     "?",
@@ -78,7 +79,7 @@ TEXTS = [
     "word " * 254,
 ]
 
-# Texts that are hard to split.
+# Texts that are hard to tokenize. They have token ids only.
 HARD = [
     "",
     "   ",

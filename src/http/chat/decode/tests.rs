@@ -9,11 +9,11 @@ fn decoded(body: Value) -> Result<Decoded, Error> {
     decode(body)
 }
 
-/// The prompt, if the cache can answer the request.
+/// The prompt of a request that the cache can answer.
 fn prompt_of(body: Value) -> Option<Prompt> {
     match decoded(body).unwrap() {
         Decoded::Prompt { prompt, .. } => Some(*prompt),
-        Decoded::Beyond { .. } => None,
+        Decoded::Uncacheable { .. } => None,
     }
 }
 
@@ -25,7 +25,7 @@ fn with(more: &Value) -> Value {
 }
 
 #[test]
-fn known_fields_are_decoded_and_the_others_are_extra() {
+fn known_fields_are_decoded_and_the_rest_is_extra() {
     let prompt = prompt_of(with(&json!({
         "temperature": 0.5, "top_p": 0.9, "max_tokens": 5, "stop": "x", "seed": -1,
         "response_format": { "type": "json_object" }, "tools": [], "tool_choice": "auto",
@@ -39,7 +39,7 @@ fn known_fields_are_decoded_and_the_others_are_extra() {
 }
 
 #[test]
-fn the_reply_shape_is_no_part_of_the_prompt() {
+fn stream_options_are_not_part_of_the_prompt() {
     let body = with(&json!({ "stream": true, "stream_options": { "include_usage": true } }));
     let Decoded::Prompt { prompt, shape } = decoded(body).unwrap() else { panic!("plain") };
     assert_eq!(shape, Shape { stream: true, include_usage: true });
@@ -47,7 +47,7 @@ fn the_reply_shape_is_no_part_of_the_prompt() {
 }
 
 #[test]
-fn text_parts_are_joined() {
+fn text_parts_are_joined_and_other_parts_are_passed_on() {
     let parts = |parts| json!({ "messages": [{ "role": "user", "content": parts, "refusal": null, "annotations": [] }] });
     let prompt = prompt_of(parts(json!([{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }])));
     assert_eq!(prompt.unwrap().messages[0].content, "a\nb");
@@ -57,7 +57,7 @@ fn text_parts_are_joined() {
 }
 
 #[test]
-fn requests_that_an_entry_cannot_answer_are_forwarded() {
+fn requests_whose_answers_an_entry_cannot_hold_are_passed_on() {
     for more in [
         json!({ "n": 2 }),
         json!({ "logprobs": true }),
@@ -73,13 +73,15 @@ fn requests_that_an_entry_cannot_answer_are_forwarded() {
 }
 
 #[test]
-fn a_forwarded_request_is_unchanged_and_still_routed() {
+fn a_passed_on_request_is_unchanged_and_can_be_routed() {
     let image = json!({ "type": "image_url", "image_url": { "url": "u" } });
     let body = with(
         &json!({ "messages": [{ "role": "user", "content": [{ "type": "text", "text": "a" }, image] }] }),
     );
-    let Decoded::Beyond { route, body: forwarded } = decoded(body.clone()).unwrap() else { panic!("beyond") };
-    assert_eq!(Value::Object(forwarded), body);
+    let Decoded::Uncacheable { route, body: kept } = decoded(body.clone()).unwrap() else {
+        panic!("uncacheable")
+    };
+    assert_eq!(Value::Object(kept), body);
     assert_eq!((route.model.as_str(), route.messages[0].content.as_str()), ("auto", "a"));
 }
 

@@ -1,22 +1,21 @@
-//! Repeats the fit of the weights, and reports how well they judge what they were not fitted to.
+//! Fit of the local classifier's weights, and its accuracy on held-out prompts.
 //!
-//! With `PROMPTKEEP_WRITE_FIT=1` in the environment the direction is written anew; the weights are
-//! printed, to be copied.
+//! The tests print the weights. With `PROMPTKEEP_WRITE_FIT=1` in the environment they also write the
+//! direction.
 
 use std::{env, fs};
 
 use super::*;
 
 const PROMPTS: &str = include_str!("../prompts.tsv");
-/// Their embeddings by all-MiniLM-L6-v2 in f32, each scaled to the range of i8.
+/// Embeddings of [`PROMPTS`] by all-MiniLM-L6-v2 in f32, each scaled to the range of i8.
 const EMBEDDINGS: &[u8] = include_bytes!("../prompts.i8");
 const DIMENSIONS: usize = 384;
 const FOLDS: usize = 5;
 
-/// Penalty on the weights; the best of 0.003, 0.01, 0.03 and 0.1 or as good, in cross-validation on the
-/// training half.
+/// Penalty on the weights: no worse than 0.003, 0.03 and 0.1 in cross-validation on the training half.
 const RIDGE: f64 = 0.01;
-/// Penalty on the direction; the best of 0.03, 0.1, 0.3, 1 and 3, likewise.
+/// Penalty on the direction: the best of 0.03, 0.1, 0.3, 1 and 3 in that cross-validation.
 const DIRECTION_RIDGE: f64 = 0.3;
 const STEPS: usize = 4000;
 const RATE: f64 = 0.5;
@@ -46,7 +45,7 @@ fn examples() -> Vec<Example> {
         .collect()
 }
 
-/// Even lines to fit, odd lines to judge by.
+/// The even lines, to fit to, and the odd lines, held out.
 fn halves() -> (Vec<Example>, Vec<Example>) {
     let all = examples();
     let half = |odd: usize| all.iter().skip(odd).step_by(2).cloned().collect();
@@ -61,10 +60,10 @@ fn split_fold(examples: &[Example], fold: usize) -> (Vec<Example>, Vec<Example>)
     (pick(false), pick(true))
 }
 
-/// Ridge regression of the grade (0, 1, 2) on the centred embeddings, by conjugate gradients.
+/// Ridge regression of the class (0, 1, 2) on the centred embeddings, by conjugate gradients.
 fn fit_direction(examples: &[Example]) -> Vec<f32> {
     let count = examples.len() as f64;
-    let grade_mean = examples.iter().map(|e| e.label as usize as f64).sum::<f64>() / count;
+    let class_mean = examples.iter().map(|e| e.label as usize as f64).sum::<f64>() / count;
     let mut centre = vec![0.0; DIMENSIONS];
     for example in examples {
         centre.iter_mut().zip(example.embedding.as_slice()).for_each(|(m, x)| *m += f64::from(*x) / count);
@@ -84,8 +83,8 @@ fn fit_direction(examples: &[Example]) -> Vec<f32> {
     };
     let mut residual = vec![0.0; DIMENSIONS];
     for (row, example) in rows.iter().zip(examples) {
-        let grade = example.label as usize as f64 - grade_mean;
-        residual.iter_mut().zip(row).for_each(|(r, x)| *r += grade * x);
+        let class = example.label as usize as f64 - class_mean;
+        residual.iter_mut().zip(row).for_each(|(r, x)| *r += class * x);
     }
     let (mut solution, mut step) = (vec![0.0; DIMENSIONS], residual.clone());
     for _ in 0..60 {
@@ -96,7 +95,7 @@ fn fit_direction(examples: &[Example]) -> Vec<f32> {
         let turn = dot(&residual, &residual) / before;
         step.iter_mut().zip(&residual).for_each(|(d, r)| *d = r + turn * *d);
     }
-    // Scaled so that its weight is of the size of the others.
+    // The scale makes its weight about as large as the others.
     solution.into_iter().map(|x| (3.0 * x) as f32).collect()
 }
 
@@ -109,8 +108,7 @@ fn sample(example: &Example, direction: Option<&[f32]>) -> Sample {
     (features, example.label)
 }
 
-/// The embedding's feature of each training prompt comes from a direction that has not seen it, as it
-/// will for every other prompt.
+/// Samples of the training prompts, each with a direction fitted without it, as real prompts will have.
 fn cross_fitted(examples: &[Example]) -> Vec<Sample> {
     let mut samples = Vec::new();
     for fold in 0..FOLDS {
@@ -126,89 +124,98 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 /// Gradient descent on the two cumulative logits, with a penalty on the weights. Deterministic.
-fn fit(samples: &[Sample], ridge: f64) -> Model {
-    let mut model = Model { weights: [0.0; FEATURES], moderate_from: 0.0, hard_from: 1.0 };
-    // Centred features keep the steps even; the thresholds take the centre back at the end.
+fn fit(samples: &[Sample], ridge: f64) -> Regression {
+    let mut regression = Regression { weights: [0.0; FEATURES], moderate_from: 0.0, hard_from: 1.0 };
+    // Centred features make the descent converge; the thresholds take up the centre at the end.
     let count = samples.len() as f64;
     let mut centre = [0.0; FEATURES];
     for (features, _) in samples {
         centre.iter_mut().zip(features.0).for_each(|(mean, feature)| *mean += feature / count);
     }
     for _ in 0..STEPS {
-        let mut slope = model.weights.map(|weight| ridge * weight);
+        let mut slope = regression.weights.map(|weight| ridge * weight);
         let (mut slope_moderate, mut slope_hard) = (0.0, 0.0);
         for (features, label) in samples {
             let mut centred = features.0;
             centred.iter_mut().zip(centre).for_each(|(feature, mean)| *feature -= mean);
-            let score = model.score(&Features(centred));
-            let error_moderate = sigmoid(score - model.moderate_from) - f64::from(*label != Difficulty::Easy);
-            let error_hard = sigmoid(score - model.hard_from) - f64::from(*label == Difficulty::Hard);
+            let score = regression.score(&Features(centred));
+            let error_moderate =
+                sigmoid(score - regression.moderate_from) - f64::from(*label != Difficulty::Easy);
+            let error_hard = sigmoid(score - regression.hard_from) - f64::from(*label == Difficulty::Hard);
             slope_moderate -= error_moderate / count;
             slope_hard -= error_hard / count;
             let error = (error_moderate + error_hard) / count;
             slope.iter_mut().zip(centred).for_each(|(slope, feature)| *slope += error * feature);
         }
-        model.weights.iter_mut().zip(slope).for_each(|(weight, slope)| *weight -= RATE * slope);
-        model.moderate_from -= RATE * slope_moderate;
-        model.hard_from -= RATE * slope_hard;
+        regression.weights.iter_mut().zip(slope).for_each(|(weight, slope)| *weight -= RATE * slope);
+        regression.moderate_from -= RATE * slope_moderate;
+        regression.hard_from -= RATE * slope_hard;
     }
-    let offset = model.score(&Features(centre));
-    Model { moderate_from: model.moderate_from + offset, hard_from: model.hard_from + offset, ..model }
+    let offset = regression.score(&Features(centre));
+    Regression {
+        moderate_from: regression.moderate_from + offset,
+        hard_from: regression.hard_from + offset,
+        ..regression
+    }
 }
 
-/// Rows: labelled; columns: judged.
-fn confusion(model: &Model, samples: &[Sample]) -> [[usize; 3]; 3] {
+/// Counts by label (rows) and predicted class (columns).
+fn confusion(regression: &Regression, samples: &[Sample]) -> [[usize; 3]; 3] {
     let mut counts = [[0; 3]; 3];
     for (features, label) in samples {
-        counts[*label as usize][model.difficulty(model.score(features)) as usize] += 1;
+        counts[*label as usize][regression.difficulty(regression.score(features)) as usize] += 1;
     }
     counts
 }
 
-fn right(counts: &[[usize; 3]; 3]) -> usize {
-    (0..3).map(|grade| counts[grade][grade]).sum()
+fn correct(counts: &[[usize; 3]; 3]) -> usize {
+    (0..3).map(|class| counts[class][class]).sum()
 }
 
-fn report(name: &str, model: &Model, training: &[Sample], held_out: &[Sample]) -> [[usize; 3]; 3] {
-    println!("{name}: thresholds {:.3} and {:.3}", model.moderate_from, model.hard_from);
-    for (name, weight) in FEATURE_NAMES.iter().zip(model.weights) {
+fn report(name: &str, regression: &Regression, training: &[Sample], held_out: &[Sample]) -> [[usize; 3]; 3] {
+    println!("{name}: thresholds {:.3} and {:.3}", regression.moderate_from, regression.hard_from);
+    for (name, weight) in FEATURE_NAMES.iter().zip(regression.weights) {
         println!("    {name:20} {weight:7.3}");
     }
     for (half, samples) in [("fitted", training), ("held out", held_out)] {
-        let counts = confusion(model, samples);
-        println!("    {half}: {} of {} right; labelled x judged {counts:?}", right(&counts), samples.len());
+        let counts = confusion(regression, samples);
+        println!(
+            "    {half}: {} of {} correct; label x prediction {counts:?}",
+            correct(&counts),
+            samples.len()
+        );
     }
-    confusion(model, held_out)
+    confusion(regression, held_out)
 }
 
-fn assert_same(fitted: &Model, committed: &Model) {
-    let same = |a: f64, b: f64| (a - b).abs() < 2e-3;
-    let weights = fitted.weights.iter().zip(committed.weights).all(|(a, b)| same(*a, b));
-    let thresholds =
-        same(fitted.moderate_from, committed.moderate_from) && same(fitted.hard_from, committed.hard_from);
+fn assert_close(fitted: &Regression, committed: &Regression) {
+    let is_close = |a: f64, b: f64| (a - b).abs() < 2e-3;
+    let weights = fitted.weights.iter().zip(committed.weights).all(|(a, b)| is_close(*a, b));
+    let thresholds = is_close(fitted.moderate_from, committed.moderate_from)
+        && is_close(fitted.hard_from, committed.hard_from);
     assert!(weights && thresholds, "{fitted:.3?}");
 }
 
 #[test]
-fn the_weights_from_the_text_are_those_of_the_fit() {
+fn the_fit_repeats_the_weights_without_an_embedding() {
     let (training, held_out) = halves();
     let samples = |half: &[Example]| -> Vec<Sample> { half.iter().map(|e| sample(e, None)).collect() };
     let (training, held_out) = (samples(&training), samples(&held_out));
     let fitted = fit(&training, RIDGE);
     let counts = report("from the text", &fitted, &training, &held_out);
-    assert_same(&fitted, &FROM_TEXT);
-    assert_eq!(right(&counts), 113);
-    assert_eq!((counts[0][2], counts[2][0]), (0, 0), "none is off by two grades");
+    assert_close(&fitted, &FROM_TEXT);
+    assert_eq!(correct(&counts), 113);
+    assert_eq!((counts[0][2], counts[2][0]), (0, 0), "none is off by two classes");
 
     let length_only = |samples: &[Sample]| -> Vec<Sample> {
         samples.iter().map(|(f, label)| (Features([f.0[0], 0., 0., 0., 0., 0., 0., 0.]), *label)).collect()
     };
     let (training, held_out) = (length_only(&training), length_only(&held_out));
-    report("for comparison, from the length alone", &fit(&training, RIDGE), &training, &held_out);
+    report("from the length alone", &fit(&training, RIDGE), &training, &held_out);
 }
 
 #[test]
-fn the_weights_with_an_embedding_are_those_of_the_fit() {
+fn the_fit_repeats_the_weights_with_an_embedding() {
     let (training, held_out) = halves();
     let direction = fit_direction(&training);
     if env::var_os("PROMPTKEEP_WRITE_FIT").is_some() {
@@ -224,13 +231,13 @@ fn the_weights_with_an_embedding_are_those_of_the_fit() {
     assert_eq!(DIRECTION.len(), 4 * DIMENSIONS);
     let committed = DIRECTION.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     assert!(committed.zip(&direction).all(|(a, b)| (a - b).abs() < 1e-3));
-    assert_same(&fitted, &FROM_BOTH);
-    assert_eq!(right(&counts), 123);
-    assert_eq!((counts[0][2], counts[2][0]), (0, 0), "none is off by two grades");
+    assert_close(&fitted, &FROM_BOTH);
+    assert_eq!(correct(&counts), 123);
+    assert_eq!((counts[0][2], counts[2][0]), (0, 0), "none is off by two classes");
 }
 
 #[test]
-fn any_text_is_judged_quickly_and_without_panic() {
+fn any_text_is_classified_quickly_and_without_panic() {
     let mut random = fastrand::Rng::with_seed(5);
     for _ in 0..300 {
         let text: String = (0..random.usize(..20_000)).map(|_| random.char(..)).collect();

@@ -1,0 +1,58 @@
+//! Answers a decoded prompt in the dialect of its API: whole, streamed, or from the cache alone.
+
+use axum::response::Response;
+
+use super::{
+    Api,
+    failure::Failure,
+    reply::{self, Facts},
+    sse::{self, Dialect},
+};
+use crate::{
+    metrics::Rpc,
+    pipeline::{Request, RequestId},
+};
+
+/// How the caller wants its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivery {
+    pub is_streamed: bool,
+    /// `cache-control: only-if-cached`
+    pub only_if_cached: bool,
+}
+
+/// Answers `request`. A caller that leaves drops the answer, and with it the model call unless other requests wait
+/// for it.
+pub(super) async fn answer<D: Dialect>(
+    api: &Api,
+    request: Request,
+    delivery: Delivery,
+    options: D::Options,
+) -> Result<Response, Failure> {
+    if delivery.only_if_cached {
+        return from_cache::<D>(api, request, delivery.is_streamed, options).await;
+    }
+    if delivery.is_streamed {
+        let answering = api.pipeline.complete(Rpc::CompleteStream, request).await?;
+        return sse::reply(answering, |started| D::new(options, started)).await;
+    }
+    let reply = api.pipeline.complete(Rpc::Complete, request).await?.whole().await?;
+    Ok(reply::whole(&Facts::of_reply(&reply), &D::whole(&options, reply.id, reply.completion())))
+}
+
+async fn from_cache<D: Dialect>(
+    api: &Api,
+    request: Request,
+    is_streamed: bool,
+    options: D::Options,
+) -> Result<Response, Failure> {
+    let (_, Ok(hit)) = api.pipeline.lookup(request).await? else { return Err(Failure::not_cached()) };
+    let (facts, completion) = (Facts::of_hit(&hit), &hit.entry.completion);
+    // The reply names no request, so feedback cannot use this id.
+    let id = RequestId::random();
+    if is_streamed {
+        let dialect = D::new(options, &reply::started(&hit, id));
+        return Ok(sse::replay(&facts, dialect, completion));
+    }
+    Ok(reply::whole(&facts, &D::whole(&options, id, completion)))
+}

@@ -1,0 +1,192 @@
+//! Answers of the Responses API: the object, and the events of its stream.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    http::{failure::Failure, reply::unix_seconds, sse::Dialect},
+    model::Usage,
+    pipeline::{RequestId, Started},
+    prompt::{Completion, Delta, FinishReason},
+};
+
+/// Prefix of the ids of answers that no provider stores.
+pub(super) const ID_PREFIX: &str = "resp_promptkeep_";
+
+/// Fields of the request that the answer repeats.
+#[derive(Clone, Debug)]
+pub(super) struct Echo(Map<String, Value>);
+
+/// Fields that every object about one answer has.
+#[derive(Clone, Debug)]
+struct Head {
+    id: RequestId,
+    created: u64,
+}
+
+/// Writes the events of one answer.
+#[derive(Debug)]
+pub(super) struct ResponsesDialect {
+    head: Head,
+    echo: Echo,
+    model: String,
+    sequence: u64,
+}
+
+impl Echo {
+    pub fn of(body: &Map<String, Value>) -> Self {
+        const REPEATED: [&str; 7] =
+            ["instructions", "max_output_tokens", "metadata", "temperature", "text", "top_p", "user"];
+        let repeat = |name: &str| (name.to_owned(), body.get(name).cloned().unwrap_or_default());
+        let mut fields: Map<_, _> = REPEATED.into_iter().map(repeat).collect();
+        for (name, default) in [("metadata", json!({})), ("text", json!({ "format": { "type": "text" } }))] {
+            if fields[name].is_null() {
+                fields.insert(name.to_owned(), default);
+            }
+        }
+        Self(fields)
+    }
+}
+
+impl Head {
+    fn new(id: RequestId) -> Self {
+        Self { id, created: unix_seconds() }
+    }
+
+    fn message_id(&self) -> String {
+        format!("msg_{}", self.id)
+    }
+}
+
+/// The whole answer as one object.
+fn response(head: &Head, echo: &Echo, completion: &Completion) -> Value {
+    let (status, incomplete) = match completion.finish_reason {
+        FinishReason::Stop | FinishReason::ToolCalls => ("completed", Value::Null),
+        FinishReason::ContentFilter => ("incomplete", json!({ "reason": "content_filter" })),
+        FinishReason::Length | FinishReason::Other(_) => {
+            ("incomplete", json!({ "reason": "max_output_tokens" }))
+        }
+    };
+    let mut object = object(head, echo, &completion.model, status);
+    object["incomplete_details"] = incomplete;
+    object["output"] = json!([message(head, status, &completion.content)]);
+    object["usage"] = usage(&completion.usage);
+    object
+}
+
+fn object(head: &Head, echo: &Echo, model: &str, status: &str) -> Value {
+    let mut object = json!({
+        "id": format!("{ID_PREFIX}{}", head.id),
+        "object": "response",
+        "created_at": head.created,
+        "status": status,
+        "error": null,
+        "incomplete_details": null,
+        "model": model,
+        "output": [],
+        "parallel_tool_calls": true,
+        "previous_response_id": null,
+        "store": false,
+        "tool_choice": "auto",
+        "tools": [],
+        "truncation": "disabled",
+        "usage": null,
+    });
+    for (name, value) in &echo.0 {
+        object[name] = value.clone();
+    }
+    object
+}
+
+fn message(head: &Head, status: &str, text: &str) -> Value {
+    json!({
+        "type": "message",
+        "id": head.message_id(),
+        "status": status,
+        "role": "assistant",
+        "content": [part(text)],
+    })
+}
+
+fn part(text: &str) -> Value {
+    json!({ "type": "output_text", "text": text, "annotations": [] })
+}
+
+fn usage(usage: &Usage) -> Value {
+    let Usage { prompt_tokens, completion_tokens, .. } = *usage;
+    json!({
+        "input_tokens": prompt_tokens,
+        "input_tokens_details": { "cached_tokens": 0 },
+        "output_tokens": completion_tokens,
+        "output_tokens_details": { "reasoning_tokens": 0 },
+        "total_tokens": prompt_tokens.saturating_add(completion_tokens),
+    })
+}
+
+impl Dialect for ResponsesDialect {
+    type Options = Echo;
+
+    fn whole(echo: &Echo, id: RequestId, completion: &Completion) -> Value {
+        response(&Head::new(id), echo, completion)
+    }
+
+    fn new(echo: Echo, started: &Started) -> Self {
+        Self { head: Head::new(started.id), echo, model: started.model.clone(), sequence: 0 }
+    }
+
+    fn started(&mut self, out: &mut Vec<u8>) {
+        let response = object(&self.head, &self.echo, &self.model, "in_progress");
+        self.event(out, "response.created", json!({ "response": response }));
+        self.event(out, "response.in_progress", json!({ "response": response }));
+        let mut item = message(&self.head, "in_progress", "");
+        item["content"] = json!([]);
+        self.event(out, "response.output_item.added", json!({ "output_index": 0, "item": item }));
+        self.in_part(out, "response.content_part.added", json!({ "part": part("") }));
+    }
+
+    /// Ignores tool calls: requests with tools are passed on, so there are none.
+    fn delta(&mut self, out: &mut Vec<u8>, delta: &Delta) {
+        if let Delta::Text(text) = delta {
+            self.in_part(out, "response.output_text.delta", json!({ "delta": text, "logprobs": [] }));
+        }
+    }
+
+    fn finished(&mut self, out: &mut Vec<u8>, completion: &Completion) {
+        let text = &completion.content;
+        self.in_part(out, "response.output_text.done", json!({ "text": text, "logprobs": [] }));
+        self.in_part(out, "response.content_part.done", json!({ "part": part(text) }));
+        let response = response(&self.head, &self.echo, completion);
+        let item = response["output"][0].clone();
+        self.event(out, "response.output_item.done", json!({ "output_index": 0, "item": item }));
+        let last =
+            if response["status"] == "completed" { "response.completed" } else { "response.incomplete" };
+        self.event(out, last, json!({ "response": response }));
+    }
+
+    fn failed(&mut self, out: &mut Vec<u8>, failure: &Failure) {
+        let error = failure.body()["error"].take();
+        let mut response = object(&self.head, &self.echo, &self.model, "failed");
+        response["error"] = json!({ "code": "server_error", "message": failure.message });
+        self.event(
+            out,
+            "error",
+            json!({ "code": error["code"], "message": error["message"], "param": error["param"] }),
+        );
+        self.event(out, "response.failed", json!({ "response": response }));
+    }
+}
+
+impl ResponsesDialect {
+    fn in_part(&mut self, out: &mut Vec<u8>, kind: &str, mut data: Value) {
+        data["item_id"] = self.head.message_id().into();
+        data["output_index"] = 0.into();
+        data["content_index"] = 0.into();
+        self.event(out, kind, data);
+    }
+
+    fn event(&mut self, out: &mut Vec<u8>, kind: &str, mut data: Value) {
+        data["type"] = kind.into();
+        data["sequence_number"] = self.sequence.into();
+        self.sequence += 1;
+        out.extend_from_slice(format!("event: {kind}\ndata: {data}\n\n").as_bytes());
+    }
+}

@@ -1,0 +1,186 @@
+//! Metrics of upstream calls: results, times, tokens, money, and the state of models and providers.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::{
+    Metrics,
+    register::{Dollars, FloatGauge, Seconds, family, seconds_by},
+};
+use crate::model::{Attempt, AttemptReason, ModelState, ProviderState, Usage};
+
+const DIRECTIONS: [&str; 2] = ["input", "output"];
+
+pub(super) struct Calls {
+    routes: Family<RouteLabels, Counter>,
+    requests: Family<AttemptLabels, Counter>,
+    seconds: Seconds<ModelLabel>,
+    first_token_seconds: Seconds<ModelLabel>,
+    tokens: Family<TokenLabels, Counter>,
+    cost_usd: Family<ModelLabel, Dollars>,
+    tenant_tokens: Family<TenantTokenLabels, Counter>,
+    tenant_cost_usd: Family<TenantLabel, Dollars>,
+    tenant_budget_usd: Family<TenantLabel, FloatGauge>,
+    tenant_spent_today_usd: Family<TenantLabel, FloatGauge>,
+    breaker_state: Family<BreakerLabels, Gauge>,
+    provider_up: Family<ProviderLabels, Gauge>,
+}
+
+/// A tenant's daily budget, in US dollars.
+#[derive(Clone, Copy, Debug)]
+pub struct TenantBudget<'a> {
+    pub tenant: &'a str,
+    pub budget_usd: f64,
+    pub spent_today_usd: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    tier: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    model: String,
+    tier: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabel {
+    model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    model: String,
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantLabel {
+    tenant: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantTokenLabels {
+    tenant: String,
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BreakerLabels {
+    model: String,
+    provider: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderLabels {
+    provider: String,
+    region: String,
+}
+
+impl Calls {
+    pub fn register(to: &mut Registry) -> Self {
+        Self {
+            routes: family(
+                to,
+                "routes",
+                "Requests sent to a model, by its tier and the reason for the choice",
+            ),
+            requests: family(to, "upstream_requests", "Upstream calls by model and result"),
+            seconds: seconds_by(to, "upstream_seconds", "Time of a complete upstream call"),
+            first_token_seconds: seconds_by(
+                to,
+                "upstream_first_token_seconds",
+                "Time to the first token of an upstream call",
+            ),
+            tokens: family(to, "tokens", "Tokens of upstream calls, by direction"),
+            cost_usd: family(to, "cost_usd", "US dollars spent on upstream calls"),
+            tenant_tokens: family(to, "tenant_tokens", "Tokens of a tenant's upstream calls"),
+            tenant_cost_usd: family(to, "tenant_cost_usd", "US dollars spent on a tenant's upstream calls"),
+            tenant_budget_usd: family(to, "tenant_budget_usd", "Budget of a tenant for one UTC day"),
+            tenant_spent_today_usd: family(
+                to,
+                "tenant_spent_today_usd",
+                "US dollars that a tenant with a budget has spent on this UTC day",
+            ),
+            breaker_state: family(to, "breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open"),
+            provider_up: family(to, "provider_up", "1 while health checks pass"),
+        }
+    }
+
+    /// Creates a model's counters before they count: a counter that appears with its first event hides that event
+    /// from every rate.
+    fn announce(&self, model: &str) {
+        let label = ModelLabel { model: model.to_owned() };
+        drop(self.seconds.get_or_create(&label));
+        drop(self.first_token_seconds.get_or_create(&label));
+        drop(self.cost_usd.get_or_create(&label));
+        for direction in DIRECTIONS {
+            drop(self.tokens.get_or_create(&TokenLabels { model: model.to_owned(), direction }));
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts an upstream call made for `tenant`.
+    pub fn attempt(&self, tenant: &str, attempt: &Attempt) {
+        let calls = &self.calls;
+        if let AttemptReason::Routed(reason) = attempt.reason
+            && attempt.result.is_call()
+        {
+            let labels = RouteLabels { tier: attempt.tier.clone(), reason: reason.as_str() };
+            calls.routes.get_or_create(&labels).inc();
+        }
+        let labels = AttemptLabels {
+            model: attempt.model.clone(),
+            tier: attempt.tier.clone(),
+            result: attempt.result.as_str(),
+        };
+        calls.requests.get_or_create(&labels).inc();
+        let model = ModelLabel { model: attempt.model.clone() };
+        calls.seconds.get_or_create(&model).observe(attempt.elapsed.as_secs_f64());
+        if let Some(first_token) = attempt.first_token {
+            calls.first_token_seconds.get_or_create(&model).observe(first_token.as_secs_f64());
+        }
+        let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
+        for (direction, n) in DIRECTIONS.into_iter().zip([prompt_tokens, completion_tokens]) {
+            calls.tokens.get_or_create(&TokenLabels { model: attempt.model.clone(), direction }).inc_by(n);
+            let labels = TenantTokenLabels { tenant: tenant.to_owned(), direction };
+            calls.tenant_tokens.get_or_create(&labels).inc_by(n);
+        }
+        calls.cost_usd.get_or_create(&model).inc_by(cost_usd);
+        calls.tenant_cost_usd.get_or_create(&TenantLabel { tenant: tenant.to_owned() }).inc_by(cost_usd);
+    }
+
+    /// Sets the tenants' budgets; called before each scrape.
+    pub fn budgets<'a>(&self, budgets: impl Iterator<Item = TenantBudget<'a>>) {
+        self.calls.tenant_budget_usd.clear();
+        self.calls.tenant_spent_today_usd.clear();
+        for TenantBudget { tenant, budget_usd, spent_today_usd } in budgets {
+            let label = TenantLabel { tenant: tenant.to_owned() };
+            self.calls.tenant_budget_usd.get_or_create(&label).set(budget_usd);
+            self.calls.tenant_spent_today_usd.get_or_create(&label).set(spent_today_usd);
+        }
+    }
+
+    /// Sets the state of models and providers; called before each scrape. Those that a reload removed disappear.
+    pub fn states(&self, models: &[ModelState], providers: &[ProviderState]) {
+        self.calls.breaker_state.clear();
+        self.calls.provider_up.clear();
+        for ModelState { model, provider, breaker } in models {
+            self.calls.announce(model);
+            let labels = BreakerLabels { model: model.clone(), provider: provider.clone() };
+            self.calls.breaker_state.get_or_create(&labels).set(*breaker as i64);
+        }
+        for ProviderState { name, region, is_up } in providers {
+            let labels = ProviderLabels { provider: name.clone(), region: region.clone() };
+            self.calls.provider_up.get_or_create(&labels).set((*is_up).into());
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Metrics of answer quality: labels, verifications, and the measured share of wrong semantic hits.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::{
+    LabelOrigin, LabelWay, Metrics,
+    register::{FloatGauge, family, single},
+};
+use crate::{decide::learner::WrongHits, model::VerifierReply};
+
+pub(super) struct Quality {
+    labels: Family<LearnedLabels, Counter>,
+    labels_dropped: Counter,
+    labels_shared: Family<WayLabel, Counter>,
+    judgements: Family<OpinionLabel, Counter>,
+    false_hit_rate: FloatGauge,
+    false_hit_rate_low: FloatGauge,
+    false_hit_rate_high: FloatGauge,
+    false_hit_checks: Gauge,
+    max_wrong_hits: FloatGauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LearnedLabels {
+    origin: &'static str,
+    says: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WayLabel {
+    way: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OpinionLabel {
+    opinion: &'static str,
+}
+
+impl Quality {
+    pub fn register(to: &mut Registry) -> Self {
+        Self {
+            labels: family(to, "labels", "Pairs of prompts whose answers were compared or verified"),
+            labels_dropped: single(to, "labels_dropped", "Pairs not compared because of overload"),
+            labels_shared: family(
+                to,
+                "labels_shared",
+                "Labels published to other replicas or received from them",
+            ),
+            judgements: family(
+                to,
+                "judgements",
+                "Verifications by a model whether an answer also fits another prompt",
+            ),
+            false_hit_rate: single(
+                to,
+                "false_hit_rate",
+                "Estimated share of wrong answers among semantic hits",
+            ),
+            false_hit_rate_low: single(to, "false_hit_rate_low", "Lower end of its 95 % interval"),
+            false_hit_rate_high: single(to, "false_hit_rate_high", "Upper end of its 95 % interval"),
+            false_hit_checks: single(to, "false_hit_checks", "Semantic hits audited for the estimate"),
+            max_wrong_hits: single(to, "max_wrong_hits", "Largest share that cache.max_wrong_hits allows"),
+        }
+    }
+
+    pub fn set_wrong_hits(&self, estimate: WrongHits, max_wrong_hits: f32) {
+        self.false_hit_rate.set(estimate.rate.into());
+        self.false_hit_rate_low.set(estimate.low.into());
+        self.false_hit_rate_high.set(estimate.high.into());
+        self.false_hit_checks.set(estimate.checks.cast_signed());
+        self.max_wrong_hits.set(max_wrong_hits.into());
+    }
+}
+
+impl Metrics {
+    /// Counts a pair whose answers say the same with probability `same`.
+    pub fn label(&self, origin: LabelOrigin, same: f32) {
+        let says = match same {
+            s if s > 0.9 => "same",
+            s if s < 0.1 => "different",
+            _ => "unsure",
+        };
+        self.quality.labels.get_or_create(&LearnedLabels { origin: origin.as_str(), says }).inc();
+    }
+
+    /// Counts pairs that were not compared because of overload.
+    pub fn labels_dropped(&self, pairs: usize) {
+        self.quality.labels_dropped.inc_by(pairs as u64);
+    }
+
+    /// Counts labels that replicas share.
+    pub fn labels_shared(&self, way: LabelWay, labels: usize) {
+        if labels > 0 {
+            self.quality.labels_shared.get_or_create(&WayLabel { way: way.as_str() }).inc_by(labels as u64);
+        }
+    }
+
+    /// Counts a verification by a model.
+    pub fn judgement(&self, opinion: VerifierReply) {
+        self.quality.judgements.get_or_create(&OpinionLabel { opinion: opinion.as_str() }).inc();
+    }
+}

@@ -1,0 +1,78 @@
+//! The model behind an offline pipeline: it replies whatever it was last told to.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{Router, extract::State, http::header::CONTENT_TYPE, response::IntoResponse, routing::post};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::model_server::{LOOPBACK, ModelServer};
+
+/// See the [module](self).
+pub(super) struct ScriptedModel {
+    server: ModelServer,
+    script: Arc<Script>,
+}
+
+/// Text of an answer and the usage reported with it.
+#[derive(Clone, Debug, Default)]
+pub struct ModelAnswer {
+    pub text: String,
+    /// `None`: the pipeline estimates.
+    pub usage: Option<Tokens>,
+}
+
+/// Tokens of one call, with the field names of OpenAI's `usage`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Tokens {
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+}
+
+#[derive(Default)]
+struct Script {
+    /// A std mutex: held while an answer is copied, never across an await.
+    answer: Mutex<ModelAnswer>,
+    calls: AtomicUsize,
+}
+
+impl ScriptedModel {
+    pub async fn start() -> io::Result<Self> {
+        let script = Arc::new(Script::default());
+        let router =
+            Router::new().route("/v1/chat/completions", post(complete)).with_state(Arc::clone(&script));
+        Ok(Self { server: ModelServer::start(LOOPBACK, router).await?, script })
+    }
+
+    /// Sets the answer to every later call.
+    pub fn set_answer(&self, answer: ModelAnswer) {
+        *self.script.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+    }
+
+    pub fn calls(&self) -> usize {
+        self.script.calls.load(Ordering::Relaxed)
+    }
+
+    pub fn base_url(&self) -> String {
+        self.server.base_url()
+    }
+
+    pub async fn stop(self) -> io::Result<()> {
+        self.server.stop().await
+    }
+}
+
+/// Replies with a whole stream at once.
+async fn complete(State(script): State<Arc<Script>>) -> impl IntoResponse {
+    script.calls.fetch_add(1, Ordering::Relaxed);
+    let ModelAnswer { text, usage } = script.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let choice = json!({"index": 0, "delta": {"content": text}, "finish_reason": "stop"});
+    let chunk = json!({"choices": [choice], "usage": usage});
+    ([(CONTENT_TYPE, "text/event-stream")], format!("data: {chunk}\n\ndata: [DONE]\n\n"))
+}

@@ -1,0 +1,77 @@
+//! Which cached entries a caller may be served: fresh enough for it, and of a good enough tier.
+
+use std::sync::Arc;
+
+use super::AdmittedRequest;
+use crate::{
+    embed::Embedding,
+    entry::{Candidate, Entry},
+    learn::Learning,
+    model::Difficulty,
+    outcome::MissReason,
+    upstream::Upstreams,
+};
+
+/// The rules of age, tier and aliases that every served entry must pass.
+#[derive(Clone)]
+pub(super) struct Eligibility {
+    learning: Arc<Learning>,
+    upstreams: Upstreams,
+}
+
+impl Eligibility {
+    pub(super) fn new(learning: Arc<Learning>, upstreams: Upstreams) -> Self {
+        Self { learning, upstreams }
+    }
+
+    /// Whether this caller may be served the entry found under its own key.
+    pub(super) fn serves(&self, request: &AdmittedRequest, entry: &Entry) -> bool {
+        self.may_be_alias(request, entry)
+            && request.accepts(entry)
+            && self.is_good_enough(request, entry.difficulty, entry)
+    }
+
+    /// The nearest entries that this caller may be served.
+    ///
+    /// # Errors
+    /// The reason when there is none.
+    pub(super) fn filter(
+        &self,
+        request: &AdmittedRequest,
+        embedding: &Embedding,
+        mut candidates: Vec<Candidate>,
+    ) -> Result<Vec<Candidate>, MissReason> {
+        candidates.retain(|candidate| request.accepts(&candidate.entry));
+        if candidates.is_empty() {
+            return Err(MissReason::NoCandidate);
+        }
+        let classified = self.upstreams.difficulty(&request.prompt, Some(embedding));
+        candidates.retain(|Candidate { entry, .. }| {
+            // For the same prompt, the class it had when it was answered holds.
+            let stored = entry.difficulty.filter(|_| entry.key == request.key);
+            self.is_good_enough(request, stored.or(classified), entry)
+        });
+        if candidates.is_empty() { Err(MissReason::LowerTier) } else { Ok(candidates) }
+    }
+
+    /// Whether a prompt of this difficulty class would be routed to no higher tier than the entry's.
+    pub(super) fn is_good_enough(
+        &self,
+        request: &AdmittedRequest,
+        difficulty: Option<Difficulty>,
+        entry: &Entry,
+    ) -> bool {
+        request.settings.cache.serve_lower_tier
+            || !self.upstreams.outranks(&request.prompt, difficulty, &entry.completion)
+    }
+
+    /// Whether the entry is the prompt's own, or one that it may be an alias of. Aliases are served only where
+    /// near entries are, and only while the namespace is within its budgets.
+    fn may_be_alias(&self, request: &AdmittedRequest, entry: &Entry) -> bool {
+        if entry.key == request.key {
+            return entry.alias_of.is_none();
+        }
+        let namespace = || self.learning.known(&request.owner, &request.prompt.namespace);
+        request.may_alias() && namespace().is_none_or(|namespace| !namespace.is_blown())
+    }
+}

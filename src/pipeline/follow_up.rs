@@ -1,0 +1,146 @@
+//! The step after the answer: learns from it, audits hits and makes aliases. No caller waits for it.
+
+use std::sync::Arc;
+
+use super::{
+    AdmittedRequest, Answer, Decision, Keeping, Missed, ModelCalls, UpstreamCompletion, Verification,
+    semantic::{Audit, SemanticContext},
+};
+use crate::{
+    cache::Cache,
+    embed::Embedding,
+    error::Error,
+    key::CacheKey,
+    learn::{Learning, Near},
+    outcome::MissReason,
+    prompt::Completion,
+    store::Durability,
+};
+
+/// Learns from answers and audits hits.
+pub(super) struct FollowUps {
+    pub learning: Arc<Learning>,
+    pub cache: Arc<Cache>,
+    pub model_calls: Arc<ModelCalls>,
+    pub keeping: Arc<Keeping>,
+    pub verification: Verification,
+}
+
+/// Work that a flight leaves to be done after its answer.
+pub(super) enum FollowUp {
+    Nothing,
+    /// A model answered: compare its answer with those of the near entries.
+    Learn {
+        near: Near,
+        embedding: Option<Embedding>,
+        completed: Arc<UpstreamCompletion>,
+    },
+    /// The cache answered: find out whether rightly.
+    Audit(Audit),
+}
+
+impl FollowUp {
+    pub(super) fn of_hit(audit: Option<Audit>) -> Self {
+        audit.map_or(Self::Nothing, Self::Audit)
+    }
+
+    pub(super) fn of_completion(context: SemanticContext, completed: Arc<UpstreamCompletion>) -> Self {
+        match context {
+            SemanticContext { near: Some(near), embedding } if !near.candidates.is_empty() => {
+                Self::Learn { near, embedding, completed }
+            }
+            _ => Self::Nothing,
+        }
+    }
+}
+
+impl FollowUps {
+    pub(super) async fn run(&self, request: &AdmittedRequest, follow_up: FollowUp) {
+        match follow_up {
+            FollowUp::Nothing => {}
+            FollowUp::Learn { near, embedding, completed } => {
+                self.learn(request, near, embedding, &completed.completion).await;
+            }
+            FollowUp::Audit(audit) => {
+                // A failed audit is one audit less; its calls are counted like all others.
+                let _ = self.audit(request, audit).await;
+            }
+        }
+    }
+
+    /// Turns an audited hit of a `Lookup` into a miss, so that the caller gets the answer from a model and brings it.
+    pub(super) fn ask_caller_to_audit(&self, request: &AdmittedRequest, decision: Decision) -> Decision {
+        let Decision::Serve { hit, audit: Some(Audit { near, embedding }) } = decision else {
+            return decision;
+        };
+        if let Some(check) = near.check {
+            self.learning.expect_check(request.key, check);
+        }
+        let missed = Missed { reason: MissReason::Audit, nearest: Some(hit.matched()) };
+        Decision::Miss { missed, context: SemanticContext { embedding: Some(embedding), near: Some(near) } }
+    }
+
+    /// Learns from an answer that a caller stored after its lookup missed. The stored text stays as it is.
+    pub(super) async fn learn_from_stored(
+        &self,
+        request: &AdmittedRequest,
+        context: SemanticContext,
+        completion: &Completion,
+    ) {
+        let Some(mut near) = context.near.filter(|near| !near.candidates.is_empty()) else { return };
+        near.check = self.learning.take_check(request.key);
+        let Some(target) = self.compare_and_learn(request, near, completion).await else { return };
+        let is_equal = self.cache.get(target).await.is_some_and(|entry| {
+            entry.completion.content == completion.content
+                && entry.completion.tool_calls == completion.tool_calls
+        });
+        if is_equal {
+            self.keeping.alias(request, target, context.embedding, completion).await;
+        }
+    }
+
+    /// Learns from an answer. When it agrees with the answer of a near entry, the prompt becomes that entry's alias.
+    async fn learn(
+        &self,
+        request: &AdmittedRequest,
+        near: Near,
+        embedding: Option<Embedding>,
+        completion: &Completion,
+    ) {
+        if !completion.is_complete() {
+            return;
+        }
+        let target = self.compare_and_learn(request, near, completion).await;
+        if let Some(target) = target.filter(|_| !request.cache.no_store) {
+            self.keeping.alias(request, target, embedding, completion).await;
+        }
+    }
+
+    /// Compares the answer with those of the near entries, asks a model where that is drawn, and teaches the
+    /// learner. Returns the entry whose answer agrees.
+    async fn compare_and_learn(
+        &self,
+        request: &AdmittedRequest,
+        near: Near,
+        completion: &Completion,
+    ) -> Option<CacheKey> {
+        let mut compared = self.learning.compare(near, completion).await?;
+        self.verification.verify(request, completion, &mut compared).await;
+        self.learning.learn(compared).await
+    }
+
+    /// Asks a model for the answer to a prompt that a near entry answered, keeps it and learns from it.
+    async fn audit(&self, request: &AdmittedRequest, audit: Audit) -> Result<(), Error> {
+        let Audit { near, embedding } = audit;
+        let completed = self.model_calls.audit(request, &embedding).await?;
+        let cached = self.cache.under(request.key).await;
+        let may_keep = cached.is_none_or(|entry| entry.alias_of.is_some()) && !request.cache.no_store;
+        if may_keep && completed.completion.is_complete() {
+            let answer = Answer::of(&completed, Some(embedding.clone()));
+            // A store failure is counted in the cache.
+            let _ = self.keeping.keep(request, answer, Durability::Queued).await;
+        }
+        self.learn(request, near, Some(embedding), &completed.completion).await;
+        Ok(())
+    }
+}

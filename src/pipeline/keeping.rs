@@ -1,0 +1,146 @@
+//! The step that keeps a complete answer: in memory, in the index and in the store.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{AdmittedRequest, UpstreamCompletion};
+use crate::{
+    cache::Cache,
+    decide::keep::Bound,
+    embed::{Embedder, Embedding},
+    entry::Entry,
+    key::CacheKey,
+    model::{Difficulty, Tier},
+    prompt::Completion,
+    store::{Durability, StoreError},
+};
+
+/// Keeps answers under the prompts that they answer.
+pub(super) struct Keeping {
+    cache: Arc<Cache>,
+    /// Name of the embedder; empty when there is none.
+    embedder: String,
+}
+
+/// An answer, and what is known of its prompt.
+pub(super) struct Answer {
+    pub completion: Completion,
+    /// Vector of the last user text, when it was embedded.
+    pub embedding: Option<Embedding>,
+    /// Difficulty class, when the router chose the model.
+    pub difficulty: Option<Difficulty>,
+}
+
+impl Keeping {
+    pub(super) fn new(cache: Arc<Cache>, embedder: Option<&dyn Embedder>) -> Self {
+        Self { cache, embedder: embedder.map_or_else(String::new, |embedder| embedder.name().to_owned()) }
+    }
+
+    /// Keeps an answer; other callers find it from here on.
+    ///
+    /// # Errors
+    /// When the store did not take it as `durability` asks.
+    pub(super) async fn keep(
+        &self,
+        request: &AdmittedRequest,
+        answer: Answer,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        match answer.into_entry(request, &self.embedder) {
+            Some(entry) => self.cache.keep(entry, durability, request.epoch).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the prompt an alias of the entry under `target`, in place of its own entry with the answer `own`.
+    /// Does nothing where that would replace a better answer, or one that was stored meanwhile.
+    pub(super) async fn alias(
+        &self,
+        request: &AdmittedRequest,
+        target: CacheKey,
+        embedding: Option<Embedding>,
+        own: &Completion,
+    ) {
+        let Some(target) = self.cache.get(target).await else { return };
+        let cached = self.cache.under(request.key).await;
+        let is_own = cached.is_none_or(|cached| cached.completion == *own);
+        if !request.may_alias() || !is_own || is_better(own, &target.completion) {
+            return;
+        }
+        if let Some(alias) = alias_entry(request, &target, embedding, &self.embedder) {
+            // A store failure is counted in the cache.
+            let _ = self.cache.keep(alias, Durability::Queued, request.epoch).await;
+        }
+    }
+}
+
+impl Answer {
+    /// The answer of a model call, with the difficulty class that chose the model.
+    pub(super) fn of(completed: &UpstreamCompletion, embedding: Option<Embedding>) -> Self {
+        let difficulty = completed.attempts.iter().find_map(|attempt| attempt.reason.difficulty());
+        Self { completion: completed.completion.clone(), embedding, difficulty }
+    }
+
+    /// The entry that keeps this answer; `None` when it must not be kept. The entry of a personal or
+    /// time-dependent prompt has no text, so that only exact repeats find it.
+    pub(super) fn into_entry(self, request: &AdmittedRequest, embedder: &str) -> Option<Entry> {
+        let Self { completion, embedding, difficulty } = self;
+        let bound = request.bound();
+        if bound == Some(Bound::Variety) {
+            return None;
+        }
+        let ttl = ttl(request);
+        let ttl = if bound.is_some() { ttl.min(request.settings.cache.careful_ttl) } else { ttl };
+        let created = SystemTime::now();
+        Some(Entry {
+            key: request.key,
+            scope: request.scope,
+            owner: request.owner.clone(),
+            namespace: request.prompt.namespace.clone(),
+            requested_model: request.prompt.model.clone(),
+            text: request.prompt.fuzzy_text().filter(|_| bound.is_none()).map(str::to_owned),
+            embedding: embedding.filter(|_| bound.is_none()),
+            embedder: embedder.to_owned(),
+            completion,
+            tags: request.cache.tags.clone(),
+            created,
+            expires: created + ttl,
+            stale_for: request.stale_for(),
+            difficulty,
+            alias_of: None,
+        })
+    }
+}
+
+/// The entry that makes the prompt an alias of `target`. It has the tags of both, so that invalidating either
+/// removes it.
+fn alias_entry(
+    request: &AdmittedRequest,
+    target: &Entry,
+    embedding: Option<Embedding>,
+    embedder: &str,
+) -> Option<Entry> {
+    let without_text = Completion { content: String::new(), tool_calls: None, ..target.completion.clone() };
+    let answer = Answer { completion: without_text, embedding, difficulty: target.difficulty };
+    let own = answer.into_entry(request, embedder)?;
+    let expires = own.expires.min(target.expires);
+    let further = target.tags.iter().filter(|tag| !own.tags.contains(tag));
+    let tags = own.tags.iter().chain(further).cloned().collect();
+    Some(Entry { expires, tags, alias_of: Some(target.key), ..own })
+}
+
+/// TTL of a new entry. A caller may shorten `cache.ttl`, never lengthen it. Jitter shortens it further; it is
+/// computed from the key, so that all replicas agree.
+fn ttl(request: &AdmittedRequest) -> Duration {
+    let config = &request.settings.cache;
+    let whole = request.cache.ttl.map_or(config.ttl, |ttl| ttl.min(config.ttl));
+    whole.mul_f64(1.0 - config.ttl_jitter * request.key.share())
+}
+
+/// Whether `own` is of a higher tier than `other`.
+fn is_better(own: &Completion, other: &Completion) -> bool {
+    let tiers = Tier::parse(&own.tier).zip(Tier::parse(&other.tier));
+    tiers.is_some_and(|(own, other)| own.is_above(other))
+}

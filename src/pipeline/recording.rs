@@ -1,0 +1,205 @@
+//! Counts what requests and model calls did: metrics, ledger, request log, spans, savings, and the recent replies
+//! that feedback may name.
+
+mod recorder;
+mod savings;
+
+use std::{sync::Arc, time::SystemTime};
+
+use self::savings::Savings;
+use super::{
+    AdmittedRequest, Hit, Request,
+    replies::{RecentHit, Replies, RequestId, Served, Texts},
+};
+use crate::{
+    metrics::{Metrics, Rpc},
+    model::{Attempt, AttemptResult},
+    outcome::Outcome,
+    prompt::Completion,
+    request_log::RequestLog,
+    stats::Ledger,
+    tenant::Tenant,
+    trace::{Trace, Tracing},
+    upstream::Upstreams,
+};
+
+pub(super) use self::recorder::Recorder;
+
+/// Everything that is counted on.
+pub(super) struct Recording {
+    metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
+    tracing: Option<Tracing>,
+    log: Arc<RequestLog>,
+    upstreams: Upstreams,
+    savings: Savings,
+    replies: Replies,
+}
+
+impl Recording {
+    pub(super) fn new(
+        metrics: Arc<Metrics>,
+        ledger: Arc<Ledger>,
+        tracing: Option<Tracing>,
+        log: RequestLog,
+        upstreams: Upstreams,
+    ) -> Self {
+        let log = Arc::new(log);
+        Self {
+            metrics,
+            ledger,
+            tracing,
+            log,
+            upstreams,
+            savings: Savings::default(),
+            replies: Replies::default(),
+        }
+    }
+
+    /// Starts the clock of a request, and its span where spans are made.
+    pub(super) fn start(&self, rpc: Rpc, request: &mut Request) -> Recorder {
+        if let Some(tracing) = &self.tracing {
+            request.trace = tracing.begin(rpc.as_str(), &request.trace);
+        }
+        Recorder::new(self, rpc, request)
+    }
+
+    /// Counts every model call made for one request, however it ends and whoever reads its answer.
+    pub(super) fn attempts(
+        &self,
+        tenant: &Arc<Tenant>,
+        namespace: &str,
+        trace: &Trace,
+    ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
+        let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
+        let (tenant, namespace) = (Arc::clone(tenant), namespace.to_owned());
+        let trace = trace.clone();
+        move |attempt| {
+            metrics.attempt(tenant.name(), attempt);
+            ledger.attempt(tenant.name(), &namespace, attempt);
+            trace.attempt(attempt);
+            tenant.spend(SystemTime::now(), attempt.usage.cost_usd);
+        }
+    }
+
+    /// [`Self::attempts`] for audits and verifications, whose cost comes off the savings.
+    pub(super) fn audit_attempts(
+        &self,
+        request: &AdmittedRequest,
+    ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
+        let count = self.attempts(&request.tenant, &request.prompt.namespace, &request.trace);
+        let (savings, tenant) = (self.savings.clone(), request.tenant.name().to_owned());
+        move |attempt| {
+            count(attempt);
+            savings.spend(&tenant, attempt.usage.cost_usd);
+        }
+    }
+
+    /// [`Self::attempts`] for forwarded requests. Nobody reads their answer here, so its cost at the hot tier is
+    /// known only when the call ends.
+    pub(super) fn forward_attempts(
+        &self,
+        tenant: &Arc<Tenant>,
+        namespace: &str,
+        trace: &Trace,
+    ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
+        let count = self.attempts(tenant, namespace, trace);
+        let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
+        let (upstreams, namespace) = (self.upstreams.clone(), namespace.to_owned());
+        let tenant = tenant.name().to_owned();
+        move |attempt| {
+            count(attempt);
+            if attempt.result == AttemptResult::Ok {
+                let usd = upstreams.at_hot_tier(attempt.usage);
+                metrics.at_hot_tier(usd);
+                ledger.at_hot_tier(&tenant, &namespace, usd);
+            }
+        }
+    }
+
+    /// US dollars that a hit saves: its tokens at the price of the model that the router would ask, or of the
+    /// entry's own where it would ask none. An exact repeat is priced at the model that answered it first, since
+    /// routing it again took a third of the call's CPU time. A stale answer saves nothing: it is replaced.
+    pub(super) fn saved(&self, request: &AdmittedRequest, hit: &Hit) -> f64 {
+        if hit.is_stale {
+            return 0.0;
+        }
+        let Completion { model, usage, .. } = &hit.entry.completion;
+        let priced = match hit.outcome {
+            Outcome::Exact => self.upstreams.price(model, *usage),
+            _ => {
+                let route = self.upstreams.route(&request.prompt, None);
+                route.and_then(|route| self.upstreams.price(&route.model, *usage))
+            }
+        };
+        priced.unwrap_or(*usage).cost_usd
+    }
+
+    /// Counts a hit that a `Lookup` returns.
+    pub(super) fn finish_lookup(&self, record: &mut Recorder, request: &AdmittedRequest, hit: &Hit) {
+        let saved_usd = self.saved(request, hit);
+        self.remember_semantic(request, hit, saved_usd);
+        let completion = &hit.entry.completion;
+        self.answered(record, completion);
+        record.finish(hit.outcome, None, saved_usd);
+        let served = request.served(hit.outcome, completion, Some(hit.entry.key), hit.pair.clone());
+        self.remember(request.id, served);
+    }
+
+    /// Records which model wrote the answer, and what it would have cost at the hot tier.
+    pub(super) fn answered(&self, record: &mut Recorder, completion: &Completion) {
+        record.answered(&completion.model, self.upstreams.at_hot_tier(completion.usage));
+    }
+
+    /// Remembers a reply, so that feedback can name it.
+    pub(super) fn remember(&self, id: RequestId, served: Served) {
+        self.replies.remember(id, served);
+    }
+
+    /// Remembers a semantic hit for operators; does nothing for other hits.
+    pub(super) fn remember_semantic(&self, request: &AdmittedRequest, hit: &Hit, saved_usd: f64) {
+        if hit.outcome != Outcome::Semantic {
+            return;
+        }
+        let texts = request.settings.show_prompts.then(|| {
+            let prompt = request.prompt.fuzzy_text().unwrap_or_default();
+            Texts::new(prompt, hit.entry.text.as_deref().unwrap_or_default())
+        });
+        self.replies.remember_semantic(RecentHit {
+            id: request.id,
+            at: SystemTime::now(),
+            owner: request.owner.clone(),
+            namespace: request.prompt.namespace.clone(),
+            entry: hit.entry.id(),
+            similarity: hit.similarity,
+            confidence: hit.confidence,
+            saved_usd,
+            texts,
+            verdict: None,
+        });
+    }
+
+    /// The recent replies and the feedback on them.
+    pub(super) fn replies(&self) -> &Replies {
+        &self.replies
+    }
+
+    /// Counts the refresh of a stale entry.
+    pub(super) fn refreshed(&self, is_replaced: bool) {
+        self.metrics.refresh(is_replaced);
+        if !is_replaced {
+            // The attempts' own log lines say why.
+            tracing::warn!("a stale answer could not be replaced");
+        }
+    }
+
+    /// Writes the last lines of the request log and sends the last spans.
+    pub(super) async fn shutdown(&self) {
+        let log = Arc::clone(&self.log);
+        // It fails only by a panic, which has been logged.
+        let _ = tokio::task::spawn_blocking(move || log.shutdown()).await;
+        if let Some(tracing) = &self.tracing {
+            tracing.shutdown().await;
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The semantic lookup: embeds the last user text, searches its scope, and decides whether a near entry may be
+//! served. `Explain` runs the same search and reports the same decision.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{AdmittedRequest, Eligibility, Hit, Missed};
+use crate::{
+    cache::Cache,
+    config::Mode,
+    decide::{self, Bounds, Policy, keep::Bound, learner::Verdict},
+    embed::{Embedded, Embedder, Embedding},
+    entry::Candidate,
+    learn::{Check, Learning, Near},
+    metrics::Metrics,
+    outcome::MissReason,
+};
+
+/// Nearest entries of a scope that mode `static` looks at.
+const CANDIDATES_STATIC: usize = 8;
+/// Nearest entries that mode `bounded` looks at. Its learners are trained with as many.
+pub(super) const CANDIDATES_BOUNDED: usize = 4;
+
+/// Finds entries by the meaning of the last user text.
+pub(super) struct SemanticLookup {
+    pub embedder: Option<Arc<dyn Embedder>>,
+    pub cache: Arc<Cache>,
+    pub learning: Arc<Learning>,
+    pub eligibility: Eligibility,
+    pub metrics: Arc<Metrics>,
+}
+
+/// The answer of the semantic lookup.
+pub(super) enum Decision {
+    /// `audit`: set when this hit was drawn for an audit.
+    Serve {
+        hit: Hit,
+        audit: Option<Audit>,
+    },
+    Miss {
+        missed: Missed,
+        context: SemanticContext,
+    },
+}
+
+/// A semantic hit that is checked against a new answer of a model.
+pub(super) struct Audit {
+    pub near: Near,
+    pub embedding: Embedding,
+}
+
+/// What the lookup found out about a prompt that a model has to answer.
+#[derive(Default)]
+pub(super) struct SemanticContext {
+    pub embedding: Option<Embedding>,
+    /// The entries whose answers the new one is compared with.
+    pub near: Option<Near>,
+}
+
+/// The entries near a prompt, before the decision.
+pub(super) struct Searched {
+    pub embedding: Embedding,
+    /// Tokens of the last user text.
+    pub tokens: u32,
+    pub found: Found,
+}
+
+/// The candidates, by mode.
+pub(super) enum Found {
+    Static {
+        min_similarity: f32,
+        candidates: Vec<Candidate>,
+    },
+    Bounded {
+        bounds: Bounds,
+        near: Near,
+        /// Reason of the miss when no candidate is near enough.
+        none: MissReason,
+    },
+}
+
+/// Why a prompt was not searched for.
+pub(super) struct Skipped {
+    pub reason: MissReason,
+    pub embedding: Option<Embedding>,
+    /// Tokens of the last user text; 0 when they were not counted.
+    pub tokens: u32,
+    bound: Option<Bound>,
+}
+
+impl SemanticLookup {
+    /// Searches and decides, and counts the request for the namespace's error budgets.
+    pub(super) async fn decide(&self, request: &AdmittedRequest) -> Decision {
+        let Searched { embedding, found, .. } = match self.search(request, request.lookup_policy()).await {
+            Ok(searched) => searched,
+            Err(skipped) => {
+                self.count_bound(&skipped);
+                return Decision::miss(skipped.reason, skipped.embedding);
+            }
+        };
+        match found {
+            Found::Static { min_similarity, candidates } => {
+                decide_by_guards(request, min_similarity, &candidates, embedding)
+            }
+            Found::Bounded { bounds, near, none } => decide_by_learner(&bounds, near, none, embedding),
+        }
+    }
+
+    /// The embedding of a prompt whose answer its caller brings, and in mode `bounded` the entries to compare that
+    /// answer with.
+    pub(super) async fn context(&self, request: &AdmittedRequest) -> SemanticContext {
+        match self.search(request, request.policy()).await {
+            Ok(Searched { embedding, found: Found::Bounded { near, .. }, .. }) => {
+                SemanticContext { embedding: Some(embedding), near: Some(near) }
+            }
+            Ok(Searched { embedding, .. }) => SemanticContext { embedding: Some(embedding), near: None },
+            Err(skipped) => {
+                self.count_bound(&skipped);
+                SemanticContext { embedding: skipped.embedding, near: None }
+            }
+        }
+    }
+
+    /// Embeds and searches, without counting the request.
+    ///
+    /// # Errors
+    /// Why the prompt was not searched for. Its embedding is there all the same when it was made, since the new
+    /// entry needs it.
+    pub(super) async fn search(
+        &self,
+        request: &AdmittedRequest,
+        policy: Policy,
+    ) -> Result<Searched, Skipped> {
+        let (embedding, tokens) = self.embed(request).await?;
+        let skip = |reason| Skipped { reason, embedding: Some(embedding.clone()), tokens, bound: None };
+        let found = match policy {
+            Policy::Exact => return Err(skip(MissReason::Disabled)),
+            Policy::Static { min_similarity } => {
+                let candidates = self.nearest(request, &embedding, CANDIDATES_STATIC).await.map_err(skip)?;
+                Found::Static { min_similarity, candidates }
+            }
+            Policy::Bounded(bounds) => {
+                let found = self.nearest(request, &embedding, CANDIDATES_BOUNDED).await;
+                let none = found.as_ref().err().copied().unwrap_or(MissReason::NoCandidate);
+                let near = self.score(request, &bounds, found.unwrap_or_default()).await;
+                Found::Bounded { bounds, near, none }
+            }
+        };
+        Ok(Searched { embedding, tokens, found })
+    }
+
+    /// The vector of the last user text, and its number of tokens.
+    async fn embed(&self, request: &AdmittedRequest) -> Result<(Embedding, u32), Skipped> {
+        let skip = |reason, tokens| Skipped { reason, embedding: None, tokens, bound: None };
+        let enabled = self.embedder.as_ref().filter(|_| request.mode() != Mode::Exact);
+        let embedder = enabled.ok_or_else(|| skip(MissReason::Disabled, 0))?;
+        let text = request.prompt.fuzzy_text().ok_or_else(|| skip(MissReason::NotText, 0))?;
+        if let bound @ Some(_) = request.bound() {
+            return Err(Skipped { bound, ..skip(MissReason::NotKept, 0) });
+        }
+        let started = Instant::now();
+        let embedded = embedder.embed(text).await;
+        self.metrics.embed(started);
+        request.trace.step("embed", started);
+        match embedded {
+            Ok(Embedded::Vector { embedding, tokens }) => Ok((embedding, tokens)),
+            Ok(Embedded::OverWindow { tokens }) => Err(skip(MissReason::OverWindow, tokens)),
+            Err(error) => {
+                tracing::warn!(%error, "embedding failed");
+                Err(skip(MissReason::EmbeddingUnavailable, 0))
+            }
+        }
+    }
+
+    /// The nearest entries of the scope that this caller may be served.
+    async fn nearest(
+        &self,
+        request: &AdmittedRequest,
+        embedding: &Embedding,
+        count: usize,
+    ) -> Result<Vec<Candidate>, MissReason> {
+        if !self.cache.knows(request.scope) {
+            return Err(MissReason::ScopeEmpty);
+        }
+        let started = Instant::now();
+        let mut nearest = self.cache.nearest(request.scope, embedding, count).await;
+        request.trace.step("search", started);
+        nearest.retain(|candidate| candidate.key() != request.key);
+        self.eligibility.filter(request, embedding, nearest)
+    }
+
+    /// The candidates that are similar enough, scored by the namespace's learner.
+    async fn score(
+        &self,
+        request: &AdmittedRequest,
+        bounds: &Bounds,
+        mut candidates: Vec<Candidate>,
+    ) -> Near {
+        candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
+        let namespace = self.learning.namespace(&request.owner, &request.prompt.namespace).await;
+        let text = request.prompt.fuzzy_text().unwrap_or_default();
+        namespace.near((request.key, request.scope), text, candidates)
+    }
+
+    fn count_bound(&self, skipped: &Skipped) {
+        skipped.bound.into_iter().for_each(|bound| self.metrics.bound(bound));
+    }
+}
+
+impl Decision {
+    pub(super) fn serve(hit: Hit) -> Self {
+        Self::Serve { hit, audit: None }
+    }
+
+    fn miss(reason: MissReason, embedding: Option<Embedding>) -> Self {
+        let missed = Missed::without_candidate(reason);
+        Self::Miss { missed, context: SemanticContext { embedding, near: None } }
+    }
+}
+
+/// Mode `static`: a fixed similarity and the guards.
+fn decide_by_guards(
+    request: &AdmittedRequest,
+    min_similarity: f32,
+    candidates: &[Candidate],
+    embedding: Embedding,
+) -> Decision {
+    let text = request.prompt.fuzzy_text().unwrap_or_default();
+    match decide::by_guards(min_similarity, text, candidates) {
+        decide::Decision::Serve { candidate } => Decision::serve(Hit::semantic(&candidates[candidate])),
+        decide::Decision::Refuse { reason, nearest } => {
+            let missed = match nearest.and_then(|nearest| candidates.get(nearest)) {
+                Some(candidate) => Missed::near(reason, candidate, 0.0),
+                None => Missed::without_candidate(reason),
+            };
+            Decision::Miss { missed, context: SemanticContext { embedding: Some(embedding), near: None } }
+        }
+    }
+}
+
+/// Modes `bounded` and `shadow`: the namespace's learner within the error budgets. A prompt without candidates
+/// counts too, since one of the budgets is a share of all requests.
+fn decide_by_learner(bounds: &Bounds, mut near: Near, none: MissReason, embedding: Embedding) -> Decision {
+    let (reason, confidence) = match near.namespace().decide(&near, &bounds.budget, bounds.audit_rate) {
+        Verdict::Serve { candidate, probability, audit } => {
+            let entry = near.candidates[candidate].key();
+            near.check = audit.map(|propensity| Check { entry, propensity });
+            if !bounds.shadow {
+                let hit = Hit::learned(&near, candidate, probability);
+                let audit = near.check.is_some().then_some(Audit { near, embedding });
+                return Decision::Serve { hit, audit };
+            }
+            (MissReason::Disabled, probability)
+        }
+        Verdict::Below { probability } => (MissReason::BelowThreshold, probability),
+        Verdict::Learning { probability } => (MissReason::Learning, probability),
+        Verdict::Blown => (MissReason::OverBudget, 0.0),
+        Verdict::Nothing => (none, 0.0),
+    };
+    let missed = match near.best() {
+        Some(best) => Missed::near(reason, &near.candidates[best], confidence),
+        None => Missed::without_candidate(reason),
+    };
+    Decision::Miss { missed, context: SemanticContext { embedding: Some(embedding), near: Some(near) } }
+}

@@ -1,0 +1,51 @@
+//! The server's counters and estimates, and which tenant may see which.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Admission;
+use crate::{
+    cache::Cache,
+    decide::learner::WrongHits,
+    key::Owner,
+    learn::{Learning, NamespaceId},
+    stats::{Ledger, Sizes, Stats},
+    tenant::Tenant,
+};
+
+/// Reads the ledger, the learners' estimates and the sizes of the cache.
+pub struct Statistics {
+    pub(super) admission: Arc<Admission>,
+    pub(super) learning: Arc<Learning>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) ledger: Arc<Ledger>,
+}
+
+impl Statistics {
+    /// The estimated share of wrong answers among semantic hits, of all namespaces or of those with this name.
+    pub fn wrong_hits(&self, namespace: Option<&str>) -> WrongHits {
+        self.learning.wrong_hits(|id| namespace.is_none_or(|name| id.name == name))
+    }
+
+    /// The statistics of the whole server, since its start or of the last `window`, of one namespace or all.
+    pub fn of_server(&self, window: Option<Duration>, namespace: Option<&str>) -> Stats {
+        let (entries, index_vectors) = self.cache.sizes();
+        let sizes = Sizes { entries, index_vectors: index_vectors as u64 };
+        Stats { wrong_hits: self.wrong_hits(namespace), ..self.ledger.stats(window, namespace, sizes) }
+    }
+
+    /// The statistics that this tenant may see: its own, or those of the server where no tenants are configured.
+    pub fn of_tenant(&self, tenant: &Tenant, window: Option<Duration>, namespace: Option<&str>) -> Stats {
+        if self.admission.settings().tenants.anyone().is_some() {
+            return self.of_server(window, namespace);
+        }
+        let owner = Owner::Tenant(tenant.name().to_owned());
+        let is_own = |id: &NamespaceId| id.owner == owner && namespace.is_none_or(|name| id.name == name);
+        let wrong_hits = self.learning.wrong_hits(is_own);
+        Stats { wrong_hits, ..self.ledger.stats_of(tenant.name(), window, namespace) }
+    }
+
+    /// The ledger itself, for the charts over time.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+}
