@@ -47,7 +47,7 @@ async fn a_private_authority_is_trusted_if_the_config_names_it() {
     let (authority, server) = Authority::with_server().await;
     let (a, b) = (
         store::open("local", &authority.store(&server)).unwrap(),
-        store::open(&authority.store(&server)).unwrap(),
+        store::open("local", &authority.store(&server)).unwrap(),
     );
     let stored = put(&*a, entry(1)).await;
     until(async || {
