@@ -24,14 +24,14 @@ use std::{
 use entry::key;
 use hdrhistogram::Histogram;
 use promptkeep::{
-    cache::Cache,
+    cache::{Cache, VectorSpace},
     config::{CacheConfig, StoreConfig, StoreKind},
     embed::Embedding,
     entry::Entry,
     key::Scope,
     metrics::Metrics,
     stats::Ledger,
-    store::{self, Durability, codec},
+    store::{self, Durability, TimedStore, codec},
 };
 use redis_server::RedisServer;
 use tokio::{task::JoinSet, time::interval};
@@ -97,11 +97,12 @@ fn replica(redis: &RedisServer, max_memory: u64) -> Arc<Cache> {
 }
 
 fn replica_at(config: &StoreConfig, max_memory: u64) -> Arc<Cache> {
-    let store = store::open(config).expect("a valid configuration");
+    let store = store::open("local", config).expect("a valid configuration");
     let cache = CacheConfig { max_memory, ..CacheConfig::default() };
-    let vectors = Some((EMBEDDER, DIMENSIONS));
+    let vectors = Some(VectorSpace { embedder: EMBEDDER, dimensions: DIMENSIONS });
     let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(Duration::from_secs(2))));
-    let cache = Arc::new(Cache::new(&cache, (store, config.timeout), vectors, metrics, ledger));
+    let store = TimedStore::new(store, config.timeout, Arc::clone(&metrics), ledger);
+    let cache = Arc::new(Cache::new(&cache, store, vectors, metrics));
     tokio::spawn({
         let cache = Arc::clone(&cache);
         async move { cache.follow().await }

@@ -35,7 +35,7 @@ fn config_of(folder: &TempDir) -> StoreConfig {
 }
 
 fn open(folder: &TempDir) -> Arc<dyn Store> {
-    store::open(&config_of(folder)).expect("a temporary folder is writable")
+    store::open("local", &config_of(folder)).expect("a temporary folder is writable")
 }
 
 fn folder() -> TempDir {

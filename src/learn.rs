@@ -1,10 +1,11 @@
-//! What the learned decision knows, namespace by namespace, and how it comes to know more: each answer that
-//! is bought is compared with those of the near entries, off the request path. What was learned is kept as
-//! notes of the store, and read when a namespace is first asked in.
+//! Learning. Answers of models are compared with those of the nearest entries, off the request path, and teach the learner
+//! of their namespace. Learners are saved as snapshots in the store, which are loaded when a namespace gets its first
+//! request, and replicas publish what they learn to each other.
 
+mod candidates;
+mod message;
 mod namespace;
-mod near;
-mod share;
+mod replication;
 
 #[cfg(test)]
 mod tests;
@@ -20,12 +21,13 @@ use serde_json::Value;
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit},
     task::spawn_blocking,
+    time::timeout,
 };
 
-use self::share::Apart;
+use self::namespace::RejectedPair;
 pub use self::{
+    candidates::{Check, Compared, Near, Pair},
     namespace::{Namespace, NamespaceId, Outlook, View},
-    near::{Check, Compared, Near, Pair},
 };
 use crate::{
     config::LearningConfig,
@@ -39,238 +41,231 @@ use crate::{
     metrics::{LabelOrigin, Metrics},
     model::VerifierReply,
     prompt::{Completion, prefix},
-    store::{Note, Store},
+    store::{Op, Snapshot, TimedStore},
 };
 
-/// Least time between two notes of one namespace.
+/// Minimum time between two snapshots of a namespace.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
-/// Bytes of an answer that are compared. Two answers that agree so far agree.
+/// Bytes of an answer that are compared. Answers that agree so far are the same.
 const COMPARED_BYTES_MAX: usize = 16 * 1024;
 
-/// Probability at which an answer counts as the same without a doubt.
+/// Probability from which an answer counts as certainly the same.
 const CERTAINLY_SAME: f32 = 0.95;
 
-/// Longest that making sense of a note may take, beside getting it.
-const READING: Duration = Duration::from_secs(1);
+/// Maximum time to decode a snapshot, besides the time to get it.
+const DECODE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Checked lookups whose answers may still come.
+/// Maximum audits of lookups whose answers may still come.
 const CHECKS_MAX: usize = 10_000;
 
-/// Everything learned.
+/// See the [module](self).
 pub struct Learning {
     table: Arc<Table>,
-    /// The least recently asked go first; their notes stay.
+    /// The least recently used are evicted; their snapshots stay.
     namespaces: Cache<NamespaceId, Arc<Namespace>>,
-    store: Arc<dyn Store>,
-    store_timeout: Duration,
-    /// Comparisons at once; more are dropped.
+    store: TimedStore,
+    /// Permits for comparisons. Comparisons without one are dropped.
     comparing: Semaphore,
-    /// Share of the comparisons in which a model is asked too, and how many at once.
+    /// Share of the comparisons that a model verifies.
     judge_rate: f32,
-    judging: Semaphore,
-    /// Lookups that were answered as misses to be checked, by the prompt.
+    /// Permits for verifications.
+    verifying: Semaphore,
+    /// Audits of lookups that were answered as misses, by prompt.
     checks: Cache<CacheKey, Check>,
-    /// Pairs that were told of namespaces whose notes could not be read at that moment.
-    unread: Mutex<VecDeque<(NamespaceId, Apart)>>,
-    /// Told when others must know at once.
-    urgent: Notify,
+    /// Rejected pairs that wait until their namespaces can be loaded.
+    waiting: Mutex<VecDeque<(NamespaceId, RejectedPair)>>,
+    /// Signals that other processes must learn of something at once.
+    publish_now: Notify,
     metrics: Arc<Metrics>,
 }
 
-// === impl Learning ===
-
 impl Learning {
-    /// Knows nothing yet; reads the notes in `store` as namespaces are asked in.
+    /// Learning without any namespace loaded.
     ///
     /// # Errors
-    /// [`TableError`] when this build embedded a table of another version.
+    /// [`TableError`] if this build embeds a table of another version.
     pub fn new(
         config: &LearningConfig,
-        (store, store_timeout): (Arc<dyn Store>, Duration),
+        store: TimedStore,
         metrics: Arc<Metrics>,
     ) -> Result<Self, TableError> {
         Ok(Self {
             table: Table::embedded()?,
             namespaces: Cache::new(config.max_namespaces),
             store,
-            store_timeout,
             comparing: Semaphore::new(config.max_comparisons),
             judge_rate: config.judge_rate,
-            judging: Semaphore::new(config.max_judgements),
+            verifying: Semaphore::new(config.max_judgements),
             checks: Cache::new(CHECKS_MAX),
-            unread: Mutex::default(),
-            urgent: Notify::new(),
+            waiting: Mutex::default(),
+            publish_now: Notify::new(),
             metrics,
         })
     }
 
-    /// The namespace `name` of `owner`. A store that fails makes it one that knows nothing, until it answers.
+    /// Returns the namespace `name` of `owner`. While the store fails it is an empty one that is not remembered.
     pub async fn namespace(&self, owner: &Owner, name: &str) -> Arc<Namespace> {
         let id = NamespaceId { owner: owner.clone(), name: name.to_owned() };
-        let known = self.open(&id).await;
-        known.unwrap_or_else(|| Arc::new(Namespace::new(id.clone(), self.fresh(&id))))
+        let loaded = self.load(&id).await;
+        loaded.unwrap_or_else(|| Arc::new(Namespace::new(id.clone(), self.new_learner(&id))))
     }
 
-    /// The same; `None` where the store fails.
-    async fn open(&self, id: &NamespaceId) -> Option<Arc<Namespace>> {
-        if let Some(known) = self.namespaces.get(id) {
-            return Some(known);
-        }
-        let read = self.namespaces.get_or_insert_async(id, async { self.read(id).await.ok_or(()) });
-        // When one fails the next who waits tries, so all of them have one time together.
-        let read = tokio::time::timeout(self.store_timeout + READING, read).await;
-        read.ok().and_then(Result::ok)
-    }
-
-    /// The same, when it has been asked in before.
+    /// Returns the namespace if it is loaded.
     pub fn known(&self, owner: &Owner, name: &str) -> Option<Arc<Namespace>> {
         self.namespaces.get(&NamespaceId { owner: owner.clone(), name: name.to_owned() })
     }
 
-    /// From its note; `None` when the store cannot tell whether there is one.
+    /// Loads a namespace unless it is loaded; `None` if the store fails.
+    async fn load(&self, id: &NamespaceId) -> Option<Arc<Namespace>> {
+        if let Some(known) = self.namespaces.get(id) {
+            return Some(known);
+        }
+        let read = self.namespaces.get_or_insert_async(id, async { self.read(id).await.ok_or(()) });
+        // When one caller fails the next one tries, so they share one timeout.
+        timeout(self.store.timeout() + DECODE_TIMEOUT, read).await.ok()?.ok()
+    }
+
+    /// Reads the snapshot of a namespace; `None` if the store fails.
     async fn read(&self, id: &NamespaceId) -> Option<Arc<Namespace>> {
-        let name = id.note();
-        let note = tokio::time::timeout(self.store_timeout, self.store.note(&name)).await;
-        let note = match note {
-            Ok(Ok(note)) => note,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "what was learned cannot be read");
-                return None;
-            }
-            Err(_) => return None,
+        let name = id.snapshot_name();
+        let deadline = self.store.deadline();
+        let snapshot = self.store.call_until(Op::Get, deadline, |store| store.snapshot(&name)).await.ok()?;
+        let (id, learner) = (id.clone(), self.new_learner(id));
+        let Some(Snapshot { version, bytes }) = snapshot else {
+            return Some(Arc::new(Namespace::new(id, learner)));
         };
-        let (id, fresh) = (id.clone(), self.fresh(id));
-        let Some(Note { version, bytes }) = note else { return Some(Arc::new(Namespace::new(id, fresh))) };
-        let table = Arc::clone(&self.table);
-        // Reading fits the model, which takes tens of milliseconds.
-        let read = spawn_blocking(move || Namespace::read(id, &bytes, table, fresh)).await;
-        let mut namespace = read.ok()?;
-        namespace.learner().set_origin(new_origin());
+        // Decoding fits the model, which takes tens of milliseconds.
+        let decoded = spawn_blocking(move || Namespace::decode(id, &bytes, learner)).await;
+        let mut namespace = decoded.ok()?;
+        namespace.learner().set_id(new_learner_id());
         *namespace.version.get_mut() = Some(version);
         Some(Arc::new(namespace))
     }
 
-    fn fresh(&self, id: &NamespaceId) -> Learner {
+    fn new_learner(&self, id: &NamespaceId) -> Learner {
         let mut learner = Learner::new(Arc::clone(&self.table), id.seed());
-        learner.set_origin(new_origin());
+        learner.set_id(new_learner_id());
         learner
     }
 
-    /// Compares an answer with those of the near entries. Whoever bought it should have it before this is
-    /// called. `None` when too many comparisons are under way.
+    /// Compares an answer with those of the candidates. The caller should have the answer by then. `None` if too many
+    /// comparisons are running.
     pub async fn compare(&self, near: Near, answer: &Completion) -> Option<Compared> {
-        let Ok(permit) = self.comparing.try_acquire() else {
+        let Ok(_permit) = self.comparing.try_acquire() else {
             self.metrics.labels_dropped(near.candidates.len());
             return None;
         };
         let answer = answer.clone();
-        let compared = spawn_blocking(move || compare(near, &answer)).await.ok();
-        drop(permit);
-        compared
+        spawn_blocking(move || compare(near, &answer)).await.ok()
     }
 
-    /// A place to ask a model about the answer to `prompt`, if it is among the share of which one is asked.
-    /// Which are is drawn by the prompt, so that a replay repeats itself.
+    /// Returns a permit to verify the comparison of `prompt` with a model, if it is among the share to verify. The
+    /// choice depends on the prompt, so a replay repeats it.
     pub fn place_to_judge(&self, prompt: CacheKey) -> Option<SemaphorePermit<'_>> {
         let [.., a, b] = *prompt.as_bytes();
         if f32::from(u16::from_le_bytes([a, b])) >= self.judge_rate * (f32::from(u16::MAX) + 1.0) {
             return None;
         }
-        let place = self.judging.try_acquire().ok();
-        if place.is_none() {
+        let permit = self.verifying.try_acquire().ok();
+        if permit.is_none() {
             self.metrics.judgement(VerifierReply::LeftOut);
         }
-        place
+        permit
     }
 
-    /// Learns from a comparison. Returns the entry whose answer says the same, as far as anybody can tell.
+    /// Learns from a comparison. Returns the entry that certainly has the same answer.
     pub async fn learn(&self, compared: Compared) -> Option<CacheKey> {
         compared.observe(|origin, same| self.metrics.label(origin, same));
         let same_as = compared.same_as(CERTAINLY_SAME);
-        self.fit_when_due(compared.namespace()).await;
+        self.fit_and_save(compared.namespace()).await;
         same_as
     }
 
-    /// Learns what a caller says of an answer that it was served: it belongs to its question, or not.
+    /// Learns from a caller's feedback: the answer fits the prompt, or not.
     pub async fn hear(&self, pair: &Pair, same: bool) {
         self.metrics.label(LabelOrigin::Feedback, f32::from(u8::from(same)));
-        pair.teach(same);
-        self.fit_when_due(pair.namespace()).await;
+        pair.observe(same);
+        self.fit_and_save(pair.namespace()).await;
     }
 
-    /// The answer of `entry` is not served to `prompt` again.
+    /// Never serves the answer of `entry` to `prompt` again.
     pub fn part(&self, namespace: &Namespace, prompt: CacheKey, entry: CacheKey) {
-        if namespace.part(prompt, entry) {
-            self.urgent.notify_one();
+        if namespace.reject(prompt, entry) {
+            self.publish_now.notify_one();
         }
     }
 
-    /// The lookup of `prompt` was answered as a miss, so that its caller buys the answer and brings it.
+    /// Remembers that the lookup of `prompt` was answered as a miss for an audit; its caller gets an answer elsewhere
+    /// and stores it.
     pub fn expect_check(&self, prompt: CacheKey, check: Check) {
         self.checks.insert(prompt, check);
     }
 
-    /// Whether the answer to `prompt` is waited for to check a hit.
+    /// Takes the audit that waits for an answer to `prompt`.
     pub fn take_check(&self, prompt: CacheKey) -> Option<Check> {
         self.checks.remove(&prompt).map(|(_, check)| check)
     }
 
-    async fn fit_when_due(&self, namespace: &Arc<Namespace>) {
-        let Some(snapshot) = namespace.snapshot_when_due() else { return };
-        // A panic leaves the model as it was.
-        namespace.install(spawn_blocking(move || snapshot.fit()).await.ok());
-        if namespace.claim_save(Instant::now(), SAVE_EVERY) {
+    async fn fit_and_save(&self, namespace: &Arc<Namespace>) {
+        let fitted = self.fit_if(namespace, Learner::is_due).await;
+        if fitted && namespace.claim_save(Instant::now(), SAVE_EVERY) {
             self.save(namespace).await;
         }
     }
 
-    /// Tells and keeps what is not yet told and kept. Called at shutdown.
+    /// Fits the namespace if it `is_due`; returns whether it was.
+    async fn fit_if(&self, namespace: &Namespace, is_due: fn(&Learner) -> bool) -> bool {
+        let Some(fit) = namespace.start_fit(is_due) else { return false };
+        // A panic leaves the model as it was.
+        namespace.end_fit(spawn_blocking(move || fit.run()).await.ok());
+        true
+    }
+
+    /// Publishes and saves everything that is not published and saved yet. Called at shutdown.
     pub async fn save_all(&self) {
-        self.tell_once().await;
+        self.publish().await;
         self.save_due(Duration::ZERO).await;
     }
 
-    /// The live estimate of the share of wrong answers among semantic hits, of the namespaces that `counts`
-    /// chooses together.
+    /// Current estimate of the share of wrong answers among semantic hits, over the namespaces that `counts` selects.
     pub fn wrong_hits(&self, counts: impl Fn(&NamespaceId) -> bool) -> WrongHits {
         let mut sum = Audits::new(0);
-        let (mut missed, mut of) = (0.0, 0.0);
+        let (mut missed, mut total) = (0.0, 0.0);
         for (_, namespace) in self.namespaces.iter().filter(|(id, _)| counts(id)) {
             let (audits, share) = namespace.audits();
             let weight = audits.checks() as f32;
             missed += share * weight;
-            of += weight;
+            total += weight;
             sum.add(&audits);
         }
-        sum.estimate(if of > 0.0 { missed / of } else { 0.0 })
+        sum.estimate(if total > 0.0 { missed / total } else { 0.0 })
     }
 }
 
-/// Marks what is learned from one opening of a namespace to its end. Another opening counts its labels anew, so
-/// it must not be taken for the same, though the process is.
-fn new_origin() -> u32 {
+/// A new id for each loaded namespace: it numbers its labels anew, so it must not be taken for the same learner.
+fn new_learner_id() -> u32 {
     fastrand::u32(1..u32::MAX)
 }
 
-/// How probable it is that each near entry's answer says the same.
+/// Estimates for each candidate whether its answer is the same.
 fn compare(near: Near, answer: &Completion) -> Compared {
     let words = |answer: &Completion| Answer::of(prefix(&answer.content, COMPARED_BYTES_MAX));
-    let (said, called) = (words(answer), calls(answer));
+    let (new_words, new_calls) = (words(answer), calls(answer));
     let same = |entry: &Completion| {
-        if called != calls(entry) {
+        if new_calls != calls(entry) {
             return 0.0;
         }
-        let silent = answer.content.is_empty() && entry.content.is_empty();
-        if silent { 1.0 } else { said.same(&words(entry)) }
+        let is_empty = answer.content.is_empty() && entry.content.is_empty();
+        if is_empty { 1.0 } else { new_words.same(&words(entry)) }
     };
     let label = |candidate: &Candidate| Label::compared(same(&candidate.entry.completion));
     let labels = near.candidates.iter().map(label).collect();
     Compared { near, labels }
 }
 
-/// The functions that an answer calls, in order, with their arguments, whatever ids the calls have. Two calls
-/// share most of their words and do different things, so they are the same or not.
+/// The function calls of an answer in order, with their arguments and without their ids. Calls that do different things
+/// share most of their words, so they are either equal or different.
 fn calls(answer: &Completion) -> Vec<(Value, Value)> {
     let calls = answer.tool_calls.as_ref().and_then(Value::as_array);
     let call = |call: &Value| {

@@ -17,7 +17,7 @@ use tonic::{server::NamedService, transport::Server as GrpcServer};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    cache::Cache,
+    cache::{Cache, VectorSpace},
     config::{Config, Mode, changed_needs_restart},
     decide::table::TableError,
     embed::{self, Embedder},
@@ -27,7 +27,7 @@ use crate::{
     pipeline::{Parts, Pipeline, Settings},
     request_log::RequestLog,
     stats::Ledger,
-    store::{self, Store},
+    store::{self, Store, TimedStore},
     tenant::Tenants,
     trace::{self, Tracing},
     upstream::{self, UpstreamSettings, Upstreams},
@@ -78,7 +78,7 @@ impl Server {
     /// # Errors
     /// When a component cannot start.
     pub async fn new(config: Config) -> Result<Self, StartError> {
-        let store = store::open_in(&config.server.region, &config.store)?;
+        let store = store::open(&config.server.region, &config.store)?;
         Self::with_store(config, store).await
     }
 
@@ -87,24 +87,17 @@ impl Server {
     /// # Errors
     /// When a component cannot start.
     pub async fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
-        let store_timeout = config.store.timeout;
         let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(config.dashboard.slo_p99)));
-        let learning = Arc::new(Learning::new(
-            &config.cache.learning,
-            (Arc::clone(&store), store_timeout),
-            Arc::clone(&metrics),
-        )?);
+        let store = TimedStore::new(store, config.store.timeout, Arc::clone(&metrics), Arc::clone(&ledger));
+        let learning = Learning::new(&config.cache.learning, store.clone(), Arc::clone(&metrics))?;
+        let learning = Arc::new(learning);
         let embedder = start_embedder(&config).await?;
         let embedder_name = embedder.as_ref().map_or_else(String::new, |embedder| embedder.name().to_owned());
         let upstreams = Upstreams::new(upstream_settings(&config, &embedder_name))?;
-        let vectors = embedder.as_ref().map(|embedder| (embedder.name(), embedder.dimensions()));
-        let cache = Arc::new(Cache::new(
-            &config.cache,
-            (store, store_timeout),
-            vectors,
-            Arc::clone(&metrics),
-            Arc::clone(&ledger),
-        ));
+        let vectors = embedder
+            .as_ref()
+            .map(|embedder| VectorSpace { embedder: embedder.name(), dimensions: embedder.dimensions() });
+        let cache = Arc::new(Cache::new(&config.cache, store, vectors, Arc::clone(&metrics)));
         let pipeline = Arc::new(Pipeline::new(Parts {
             settings: settings(&config, Tenants::new(&config.tenants)),
             cache: Arc::clone(&cache),

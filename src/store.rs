@@ -1,26 +1,27 @@
-//! Where entries outlive the process. [`Store`] is one of the crate's two traits. The store is the
-//! truth; memory tier and index are caches of it.
+//! Storage that outlives the process. [`Store`] is one of the crate's two traits: `embedded` is one file, `redis` is
+//! shared by replicas, `memory` is lost at exit. The store is the truth; the memory tier and the index are copies of it.
 
 pub mod codec;
 mod embedded;
 mod memory;
 mod redis;
+mod timed;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio_util::sync::DropGuard;
 
-pub use crate::metrics::StoreOp as Op;
-
+pub use self::timed::TimedStore;
 use self::{embedded::EmbeddedStore, memory::MemoryStore, redis::RedisStore};
+pub use crate::metrics::StoreOp as Op;
 use crate::{
-    config::{ServerConfig, StoreConfig, StoreKind},
+    config::{StoreConfig, StoreKind},
     entry::{Entry, Selector},
     key::CacheKey,
 };
 
-/// A store that did not do what was asked. Never carries a prompt or an answer.
+/// A store call that failed. Never carries a prompt or an answer.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("store {} failed: {cause}", .op.as_str())]
 pub struct StoreError {
@@ -28,14 +29,13 @@ pub struct StoreError {
     pub cause: String,
 }
 
-/// Why a store cannot be opened. Each stops the start and names the path.
+/// A store that cannot be opened. Prevents the server from starting and names the path.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("store.path: cannot write to {path}: {cause}")]
     Unwritable { path: PathBuf, cause: String },
     #[error("store.path: {path} is in use by another process")]
     InUse { path: PathBuf },
-    /// Made by a later version, in a layout that this one does not know.
     #[error(
         "store.path: {path} was written by a newer version of promptkeep (layout {found}, this one knows {known})"
     )]
@@ -46,186 +46,173 @@ pub enum OpenError {
     Corrupt { path: PathBuf, cause: String },
 }
 
-/// Whether [`Store::put`] waits until the entry is durable.
+/// When [`Store::put`] returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Returns once the entry is queued. A full queue drops it, which is an error.
+    /// Once the entry is queued. A full queue rejects it with an error.
     Queued,
-    /// Returns once a crash cannot lose it.
+    /// Once a crash cannot lose it.
     Durable,
 }
 
-/// What [`Store::claim`] found.
+/// Identifies the content of a [`Snapshot`].
+pub type SnapshotVersion = [u8; 16];
+
+/// The learned state of a namespace as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The stored version. It does not match `bytes` if they are damaged.
+    pub version: SnapshotVersion,
+    pub bytes: Vec<u8>,
+}
+
+/// A change that another process made to a shared store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    Stored(Arc<Entry>),
+    Removed(Vec<CacheKey>),
+    /// Everything that matches is invalid, including answers in flight.
+    Invalidated(Selector),
+    /// Stored or removed entries were missed; a scan finds them.
+    MissedEntries,
+    /// Invalidations were missed; nothing read before may be served.
+    MissedInvalidations,
+}
+
+/// What other processes published with [`Store::publish`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LearnerEvent {
+    Published {
+        message: Vec<u8>,
+        /// Published in another region, whose snapshots this store does not hold.
+        from_other_region: bool,
+    },
+    /// Messages were missed; the snapshots have their content.
+    Missed,
+}
+
+/// The result of [`Store::claim`].
 pub struct Claim {
-    /// `None`: another process is buying.
+    /// `None` if another process holds the lease.
     pub lease: Option<Lease>,
-    /// What was kept under the key meanwhile.
+    /// The entry that is stored under the key.
     pub kept: Option<Arc<Entry>>,
 }
 
-/// A purchase that no other process makes as long as this lives. Dropped once the answer was kept, or will
-/// not come.
+/// Exclusive right to answer a prompt with a model. Dropped once the answer is stored or will not come.
 #[derive(Default)]
 pub struct Lease {
     _held: Option<DropGuard>,
 }
 
-/// What another process did to a store that several share.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// It kept this entry.
-    Stored(Arc<Entry>),
-    /// It removed what was under these keys.
-    Removed(Vec<CacheKey>),
-    /// It invalidated what matches: also what is on its way.
-    Invalidated(Selector),
-    /// What was stored or removed of late is not known: a scan tells.
-    MissedEntries,
-    /// What was invalidated of late is not known: nothing that was read before may be served.
-    MissedInvalidations,
-}
-
-/// Which version of a note: see [`Note::of`].
-pub type NoteVersion = [u8; 16];
-
-/// A note as it was kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// As the store knows it: of a damaged note it is not that of `bytes`.
-    pub version: NoteVersion,
-    pub bytes: Vec<u8>,
-}
-
-/// What other processes learned, as they told it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
-    Lesson {
-        /// The bytes that one gave to [`Store::tell`].
-        message: Vec<u8>,
-        /// It was told in another region, whose notes are not kept here.
-        is_far: bool,
-    },
-    /// Lessons went by unheard: the notes tell.
-    Missed,
-}
-
-/// A durable map of entries. Writes take effect in the order in which they were called, so a removal
-/// also removes what was queued before it.
+/// A durable map of entries, with what replicas that share it need. Writes take effect in the order of the calls, so a
+/// removal also removes an entry that was queued before it.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The entry under `key`. One that has expired may still come: the caller checks. One that cannot be
-    /// read, see [`unreadable`](Self::unreadable), is `None`. Its vector may be left out: the index has that.
+    // === entries ===
+
+    /// Returns the entry under `key`. It may have expired, which the caller checks. An
+    /// [`unreadable`](Self::unreadable) entry is `None`. The vector may be missing: the index has it.
     async fn get(&self, key: CacheKey) -> Result<Option<Arc<Entry>>, StoreError>;
 
-    /// Adds the entry, or replaces the one under the same key.
+    /// Adds the entry or replaces the one under its key.
     async fn put(&self, entry: Arc<Entry>, durability: Durability) -> Result<(), StoreError>;
 
-    /// Keeps a few facts by name, beside the entries: what was learned of a namespace. They take the place of
-    /// the version `over`, `None`: of nothing. Whether they did: not when another process has put others there
-    /// meanwhile. A store that only one process writes to does not look.
-    async fn put_note(&self, name: &str, note: Note, over: Option<NoteVersion>) -> Result<bool, StoreError>;
-
-    /// The facts kept under `name`.
-    async fn note(&self, name: &str) -> Result<Option<Note>, StoreError>;
-
-    /// Removes what `selector` matches, durably, and returns the keys. With `dry_run` only finds them.
+    /// Removes the entries that `selector` matches, durably, and returns their keys. With `dry_run` it only finds them.
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError>;
 
-    /// Up to `limit` entries with keys above `after`, in key order, for the rebuild at start. An empty
-    /// page ends the scan.
+    /// Returns up to `limit` entries with keys above `after`, in key order. An empty page ends the scan.
     async fn scan(&self, after: Option<CacheKey>, limit: usize) -> Result<Vec<Arc<Entry>>, StoreError>;
 
-    /// Removes entries past [`Entry::kept_until`], and those nearest to it while there are more than
-    /// `max_entries`; returns the keys of at most `limit` removed ones, so that one call stays short.
+    /// Removes entries past [`Entry::kept_until`] and, above `max_entries`, those closest to it. Returns their keys, at
+    /// most `limit`, so that one call stays short.
     async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError>;
-
-    /// Reserves the purchase of the answer under `key` among the processes that share the store. Granted at
-    /// once where there is one process.
-    async fn claim(&self, _key: CacheKey) -> Result<Claim, StoreError> {
-        Ok(Claim::default())
-    }
-
-    /// Waits for what other processes did. The caller applies it and comes again; by that the store knows
-    /// that it was applied. Dropping the future loses nothing. For ever where no other process writes.
-    async fn changed(&self) -> Vec<Change> {
-        std::future::pending().await
-    }
-
-    /// Tells other processes what this one learned; they may miss it. Whether there can be any.
-    async fn tell(&self, _lesson: Vec<u8>) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    /// Waits for what other processes tell. Dropping the future loses nothing.
-    async fn heard(&self) -> Heard {
-        std::future::pending().await
-    }
-
-    /// How far behind other processes this one is, by region.
-    fn lags(&self) -> Vec<(String, Duration)> {
-        Vec::new()
-    }
 
     /// Number of entries, expired ones included.
     fn entries(&self) -> u64;
 
-    /// How often, since the start, an entry was met and skipped because it is damaged or was written
-    /// by a newer version.
+    /// Number of times since the start that a read skipped an entry because it was damaged or written by a newer
+    /// version.
     fn unreadable(&self) -> u64;
 
-    /// Waits until every queued write is durable. Called at shutdown.
+    /// Waits until every queued write is durable.
     async fn flush(&self) -> Result<(), StoreError>;
+
+    // === snapshots ===
+
+    /// Returns the snapshot stored under `name`.
+    async fn snapshot(&self, name: &str) -> Result<Option<Snapshot>, StoreError>;
+
+    /// Stores a snapshot in place of the version `replaces`, `None` if there was none. Returns false, and stores
+    /// nothing, if another process has stored a different version since. A store with a single writer does not check.
+    async fn put_snapshot(
+        &self,
+        name: &str,
+        snapshot: Snapshot,
+        replaces: Option<SnapshotVersion>,
+    ) -> Result<bool, StoreError>;
+
+    // === change feed: never yields anything where one process uses the store alone ===
+
+    /// Waits for changes by other processes. The next call tells the store that they were applied. Cancel-safe.
+    async fn changed(&self) -> Vec<Change> {
+        std::future::pending().await
+    }
+
+    /// Publishes a message of the learner to the other processes, which may miss it. Returns whether the store can have
+    /// other processes.
+    async fn publish(&self, _message: Vec<u8>) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Waits for the next message of another process. Cancel-safe.
+    async fn learner_event(&self) -> LearnerEvent {
+        std::future::pending().await
+    }
+
+    /// Replication lag by region.
+    fn lags(&self) -> Vec<(String, Duration)> {
+        Vec::new()
+    }
+
+    // === leases ===
+
+    /// Requests the lease to answer the prompt of `key`. Always granted where one process uses the store alone.
+    async fn claim(&self, _key: CacheKey) -> Result<Claim, StoreError> {
+        Ok(Claim::default())
+    }
 }
 
-/// Name of an entry's key in Redis, the hash tag of which decides where in a cluster it lies.
-pub fn redis_key(prefix: &str, key: CacheKey) -> String {
-    redis::Keys::new(prefix).entry(key.into())
-}
-
-/// Opens the configured store.
+/// Opens the configured store. Replicas of other regions know this one by the name `region`.
 ///
 /// # Errors
-/// [`OpenError`], when the data cannot be used as it is; nothing is deleted or overwritten.
-pub fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
-    open_in(&ServerConfig::default().region, config)
-}
-
-/// The same in a region, the name of which others know.
-///
-/// # Errors
-/// [`OpenError`].
-pub fn open_in(region: &str, config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
+/// [`OpenError`] if the data cannot be used as it is. Nothing is deleted or overwritten.
+pub fn open(region: &str, config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
     match config.kind {
-        StoreKind::Memory => Ok(Arc::new(MemoryStore::new())),
+        StoreKind::Memory => Ok(Arc::new(MemoryStore::default())),
         StoreKind::Redis => Ok(Arc::new(RedisStore::start(region, config)?)),
         StoreKind::Embedded => Ok(Arc::new(EmbeddedStore::open(config)?)),
     }
 }
 
-// === impl Note ===
-
-impl Note {
-    /// Of `bytes` that are whole. Its version is the first bytes of their blake3 hash.
+impl Snapshot {
+    /// A snapshot of intact `bytes`. Its version is the start of their blake3 hash.
     pub fn of(bytes: Vec<u8>) -> Self {
-        let mut version = NoteVersion::default();
-        version.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..size_of::<NoteVersion>()]);
+        let mut version = SnapshotVersion::default();
+        version.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..size_of::<SnapshotVersion>()]);
         Self { version, bytes }
     }
 }
 
-// === impl Claim ===
-
-/// Granted.
 impl Default for Claim {
+    /// A granted claim, with nothing stored under the key.
     fn default() -> Self {
         Self { lease: Some(Lease::default()), kept: None }
     }
 }
 
-// === impl Lease ===
-
 impl Lease {
-    /// One whose end sets off `held`.
+    /// A lease that ends when `held` is dropped.
     pub fn held(held: DropGuard) -> Self {
         Self { _held: Some(held) }
     }

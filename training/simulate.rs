@@ -104,7 +104,7 @@ pub fn run(stream: &Stream, table: &Arc<Table>, budget: &Budget, seed: u64) -> (
             }
         }
         if learner.is_due() {
-            let fitted = learner.snapshot().fit();
+            let fitted = learner.start_fit().run();
             learner.install(fitted);
         }
     }

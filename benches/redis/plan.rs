@@ -2,8 +2,6 @@
 //! Each namespace is on a few replicas, chosen by consistent hashing with bounded loads, as a load balancer would choose
 //! by the namespace of a request. Entries in Redis follow the slots of their partitions.
 
-use promptkeep::{key::CacheKey, store};
-
 /// Bytes of an entry in a replica and in Redis, and entries loaded per second, as this bench measures them with
 /// 1,000,000 entries.
 const REPLICA_BYTES: f64 = 1904.0;
@@ -123,11 +121,9 @@ fn moved(sizes: &[f64], before: &Placement, after: &Placement) -> f64 {
 fn most_partitions(masters: u16) -> u32 {
     let mut partitions = vec![0; usize::from(masters)];
     for first in 0..=u8::MAX {
-        let mut key = [0; 32];
-        key[0] = first;
-        let name = store::redis_key("promptkeep", CacheKey::from_bytes(key));
-        let tag = name.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("", |(tag, _)| tag);
-        partitions[usize::from(slot(tag)) * usize::from(masters) / usize::from(SLOTS)] += 1;
+        // The hash tag of every name is the first byte of the cache key.
+        let tag = format!("{first:02x}");
+        partitions[usize::from(slot(&tag)) * usize::from(masters) / usize::from(SLOTS)] += 1;
     }
     partitions.into_iter().max().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Which scope each indexed key belongs to: a store tells only the keys of what it removed.
+//! The scope of each indexed key. A store reports removed entries by key only.
 
 use std::{
     collections::HashMap,
@@ -7,16 +7,14 @@ use std::{
 
 use crate::key::{CacheKey, Scope};
 
-/// Maps that keys are spread over, so that writers seldom meet and growing one map is short.
+/// Number of maps. Writers seldom share one, and growing one is quick.
 const SHARDS: usize = 64;
 
-/// Scopes by key. About 90 bytes a key, beside the 1.6 KB of its vector.
+/// Scopes by key. Uses about 90 bytes per key, where a vector uses 1.6 KB.
 pub(super) struct Directory {
-    /// Std mutexes: each held for one map operation, never across an await.
+    /// Std mutexes: held for one map operation, never across an await.
     shards: [Mutex<HashMap<CacheKey, Scope>>; SHARDS],
 }
-
-// === impl Directory ===
 
 impl Directory {
     pub fn insert(&self, key: CacheKey, scope: Scope) {
@@ -29,7 +27,7 @@ impl Directory {
 
     fn shard(&self, key: CacheKey) -> MutexGuard<'_, HashMap<CacheKey, Scope>> {
         let shard = &self.shards[usize::from(key.as_bytes()[0]) % SHARDS];
-        // A panic between two map operations leaves the map whole.
+        // A panic cannot interrupt a map operation.
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

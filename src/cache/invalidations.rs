@@ -1,5 +1,4 @@
-//! Which invalidations came while an answer was being bought or read. Without this an answer that was on
-//! its way when its namespace was invalidated would be kept, and live on.
+//! Recent invalidations, so that an answer that is in flight when its namespace is invalidated is not stored.
 
 use std::{
     collections::VecDeque,
@@ -8,15 +7,15 @@ use std::{
 
 use crate::entry::{Entry, Selector};
 
-/// Invalidations remembered one by one. To a question older than all of them everything counts as
-/// invalidated, which costs an entry, never a wrong answer.
+/// Maximum invalidations that are remembered. Older requests count as invalidated, which costs an entry but never a wrong
+/// answer.
 const REMEMBERED_MAX: usize = 1024;
 
 /// A point in the sequence of invalidations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(u64);
 
-/// The latest invalidations.
+/// See the [module](self).
 #[derive(Default)]
 pub(super) struct Invalidations {
     /// A std lock: held for a push or a short walk, never across an await.
@@ -25,13 +24,11 @@ pub(super) struct Invalidations {
 
 #[derive(Default)]
 struct Recent {
-    /// How many there were in all.
+    /// Number of invalidations so far.
     count: u64,
-    /// The last of them, oldest first.
+    /// The latest, oldest first.
     selectors: VecDeque<Selector>,
 }
-
-// === impl Invalidations ===
 
 impl Invalidations {
     pub(super) fn epoch(&self) -> Epoch {
@@ -47,7 +44,7 @@ impl Invalidations {
         }
     }
 
-    /// Whether `entry`, asked or read at `epoch`, was invalidated after it.
+    /// Whether `entry`, requested or read at `epoch`, was invalidated after it.
     pub(super) fn since(&self, Epoch(epoch): Epoch, entry: &Entry) -> bool {
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
         let unseen = usize::try_from(recent.count - epoch).unwrap_or(usize::MAX);

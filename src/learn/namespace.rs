@@ -1,4 +1,4 @@
-//! One namespace: its learner, and the pairs that were found not to belong together.
+//! A namespace: its learner, and the pairs of prompt and entry that feedback has rejected.
 
 use std::{
     collections::VecDeque,
@@ -10,103 +10,99 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Near,
-    share::{Apart, News},
-};
+use promptkeep_core::codec::{Malformed, Reader};
+
+use super::{Near, message::Unpublished};
 use crate::{
     decide::{
         Check,
         features::{self, Features, Neighbourhood},
-        learner::{Audits, Budget, Fitted, Learner, Lesson, Snapshot, Standing, Verdict, WrongHits},
-        table::{Reader, Table},
+        learner::{Audits, Budget, Delta, Fit, Fitted, Learner, Standing, Verdict, WrongHits},
+        table::Table,
         text::Analysis,
     },
     entry::Candidate,
     key::{CacheKey, Owner, Scope},
     outcome::MissReason,
-    store::NoteVersion,
+    store::SnapshotVersion,
 };
 
-/// Pairs remembered; the oldest go. By then their prompts have long been answered by themselves.
-pub(super) const APART_MAX: usize = 256;
+/// Maximum rejected pairs; the oldest are dropped. By then their prompts have entries of their own.
+pub(super) const REJECTED_MAX: usize = 256;
 
-/// First bytes of a note.
+/// First bytes of a snapshot.
 const MAGIC: &[u8; 8] = b"pknote\0\x02";
 
-/// Whose traffic: each learns for itself.
+/// A prompt, and an entry whose answer is wrong for it.
+pub(super) type RejectedPair = (CacheKey, CacheKey);
+
+/// Identifies a namespace. Each learns for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NamespaceId {
     pub owner: Owner,
     pub name: String,
 }
 
-/// See the module.
+/// See the [module](self).
 pub struct Namespace {
     id: NamespaceId,
     table: Arc<Table>,
     /// Std mutexes: held for a few computations, never across an await.
     learner: Mutex<Learner>,
-    apart: Mutex<VecDeque<Apart>>,
-    /// Those of them that other processes were not told of.
-    untold: Mutex<VecDeque<Apart>>,
-    /// When the last note was written; begins when there is none.
+    rejected: Mutex<VecDeque<RejectedPair>>,
+    /// Rejected pairs that other processes do not know yet.
+    unpublished: Mutex<VecDeque<RejectedPair>>,
+    /// Time of the last snapshot; `None` before the first, or if a rejected pair must be saved at once.
     saved: Mutex<Option<Instant>>,
-    /// Of the last note that was read or written. Locked while one is written, see [`Learning::save`](super::Learning).
-    pub(super) version: tokio::sync::Mutex<Option<NoteVersion>>,
-    /// The last decision was that too many hits had been wrong.
-    is_blown: AtomicBool,
+    /// Version of the last snapshot read or written. Locked while one is written, see `Learning::save`.
+    pub(super) version: tokio::sync::Mutex<Option<SnapshotVersion>>,
+    is_over_budget: AtomicBool,
     is_fitting: AtomicBool,
-    is_dirty: AtomicBool,
+    /// Something was learned since the last snapshot.
+    is_unsaved: AtomicBool,
 }
 
-/// What a namespace thinks of the candidates of a prompt, for `Explain`.
+/// A namespace's assessment of the candidates of a prompt, for `Explain`.
 #[derive(Clone, Debug)]
 pub struct Outlook {
-    /// In their order.
+    /// In the order of the candidates.
     pub candidates: Vec<View>,
-    /// The probability that one must reach; above 1 when none will do.
+    /// Lowest probability that may be served; above 1 if nothing may.
     pub threshold: f32,
-    /// Why the threshold is where it is.
     pub threshold_reason: String,
-    /// Why a candidate that is not accepted is not.
+    /// Reason for a candidate that is not accepted.
     pub refusal: MissReason,
 }
 
-/// What it thinks of one candidate.
+/// The assessment of one candidate.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// That the answer is right.
+    /// Probability that the answer is right.
     pub probability: f32,
     /// Standard deviation of the probability's logit.
     pub deviation: f32,
-    /// Whether it would be served.
+    /// Whether the candidate would be served.
     pub accepted: bool,
 }
 
 // === impl View ===
 
 impl View {
-    /// The verdict and what it is made of, as `Explain` lists them: the probability first, then every feature
-    /// that is not zero.
+    /// The probability, then every feature that is not zero, as `Explain` lists them.
     pub fn checks(&self, features: &Features) -> Vec<Check> {
         let detail = format!("{:.3}, logit ± {:.2}", self.probability, self.deviation);
-        let verdict = Check { name: "probability", passed: self.accepted, detail };
+        let mut checks = vec![Check { name: "probability", passed: self.accepted, detail }];
         let named = features::NAMES.iter().zip(features).filter(|(_, value)| **value != 0.0);
-        let feature = |(name, value): (&&'static str, &f32)| Check {
-            name,
-            passed: true,
-            detail: format!("{value:.3}"),
-        };
-        std::iter::once(verdict).chain(named.map(feature)).collect()
+        checks.extend(named.map(|(name, value)| Check { name, passed: true, detail: format!("{value:.3}") }));
+        checks
     }
 }
 
 // === impl NamespaceId ===
 
 impl NamespaceId {
-    /// Name of its note. No two namespaces share one.
-    pub fn note(&self) -> String {
+    /// Name of the snapshot. No two namespaces share one.
+    pub fn snapshot_name(&self) -> String {
         let name = &self.name;
         match &self.owner {
             Owner::Tenant(tenant) => format!("learned/tenant/{}:{tenant}/{name}", tenant.len()),
@@ -114,9 +110,9 @@ impl NamespaceId {
         }
     }
 
-    /// Of what is drawn by chance: it differs between namespaces, and repeats itself in a replay.
+    /// Seed of random decisions. It differs between namespaces and is the same in a replay.
     pub fn seed(&self) -> u64 {
-        let hash = blake3::hash(self.note().as_bytes());
+        let hash = blake3::hash(self.snapshot_name().as_bytes());
         hash.as_bytes()[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte))
     }
 }
@@ -129,13 +125,13 @@ impl Namespace {
             id,
             table: Arc::clone(learner.table()),
             learner: learner.into(),
-            apart: Mutex::default(),
-            untold: Mutex::default(),
+            rejected: Mutex::default(),
+            unpublished: Mutex::default(),
             saved: Mutex::default(),
             version: tokio::sync::Mutex::default(),
-            is_blown: AtomicBool::new(false),
+            is_over_budget: AtomicBool::new(false),
             is_fitting: AtomicBool::new(false),
-            is_dirty: AtomicBool::new(false),
+            is_unsaved: AtomicBool::new(false),
         }
     }
 
@@ -143,14 +139,14 @@ impl Namespace {
         &self.id
     }
 
-    /// What is known of the candidates of a prompt. Counts nothing.
+    /// Scores the candidates of a prompt, except rejected ones. Counts nothing.
     pub fn near(
         self: &Arc<Self>,
         (prompt, scope): (CacheKey, Scope),
         text: &str,
         mut candidates: Vec<Candidate>,
     ) -> Near {
-        candidates.retain(|candidate| !self.is_apart(prompt, candidate.entry.key));
+        candidates.retain(|candidate| !self.has_rejected(prompt, candidate.entry.key));
         let features = self.features(text, &candidates);
         let scored = {
             let learner = self.learner();
@@ -176,40 +172,40 @@ impl Namespace {
     /// Counts the request and decides it.
     pub fn decide(&self, near: &Near, budget: &Budget, audit_rate: f32) -> Verdict {
         let verdict = self.learner().decide(&near.scored, budget, audit_rate);
-        let is_blown = verdict == Verdict::Blown;
-        if !near.scored.is_empty() && self.is_blown.swap(is_blown, Ordering::Relaxed) != is_blown {
-            self.tell_blown(is_blown);
+        let is_over = verdict == Verdict::Blown;
+        if !near.scored.is_empty() && self.is_over_budget.swap(is_over, Ordering::Relaxed) != is_over {
+            self.log_over_budget(is_over);
         }
         verdict
     }
 
-    fn tell_blown(&self, is_blown: bool) {
+    fn log_over_budget(&self, is_over: bool) {
         let namespace = self.id.name.as_str();
-        if is_blown {
+        if is_over {
             let WrongHits { rate, low, checks, .. } = self.learner().wrong_hits();
             tracing::error!(
                 namespace,
                 rate,
                 low,
                 checks,
-                "too many hits were wrong: exact repeats only for now"
+                "too many hits were wrong: only exact hits are served for now"
             );
         } else {
             tracing::info!(namespace, "semantic hits are tried again");
         }
     }
 
-    /// What `decide` would say, and what it is based on.
+    /// What `decide` would say, and why.
     pub fn outlook(&self, near: &Near, budget: &Budget) -> Outlook {
         let learner = self.learner();
         let view = |scored| {
             let (probability, deviation) = learner.estimate(scored);
             View { probability, deviation, accepted: learner.would_serve(scored, budget) }
         };
-        let (threshold, threshold_reason, state) = learner.bar(budget);
-        let refusal = match state {
-            Standing::Blown => MissReason::OverBudget,
-            Standing::Young => MissReason::Learning,
+        let (threshold, threshold_reason, standing) = learner.explain_threshold(budget);
+        let refusal = match standing {
+            Standing::OverBudget => MissReason::OverBudget,
+            Standing::WarmUp => MissReason::Learning,
             Standing::Trusted => MissReason::BelowThreshold,
         };
         Outlook { candidates: near.scored.iter().map(view).collect(), threshold, threshold_reason, refusal }
@@ -220,22 +216,16 @@ impl Namespace {
         self.learner().would_serve(&near.scored[index], budget)
     }
 
-    pub(super) fn snapshot_when_due(&self) -> Option<Snapshot> {
+    /// Starts a fit if it `is_due` and none is running: under load the next would be due before it is done, and outdate
+    /// it.
+    pub(super) fn start_fit(&self, is_due: fn(&Learner) -> bool) -> Option<Fit> {
         let mut learner = self.learner();
-        // One fit at a time: under load another snapshot would be due before it is done, and outdate it.
-        let due = learner.is_due() && !self.is_fitting.swap(true, Ordering::Relaxed);
-        due.then(|| learner.snapshot())
+        let start = is_due(&learner) && !self.is_fitting.swap(true, Ordering::Relaxed);
+        start.then(|| learner.start_fit())
     }
 
-    /// The same counting what other processes saw.
-    pub(super) fn snapshot_when_behind(&self) -> Option<Snapshot> {
-        let mut learner = self.learner();
-        let due = learner.is_behind() && !self.is_fitting.swap(true, Ordering::Relaxed);
-        due.then(|| learner.snapshot())
-    }
-
-    /// Ends a fit that may have failed.
-    pub(super) fn install(&self, fitted: Option<Fitted>) {
+    /// Ends a fit, which may have failed.
+    pub(super) fn end_fit(&self, fitted: Option<Fitted>) {
         let mut learner = self.learner();
         fitted.into_iter().for_each(|fitted| learner.install(fitted));
         self.is_fitting.store(false, Ordering::Relaxed);
@@ -243,10 +233,10 @@ impl Namespace {
 
     /// Whether the last decision was that too many hits had been wrong.
     pub fn is_blown(&self) -> bool {
-        self.is_blown.load(Ordering::Relaxed)
+        self.is_over_budget.load(Ordering::Relaxed)
     }
 
-    /// What checks found, and the share of equal answers that they miss.
+    /// The audits, and the share of equal answers that labels miss.
     pub(super) fn audits(&self) -> (Audits, f32) {
         let learner = self.learner();
         (learner.audits().clone(), learner.model().noise.missed as f32)
@@ -256,106 +246,106 @@ impl Namespace {
         lock(&self.learner)
     }
 
-    /// The pair is not served again; whether that is news.
-    pub(super) fn part(&self, prompt: CacheKey, entry: CacheKey) -> bool {
-        let is_news = add(&mut lock(&self.apart), (prompt, entry));
-        if is_news {
-            add(&mut lock(&self.untold), (prompt, entry));
-            *lock(&self.saved) = None;
-            self.set_dirty();
+    /// Never serves the entry to the prompt again. Returns whether the pair is new.
+    pub(super) fn reject(&self, prompt: CacheKey, entry: CacheKey) -> bool {
+        let is_new = add(&mut lock(&self.rejected), (prompt, entry));
+        if is_new {
+            add(&mut lock(&self.unpublished), (prompt, entry));
+            self.save_at_once();
         }
-        is_news
+        is_new
     }
 
-    /// What other processes do not know yet, and the number of labels that they will not be told of.
-    pub(super) fn news(&self) -> (Option<News>, usize) {
-        let apart: Vec<_> = std::mem::take(&mut *lock(&self.untold)).into();
+    pub(super) fn has_rejected(&self, prompt: CacheKey, entry: CacheKey) -> bool {
+        lock(&self.rejected).contains(&(prompt, entry))
+    }
+
+    /// Takes what is to be published, and the number of labels that were dropped unpublished.
+    pub(super) fn take_unpublished(&self) -> (Option<Unpublished>, usize) {
+        let rejected: Vec<_> = std::mem::take(&mut *lock(&self.unpublished)).into();
         let mut learner = self.learner();
-        let (lesson, dropped) = (learner.lesson(), learner.take_dropped());
-        let is_news = !apart.is_empty() || lesson.is_some();
-        (is_news.then_some(News { apart, lesson }), dropped)
+        let (delta, dropped) = (learner.take_delta(), learner.take_dropped());
+        let is_any = !rejected.is_empty() || delta.is_some();
+        (is_any.then_some(Unpublished { rejected, delta }), dropped)
     }
 
-    /// They could not be told.
-    pub(super) fn take_back(&self, News { apart, lesson }: News) {
-        let mut untold = lock(&self.untold);
-        let since = std::mem::replace(&mut *untold, apart.into());
+    /// Puts back what could not be published.
+    pub(super) fn restore_unpublished(&self, Unpublished { rejected, delta }: Unpublished) {
+        let mut unpublished = lock(&self.unpublished);
+        let since = std::mem::replace(&mut *unpublished, rejected.into());
         for pair in since {
-            add(&mut untold, pair);
+            add(&mut unpublished, pair);
         }
-        drop(untold);
-        if let Some(lesson) = lesson {
-            self.learner().take_back(lesson);
-        }
+        drop(unpublished);
+        delta.into_iter().for_each(|delta| self.learner().restore_delta(delta));
     }
 
-    /// Learns what another process did; returns the number of labels. Pairs from far are in no note here; others
-    /// are written down by whoever told of them.
-    pub(super) fn take_in(&self, apart: &[Apart], lesson: Option<&Lesson>, is_far: bool) -> usize {
-        for pair in apart {
-            if add(&mut lock(&self.apart), *pair) && is_far {
-                *lock(&self.saved) = None;
-                self.set_dirty();
+    /// Merges what another process learned; returns the number of new labels. A rejected pair is saved here only if it
+    /// comes from another region; otherwise its sender saves it.
+    pub(super) fn merge(
+        &self,
+        rejected: &[RejectedPair],
+        delta: Option<&Delta>,
+        from_other_region: bool,
+    ) -> usize {
+        for pair in rejected {
+            if add(&mut lock(&self.rejected), *pair) && from_other_region {
+                self.save_at_once();
             }
         }
-        lesson.map_or(0, |lesson| self.learner().hear(lesson))
+        delta.map_or(0, |delta| self.learner().merge_delta(delta))
     }
 
-    /// Takes over what another process wrote of the same namespace. Takes milliseconds.
-    pub(super) fn join(&self, note: &[u8]) {
-        let read = |learner: &[u8]| Learner::decode_unfitted(learner, Arc::clone(&self.table), 0);
-        let Some((apart, learner)) = parse(note, read) else { return };
-        for pair in apart {
-            add(&mut lock(&self.apart), pair);
+    /// Merges a snapshot that another process wrote of this namespace. Takes milliseconds.
+    pub(super) fn merge_snapshot(&self, snapshot: &[u8]) {
+        let decode = |learner: &[u8]| Learner::decode_unfitted(learner, Arc::clone(&self.table), 0);
+        let Ok((rejected, learner)) = parse(snapshot, decode) else { return };
+        for pair in rejected {
+            add(&mut lock(&self.rejected), pair);
         }
-        self.learner().join(&learner);
+        self.learner().merge(&learner);
     }
 
-    pub(super) fn is_apart(&self, prompt: CacheKey, entry: CacheKey) -> bool {
-        lock(&self.apart).contains(&(prompt, entry))
+    pub(super) fn set_unsaved(&self) {
+        self.is_unsaved.store(true, Ordering::Relaxed);
     }
 
-    /// Something was learned since the last note.
-    pub(super) fn set_dirty(&self) {
-        self.is_dirty.store(true, Ordering::Relaxed);
+    fn save_at_once(&self) {
+        *lock(&self.saved) = None;
+        self.set_unsaved();
     }
 
-    /// Whether a note is to be written: something is new, and the last one is `every` old. Says so once. A
-    /// namespace that was only read must not overwrite what another replica learned since.
+    /// Returns true, once, if a snapshot is due: something was learned and the last one is `every` old. A namespace that
+    /// was only read must not overwrite what another replica learned since.
     pub(super) fn claim_save(&self, now: Instant, every: Duration) -> bool {
         let mut saved = lock(&self.saved);
         let is_time = saved.is_none_or(|saved| now.duration_since(saved) >= every);
-        let due = is_time && self.is_dirty.swap(false, Ordering::Relaxed);
+        let due = is_time && self.is_unsaved.swap(false, Ordering::Relaxed);
         if due {
             *saved = Some(now);
         }
         due
     }
 
-    /// The note that [`Namespace::read`] reads.
-    pub(super) fn write(&self) -> Vec<u8> {
-        let mut note = MAGIC.to_vec();
-        let apart = lock(&self.apart);
-        note.extend((apart.len() as u32).to_le_bytes());
-        for (prompt, entry) in apart.iter() {
-            note.extend(prompt.as_bytes());
-            note.extend(entry.as_bytes());
-        }
-        drop(apart);
-        note.extend(self.learner().encode());
-        note
+    /// Encodes a snapshot.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut snapshot = MAGIC.to_vec();
+        write_pairs(&mut snapshot, lock(&self.rejected).iter());
+        snapshot.extend(self.learner().encode());
+        snapshot
     }
 
-    /// From a note, or from `fresh` when the note is of another version: then it learns anew.
-    pub(super) fn read(id: NamespaceId, note: &[u8], table: Arc<Table>, fresh: Learner) -> Self {
+    /// Reads a snapshot. One of another version is ignored, and `fresh` learns anew.
+    pub(super) fn decode(id: NamespaceId, snapshot: &[u8], fresh: Learner) -> Self {
+        let table = Arc::clone(fresh.table());
         let decode = |learner: &[u8]| Learner::decode(learner, table, id.seed());
-        let Some((apart, learner)) = parse(note, decode) else {
-            tracing::warn!("what was learned of a namespace is of another version; it learns anew");
-            return Self::new(id, fresh);
-        };
-        let namespace = Self::new(id, learner);
-        *lock(&namespace.apart) = apart;
-        namespace
+        match parse(snapshot, decode) {
+            Ok((rejected, learner)) => Self { rejected: rejected.into(), ..Self::new(id, learner) },
+            Err(error) => {
+                tracing::warn!(%error, "a snapshot is of another version; its namespace learns anew");
+                Self::new(id, fresh)
+            }
+        }
     }
 }
 
@@ -365,27 +355,47 @@ impl fmt::Debug for Namespace {
     }
 }
 
-/// Keeps the pair in mind; whether that is news.
-fn add(apart: &mut VecDeque<Apart>, pair: Apart) -> bool {
-    if apart.contains(&pair) {
+/// Adds the pair unless it is there; returns whether it was added.
+fn add(pairs: &mut VecDeque<RejectedPair>, pair: RejectedPair) -> bool {
+    if pairs.contains(&pair) {
         return false;
     }
-    if apart.len() == APART_MAX {
-        apart.pop_front();
+    if pairs.len() == REJECTED_MAX {
+        pairs.pop_front();
     }
-    apart.push_back(pair);
+    pairs.push_back(pair);
     true
 }
 
-fn parse(note: &[u8], decode: impl FnOnce(&[u8]) -> Option<Learner>) -> Option<(VecDeque<Apart>, Learner)> {
-    let mut reader = Reader::new(note);
-    if reader.take(MAGIC.len())? != MAGIC {
-        return None;
+type Parsed = (VecDeque<RejectedPair>, Learner);
+
+fn parse(
+    snapshot: &[u8],
+    decode: impl FnOnce(&[u8]) -> Result<Learner, Malformed>,
+) -> Result<Parsed, Malformed> {
+    let mut from = Reader::new(snapshot);
+    from.expect(MAGIC, "magic")?;
+    let rejected = read_pairs(&mut from, REJECTED_MAX)?;
+    Ok((rejected, decode(from.rest())?))
+}
+
+/// Writes the number of pairs, then each.
+pub(super) fn write_pairs<'a>(to: &mut Vec<u8>, pairs: impl ExactSizeIterator<Item = &'a RejectedPair>) {
+    to.extend((pairs.len() as u32).to_le_bytes());
+    for (prompt, entry) in pairs {
+        to.extend(prompt.as_bytes());
+        to.extend(entry.as_bytes());
     }
-    let count = Some(reader.u32()? as usize).filter(|count| *count <= APART_MAX)?;
-    let mut key = || reader.take(32).and_then(|bytes| Some(CacheKey::from_bytes(bytes.try_into().ok()?)));
-    let apart = (0..count).map(|_| Some((key()?, key()?))).collect::<Option<_>>()?;
-    Some((apart, decode(reader.rest())?))
+}
+
+/// Reads what [`write_pairs`] wrote.
+pub(super) fn read_pairs<C: FromIterator<RejectedPair>>(
+    from: &mut Reader<'_>,
+    max: usize,
+) -> Result<C, Malformed> {
+    let count = from.count(max)?;
+    let key = |from: &mut Reader<'_>| from.array().map(CacheKey::from_bytes);
+    from.repeat(count, |from| Ok((key(from)?, key(from)?)))
 }
 
 /// A panic under the lock leaves sums that are at most one label short.

@@ -15,7 +15,8 @@ use crate::{
     entry::{Entry, Selector},
     model::Usage,
     prompt::FinishReason,
-    store::{Durability, NoteVersion, Op, StoreError},
+    stats::Ledger,
+    store::{Durability, SnapshotVersion, Store, StoreError},
 };
 
 fn calling(user: &str, id: &str) -> Completion {
@@ -41,7 +42,7 @@ fn tool_calls_with_different_arguments_are_different() {
 
 #[test]
 fn every_namespace_has_its_own_snapshot() {
-    let id = |owner: Owner, name: &str| NamespaceId { owner, name: name.to_owned() }.note();
+    let id = |owner: Owner, name: &str| NamespaceId { owner, name: name.to_owned() }.snapshot_name();
     let tenant = |name: &str| Owner::Tenant(name.to_owned());
     let names = [
         id(tenant("a"), "b/c"),
@@ -73,20 +74,25 @@ impl SnapshotStore {
 
 #[async_trait]
 impl Store for SnapshotStore {
-    async fn put_note(&self, name: &str, note: Note, _: Option<NoteVersion>) -> Result<bool, StoreError> {
+    async fn put_snapshot(
+        &self,
+        name: &str,
+        snapshot: Snapshot,
+        _: Option<SnapshotVersion>,
+    ) -> Result<bool, StoreError> {
         let is_put = name != self.refused;
         if is_put {
-            lock(&self.snapshots).insert(name.to_owned(), note.bytes);
+            lock(&self.snapshots).insert(name.to_owned(), snapshot.bytes);
         }
         self.answer(Op::Put, is_put)
     }
 
-    async fn note(&self, name: &str) -> Result<Option<Note>, StoreError> {
-        self.answer(Op::Get, lock(&self.snapshots).get(name).cloned().map(Note::of))
+    async fn snapshot(&self, name: &str) -> Result<Option<Snapshot>, StoreError> {
+        self.answer(Op::Get, lock(&self.snapshots).get(name).cloned().map(Snapshot::of))
     }
 
-    async fn tell(&self, event: Vec<u8>) -> Result<bool, StoreError> {
-        lock(&self.published).push(event);
+    async fn publish(&self, message: Vec<u8>) -> Result<bool, StoreError> {
+        lock(&self.published).push(message);
         self.answer(Op::Tell, true)
     }
 
@@ -126,14 +132,16 @@ impl Store for SnapshotStore {
 fn learning(store: &Arc<SnapshotStore>) -> Learning {
     let config = Config::default().cache.learning;
     let store: Arc<dyn Store> = Arc::clone(store) as _;
-    Learning::new(&config, (store, Duration::from_secs(60)), Arc::new(Metrics::new())).unwrap()
+    let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(Duration::from_secs(2))));
+    let store = TimedStore::new(store, Duration::from_secs(60), Arc::clone(&metrics), ledger);
+    Learning::new(&config, store, metrics).unwrap()
 }
 
 /// The event that another process publishes for a pair that it rejected.
 async fn rejected_pair_event(store: &Arc<SnapshotStore>) -> Vec<u8> {
     let other = learning(store);
     other.part(&*other.namespace(&Owner::Shared, "docs").await, key(1), key(2));
-    other.tell_once().await;
+    other.publish().await;
     let event = lock(&store.published).pop();
     event.unwrap()
 }
@@ -148,12 +156,12 @@ fn key(n: u8) -> CacheKey {
 async fn labels_of_a_reloaded_namespace_are_received() {
     let learning = learning(&Arc::default());
     let id = NamespaceId { owner: Owner::Shared, name: "docs".to_owned() };
-    let mut other = learning.fresh(&id);
+    let mut other = learning.new_learner(&id);
     for _ in 0..2 {
-        let mut opened = learning.fresh(&id);
+        let mut opened = learning.new_learner(&id);
         let scored = opened.score(&[0.5; features::COUNT], 1);
         opened.observe(&scored, Label::compared(1.0), Origin::Miss { best: true });
-        assert_eq!(other.hear(&opened.lesson().unwrap()), 1);
+        assert_eq!(other.merge_delta(&opened.take_delta().unwrap()), 1);
     }
 }
 
@@ -163,12 +171,12 @@ async fn a_rejected_pair_waits_until_its_namespace_can_be_read() {
     let store = Arc::new(SnapshotStore::default());
     let (message, learning) = (rejected_pair_event(&store).await, learning(&store));
     store.is_unreachable.store(true, Ordering::Relaxed);
-    learning.hear_message(&message, true).await;
-    learning.take_in_unread().await;
+    learning.receive(&message, true).await;
+    learning.merge_waiting().await;
     assert!(learning.known(&Owner::Shared, "docs").is_none());
     store.is_unreachable.store(false, Ordering::Relaxed);
-    learning.take_in_unread().await;
-    assert!(learning.known(&Owner::Shared, "docs").unwrap().is_apart(key(1), key(2)));
+    learning.merge_waiting().await;
+    assert!(learning.known(&Owner::Shared, "docs").unwrap().has_rejected(key(1), key(2)));
 }
 
 /// Every replica wrote the whole snapshot for each rejected pair, although the rejecting replica had saved it.
@@ -176,12 +184,12 @@ async fn a_rejected_pair_waits_until_its_namespace_can_be_read() {
 async fn only_rejected_pairs_of_other_regions_are_saved_again() {
     let store = Arc::new(SnapshotStore::default());
     let message = rejected_pair_event(&store).await;
-    for is_far in [false, true] {
+    for from_other_region in [false, true] {
         let learning = learning(&store);
-        learning.hear_message(&message, is_far).await;
+        learning.receive(&message, from_other_region).await;
         let namespace = learning.known(&Owner::Shared, "docs").unwrap();
-        assert!(namespace.is_apart(key(1), key(2)));
-        assert_eq!(namespace.claim_save(Instant::now(), Duration::ZERO), is_far);
+        assert!(namespace.has_rejected(key(1), key(2)));
+        assert_eq!(namespace.claim_save(Instant::now(), Duration::ZERO), from_other_region);
     }
 }
 
@@ -190,13 +198,14 @@ async fn only_rejected_pairs_of_other_regions_are_saved_again() {
 async fn a_snapshot_that_cannot_be_replaced_does_not_block_others() {
     for refused in ["a", "b"] {
         let id = |name: &str| NamespaceId { owner: Owner::Shared, name: name.to_owned() };
-        let store = Arc::new(SnapshotStore { refused: id(refused).note(), ..SnapshotStore::default() });
+        let store =
+            Arc::new(SnapshotStore { refused: id(refused).snapshot_name(), ..SnapshotStore::default() });
         let learning = learning(&store);
         for name in ["a", "b"] {
             learning.part(&*learning.namespace(&Owner::Shared, name).await, key(1), key(2));
         }
         learning.save_all().await;
         let written: Vec<_> = lock(&store.snapshots).keys().cloned().collect();
-        assert_eq!(written, [id(if refused == "a" { "b" } else { "a" }).note()]);
+        assert_eq!(written, [id(if refused == "a" { "b" } else { "a" }).snapshot_name()]);
     }
 }

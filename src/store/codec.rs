@@ -1,17 +1,18 @@
-//! An entry as bytes, for stores that keep bytes.
+//! The binary encoding of an entry, for stores that keep bytes.
 //!
-//! The version byte; a checksum of the rest, eight bytes; then the fields in the order of [`encode`]. Numbers are LEB128 unless said otherwise; strings, lists and vectors are preceded by their
-//! length; an optional value by 0 or 1. A new field is a new version, and goes to the end. Every version
-//! is read for ever, which tests of committed bytes pin:
+//! A version byte; an eight-byte checksum of the rest; then the fields in the order of [`encode`]. Numbers are
+//! LEB128 unless a function says otherwise. Strings, lists and vectors follow their length, optional values a flag.
+//! A new field is a new version and goes to the end. Every version stays readable, which tests of committed bytes
+//! verify:
 //!
-//! - 1: up to the tags. Not kept past its expiry, difficulty unknown.
-//! - 2: `stale_for`, `difficulty` and `alias_of`.
-//! - 3: the checksum is XXH3, where it was the first bytes of blake3: it tells damage as well, and that took a
-//!   seventh of the time of a read from Redis.
+//! - 1: fields up to the tags. `stale_for` is zero, `difficulty` and `alias_of` are `None`.
+//! - 2: adds `stale_for`, `difficulty` and `alias_of`.
+//! - 3: the checksum is XXH3 instead of the first bytes of blake3, which took a seventh of the time of a read from
+//!   Redis.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use promptkeep_core::codec::{Malformed, Reader};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
@@ -28,7 +29,7 @@ pub const VERSION: u8 = 3;
 /// Version byte and checksum.
 const HEADER: usize = 9;
 
-/// Why bytes are not an entry. Carries nothing of them.
+/// Bytes that cannot be decoded. Carries none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     #[error("written by a newer version (entry codec {0}, this one knows {VERSION})")]
@@ -37,20 +38,27 @@ pub enum CodecError {
     Damaged(&'static str),
 }
 
-/// What precedes an owner. Never renumber.
+/// Kinds of owners on disk. Never renumber.
 mod owner {
     pub const TENANT: u8 = 1;
     pub const SHARED: u8 = 2;
 }
 
-/// A difficulty as a byte. Never renumber.
+/// Difficulties on disk. Never renumber.
 mod difficulty {
     pub const EASY: u8 = 1;
     pub const MODERATE: u8 = 2;
     pub const HARD: u8 = 3;
 }
 
-/// The bytes of `entry`. A new field of [`Entry`] does not compile until its place here is decided.
+/// Whether to decode the vector or only to step over it.
+#[derive(Clone, Copy)]
+enum Vector {
+    Read,
+    Skip,
+}
+
+/// Encodes an entry. A new field of [`Entry`] does not compile until it is encoded here.
 pub fn encode(entry: &Entry) -> Vec<u8> {
     let Entry {
         key,
@@ -89,47 +97,44 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
     to.finish()
 }
 
-/// The entry in `bytes`.
+/// Decodes an entry.
 ///
 /// # Errors
-/// [`CodecError`]; never panics and never allocates more than a small multiple of `bytes`.
+/// [`CodecError`]. Never panics and never allocates more than a small multiple of `bytes`.
 pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
     decode_with(bytes, Vector::Read)
 }
 
-/// The same without its vector, which takes more time and room than the rest, and is in the index.
+/// Decodes an entry without its vector, which is larger than the rest and already in the index.
 ///
 /// # Errors
-/// As [`decode`]; a damaged vector is found by the checksum only.
+/// As [`decode`]. Only the checksum detects a damaged vector.
 pub fn decode_answer(bytes: &[u8]) -> Result<Entry, CodecError> {
     decode_with(bytes, Vector::Skip)
 }
 
-/// What to do with a vector.
-#[derive(Clone, Copy)]
-enum Vector {
-    Read,
-    Skip,
-}
-
 fn decode_with(bytes: &[u8], vector: Vector) -> Result<Entry, CodecError> {
-    let (version, mut from) = Reader::checked(bytes)?;
-    let key = CacheKey::from_bytes(from.array()?);
-    let scope = Scope::from_bytes(from.array()?);
-    let (created, expires) = (from.time()?, from.time()?);
-    let owner = from.owner()?;
+    let (version, mut from) = checked(bytes)?;
+    let from = &mut from;
+    let (key, scope) = (CacheKey::from_bytes(from.array()?), Scope::from_bytes(from.array()?));
+    let (created, expires) = (time(from)?, time(from)?);
+    let owner = owner(from)?;
     let (namespace, requested_model) = (from.string()?, from.string()?);
     let text = from.option(Reader::string)?;
     let embedder = from.string()?;
     let embedding = match vector {
-        Vector::Read => from.option(Reader::embedding)?,
-        Vector::Skip => from.option(Reader::skip_embedding)?.and(None),
+        Vector::Read => from.option(embedding)?,
+        Vector::Skip => from.option(|from| components(from).map(drop))?.and(None),
     };
-    let completion = from.completion()?;
+    let completion = completion(from)?;
     let tags = from.list(Reader::string)?;
     let (stale_for, difficulty, alias_of) = match version {
         1 => (Duration::ZERO, None, None),
-        _ => (from.duration()?, from.option(Reader::difficulty)?, from.option(Reader::key)?),
+        _ => (
+            Duration::from_nanos(from.leb128()?),
+            from.option(difficulty)?,
+            from.option(|from| from.array().map(CacheKey::from_bytes))?,
+        ),
     };
     from.end()?;
     Ok(Entry {
@@ -169,13 +174,10 @@ fn checksum(version: u8, payload: &[u8]) -> [u8; 8] {
     sum
 }
 
-/// Appends to the bytes.
+// === writing ===
+
+/// Appends fields after room for the header.
 struct Writer(Vec<u8>);
-
-/// Takes from the front of the bytes.
-struct Reader<'a>(&'a [u8]);
-
-// === impl Writer ===
 
 impl Writer {
     fn with_capacity(payload: usize) -> Self {
@@ -211,13 +213,13 @@ impl Writer {
         }
     }
 
-    /// Nanoseconds since 1970, eight bytes little-endian; times outside of 1970 to 2554 are moved there.
+    /// Nanoseconds since 1970, eight bytes little-endian. Times outside 1970 to 2554 are clamped.
     fn time(&mut self, time: SystemTime) {
         let nanos = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         self.0.extend_from_slice(&u64::try_from(nanos).unwrap_or(u64::MAX).to_le_bytes());
     }
 
-    /// Nanoseconds; more than 584 years are cut to that.
+    /// Nanoseconds, at most 584 years.
     fn duration(&mut self, duration: Duration) {
         self.number(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
@@ -262,152 +264,72 @@ impl Writer {
     }
 }
 
-// === impl Reader ===
+// === reading ===
 
-impl<'a> Reader<'a> {
-    /// The version, and the fields, whose checksum is right.
-    fn checked(bytes: &'a [u8]) -> Result<(u8, Self), CodecError> {
-        let mut header = Self(bytes);
-        let version = header.byte()?;
-        match version {
-            1..=VERSION => {}
-            0 => return Err(CodecError::Damaged("version 0")),
-            newer => return Err(CodecError::Newer(newer)),
-        }
-        let sum = header.array()?;
-        if sum != checksum(version, header.0) {
-            return Err(CodecError::Damaged("checksum"));
-        }
-        Ok((version, header))
+/// Verifies the checksum; returns the version and a reader of the fields.
+fn checked(bytes: &[u8]) -> Result<(u8, Reader<'_>), CodecError> {
+    let mut from = Reader::new(bytes);
+    let version = from.byte()?;
+    match version {
+        1..=VERSION => {}
+        0 => return Err(CodecError::Damaged("version 0")),
+        newer => return Err(CodecError::Newer(newer)),
     }
-
-    /// Whatever is left would be a field that was not understood.
-    fn end(&self) -> Result<(), CodecError> {
-        if self.0.is_empty() { Ok(()) } else { Err(CodecError::Damaged("bytes after the end")) }
+    if from.array()? != checksum(version, from.rest()) {
+        return Err(CodecError::Damaged("checksum"));
     }
+    Ok((version, from))
+}
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], CodecError> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(CodecError::Damaged("too short"))?;
-        self.0 = rest;
-        Ok(taken)
+fn time(from: &mut Reader<'_>) -> Result<SystemTime, Malformed> {
+    UNIX_EPOCH.checked_add(Duration::from_nanos(from.u64()?)).ok_or(Malformed("time"))
+}
+
+fn difficulty(from: &mut Reader<'_>) -> Result<Difficulty, Malformed> {
+    match from.byte()? {
+        difficulty::EASY => Ok(Difficulty::Easy),
+        difficulty::MODERATE => Ok(Difficulty::Moderate),
+        difficulty::HARD => Ok(Difficulty::Hard),
+        _ => Err(Malformed("difficulty")),
     }
+}
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(CodecError::Damaged("too short"))?;
-        self.0 = rest;
-        Ok(*taken)
+fn owner(from: &mut Reader<'_>) -> Result<Owner, Malformed> {
+    match from.byte()? {
+        owner::TENANT => from.string().map(Owner::Tenant),
+        owner::SHARED => Ok(Owner::Shared),
+        _ => Err(Malformed("owner")),
     }
+}
 
-    fn byte(&mut self) -> Result<u8, CodecError> {
-        self.array().map(|[byte]| byte)
-    }
+fn embedding(from: &mut Reader<'_>) -> Result<Embedding, Malformed> {
+    let components = components(from)?.iter().map(|component| f32::from_le_bytes(*component));
+    Embedding::of_unit_length(components.collect()).ok_or(Malformed("embedding"))
+}
 
-    fn key(&mut self) -> Result<CacheKey, CodecError> {
-        self.array().map(CacheKey::from_bytes)
-    }
+fn components<'a>(from: &mut Reader<'a>) -> Result<&'a [[u8; 4]], Malformed> {
+    let length = from.length(size_of::<f32>())?;
+    Ok(from.take(length * size_of::<f32>())?.as_chunks().0)
+}
 
-    fn flag(&mut self) -> Result<bool, CodecError> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(CodecError::Damaged("flag")),
-        }
-    }
+fn completion(from: &mut Reader<'_>) -> Result<Completion, Malformed> {
+    let content = from.string()?;
+    let tool_calls =
+        from.option(|from| serde_json::from_str(&from.string()?).map_err(|_| Malformed("JSON")))?;
+    let finish_reason = FinishReason::parse(&from.string()?);
+    let (model, tier) = (from.string()?, from.string()?);
+    let usage = Usage {
+        prompt_tokens: from.leb128()?,
+        completion_tokens: from.leb128()?,
+        cost_usd: from.f64()?,
+        estimated: from.flag()?,
+    };
+    Ok(Completion { content, tool_calls, finish_reason, model, tier, usage })
+}
 
-    fn number(&mut self) -> Result<u64, CodecError> {
-        let mut n = 0;
-        for shift in (0..u64::BITS).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if bits << shift >> shift != bits {
-                break;
-            }
-            n |= bits << shift;
-            if byte < 0x80 {
-                return Ok(n);
-            }
-        }
-        Err(CodecError::Damaged("number"))
-    }
-
-    /// A length that the bytes left could hold, each element being `unit` bytes or more.
-    fn length(&mut self, unit: usize) -> Result<usize, CodecError> {
-        let length = usize::try_from(self.number()?).unwrap_or(usize::MAX);
-        if length <= self.0.len() / unit { Ok(length) } else { Err(CodecError::Damaged("length")) }
-    }
-
-    fn string(&mut self) -> Result<String, CodecError> {
-        let length = self.length(1)?;
-        let text = str::from_utf8(self.take(length)?).map_err(|_| CodecError::Damaged("UTF-8"))?;
-        Ok(text.to_owned())
-    }
-
-    fn option<T>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, CodecError>,
-    ) -> Result<Option<T>, CodecError> {
-        if self.flag()? { read(self).map(Some) } else { Ok(None) }
-    }
-
-    fn list<T>(&mut self, read: impl Fn(&mut Self) -> Result<T, CodecError>) -> Result<Vec<T>, CodecError> {
-        let length = self.length(1)?;
-        (0..length).map(|_| read(self)).collect()
-    }
-
-    fn time(&mut self) -> Result<SystemTime, CodecError> {
-        let nanos = u64::from_le_bytes(self.array()?);
-        UNIX_EPOCH.checked_add(Duration::from_nanos(nanos)).ok_or(CodecError::Damaged("time"))
-    }
-
-    fn duration(&mut self) -> Result<Duration, CodecError> {
-        self.number().map(Duration::from_nanos)
-    }
-
-    fn difficulty(&mut self) -> Result<Difficulty, CodecError> {
-        match self.byte()? {
-            difficulty::EASY => Ok(Difficulty::Easy),
-            difficulty::MODERATE => Ok(Difficulty::Moderate),
-            difficulty::HARD => Ok(Difficulty::Hard),
-            _ => Err(CodecError::Damaged("difficulty")),
-        }
-    }
-
-    fn owner(&mut self) -> Result<Owner, CodecError> {
-        match self.byte()? {
-            owner::TENANT => self.string().map(Owner::Tenant),
-            owner::SHARED => Ok(Owner::Shared),
-            _ => Err(CodecError::Damaged("owner")),
-        }
-    }
-
-    fn embedding(&mut self) -> Result<Embedding, CodecError> {
-        let length = self.length(size_of::<f32>())?;
-        let bytes = self.take(length * size_of::<f32>())?;
-        let components = bytes.as_chunks().0.iter().map(|component| f32::from_le_bytes(*component));
-        Embedding::of_unit_length(components.collect()).ok_or(CodecError::Damaged("embedding"))
-    }
-
-    fn skip_embedding(&mut self) -> Result<(), CodecError> {
-        let length = self.length(size_of::<f32>())?;
-        self.take(length * size_of::<f32>()).map(drop)
-    }
-
-    fn completion(&mut self) -> Result<Completion, CodecError> {
-        let content = self.string()?;
-        let tool_calls = self.option(Self::json)?;
-        let finish_reason = FinishReason::parse(&self.string()?);
-        let (model, tier) = (self.string()?, self.string()?);
-        let usage = Usage {
-            prompt_tokens: self.number()?,
-            completion_tokens: self.number()?,
-            cost_usd: f64::from_le_bytes(self.array()?),
-            estimated: self.flag()?,
-        };
-        Ok(Completion { content, tool_calls, finish_reason, model, tier, usage })
-    }
-
-    fn json(&mut self) -> Result<Value, CodecError> {
-        serde_json::from_str(&self.string()?).map_err(|_| CodecError::Damaged("JSON"))
+impl From<Malformed> for CodecError {
+    fn from(Malformed(what): Malformed) -> Self {
+        Self::Damaged(what)
     }
 }
 

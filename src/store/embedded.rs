@@ -1,8 +1,7 @@
-//! The store in one file of the data folder. All redb code is here and in [`writer`].
+//! A store in one file of the data folder. All redb code is here and in [`writer`].
 //!
-//! Writes go through a bounded queue to one thread, which puts whatever has gathered there into one
-//! transaction: a commit costs an fsync, however many writes it holds. Reads run beside it on a snapshot
-//! and see what is committed.
+//! Writes go through a bounded queue to one thread, which commits everything that is queued in one transaction: a
+//! commit costs an fsync, however many writes it holds. Reads run concurrently and see what is committed.
 
 mod writer;
 
@@ -25,74 +24,74 @@ use redb::{
 use tokio::task;
 
 use self::writer::{Change, Writer};
-use super::{Durability, Note, NoteVersion, Op, OpenError, Store, StoreError, codec};
+use super::{Durability, Op, OpenError, Snapshot, SnapshotVersion, Store, StoreError, codec};
 use crate::{
     config::StoreConfig,
     entry::{Entry, Selector},
     key::CacheKey,
 };
 
-/// Key to expiry, in nanoseconds since 1970, and encoded entry. The expiry stands beside the entry, so
-/// that an entry which cannot be decoded can still be replaced and expire.
+/// Maps a key to the expiry, in nanoseconds since 1970, and the encoded entry. The expiry is stored beside the entry,
+/// so that an undecodable entry can still be replaced and expire.
 const ENTRIES: TableDefinition<&[u8; 32], (u64, &[u8])> = TableDefinition::new("entries");
-/// One element for each entry, so that expiring looks at no entry that stays.
+/// One element per entry, so that expiring visits no entry that stays.
 const BY_EXPIRY: TableDefinition<(u64, &[u8; 32]), ()> = TableDefinition::new("by_expiry");
-/// What was learned of namespaces, by name. Files of the first versions have no such table.
-const NOTES: TableDefinition<&str, &[u8]> = TableDefinition::new("notes");
+/// Learner snapshots by name. Files of the first versions lack the table.
+const SNAPSHOTS: TableDefinition<&str, &[u8]> = TableDefinition::new("notes");
 /// Facts about the file, by name.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
-/// Name in [`META`] of the layout of the tables.
+/// Name of the layout of the tables in [`META`].
 const LAYOUT_NAME: &str = "layout";
 /// Changes when an older version can no longer use the tables.
 const LAYOUT: u64 = 1;
 
 const FILE_NAME: &str = "promptkeep.redb";
 
-/// Bytes that redb may cache. The operating system caches the file besides, and the memory tier holds
-/// what is hot, so this need only cover inner nodes and what one transaction writes.
+/// Bytes that redb may cache. The operating system also caches the file and the memory tier holds hot entries, so this
+/// need only cover inner nodes and the writes of one transaction.
 const PAGE_CACHE_BYTES: usize = 64 << 20;
 
-/// The store in one file. Dropping it waits until the queue is written, then frees the file.
+/// See the [module](self). Dropping it waits until the queue is written, then releases the file.
 pub struct EmbeddedStore {
     writer: Writer,
     shared: Arc<Shared>,
 }
 
-/// What reads and the writer share.
+/// State that reads and the writer share.
 struct Shared {
     database: Database,
     /// Number of entries as of the last commit.
     entries: AtomicU64,
     /// See [`Store::unreadable`].
     unreadable: AtomicU64,
-    /// After a failed transaction nobody knows what of it reached the disk, so nothing is written on
-    /// top of it: the cause, told to everybody who would.
+    /// Cause of the first failed transaction. It is unknown how much of it reached the disk, so every later write fails
+    /// with this cause.
     poisoned: OnceLock<String>,
 }
 
-/// Any failure inside a transaction, as text for the log; redb has an error type for each call.
+/// A failure inside a transaction, as text for the log; redb has an error type for each call.
 struct Cause(String);
 
 // === impl EmbeddedStore ===
 
 impl EmbeddedStore {
-    /// Opens the file in the folder `config.path`, and creates both when they are missing.
+    /// Opens the file in the folder `config.path`, and creates both if they are missing.
     ///
     /// # Errors
-    /// [`OpenError`], when the file cannot be used as it is.
+    /// [`OpenError`] if the file cannot be used as it is.
     pub fn open(config: &StoreConfig) -> Result<Self, OpenError> {
         let unwritable =
             |cause: io::Error| OpenError::Unwritable { path: config.path.clone(), cause: cause.to_string() };
         fs::create_dir_all(&config.path).map_err(unwritable)?;
         let path = config.path.join(FILE_NAME);
-        // redb trusts its inner pages, so damaged ones may panic.
+        // redb trusts its inner pages, so a damaged one may panic.
         let opened = panic::catch_unwind(AssertUnwindSafe(|| {
             let exists = path.try_exists().map_err(unwritable)?;
             let database = if exists { open_file(&path) } else { create_file(&path) };
             Self::with_database(database?, &path, config.write_queue)
         }));
-        opened.unwrap_or_else(|_| Err(corrupt(&path, &"a page does not make sense")))
+        opened.unwrap_or_else(|_| Err(corrupt(&path, &"a page is damaged")))
     }
 
     fn with_database(database: Database, path: &Path, write_queue: usize) -> Result<Self, OpenError> {
@@ -113,8 +112,8 @@ impl EmbeddedStore {
         Ok(Self { writer, shared })
     }
 
-    /// Runs a read on the blocking threads. In place, a get of a cached page would take 6 µs instead of
-    /// 25, but where the disk has to be waited for, it would hold up every request of its thread.
+    /// Runs a read on a blocking thread. In place, a get of a cached page would take 6 µs instead of 25, but a slow
+    /// disk would block every request of the thread.
     async fn read<T: Send + 'static>(
         &self,
         op: Op,
@@ -138,16 +137,6 @@ impl Store for EmbeddedStore {
             Durability::Queued => self.writer.queue(put),
             Durability::Durable => self.writer.write(put).await.map(drop),
         }
-    }
-
-    /// Queued like an entry.
-    async fn put_note(&self, name: &str, note: Note, _: Option<NoteVersion>) -> Result<bool, StoreError> {
-        self.writer.queue(Change::Note(name.to_owned(), note.bytes)).map(|()| true)
-    }
-
-    async fn note(&self, name: &str) -> Result<Option<Note>, StoreError> {
-        let name = name.to_owned();
-        Ok(self.read(Op::Get, move |shared| shared.note(&name)).await?.map(Note::of))
     }
 
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {
@@ -178,29 +167,44 @@ impl Store for EmbeddedStore {
     async fn flush(&self) -> Result<(), StoreError> {
         self.writer.write(Change::Flush).await.map(drop)
     }
+
+    async fn snapshot(&self, name: &str) -> Result<Option<Snapshot>, StoreError> {
+        let name = name.to_owned();
+        Ok(self.read(Op::Get, move |shared| shared.snapshot(&name)).await?.map(Snapshot::of))
+    }
+
+    /// Queued like an entry.
+    async fn put_snapshot(
+        &self,
+        name: &str,
+        snapshot: Snapshot,
+        _: Option<SnapshotVersion>,
+    ) -> Result<bool, StoreError> {
+        self.writer.queue(Change::Snapshot(name.to_owned(), snapshot.bytes)).map(|()| true)
+    }
 }
 
 // === opening ===
 
 fn open_file(path: &Path) -> Result<Database, OpenError> {
     let opened = Database::builder().set_cache_size(PAGE_CACHE_BYTES).create(path);
-    opened.map_err(|cause| refuse(path, cause))
+    opened.map_err(|cause| open_error(path, cause))
 }
 
-/// Makes a new file under another name first: redb refuses a file that a crash left half made, and a
-/// store that never held anything must not stop a start.
+/// Creates the file under a temporary name first: redb rejects a file whose creation a crash interrupted, and a store
+/// that never held anything must not prevent a start.
 fn create_file(path: &Path) -> Result<Database, OpenError> {
     let making = path.with_extension("redb.new");
     let database = match open_file(&making) {
         Err(OpenError::Corrupt { .. }) => {
-            // Left by such a crash; its maker's lock is gone, or it would be in use.
+            // Left by such a crash. Its creator is gone, or the file would be in use.
             fs::write(&making, []).map_err(|cause| unwritable(path, &cause))?;
             open_file(&making)?
         }
         opened => opened?,
     };
     initialise(&database).map_err(|Cause(cause)| unwritable(path, &cause))?;
-    // Looked at under the lock on the new file: whoever made it meanwhile has given up that name.
+    // Checked under the lock on the new file: another process may have created the store meanwhile.
     if path.exists() {
         return Err(OpenError::InUse { path: path.to_owned() });
     }
@@ -208,7 +212,7 @@ fn create_file(path: &Path) -> Result<Database, OpenError> {
     Ok(database)
 }
 
-/// Makes the new name durable too, before anything under it is acknowledged.
+/// Makes the new name durable, before any write under it is acknowledged.
 fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if cfg!(unix) => fs::File::open(folder)?.sync_all(),
@@ -216,8 +220,8 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Says what redb's refusal means to whoever starts the server.
-fn refuse(path: &Path, cause: DatabaseError) -> OpenError {
+/// Translates redb's error for the operator.
+fn open_error(path: &Path, cause: DatabaseError) -> OpenError {
     match cause {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse { path: path.to_owned() }
@@ -228,7 +232,7 @@ fn refuse(path: &Path, cause: DatabaseError) -> OpenError {
     }
 }
 
-/// Whether the file can be read, but has not what it should.
+/// Whether the file can be read but its content is wrong.
 fn is_damage(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
@@ -241,7 +245,7 @@ fn unwritable(path: &Path, cause: &impl ToString) -> OpenError {
     OpenError::Unwritable { path: path.to_owned(), cause: cause.to_string() }
 }
 
-/// The layout that the file was written in; `None` for an empty one.
+/// Layout of the tables; `None` for an empty file.
 fn layout(database: &Database) -> Result<Option<u64>, Cause> {
     let read = database.begin_read()?;
     if read.list_tables()?.next().is_none() {
@@ -251,13 +255,13 @@ fn layout(database: &Database) -> Result<Option<u64>, Cause> {
     layout.map(|layout| Some(layout.value())).ok_or_else(|| Cause::from("no layout is recorded"))
 }
 
-/// Creates every table, so that reads never meet a missing one.
+/// Creates every table, so that reads find them.
 fn initialise(database: &Database) -> Result<(), Cause> {
     let write = database.begin_write()?;
     write.open_table(META)?.insert(LAYOUT_NAME, LAYOUT)?;
     write.open_table(ENTRIES)?;
     write.open_table(BY_EXPIRY)?;
-    write.open_table(NOTES)?;
+    write.open_table(SNAPSHOTS)?;
     Ok(write.commit()?)
 }
 
@@ -276,9 +280,9 @@ impl Shared {
         Ok(found.and_then(|value| self.decode(value.value().1)).map(Arc::new))
     }
 
-    fn note(&self, name: &str) -> Result<Option<Vec<u8>>, Cause> {
-        match self.database.begin_read()?.open_table(NOTES) {
-            Ok(notes) => Ok(notes.get(name)?.map(|note| note.value().to_vec())),
+    fn snapshot(&self, name: &str) -> Result<Option<Vec<u8>>, Cause> {
+        match self.database.begin_read()?.open_table(SNAPSHOTS) {
+            Ok(snapshots) => Ok(snapshots.get(name)?.map(|snapshot| snapshot.value().to_vec())),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -301,7 +305,7 @@ impl Shared {
         self.select_in(&self.database.begin_read()?.open_table(ENTRIES)?, selector)
     }
 
-    /// Keys of what `selector` matches.
+    /// Keys of the entries that `selector` matches.
     fn select_in(
         &self,
         entries: &impl ReadableTable<&'static [u8; 32], (u64, &'static [u8])>,
@@ -318,7 +322,7 @@ impl Shared {
         Ok(keys)
     }
 
-    /// Counts what cannot be decoded.
+    /// Counts entries that cannot be decoded.
     fn decode(&self, bytes: &[u8]) -> Option<Entry> {
         let entry = codec::decode(bytes);
         if entry.is_err() {

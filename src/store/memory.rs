@@ -1,4 +1,4 @@
-//! The store that forgets at exit: for tests, and for those who want no file.
+//! A store in memory, lost at exit: for tests, and where no file is wanted.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,13 +9,13 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Durability, Note, NoteVersion, Store, StoreError};
+use super::{Durability, Snapshot, SnapshotVersion, Store, StoreError};
 use crate::{
     entry::{Entry, Selector},
     key::CacheKey,
 };
 
-/// A map of entries.
+/// See the [module](self).
 #[derive(Default)]
 pub struct MemoryStore {
     /// A std mutex: held for map operations only, never across an await.
@@ -25,20 +25,13 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct State {
     entries: BTreeMap<CacheKey, Arc<Entry>>,
-    /// One element for each entry, so that `expire` looks at no entry that stays.
+    /// One element per entry, so that `expire` visits no entry that stays.
     by_expiry: BTreeSet<(SystemTime, CacheKey)>,
-    notes: HashMap<String, Vec<u8>>,
+    snapshots: HashMap<String, Vec<u8>>,
 }
 
-// === impl MemoryStore ===
-
 impl MemoryStore {
-    /// An empty store.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A panic under the lock leaves whole map operations behind, so the state stays usable.
+    /// A panic under the lock cannot interrupt a map operation, so the state stays usable.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,15 +46,6 @@ impl Store for MemoryStore {
     async fn put(&self, entry: Arc<Entry>, _: Durability) -> Result<(), StoreError> {
         self.state().put(entry);
         Ok(())
-    }
-
-    async fn put_note(&self, name: &str, note: Note, _: Option<NoteVersion>) -> Result<bool, StoreError> {
-        self.state().notes.insert(name.to_owned(), note.bytes);
-        Ok(true)
-    }
-
-    async fn note(&self, name: &str) -> Result<Option<Note>, StoreError> {
-        Ok(self.state().notes.get(name).cloned().map(Note::of))
     }
 
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {
@@ -93,9 +77,21 @@ impl Store for MemoryStore {
     async fn flush(&self) -> Result<(), StoreError> {
         Ok(())
     }
-}
 
-// === impl State ===
+    async fn snapshot(&self, name: &str) -> Result<Option<Snapshot>, StoreError> {
+        Ok(self.state().snapshots.get(name).cloned().map(Snapshot::of))
+    }
+
+    async fn put_snapshot(
+        &self,
+        name: &str,
+        snapshot: Snapshot,
+        _: Option<SnapshotVersion>,
+    ) -> Result<bool, StoreError> {
+        self.state().snapshots.insert(name.to_owned(), snapshot.bytes);
+        Ok(true)
+    }
+}
 
 impl State {
     fn put(&mut self, entry: Arc<Entry>) {

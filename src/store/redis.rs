@@ -1,21 +1,22 @@
-//! The store that replicas share: plain Redis or Valkey, single or cluster, without modules.
+//! A store that replicas share: plain Redis or Valkey, single node or cluster, without modules.
 //!
-//! Entries are keys of their own that Redis itself forgets when they expire. Writes go through a queue, so
-//! that nobody waits for Redis who need not, and an outage loses none that the queue can hold.
+//! Every entry is a key that Redis itself expires. Writes go through a queue, so that requests need not wait for Redis,
+//! and an outage loses no write that fits the queue.
 
 mod core;
 mod event;
 mod follow;
 mod keys;
 mod lag;
+mod learner_events;
 mod lease;
-mod lessons;
 mod link;
 mod log;
 mod peers;
 mod queue;
-mod suspects;
+mod snapshots;
 mod tail;
+mod unreachable;
 mod value;
 mod writer;
 
@@ -25,92 +26,93 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::keys::Keys;
 use self::{
     core::Core,
     event::Event,
     follow::Batch,
-    lessons::Lessons,
+    keys::Keys,
+    learner_events::LearnerEvents,
     link::{Fault, Link, Nodes},
     peers::Peer,
     queue::{Done, Put, Queue, Write},
 };
-use super::{Change, Claim, Durability, Heard, Note, NoteVersion, Op, OpenError, Store, StoreError};
+use super::{
+    Change, Claim, Durability, LearnerEvent, Op, OpenError, Snapshot, SnapshotVersion, Store, StoreError,
+};
 use crate::{
     config::{PeerConfig, StoreConfig},
     entry::{Entry, EntryId, Selector},
     key::CacheKey,
 };
 
-/// Entries in Redis.
+/// See the [module](self).
 pub struct RedisStore {
     core: Arc<Core>,
     queue: Arc<Queue>,
     changes: Mutex<Changes>,
-    lessons: Arc<Lessons>,
-    /// How long a purchase stays reserved without a sign of life; zero: none is reserved.
+    learner_events: Arc<LearnerEvents>,
+    /// Time for which a lease is valid without a renewal; zero disables leases.
     lease: Duration,
     /// Ends the tasks with the store.
     _tasks: DropGuard,
 }
 
-/// What other replicas told, as it comes.
+/// Changes by other replicas that wait for the cache.
 struct Changes {
     invalidations: mpsc::Receiver<Batch>,
     changes: mpsc::Receiver<Batch>,
-    /// The place in the log up to which the cache knows, once it comes for more.
-    handed: Option<log::Position>,
+    /// Position in the log that the cache has applied once it asks for more changes.
+    handed_out: Option<log::Position>,
 }
 
-/// Batches that wait for the cache; then the streams wait.
+/// Maximum batches that wait for the cache before reading of the streams pauses.
 const BATCHES: usize = 4;
 
-// === impl RedisStore ===
-
 impl RedisStore {
-    /// Starts connecting. A Redis that is away is no reason not to start: until it comes, its calls fail at
-    /// once, and writes wait.
+    /// Starts to connect. An unreachable Redis does not prevent the start: until it answers, reads fail at once and writes
+    /// wait.
     ///
     /// # Errors
-    /// [`OpenError::CaFile`], when the certificates to trust cannot be read.
+    /// [`OpenError::CaFile`] if the certificates to trust cannot be read.
     pub fn start(region: &str, config: &StoreConfig) -> Result<Self, OpenError> {
         let ca = config.ca_file.as_deref().map(link::read_ca).transpose()?;
         let nodes =
             Nodes { urls: config.url.clone(), password_env: config.password_env.clone(), ca: ca.clone() };
-        let link = Link::new(nodes, patience(config));
+        let link = Link::new(nodes, call_timeout(config));
         let core = Arc::new(Core::new(Arc::clone(&link), Keys::new(&config.key_prefix), region));
         let queue = Arc::new(Queue::new(config.write_queue));
         let stop = CancellationToken::new();
         spawn(&stop, link.keep());
         spawn(&stop, writer::write_all(Arc::clone(&core), Arc::clone(&queue)));
-        spawn(&stop, writer::write_aside(Arc::clone(&core), Arc::clone(&queue)));
+        spawn(&stop, writer::write_quarantined(Arc::clone(&core), Arc::clone(&queue)));
         let (send_invalidations, invalidations) = mpsc::channel(BATCHES);
         let (send_changes, changes) = mpsc::channel(BATCHES);
         spawn(&stop, follow::invalidations(Arc::clone(&core), send_invalidations));
-        let lessons = Arc::new(Lessons::new());
+        let learner_events = Arc::new(LearnerEvents::new());
         spawn(&stop, follow::changes(Arc::clone(&core), send_changes));
-        spawn(&stop, follow::lessons(Arc::clone(&core), Arc::clone(&lessons)));
+        spawn(&stop, follow::learner_events(Arc::clone(&core), Arc::clone(&learner_events)));
         for peer in &config.peers {
             let PeerConfig { region, url, password_env } = peer;
             let nodes = Nodes { urls: url.clone(), password_env: password_env.clone(), ca: ca.clone() };
-            let link = Link::new(nodes, patience(config));
+            let link = Link::new(nodes, call_timeout(config));
             spawn(&stop, Arc::clone(&link).keep());
-            let there = Arc::new(Core::new(link, Keys::new(&config.key_prefix), region));
-            let (here, queue, lessons) = (Arc::clone(&core), Arc::clone(&queue), Arc::clone(&lessons));
-            spawn(&stop, Peer { region: region.clone(), there, here, queue, lessons }.follow());
+            let remote = Arc::new(Core::new(link, Keys::new(&config.key_prefix), region));
+            let (local, queue) = (Arc::clone(&core), Arc::clone(&queue));
+            spawn(&stop, Peer { region: region.clone(), remote, local, queue }.follow());
         }
-        let changes = Mutex::new(Changes { invalidations, changes, handed: None });
-        Ok(Self { core, queue, changes, lessons, lease: config.lease, _tasks: stop.drop_guard() })
+        let changes = Mutex::new(Changes { invalidations, changes, handed_out: None });
+        let (lease, tasks) = (config.lease, stop.drop_guard());
+        Ok(Self { core, queue, changes, learner_events, lease, _tasks: tasks })
     }
 
-    /// Waits until what is queued now was written.
+    /// Waits until every write queued so far is done.
     async fn written(&self) -> Result<(), Fault> {
         let (done, written) = Done::new();
         self.queue.push_always(Write::Barrier(done));
-        heard(written.await)
+        completed(written).await
     }
 
     async fn write(&self, entry: Arc<Entry>, durability: Durability) -> Result<(), Fault> {
@@ -120,7 +122,7 @@ impl RedisStore {
             Durability::Durable => {
                 let (done, written) = Done::new();
                 self.queue.push(Write::Put(Put { entry, seen, done: Some(done) }))?;
-                heard(written.await)
+                completed(written).await
             }
         }
     }
@@ -158,14 +160,6 @@ impl Store for RedisStore {
         self.write(entry, durability).await.map_err(of(Op::Put))
     }
 
-    async fn put_note(&self, name: &str, note: Note, over: Option<NoteVersion>) -> Result<bool, StoreError> {
-        self.lessons.put_note(&self.core, name, &note, over).await.map_err(of(Op::Put))
-    }
-
-    async fn note(&self, name: &str) -> Result<Option<Note>, StoreError> {
-        self.lessons.note(&self.core, name).await.map_err(of(Op::Get))
-    }
-
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {
         let removed = async {
             if dry_run {
@@ -173,9 +167,9 @@ impl Store for RedisStore {
                 return self.select(selector).await;
             }
             let (done, removed) = Done::new();
-            let pending = self.core.log.pend(selector.clone());
+            let pending = self.core.log.add_pending(selector.clone());
             self.queue.push_removal(selector.clone(), None, pending, done)?;
-            heard(removed.await)
+            completed(removed).await
         };
         removed.await.map_err(of(Op::Remove))
     }
@@ -189,43 +183,6 @@ impl Store for RedisStore {
         self.expire(max_entries, limit).await.map_err(of(Op::Expire))
     }
 
-    async fn claim(&self, key: CacheKey) -> Result<Claim, StoreError> {
-        if self.lease.is_zero() {
-            return Ok(Claim::default());
-        }
-        lease::claim(&self.core, &self.queue, key, self.lease).await.map_err(of(Op::Claim))
-    }
-
-    async fn changed(&self) -> Vec<Change> {
-        let mut told = self.changes.lock().await;
-        // Coming for more says that what was handed out before has been applied.
-        if let Some(applied) = told.handed.take() {
-            self.core.log.apply(applied);
-        }
-        let told = &mut *told;
-        let batch = tokio::select! {
-            biased;
-            Some(batch) = told.invalidations.recv() => batch,
-            Some(batch) = told.changes.recv() => batch,
-            else => return std::future::pending().await,
-        };
-        told.handed = batch.applied;
-        batch.changes
-    }
-
-    async fn tell(&self, lesson: Vec<u8>) -> Result<bool, StoreError> {
-        self.lessons.tell(&self.core, None, lesson).await.map_err(of(Op::Tell))?;
-        Ok(true)
-    }
-
-    async fn heard(&self) -> Heard {
-        self.lessons.heard().await
-    }
-
-    fn lags(&self) -> Vec<(String, Duration)> {
-        self.core.lag.all()
-    }
-
     fn entries(&self) -> u64 {
         self.core.entries.load(Ordering::Relaxed)
     }
@@ -237,10 +194,59 @@ impl Store for RedisStore {
     async fn flush(&self) -> Result<(), StoreError> {
         self.written().await.map_err(of(Op::Flush))
     }
+
+    async fn snapshot(&self, name: &str) -> Result<Option<Snapshot>, StoreError> {
+        snapshots::get(&self.core, name).await.map_err(of(Op::Get))
+    }
+
+    async fn put_snapshot(
+        &self,
+        name: &str,
+        snapshot: Snapshot,
+        replaces: Option<SnapshotVersion>,
+    ) -> Result<bool, StoreError> {
+        snapshots::put(&self.core, name, &snapshot, replaces).await.map_err(of(Op::Put))
+    }
+
+    async fn changed(&self) -> Vec<Change> {
+        let waiting = &mut *self.changes.lock().await;
+        // This call says that the last batch was applied.
+        if let Some(applied) = waiting.handed_out.take() {
+            self.core.log.apply(applied);
+        }
+        let batch = tokio::select! {
+            biased;
+            Some(batch) = waiting.invalidations.recv() => batch,
+            Some(batch) = waiting.changes.recv() => batch,
+            else => return std::future::pending().await,
+        };
+        waiting.handed_out = batch.applied;
+        batch.changes
+    }
+
+    async fn publish(&self, message: Vec<u8>) -> Result<bool, StoreError> {
+        learner_events::publish(&self.core, None, message).await.map_err(of(Op::Tell))?;
+        Ok(true)
+    }
+
+    async fn learner_event(&self) -> LearnerEvent {
+        self.learner_events.next().await
+    }
+
+    fn lags(&self) -> Vec<(String, Duration)> {
+        self.core.lag.all()
+    }
+
+    async fn claim(&self, key: CacheKey) -> Result<Claim, StoreError> {
+        if self.lease.is_zero() {
+            return Ok(Claim::default());
+        }
+        lease::claim(&self.core, &self.queue, key, self.lease).await.map_err(of(Op::Claim))
+    }
 }
 
-/// A little less than requests wait: the link must learn that there was no reply before the request gives up.
-fn patience(config: &StoreConfig) -> Duration {
+/// A little shorter than requests wait, so that the link sees the missing reply before the request gives up.
+fn call_timeout(config: &StoreConfig) -> Duration {
     config.timeout * 4 / 5
 }
 
@@ -248,9 +254,9 @@ fn of(op: Op) -> impl Fn(Fault) -> StoreError {
     move |fault| StoreError { op, cause: fault.to_string() }
 }
 
-/// What the writer said; it says something unless it was stopped.
-fn heard<T>(told: Result<Result<T, Fault>, tokio::sync::oneshot::error::RecvError>) -> Result<T, Fault> {
-    told.unwrap_or_else(|_| Err(Fault::Away("stopped".to_owned())))
+/// Waits for the result of a queued write.
+async fn completed<T>(result: oneshot::Receiver<Result<T, Fault>>) -> Result<T, Fault> {
+    result.await.unwrap_or_else(|_| Err(Fault::Unreachable("the writer has stopped".to_owned())))
 }
 
 /// Runs `task` as long as the store lives.

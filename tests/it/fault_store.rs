@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use promptkeep::{
     entry::{Entry, Selector},
     key::CacheKey,
-    store::{Change, Claim, Durability, Heard, Note, NoteVersion, Op, Store, StoreError},
+    store::{Change, Claim, Durability, LearnerEvent, Op, Snapshot, SnapshotVersion, Store, StoreError},
 };
 use tokio::sync::Semaphore;
 
@@ -116,12 +116,17 @@ impl Store for FaultStore {
         self.meet(Op::Put, self.inner.put(entry, durability)).await
     }
 
-    async fn put_note(&self, name: &str, note: Note, over: Option<NoteVersion>) -> Result<bool, StoreError> {
-        self.meet(Op::Put, self.inner.put_note(name, note, over)).await
+    async fn snapshot(&self, name: &str) -> Result<Option<Snapshot>, StoreError> {
+        self.meet(Op::Get, self.inner.snapshot(name)).await
     }
 
-    async fn note(&self, name: &str) -> Result<Option<Note>, StoreError> {
-        self.meet(Op::Get, self.inner.note(name)).await
+    async fn put_snapshot(
+        &self,
+        name: &str,
+        snapshot: Snapshot,
+        replaces: Option<SnapshotVersion>,
+    ) -> Result<bool, StoreError> {
+        self.meet(Op::Put, self.inner.put_snapshot(name, snapshot, replaces)).await
     }
 
     async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<Vec<CacheKey>, StoreError> {
@@ -144,12 +149,12 @@ impl Store for FaultStore {
         self.inner.changed().await
     }
 
-    async fn tell(&self, lesson: Vec<u8>) -> Result<bool, StoreError> {
-        self.meet(Op::Tell, self.inner.tell(lesson)).await
+    async fn publish(&self, message: Vec<u8>) -> Result<bool, StoreError> {
+        self.meet(Op::Tell, self.inner.publish(message)).await
     }
 
-    async fn heard(&self) -> Heard {
-        self.inner.heard().await
+    async fn learner_event(&self) -> LearnerEvent {
+        self.inner.learner_event().await
     }
 
     fn lags(&self) -> Vec<(String, Duration)> {

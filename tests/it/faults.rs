@@ -23,7 +23,7 @@ use crate::{
 
 /// Starts a server on a store with planned faults.
 async fn with_fault_store(config: Config) -> (Arc<FaultStore>, TestServer, Client) {
-    let store = Arc::new(FaultStore::new(store::open(&config.store).unwrap()));
+    let store = Arc::new(FaultStore::new(store::open("local", &config.store).unwrap()));
     let server = TestServer::with_store(config, store.clone()).await;
     let client = server.client().await;
     (store, server, client)
@@ -185,7 +185,7 @@ async fn feedback_on_an_entry_that_cannot_be_read_is_not_found() {
 async fn a_server_whose_index_cannot_load_is_not_ready_but_answers() {
     let upstream = FakeUpstream::start().await;
     let config = exact_config(&[&upstream]);
-    let store = Arc::new(FaultStore::new(store::open(&config.store).unwrap()));
+    let store = Arc::new(FaultStore::new(store::open("local", &config.store).unwrap()));
     store.plan(Op::Scan, Calls::From(1), Fault::Hang);
     let server = TestServer::with_store(config, store.clone()).await;
     let mut client = server.client().await;

@@ -154,7 +154,7 @@ async fn an_answer_of_a_higher_tier_than_needed_is_served() {
 /// Returns the TTLs that a server with this configuration gives to the answers of these requests.
 async fn ttls(config: Config, requests: &[CompleteRequest]) -> BTreeMap<CacheKey, Duration> {
     let memory = StoreConfig { kind: StoreKind::Memory, ..StoreConfig::default() };
-    let store: Arc<dyn Store> = store::open(&memory).unwrap();
+    let store: Arc<dyn Store> = store::open("local", &memory).unwrap();
     let server = TestServer::with_store(config, Arc::clone(&store)).await;
     let mut client = server.client().await;
     for request in requests {

@@ -408,7 +408,7 @@ async fn every_call_meets_its_deadline_when_the_store_hangs() {
     // The store's timeout exceeds the test's, so only the caller's deadline can end a call.
     let mut config = exact_config(&[&upstream]);
     config.store.timeout = Duration::from_secs(600);
-    let store = std::sync::Arc::new(FaultStore::new(store::open(&config.store).unwrap()));
+    let store = std::sync::Arc::new(FaultStore::new(store::open("local", &config.store).unwrap()));
     let server = TestServer::with_store(config, store.clone()).await;
     for op in store::Op::ALL.into_iter().filter(|op| *op != store::Op::Scan) {
         store.plan(op, Calls::From(1), Fault::Hang);

@@ -21,7 +21,7 @@ use promptkeep::{
     key::{CacheKey, Owner, Scope},
     model::Usage,
     prompt::{Completion, FinishReason},
-    store::{self, Durability, Note, Store},
+    store::{self, Durability, Snapshot, Store},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -72,7 +72,7 @@ fn disk_config(path: &Path) -> StoreConfig {
 }
 
 fn open_disk(path: &Path) -> Arc<dyn Store> {
-    store::open(&disk_config(path)).unwrap()
+    store::open("local", &disk_config(path)).unwrap()
 }
 
 /// Stores an entry durably.

@@ -52,7 +52,7 @@ pub struct Entry {
 /// Which entries to remove: every criterion that is set must match.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selector {
-    /// Only entries of this owner; `None` for every owner.
+    /// Only entries of these owners; empty: of every owner.
     pub owners: Vec<Owner>,
     pub id: Option<EntryId>,
     pub key: Option<CacheKey>,

@@ -3,6 +3,7 @@
 //! [`outcome`](outcome::Outcome) and the [`error`](error::Error) of a request. Plain data and pure functions: no
 //! transport, no store, no runtime.
 
+pub mod codec;
 pub mod embedding;
 pub mod entry;
 pub mod error;

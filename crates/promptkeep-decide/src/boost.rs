@@ -1,6 +1,8 @@
 //! Gradient-boosted trees over binned features: small, deterministic, fitted in milliseconds. Used by the
 //! training of the table and, with few trees, by the correction that each namespace learns.
 
+use promptkeep_core::codec::{Malformed, Reader, ensure};
+
 /// Leaves of a tree end here, however large the training set.
 const LEAVES_MAX: usize = 64;
 
@@ -273,11 +275,13 @@ impl Forest {
         self.roots.iter().for_each(|root| to.extend(root.to_le_bytes()));
     }
 
-    /// Reads what [`Forest::encode`] wrote and checks that no walk leaves the nodes, for rows of
-    /// `width` features. `None` for anything else.
-    pub fn decode(from: &mut super::table::Reader<'_>, width: usize) -> Option<Self> {
+    /// Reads what [`Forest::encode`] wrote, for rows of `width` features.
+    ///
+    /// # Errors
+    /// [`Malformed`], also when a walk could leave the nodes.
+    pub fn decode(from: &mut Reader<'_>, width: usize) -> Result<Self, Malformed> {
         let (nodes, roots) = (from.u32()? as usize, from.u32()? as usize);
-        let bytes = from.take(nodes.checked_mul(NODE_BYTES)?)?;
+        let bytes = from.take(nodes.checked_mul(NODE_BYTES).ok_or(Malformed("length"))?)?;
         let node = |b: &[u8]| Node {
             feature: b[0],
             bin: b[1],
@@ -285,12 +289,12 @@ impl Forest {
             value: f32::from_le_bytes([b[4], b[5], b[6], b[7]]),
         };
         let nodes: Vec<Node> = bytes.chunks_exact(NODE_BYTES).map(node).collect();
-        let roots = (0..roots).map(|_| from.u32()).collect::<Option<Vec<u32>>>()?;
+        let roots: Vec<u32> = from.repeat(roots, Reader::u32)?;
         let inside = |(i, n): (usize, &Node)| {
             let split = (n.feature as usize) < width && n.right > 1 && i + (n.right as usize) < nodes.len();
             n.value.is_finite() && (n.feature == LEAF || split)
         };
         let valid = nodes.iter().enumerate().all(inside) && roots.iter().all(|r| (*r as usize) < nodes.len());
-        valid.then_some(Self { nodes, roots })
+        ensure(valid, "forest").map(|()| Self { nodes, roots })
     }
 }

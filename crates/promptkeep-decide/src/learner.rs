@@ -1,21 +1,20 @@
-//! The learned decision of one namespace: how probable it is that an entry's answer is right, learned
-//! online from the answers that are bought anyway, and how probable it must be to stay inside the error
-//! budgets.
+//! The learned decision of one namespace: the probability that an entry's answer is right, learned online from the
+//! answers of models, and the threshold that keeps the error budgets.
 //!
-//! The path of a request: [`features::of`](super::features::of) for each candidate, [`Learner::score`],
-//! [`Learner::decide`]; then, once an answer was bought anyway, [`Learner::observe`] with what
-//! [`answer`](super::answer) says of it and each candidate's; then, when [`Learner::is_due`], a snapshot's fit.
+//! A request computes [`features::of`](super::features::of) of each candidate, then calls [`Learner::score`] and
+//! [`Learner::decide`]. When a model answers the request, [`answer`](super::answer) compares that answer with the
+//! candidates', [`Learner::observe`] takes the labels, and a [`Fit`] runs when [`Learner::is_due`].
 //!
-//! Scoring and deciding are cheap and happen on the request path. Fitting is not: `Learner::fit` takes
-//! a snapshot and its result is installed later. Nothing here waits, knows time or holds a lock;
-//! everything random comes from a seed, so that a replay repeats itself.
+//! Scoring and deciding are cheap and happen on the request path. A fit takes tens of milliseconds: [`Learner::start_fit`]
+//! copies its input, [`Fit::run`] belongs on another thread, and [`Learner::install`] takes the result. Nothing here
+//! waits, reads a clock or holds a lock, and everything random comes from a seed, so a replay repeats itself.
 
 mod audit;
 mod budget;
+mod delta;
 mod label;
 mod model;
 mod scopes;
-mod share;
 mod state;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -27,30 +26,30 @@ use super::{
 };
 pub use audit::{Audits, WrongHits};
 pub use budget::{Budget, Surplus, Threshold};
+pub use delta::{Delta, LearnerId};
+use delta::{LabelId, Replication};
 pub use label::{Label, Origin};
 pub use model::Model;
 pub use scopes::ScopeTag;
-pub use share::Lesson;
-use share::{LabelId, Sharing};
 
-/// Below this logit a label "different" is no news; of such labels one in so many is kept, and counts
-/// for all of them.
-const PLAIN_LOGIT: f32 = -3.0;
-const PLAIN_KEPT: u64 = 4;
-/// Labels kept; the oldest go.
+/// Logit below which the label "different" is obvious and teaches little.
+const OBVIOUS_LOGIT: f32 = -3.0;
+/// One in so many obvious labels is stored, and counts for all of them.
+const OBVIOUS_STORED: u64 = 4;
+/// Maximum number of labels; the oldest are dropped.
 const EXAMPLES_MAX: usize = 8000;
-/// Requests whose best candidate is kept to set the threshold by.
+/// Requests whose best candidate determines the threshold.
 const RECENT_MAX: usize = 2000;
 /// Labelled requests before the model may decide.
 const TRUST_AFTER: u64 = 150;
-/// Labelled requests at which expected errors count twice; more before, fewer after.
-const YOUTH: f32 = 150.0;
-/// Requests with new labels between two fits.
+/// Labelled requests at which expected errors count twice. They count more before and less after.
+const WARM_UP: f32 = 150.0;
+/// Requests between two fits.
 const FIT_EVERY: u64 = 100;
 /// Requests after which a label counts half.
 const HALF_LIFE: f32 = 12_000.0;
 
-/// How a namespace decides and learns.
+/// Decides and learns for a namespace.
 #[derive(Debug)]
 pub struct Learner {
     table: Arc<Table>,
@@ -59,12 +58,14 @@ pub struct Learner {
     recent: VecDeque<Option<Recent>>,
     threshold: Threshold,
     audits: Audits,
-    /// Requests seen.
+    /// Requests seen by all replicas.
     requests: u64,
     fitted_at: u64,
-    /// Labels that were no news.
-    plain: u64,
-    sharing: Sharing,
+    /// Requests of this replica since the last fit.
+    since_fit: u64,
+    /// Obvious labels so far.
+    obvious: u64,
+    replication: Replication,
 }
 
 /// A candidate as the model sees it.
@@ -76,45 +77,45 @@ pub struct Scored {
     scope: ScopeTag,
     /// Logit of the answer being right, before calibration and uncertainty.
     pub logit: f32,
-    /// Differs on the surface only.
+    /// The texts differ on the surface only.
     pub surface: bool,
     /// Both texts are in the language that most features know.
     pub english: bool,
 }
 
-/// What to do with a request.
+/// The decision on a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
     Serve {
         /// Index among the scored candidates.
         candidate: usize,
         probability: f32,
-        /// Buy an answer too, and tell [`Learner::observe`] how it compares: with this probability it
-        /// was chosen to be checked.
+        /// Set if the hit is to be audited: a model answers too, and [`Learner::observe`] takes the comparison. Holds
+        /// the probability with which the hit was chosen.
         audit: Option<f32>,
     },
-    /// The best candidate is not good enough.
+    /// The best candidate is below the threshold.
     Below { probability: f32 },
-    /// Checked hits were wrong far too often: exact hits only for now. Worth an alarm.
+    /// Audits found far too many wrong hits, so only exact hits are served for now. Worth an alarm.
     Blown,
-    /// Nothing but surface variants is served yet.
+    /// The namespace is in its warm-up, which serves surface variants only.
     Learning { probability: f32 },
-    /// No candidate.
+    /// There is no candidate.
     Nothing,
 }
 
-/// How far a namespace is trusted.
+/// What a namespace may serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Surface variants only.
-    Young,
-    /// What the threshold lets pass.
+    WarmUp,
+    /// Candidates above the threshold.
     Trusted,
     /// Exact hits only.
-    Blown,
+    OverBudget,
 }
 
-/// One label, kept.
+/// A stored label.
 #[derive(Clone, Copy, Debug)]
 struct Example {
     id: LabelId,
@@ -126,9 +127,8 @@ struct Example {
     weight: f32,
     /// Number of the request.
     at: u64,
-    /// For the best candidates: the logit before the label was known, and one over the probability
-    /// that it became known.
-    foreseen: Option<(f32, f32)>,
+    /// Set for best candidates: the logit before the label was known, and one over the probability of learning it.
+    predicted: Option<(f32, f32)>,
 }
 
 /// The best candidate of a recent request.
@@ -140,9 +140,9 @@ struct Recent {
     english: bool,
 }
 
-/// All that a fit needs, apart from the learner, so that it can run elsewhere.
+/// A fit's input, copied out of the learner.
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct Fit {
     table: Arc<Table>,
     model: Model,
     examples: Vec<Example>,
@@ -163,7 +163,7 @@ pub struct Fitted {
 // === impl Learner ===
 
 impl Learner {
-    /// A namespace that has seen nothing.
+    /// A learner without labels.
     pub fn new(table: Arc<Table>, seed: u64) -> Self {
         Self {
             model: Model::of_prior(&table),
@@ -174,12 +174,13 @@ impl Learner {
             audits: Audits::new(seed),
             requests: 0,
             fitted_at: 0,
-            plain: 0,
-            sharing: Sharing::default(),
+            since_fit: 0,
+            obvious: 0,
+            replication: Replication::default(),
         }
     }
 
-    /// How probable it is that the pair's answer is right in its scope.
+    /// Scores a candidate in its scope.
     pub fn score(&self, features: &Features, scope: ScopeTag) -> Scored {
         let bins = self.table.bin(features);
         let forest = self.table.forest.logit(&bins);
@@ -189,18 +190,19 @@ impl Learner {
         Scored { bins, forest, scope, logit, surface, english }
     }
 
-    /// Probability that the pair's answer is right, uncertainty included, and the standard deviation of
-    /// its logit. Costs more than the score, so only the best candidate is asked for it.
+    /// Probability that the candidate's answer is right, uncertainty included, and the standard deviation of its
+    /// logit. Costs more than the score, so a request computes it for the best candidate only.
     pub fn estimate(&self, scored: &Scored) -> (f32, f32) {
         let deviation = self.model.deviation(&self.table.inputs_with(&scored.bins, scored.forest));
-        (self.model.probability(self.model.doubted(scored.logit, scored.english), deviation), deviation)
+        (self.model.probability(self.model.penalised(scored.logit, scored.english), deviation), deviation)
     }
 
-    /// Counts the request and decides it. `budget` is the namespace's, or a caller's stricter one;
-    /// `audit_rate` the least share of the hits that is checked.
+    /// Counts the request and decides it. `budget` is the namespace's or a caller's stricter one; `audit_rate` is the
+    /// lowest share of hits to audit.
     pub fn decide(&mut self, candidates: &[Scored], budget: &Budget, audit_rate: f32) -> Verdict {
         self.requests += 1;
-        self.sharing.count_request();
+        self.since_fit += 1;
+        self.replication.count_request();
         let best = Scored::best(candidates);
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
@@ -209,8 +211,8 @@ impl Learner {
         let Some(candidate) = best else { return Verdict::Nothing };
         let scored = &candidates[candidate];
         let (probability, _) = self.estimate(scored);
-        if self.is_blown(budget) {
-            self.audits.rest();
+        if self.is_over_budget(budget) {
+            self.audits.idle();
             return Verdict::Blown;
         }
         if !self.allows(scored, probability, budget) {
@@ -224,32 +226,33 @@ impl Learner {
     /// Whether the candidate would be served.
     pub fn would_serve(&self, scored: &Scored, budget: &Budget) -> bool {
         let (probability, _) = self.estimate(scored);
-        !self.is_blown(budget) && self.allows(scored, probability, budget)
+        !self.is_over_budget(budget) && self.allows(scored, probability, budget)
     }
 
-    /// The probability that a candidate must reach, and why, for `Explain`; above 1 when none will do.
-    pub fn bar(&self, budget: &Budget) -> (f32, String, Standing) {
-        if self.is_blown(budget) {
+    /// The lowest probability that may be served, above 1 if nothing may, and the reason for it.
+    pub fn explain_threshold(&self, budget: &Budget) -> (f32, String, Standing) {
+        if self.is_over_budget(budget) {
             let found = self.wrong_hits();
             let (rate, low) = (100.0 * found.rate, 100.0 * found.low);
             let reason =
-                format!("{rate:.0} % (at least {low:.0} %) of the checked hits were wrong: exact hits only");
-            return (2.0, reason, Standing::Blown);
+                format!("{rate:.0} % (at least {low:.0} %) of audited hits were wrong: exact hits only");
+            return (2.0, reason, Standing::OverBudget);
         }
         if self.labelled() < TRUST_AFTER {
+            let labelled = self.labelled();
             let reason = format!(
-                "the namespace is young, {} of {TRUST_AFTER} answers compared: only texts that differ on the surface",
-                self.labelled()
+                "warm-up, {labelled} of {TRUST_AFTER} answers compared: only texts that differ on the surface"
             );
-            return (0.5, reason, Standing::Young);
+            return (0.5, reason, Standing::WarmUp);
         }
         let (threshold, reason) = (self.threshold.at(budget), self.threshold.reason(budget));
-        let reason = if threshold > 1.0 { format!("nothing is sure enough: {reason}") } else { reason };
+        let reason =
+            if threshold > 1.0 { format!("no candidate is probable enough: {reason}") } else { reason };
         (threshold, reason, Standing::Trusted)
     }
 
-    fn is_blown(&self, budget: &Budget) -> bool {
-        self.audits.is_blown(budget, self.model.noise.missed as f32)
+    fn is_over_budget(&self, budget: &Budget) -> bool {
+        self.audits.is_over_budget(budget, self.model.noise.missed as f32)
     }
 
     fn allows(&self, scored: &Scored, probability: f32, budget: &Budget) -> bool {
@@ -259,10 +262,10 @@ impl Learner {
         probability >= self.threshold.at(budget)
     }
 
-    /// Learns whether the pair's answers are the same.
+    /// Learns whether the answers of a pair are the same.
     pub fn observe(&mut self, scored: &Scored, label: Label, origin: Origin) {
         let Label { same, mut weight } = label;
-        let foreseen = match origin {
+        let predicted = match origin {
             Origin::Miss { best } => best.then_some((scored.logit, 1.0)),
             Origin::Audit { propensity } => {
                 let (probability, _) = self.estimate(scored);
@@ -271,18 +274,21 @@ impl Learner {
             }
             Origin::Feedback => None,
         };
-        self.count(origin);
-        if self.is_plain(scored, same) {
-            self.plain += 1;
-            if !self.plain.is_multiple_of(PLAIN_KEPT) {
+        if matches!(origin, Origin::Miss { best: true } | Origin::Audit { .. }) {
+            self.audits.count_labelled();
+            self.replication.set_pending();
+        }
+        if same < 0.5 && scored.logit < OBVIOUS_LOGIT {
+            self.obvious += 1;
+            if !self.obvious.is_multiple_of(OBVIOUS_STORED) {
                 return;
             }
-            weight *= PLAIN_KEPT as f32;
+            weight *= OBVIOUS_STORED as f32;
         }
         let &Scored { bins, forest, scope, english, .. } = scored;
-        let (id, at) = (self.sharing.next_label(), self.requests);
-        let example = Example { id, bins, forest, scope, english, same, weight, at, foreseen };
-        self.sharing.keep(example);
+        let (id, at) = (self.replication.next_label(), self.requests);
+        let example = Example { id, bins, forest, scope, english, same, weight, at, predicted };
+        self.replication.add(example);
         self.push(example);
     }
 
@@ -293,28 +299,16 @@ impl Learner {
         self.examples.push_back(example);
     }
 
-    /// A difference that nobody doubted teaches little.
-    fn is_plain(&self, scored: &Scored, same: f32) -> bool {
-        same < 0.5 && scored.logit < PLAIN_LOGIT
-    }
-
-    fn count(&mut self, origin: Origin) {
-        if matches!(origin, Origin::Miss { best: true } | Origin::Audit { .. }) {
-            self.audits.count_labelled();
-            self.sharing.set_news();
-        }
-    }
-
-    /// Whether enough is new for another `Learner::fit`, counting what this process saw by itself.
+    /// Whether a fit is due, counting the requests of this replica.
     pub fn is_due(&self) -> bool {
-        self.sharing.since_fit() >= FIT_EVERY && self.labelled() >= FIT_EVERY
+        self.since_fit >= FIT_EVERY && self.labelled() >= FIT_EVERY
     }
 
-    /// What a fit needs. Cheap; the fit itself takes tens of milliseconds and belongs on another thread.
-    pub fn snapshot(&mut self) -> Snapshot {
+    /// Copies the input of a fit, which is cheap.
+    pub fn start_fit(&mut self) -> Fit {
         self.fitted_at = self.requests;
-        self.sharing.fitted();
-        Snapshot {
+        self.since_fit = 0;
+        Fit {
             table: Arc::clone(&self.table),
             model: self.model.clone(),
             examples: self.examples.iter().copied().collect(),
@@ -325,7 +319,7 @@ impl Learner {
         }
     }
 
-    /// Decides by `fitted` from now on; an older one than the last is ignored.
+    /// Decides by `fitted` from now on, unless a later fit was started.
     pub fn install(&mut self, fitted: Fitted) {
         if fitted.requests >= self.fitted_at {
             self.model = fitted.model;
@@ -338,17 +332,17 @@ impl Learner {
         self.audits.labelled()
     }
 
-    /// The live estimate of the share of wrong answers among semantic hits.
+    /// Current estimate of the share of wrong answers among semantic hits.
     pub fn wrong_hits(&self) -> WrongHits {
         self.audits.estimate(self.model.noise.missed as f32)
     }
 
-    /// Probability that a pair's answers are the same, thought to be `before` and then labelled `same`.
+    /// Probability that the answers of a pair are the same, given the probability `before` the label `same`.
     pub fn belief(&self, before: f32, same: f32) -> f32 {
         self.model.noise.posterior(before.into(), same.into()) as f32
     }
 
-    /// What checks of served answers found.
+    /// Audits of served answers.
     pub const fn audits(&self) -> &Audits {
         &self.audits
     }
@@ -369,7 +363,7 @@ impl Learner {
 // === impl Scored ===
 
 impl Scored {
-    /// Index of the surest candidate.
+    /// Index of the most probable candidate.
     pub fn best(candidates: &[Self]) -> Option<usize> {
         (0..candidates.len()).max_by(|a, b| candidates[*a].logit.total_cmp(&candidates[*b].logit))
     }
@@ -384,25 +378,21 @@ impl Recent {
     }
 }
 
-// === impl Snapshot ===
+// === impl Fit ===
 
-impl Snapshot {
+impl Fit {
     /// Fits the model to the labels and sets the threshold by the recent requests.
-    pub fn fit(&self) -> Fitted {
+    pub fn run(&self) -> Fitted {
         let model = self.model.fit(&self.table, &self.examples, self.requests);
-        let estimates: Vec<f32> = self
-            .recent
-            .iter()
-            .flatten()
-            .map(|r| {
-                let inputs = self.table.inputs_with(&r.bins, r.forest);
-                let logit = model.doubted(model.logit(&inputs, &r.bins, r.scope), r.english);
-                model.probability(logit, model.deviation(&inputs))
-            })
-            .collect();
-        // What few labels promise is not yet believed.
-        let young = 1.0 + YOUTH / self.labelled as f32;
-        let surplus = Surplus::new(self.audits.surplus(model.noise.missed as f32), young);
+        let probability = |r: &Recent| {
+            let inputs = self.table.inputs_with(&r.bins, r.forest);
+            let logit = model.penalised(model.logit(&inputs, &r.bins, r.scope), r.english);
+            model.probability(logit, model.deviation(&inputs))
+        };
+        let estimates: Vec<f32> = self.recent.iter().flatten().map(probability).collect();
+        // Promises of few labels are discounted.
+        let warm_up = 1.0 + WARM_UP / self.labelled as f32;
+        let surplus = Surplus::new(self.audits.surplus(model.noise.missed as f32), warm_up);
         let threshold = Threshold::new(estimates, self.recent.len(), surplus);
         Fitted { model, threshold, requests: self.requests }
     }

@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-use super::table::Reader;
+use promptkeep_core::codec::{Malformed, Reader};
 
 /// Rareness of a word that the table does not know.
 const UNKNOWN: f32 = 1.0;
@@ -71,24 +71,22 @@ impl Rarity {
     }
 
     /// Reads what [`Rarity::encode`] wrote.
-    pub fn decode(from: &mut Reader<'_>) -> Option<Self> {
-        let count = from.u32()?;
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let mut words = HashMap::default();
-        for _ in 0..count {
+        for _ in 0..from.u32()? {
             let stem = from.u32()?;
-            let bytes = from.take(2)?;
-            words.insert(stem, (bytes[0], bytes[1] as i8));
+            let [rareness, harm] = from.array()?;
+            words.insert(stem, (rareness, harm as i8));
         }
-        let count = from.u32()?;
         let mut vectors = HashMap::default();
-        for _ in 0..count {
+        for _ in 0..from.u32()? {
             let stem = from.u32()?;
-            let bytes = from.take(DIMENSIONS)?;
-            let mut vector = [0; DIMENSIONS];
-            vector.iter_mut().zip(bytes).for_each(|(x, b)| *x = *b as i8);
-            vectors.insert(stem, vector);
+            vectors.insert(stem, from.array::<DIMENSIONS>()?.map(|x| x as i8));
         }
-        Some(Self { words, vectors })
+        Ok(Self { words, vectors })
     }
 
     /// How near the meanings of two words are, -1 to 1; `None` when one is unknown.

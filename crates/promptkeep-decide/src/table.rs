@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, LazyLock};
 
+use promptkeep_core::codec::{Malformed, Reader, ensure};
+
 use super::{
     boost::Forest,
     features::{self, Features},
@@ -53,9 +55,6 @@ pub enum TableError {
     #[error("decision table is damaged")]
     Damaged,
 }
-
-/// Walks through encoded bytes.
-pub struct Reader<'a>(&'a [u8]);
 
 // === impl Table ===
 
@@ -120,89 +119,39 @@ impl Table {
     /// # Errors
     /// [`TableError`]: another kind of file, another version, or not what [`Table::encode`] writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, TableError> {
-        let mut reader = Reader(bytes);
-        if reader.take(MAGIC.len()) != Some(MAGIC) {
-            return Err(TableError::Foreign);
-        }
-        let found = reader.u32().ok_or(TableError::Damaged)?;
+        let mut from = Reader::new(bytes);
+        from.expect(MAGIC, "magic").map_err(|_| TableError::Foreign)?;
+        let found = from.u32()?;
         if found != VERSION {
             return Err(TableError::Version { found });
         }
-        let hash = blake3::hash(bytes);
-        let mut first = [0; 8];
-        first.copy_from_slice(&hash.as_bytes()[..8]);
-        let table = Self::read(&mut reader).ok_or(TableError::Damaged)?;
-        Ok(Self { fingerprint: u64::from_le_bytes(first), ..table })
+        let mut fingerprint = [0; 8];
+        fingerprint.copy_from_slice(&blake3::hash(bytes).as_bytes()[..8]);
+        Ok(Self { fingerprint: u64::from_le_bytes(fingerprint), ..Self::read(&mut from)? })
     }
 
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        if reader.u32()? as usize != features::COUNT {
-            return None;
-        }
+    fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        ensure(from.u32()? as usize == features::COUNT, "features")?;
         let (mut edges, mut means) = (Vec::new(), Vec::new());
         for _ in 0..features::COUNT {
-            let count = reader.take(1)?[0] as usize;
-            if count >= BINS {
-                return None;
-            }
-            edges.push(reader.floats(count)?);
-            means.push(reader.floats(count + 1)?);
+            let count = usize::from(from.byte()?);
+            ensure(count < BINS, "bins")?;
+            edges.push(from.repeat(count, Reader::f32)?);
+            means.push(from.repeat(count + 1, Reader::f32)?);
         }
-        let forest_scale = reader.f32()?;
-        let weights = reader.floats(INPUTS)?;
-        let forest = Forest::decode(reader, features::COUNT)?;
-        let rarity = Rarity::decode(reader)?;
-        (reader.0.is_empty() && forest_scale > 0.0).then_some(Self {
-            edges,
-            means,
-            forest,
-            forest_scale,
-            weights,
-            rarity,
-            fingerprint: 0,
-        })
+        let forest_scale = from.f32()?;
+        let weights = from.repeat(INPUTS, Reader::f32)?;
+        let forest = Forest::decode(from, features::COUNT)?;
+        let rarity = Rarity::decode(from)?;
+        ensure(forest_scale > 0.0, "scale")?;
+        from.end()?;
+        Ok(Self { edges, means, forest, forest_scale, weights, rarity, fingerprint: 0 })
     }
 }
 
-// === impl Reader ===
-
-impl<'a> Reader<'a> {
-    pub const fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-
-    /// The next `n` bytes, if there are as many.
-    pub fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
-        Some(head)
-    }
-
-    pub fn u32(&mut self) -> Option<u32> {
-        self.take(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-    }
-
-    pub fn u64(&mut self) -> Option<u64> {
-        Some(u64::from(self.u32()?) | u64::from(self.u32()?) << 32)
-    }
-
-    /// A finite number.
-    pub fn f32(&mut self) -> Option<f32> {
-        let bits = self.u32()?;
-        Some(f32::from_bits(bits)).filter(|x| x.is_finite())
-    }
-
-    pub fn floats(&mut self, n: usize) -> Option<Vec<f32>> {
-        (0..n).map(|_| self.f32()).collect()
-    }
-
-    /// What was not taken.
-    pub const fn rest(&self) -> &'a [u8] {
-        self.0
-    }
-
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+impl From<Malformed> for TableError {
+    fn from(_: Malformed) -> Self {
+        Self::Damaged
     }
 }
 

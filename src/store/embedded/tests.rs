@@ -114,7 +114,7 @@ impl StorageBackend for Disk {
 
 fn open(disk: &Disk, write_queue: usize) -> Result<EmbeddedStore, OpenError> {
     let path = Path::new("disk");
-    let database = Database::builder().create_with_backend(disk.clone()).map_err(|e| refuse(path, e))?;
+    let database = Database::builder().create_with_backend(disk.clone()).map_err(|e| open_error(path, e))?;
     EmbeddedStore::with_database(database, path, write_queue)
 }
 

@@ -1,4 +1,4 @@
-//! The one thread that writes, and the queue before it.
+//! The thread that writes, and its queue.
 
 use std::{
     io, mem,
@@ -13,36 +13,36 @@ use tokio::sync::{
     oneshot,
 };
 
-use super::{BY_EXPIRY, Cause, ENTRIES, NOTES, Shared, codec};
+use super::{BY_EXPIRY, Cause, ENTRIES, SNAPSHOTS, Shared, codec};
 use crate::{
     entry::{Entry, Selector},
     key::CacheKey,
     store::{Op, StoreError},
 };
 
-/// Most changes in one transaction, so that the first of them does not wait for ever.
+/// Maximum changes in one transaction, which bounds the wait for the first of them.
 pub const BATCH_MAX: usize = 1024;
 
-/// One change of the store.
+/// A change of the store.
 pub enum Change {
     Put(Arc<Entry>),
-    Note(String, Vec<u8>),
+    Snapshot(String, Vec<u8>),
     Remove(Selector),
     Expire {
         max_entries: u64,
         limit: usize,
     },
-    /// Changes nothing; done when all before it is.
+    /// Changes nothing; completes after all changes before it.
     Flush,
 }
 
-/// Told to writers when the thread is gone.
+/// Cause of errors after the thread has ended.
 const STOPPED: &str = "the writer stopped";
 
 /// The keys that a change removed.
 type Removed = Vec<CacheKey>;
 
-/// A change in the queue, and who waits until it is durable.
+/// A queued change, and the caller that waits until it is durable.
 struct Job {
     change: Change,
     done: Option<oneshot::Sender<Result<Removed, StoreError>>>,
@@ -61,15 +61,13 @@ struct Tables<'t> {
     shared: &'t Shared,
     entries: Table<'t, &'static [u8; 32], (u64, &'static [u8])>,
     by_expiry: Table<'t, (u64, &'static [u8; 32]), ()>,
-    notes: Table<'t, &'static str, &'static [u8]>,
+    snapshots: Table<'t, &'static str, &'static [u8]>,
 }
-
-// === impl Change ===
 
 impl Change {
     const fn op(&self) -> Op {
         match self {
-            Self::Put(_) | Self::Note(..) => Op::Put,
+            Self::Put(_) | Self::Snapshot(..) => Op::Put,
             Self::Remove(_) => Op::Remove,
             Self::Expire { .. } => Op::Expire,
             Self::Flush => Op::Flush,
@@ -80,7 +78,7 @@ impl Change {
 // === impl Writer ===
 
 impl Writer {
-    /// Starts the thread, with room for `capacity` changes before it.
+    /// Starts the thread with a queue of `capacity` changes.
     pub fn start(shared: Arc<Shared>, capacity: usize) -> io::Result<Self> {
         let (queue, jobs) = mpsc::channel(capacity.max(1));
         let writing = shared.clone();
@@ -89,7 +87,7 @@ impl Writer {
         Ok(Self { shared, queue: Some(queue), thread: Some(thread) })
     }
 
-    /// Leaves `change` to the thread, or fails when the queue is full.
+    /// Queues a change. Fails if the queue is full.
     pub fn queue(&self, change: Change) -> Result<(), StoreError> {
         let op = change.op();
         let sent = self.sender().and_then(|queue| match queue.try_send(Job { change, done: None }) {
@@ -110,7 +108,7 @@ impl Writer {
         result.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// The queue, as long as writing has a point.
+    /// The queue, unless every write would fail.
     fn sender(&self) -> Result<&mpsc::Sender<Job>, Cause> {
         self.shared.check_poison()?;
         self.queue.as_ref().ok_or_else(|| Cause::from(STOPPED))
@@ -121,7 +119,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.queue.take();
         let joined = self.thread.take().map(JoinHandle::join);
-        // It panicked earlier, which every write since was told.
+        // A panic was reported to every write since.
         drop(joined);
     }
 }
@@ -146,7 +144,7 @@ fn write(shared: &Shared, batch: Vec<Job>) {
     }
 }
 
-/// Whoever no longer waits does not care for the result.
+/// Callers that no longer wait are skipped.
 fn answer(
     waiting: Vec<Option<oneshot::Sender<Result<Removed, StoreError>>>>,
     results: impl Iterator<Item = Result<Removed, StoreError>>,
@@ -163,7 +161,7 @@ impl Shared {
         self.poisoned.get().map_or(Ok(()), |cause| Err(Cause(cause.clone())))
     }
 
-    /// Makes all `changes` durable, in order, or none of them.
+    /// Commits all `changes` in order, or none of them.
     fn commit_or_poison(&self, changes: &[Change]) -> Result<Vec<Removed>, Cause> {
         self.check_poison()?;
         self.commit(changes).map_err(|Cause(cause)| {
@@ -194,15 +192,15 @@ impl<'t> Tables<'t> {
     fn open(shared: &'t Shared, transaction: &'t WriteTransaction) -> Result<Self, Cause> {
         let entries = transaction.open_table(ENTRIES)?;
         let by_expiry = transaction.open_table(BY_EXPIRY)?;
-        let notes = transaction.open_table(NOTES)?;
-        Ok(Self { shared, entries, by_expiry, notes })
+        let snapshots = transaction.open_table(SNAPSHOTS)?;
+        Ok(Self { shared, entries, by_expiry, snapshots })
     }
 
     fn apply(&mut self, change: &Change, now: SystemTime) -> Result<Removed, Cause> {
         match change {
             Change::Put(entry) => self.put(entry).map(|()| Removed::new()),
-            Change::Note(name, note) => {
-                self.notes.insert(name.as_str(), note.as_slice())?;
+            Change::Snapshot(name, snapshot) => {
+                self.snapshots.insert(name.as_str(), snapshot.as_slice())?;
                 Ok(Removed::new())
             }
             Change::Remove(selector) => self.remove(selector),
@@ -263,7 +261,7 @@ impl<'t> Tables<'t> {
     }
 }
 
-/// Since 1970; later than 2554 is never.
+/// Nanoseconds since 1970; times after 2554 mean never.
 fn nanos(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

@@ -1,5 +1,4 @@
-//! What can be done to entries in Redis, one network round trip or a few each. Knows no queue and no other
-//! replica.
+//! Operations on the Redis of one region, each one round trip or a few. Does not know the queue.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +23,7 @@ use super::{
     lag::Lag,
     link::{Fault, Link, Script},
     log::{Log, Position, RECORDS_MAX, Source},
-    suspects::Suspects,
+    unreachable::Unreachable,
     value,
 };
 use crate::{
@@ -36,65 +35,62 @@ use crate::{
 /// Entries read at once for a selector.
 pub const PAGE: usize = 256;
 
-/// Commands under way at once for one operation.
+/// Commands in flight for one operation.
 const IN_FLIGHT: usize = 256;
 
-/// Changes in one stream, about: minutes of them in a busy fleet.
+/// Approximate length of a stream of changes: minutes of them in a busy fleet.
 const CHANGES_MAX: usize = 10_000;
 
-/// Lessons in their stream, about: each replica tells at most one a second, mostly of a few kilobytes, never of
-/// much more than a hundred. Whoever missed some reads the notes.
-const LESSONS_MAX: usize = 200;
+/// Approximate length of the stream of learner events. A replica publishes one per second at most, usually of a few
+/// kilobytes and never of much more than a hundred. A replica that missed some reads the snapshots.
+const LEARNER_EVENTS_MAX: usize = 200;
 
-/// Longest wait for a command that no request waits for.
-pub const BACKGROUND_PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of a command that no request waits for.
+pub const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same on a cluster, where others wait behind it whose part of the cluster may answer.
-pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
+/// Timeout of a command on a cluster that delays commands for other partitions, which may answer.
+pub const CLUSTER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Entries in Redis.
+/// See the [module](self).
 pub struct Core {
     pub link: Arc<Link>,
     pub keys: Keys,
     pub log: Arc<Log>,
-    /// Counted at every sweep, and by what this replica does in between.
+    /// Counted at every sweep and adjusted by this replica's writes in between.
     pub entries: AtomicU64,
     pub unreadable: AtomicU64,
     put: Script,
     remove: Script,
-    /// The partition that a scan is in, with its keys in order: a page is a small part of it.
+    pub put_snapshot: Script,
+    /// The partition that a scan has reached, with its sorted keys: a page is a small part of them.
     listed: Mutex<Option<(Partition, Vec<CacheKey>)>>,
-    /// This process, to the others.
+    /// Identifies this process to the others.
     pub replica: String,
     /// The region of this Redis.
     pub region: String,
     pub lag: Lag,
-    /// Streams, by number, whose part of a cluster does not answer.
-    silent: Suspects,
-    /// Whether the log is known and the streams are followed: before, what is read may be dead, and what
-    /// others do meanwhile go unheard.
-    pub opened: watch::Sender<Opened>,
+    /// Streams of changes, by number, whose part of a cluster does not answer.
+    unreachable_streams: Unreachable,
+    pub readiness: watch::Sender<Readiness>,
 }
 
-/// What was opened.
+/// Which streams are open. Before all are, an entry may be invalid or change unnoticed, so none is read.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Opened {
+pub struct Readiness {
     pub log: bool,
     pub changes: bool,
-    /// It did not work so far; nobody should wait for it.
+    /// An attempt failed, so reads should not wait.
     pub failed: bool,
 }
 
-/// An entry as it lies in Redis.
+/// An entry as it is stored.
 pub struct Found {
     pub entry: Arc<Entry>,
     /// The last invalidation that its writer had applied.
     pub seen: Position,
-    /// The first bytes of its value.
+    /// Prefix of the value, which distinguishes this write from others.
     fingerprint: [u8; value::FINGERPRINT],
 }
-
-// === impl Core ===
 
 impl Core {
     pub fn new(link: Arc<Link>, keys: Keys, region: &str) -> Self {
@@ -106,31 +102,32 @@ impl Core {
             unreadable: AtomicU64::new(0),
             put: Script::new(include_str!("put.lua")),
             remove: Script::new(include_str!("remove.lua")),
+            put_snapshot: Script::new(include_str!("snapshot.lua")),
             listed: Mutex::default(),
             replica: format!("{:016x}", fastrand::u64(..)),
             region: region.to_owned(),
             lag: Lag::default(),
-            silent: Suspects::new(),
-            opened: watch::Sender::default(),
+            unreachable_streams: Unreachable::new(),
+            readiness: watch::Sender::default(),
         }
     }
 
-    /// The entry with this id, without its vector, unless it was invalidated.
+    /// Reads an entry without its vector. `None` if it was invalidated.
     pub async fn get(&self, id: EntryId) -> Result<Option<Found>, Fault> {
         let mut command = cmd("GET");
         command.arg(self.keys.entry(id));
         let value: Option<Vec<u8>> = self.link.call(id.into(), &command).await?;
         let Some(value) = value else { return Ok(None) };
-        self.opened().await?;
+        self.ready().await?;
         let found = self.found(&value, value::decode_answer(&value));
-        Ok(found.filter(|found| !self.log.voids(&found.entry, found.seen)))
+        Ok(found.filter(|found| self.is_valid(found)))
     }
 
-    /// Those of `ids` that are there and were not invalidated, in their order.
+    /// Reads the entries of `ids` that exist and are valid, in order.
     pub async fn get_all(&self, ids: &[EntryId]) -> Result<Vec<Found>, Fault> {
         let values = self.values(ids).await?;
-        self.opened().await?;
-        Ok(values.iter().filter_map(|value| self.decode(value)).collect())
+        self.ready().await?;
+        Ok(values.iter().filter_map(|value| self.read(value)).filter(|found| self.is_valid(found)).collect())
     }
 
     async fn values(&self, ids: &[EntryId]) -> Result<Vec<Vec<u8>>, Fault> {
@@ -139,20 +136,19 @@ impl Core {
         Ok(values.into_iter().flatten().collect())
     }
 
-    /// Waits until everything was opened, which is soon after the first connection.
-    async fn opened(&self) -> Result<(), Fault> {
-        if self.opened.borrow().is_whole() {
-            return Ok(());
-        }
-        let mut opened = *self.opened.borrow();
-        if !opened.is_known() {
+    /// Waits until the streams are open, which is soon after the first connection.
+    async fn ready(&self) -> Result<(), Fault> {
+        let mut readiness = *self.readiness.borrow();
+        if !readiness.is_settled() {
             // The sender lives as long as the core.
-            opened = self.opened.subscribe().wait_for(Opened::is_known).await.map_or(opened, |now| *now);
+            let settled = self.readiness.subscribe().wait_for(Readiness::is_settled).await.map(|now| *now);
+            readiness = settled.unwrap_or(readiness);
         }
-        if opened.is_whole() {
-            return Ok(());
+        if readiness.is_ready() {
+            Ok(())
+        } else {
+            Err(Fault::Refused("the streams cannot be read".to_owned()))
         }
-        Err(Fault::Refused("the streams cannot be read".to_owned()))
     }
 
     /// Appends to a stream.
@@ -162,7 +158,7 @@ impl Core {
         origin: Option<Origin>,
         event: Event,
     ) -> Result<Position, Fault> {
-        self.append_within(BACKGROUND_PATIENCE, stream, origin, event).await
+        self.append_within(BACKGROUND_TIMEOUT, stream, origin, event).await
     }
 
     async fn append_within(
@@ -174,28 +170,28 @@ impl Core {
     ) -> Result<Position, Fault> {
         let length = match event {
             Event::Invalidated { .. } => RECORDS_MAX,
-            Event::Learned { .. } => LESSONS_MAX,
+            Event::Learned { .. } => LEARNER_EVENTS_MAX,
             Event::Stored { .. } | Event::Removed { .. } | Event::Opened => CHANGES_MAX,
         };
         let append = Message { replica: self.replica.clone(), origin, event }.append(stream, length);
         let id: String = self.link.call_within(wait, &append).await?;
-        id.parse().map_err(|()| Fault::Wrong("unexpected reply".to_owned()))
+        id.parse().map_err(|()| Fault::Rejected("unexpected reply".to_owned()))
     }
 
-    /// From here on everything older that matches is dead on every replica that hears of it; what is in
-    /// Redis is still to be removed.
+    /// Appends an invalidation to the log. It takes effect on every replica that reads it; the caller removes matching
+    /// entries from Redis.
     pub async fn invalidate(&self, selector: &Selector, origin: Option<Origin>) -> Result<Position, Fault> {
         let event = Event::Invalidated { matching: selector.into() };
         let is_own = origin.is_none();
         let position = self.append(&self.keys.invalidations(), origin, event).await?;
-        // The cache of this replica hears of another region's as of another replica's.
+        // The cache of this replica has not applied the invalidation of another region.
         if is_own {
             self.log.add(position, selector.clone(), Source::Own(Instant::now()));
         }
         Ok(position)
     }
 
-    /// Tells the others of changes. One that cannot be told costs them a hit, or a search for what is gone.
+    /// Announces changes to other replicas. A lost announcement costs them a hit or a search for a removed entry.
     pub async fn announce(
         &self,
         keys: impl Iterator<Item = CacheKey>,
@@ -211,24 +207,23 @@ impl Core {
         join_all(pages.map(|(stream, page)| self.announce_on(stream, origin, event(page.to_vec())))).await;
     }
 
-    /// A stream whose part of a cluster does not answer must not hold up the others.
+    /// Appends to a stream of changes. An unreachable part of a cluster must not delay the other streams.
     async fn announce_on(&self, stream: u8, origin: Option<&Origin>, event: Event) {
         let is_cluster = self.link.is_cluster();
-        if is_cluster && !self.silent.may_try(Partition(stream)) {
+        let partition = Partition(stream);
+        if is_cluster && !self.unreachable_streams.may_try(partition) {
             return;
         }
-        let wait = if is_cluster { CLUSTER_PATIENCE } else { BACKGROUND_PATIENCE };
-        let told = self.append_within(wait, &self.keys.changes(stream), origin.cloned(), event).await;
-        match told {
-            Err(Fault::Away(_)) if is_cluster => self.silent.suspect(Partition(stream)),
-            _ => self.silent.clear(Partition(stream)),
-        }
-        if let Err(fault) = told {
-            tracing::warn!(%fault, "other replicas were not told of a change");
+        let wait = if is_cluster { CLUSTER_TIMEOUT } else { BACKGROUND_TIMEOUT };
+        let appended = self.append_within(wait, &self.keys.changes(stream), origin.cloned(), event).await;
+        let failed = is_cluster && matches!(appended, Err(Fault::Unreachable(_)));
+        self.unreachable_streams.record(partition, failed);
+        if let Err(fault) = appended {
+            tracing::warn!(%fault, "a change was not announced to other replicas");
         }
     }
 
-    /// Keeps `entry`, whose writer had applied the invalidations up to `seen`.
+    /// Stores an entry, whose writer had applied the invalidations up to `seen`.
     pub async fn put(&self, entry: &Entry, seen: Position, wait: Duration) -> Result<(), Fault> {
         let id = entry.id();
         let keys = self.keys_of(id, &Facet::of(entry));
@@ -241,12 +236,12 @@ impl Core {
         Ok(())
     }
 
-    /// Removes what was found, unless it was replaced since; whether it did.
+    /// Removes an entry unless it was replaced. Returns whether it did.
     pub async fn remove(&self, found: &Found) -> Result<bool, Fault> {
         self.remove_as(found.entry.key, &Facet::of(&found.entry), &found.fingerprint).await
     }
 
-    /// Removes whatever is under `key`. Its facets keep its id until they expire.
+    /// Removes any entry under `key`. Its facets contain its id until it expires.
     pub async fn remove_key(&self, key: CacheKey) -> Result<bool, Fault> {
         self.remove_as(key, &[], &[]).await
     }
@@ -255,35 +250,34 @@ impl Core {
         let id = EntryId::from(key);
         let keys = self.keys_of(id, facets);
         let arguments = [key.as_bytes().as_slice(), id.as_bytes(), fingerprint];
-        let removed: u64 = self.link.run(BACKGROUND_PATIENCE, &self.remove, &keys, &arguments).await?;
+        let removed: u64 = self.link.run(BACKGROUND_TIMEOUT, &self.remove, &keys, &arguments).await?;
         let less = |entries: u64| Some(entries.saturating_sub(removed));
         let _ = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         Ok(removed > 0)
     }
 
-    /// Removes many, each unless it was replaced since.
+    /// Removes entries that were not replaced.
     pub async fn remove_all(&self, found: &[Found]) -> Result<(), Fault> {
         let removals: Vec<_> = found.iter().map(|found| self.remove(found)).collect();
         try_join_all(removals).await.map(drop)
     }
 
-    /// Those of `ids` that `selector` matches: `live` ones only, or also those that were invalidated and are
-    /// still to be removed.
+    /// Reads the entries of `ids` that `selector` matches. With `valid` it skips those that were invalidated but not yet
+    /// removed.
     pub async fn matching(
         &self,
         selector: &Selector,
         ids: &[EntryId],
-        live: bool,
+        valid: bool,
     ) -> Result<Vec<Found>, Fault> {
         let values = self.values(ids).await?;
-        let found =
-            values.iter().filter_map(|value| if live { self.decode(value) } else { self.read(value) });
-        Ok(found.filter(|found| selector.matches(&found.entry)).collect())
+        let found = values.iter().filter_map(|value| self.read(value));
+        let is_match = |found: &Found| selector.matches(&found.entry) && (!valid || self.is_valid(found));
+        Ok(found.filter(is_match).collect())
     }
 
-    /// Ids of entries among which is everything that `selector` matches. Redis is asked for one id, or for
-    /// the sets of a namespace or tag; only what has neither walks the directories, which are keys without
-    /// their entries. The keyspace itself is never scanned: it may be shared with other applications.
+    /// Returns ids that include every entry that `selector` matches: one id, or the facets of a namespace or tag, or else
+    /// all directories, which list keys without entries. Never scans the keyspace, which other applications may share.
     pub async fn candidates(&self, selector: &Selector) -> Result<Vec<EntryId>, Fault> {
         if let Some(id) = selector.key.map(EntryId::from).or(selector.id) {
             return Ok(vec![id]);
@@ -303,13 +297,13 @@ impl Core {
         Ok(in_order(ids.map(EntryId::from_bytes)))
     }
 
-    /// Up to `limit` entries with keys above `after`, in key order; none only at the end.
+    /// Reads up to `limit` entries with keys above `after`, in key order. Returns none only at the end.
     pub async fn scan(&self, after: Option<CacheKey>, limit: usize) -> Result<Vec<Found>, Fault> {
         let mut from = after.map_or(0, |key| Partition::from(key).0);
         let mut after = after;
         loop {
             let keys = match self.keys_above(Partition(from), after, limit).await {
-                Err(Fault::Wrong(cause)) => {
+                Err(Fault::Rejected(cause)) => {
                     tracing::warn!(cause, partition = from, "a directory cannot be read");
                     Vec::new()
                 }
@@ -327,7 +321,7 @@ impl Core {
         }
     }
 
-    /// Keys of one partition.
+    /// Up to `limit` keys of a partition above `after`, in order.
     async fn keys_above(
         &self,
         partition: Partition,
@@ -338,7 +332,7 @@ impl Core {
             let first = after.map_or(0, |after| keys.partition_point(|key| *key <= after));
             keys[first..].iter().take(limit).copied().collect::<Vec<_>>()
         };
-        // The next page of the same scan needs no other list; the first page of one always does.
+        // Only the first page of a scan reads the directory again.
         if after.is_some_and(|after| Partition::from(after) == partition)
             && let Some((listed, keys)) = &*self.listed.lock().unwrap_or_else(PoisonError::into_inner)
             && *listed == partition
@@ -346,7 +340,7 @@ impl Core {
             return Ok(above(keys));
         }
         let command = self.range(&self.keys.directory(partition));
-        let keys: Vec<Vec<u8>> = self.link.call_within(BACKGROUND_PATIENCE, &command).await?;
+        let keys: Vec<Vec<u8>> = self.link.call_within(BACKGROUND_TIMEOUT, &command).await?;
         let mut keys: Vec<_> = keys.iter().filter_map(|key| cache_key(key)).collect();
         keys.sort_unstable();
         let page = above(&keys);
@@ -354,7 +348,7 @@ impl Core {
         Ok(page)
     }
 
-    /// Counts the entries anew.
+    /// Counts the entries.
     pub async fn count(&self) -> Result<u64, Fault> {
         let counting = Partition::all().map(|p| cmd("ZCARD").arg(self.keys.directory(p)).clone()).collect();
         let entries = self.all::<u64>(counting).await?.into_iter().sum();
@@ -362,8 +356,7 @@ impl Core {
         Ok(entries)
     }
 
-    /// Up to `limit` keys that are past their expiry, and with `surplus` that many nearest to it if they are
-    /// more; in the order of their expiry.
+    /// Up to `limit` keys in order of expiry: those that have expired, and at least `surplus`.
     pub async fn oldest(&self, surplus: u64, limit: usize) -> Result<Vec<CacheKey>, Fault> {
         let now = millis(SystemTime::now());
         let range = |partition| {
@@ -387,9 +380,9 @@ impl Core {
         Ok(oldest.into_iter().map(|(_, key)| key).collect())
     }
 
-    /// The replies to many commands, in their order; the first fault ends it.
+    /// Sends many commands and returns their replies in order, or the first fault.
     async fn all<T: FromRedisValue>(&self, commands: Vec<Cmd>) -> Result<Vec<T>, Fault> {
-        let call = |command: Cmd| async move { self.link.call_within(BACKGROUND_PATIENCE, &command).await };
+        let call = |command: Cmd| async move { self.link.call_within(BACKGROUND_TIMEOUT, &command).await };
         let mut replies = stream::iter(commands).map(call).buffered(IN_FLIGHT);
         let mut all = Vec::new();
         while let Some(reply) = replies.next().await {
@@ -402,19 +395,17 @@ impl Core {
         cmd("ZRANGE").arg(set).arg(0).arg(-1).clone()
     }
 
-    /// Directory, entry, facets: as the scripts want them.
+    /// Directory, entry and facets, in the order that the scripts expect.
     fn keys_of(&self, id: EntryId, facets: &[Facet]) -> Vec<String> {
         let partition = Partition::from(id);
         let facets = facets.iter().map(|facet| self.keys.facet(partition, facet));
         [self.keys.directory(partition), self.keys.entry(id)].into_iter().chain(facets).collect()
     }
 
-    /// One that cannot be read, or was invalidated, is none.
-    fn decode(&self, value: &[u8]) -> Option<Found> {
-        self.read(value).filter(|found| !self.log.voids(&found.entry, found.seen))
+    fn is_valid(&self, found: &Found) -> bool {
+        !self.log.invalidates(&found.entry, found.seen)
     }
 
-    /// One that cannot be read is none.
     fn read(&self, value: &[u8]) -> Option<Found> {
         self.found(value, value::decode(value))
     }
@@ -434,19 +425,17 @@ impl Core {
     }
 }
 
-// === impl Opened ===
-
-impl Opened {
-    fn is_whole(&self) -> bool {
+impl Readiness {
+    fn is_ready(&self) -> bool {
         self.log && self.changes
     }
 
-    fn is_known(&self) -> bool {
-        self.is_whole() || self.failed
+    fn is_settled(&self) -> bool {
+        self.is_ready() || self.failed
     }
 }
 
-/// Each once, in order.
+/// Sorts and removes duplicates.
 fn in_order(ids: impl Iterator<Item = EntryId>) -> Vec<EntryId> {
     ids.collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -455,7 +444,7 @@ fn cache_key(bytes: &[u8]) -> Option<CacheKey> {
     bytes.try_into().ok().map(CacheKey::from_bytes)
 }
 
-/// Milliseconds since 1970, rounded up: Redis must not forget what still lives.
+/// Milliseconds since 1970, rounded up so that Redis does not expire an entry early.
 fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)

@@ -1,6 +1,5 @@
-//! What replicas tell each other: one entry of a stream each, as JSON, so that a later version may add kinds
-//! and fields. A kind that this version does not know is skipped: what it tells of is then found by asking
-//! Redis, or not at all, but nothing false is served for it.
+//! Events between replicas: elements of a stream, as JSON, so that a later version may add kinds and fields. An unknown
+//! kind is skipped. That is safe: its changes are found when Redis is read, or cost a hit, but nothing wrong is served.
 
 use std::collections::HashMap;
 
@@ -13,40 +12,40 @@ use crate::{
     key::{CacheKey, Owner},
 };
 
-/// Who tells, and what.
+/// An event with its sender.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// The replica, which need not hear itself.
+    /// The replica that sent it and ignores it itself.
     pub replica: String,
-    /// The region that it was taken from; `None`: our own.
+    /// Set if the replica copied it from another region.
     pub origin: Option<Origin>,
     pub event: Event,
 }
 
-/// Where something happened first.
+/// Where an event happened first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Origin {
     pub region: String,
-    /// Of an invalidation: its position in the log there.
+    /// Position of an invalidation in the log of that region.
     pub at: Position,
 }
 
-/// What happened.
+/// See the [module](self).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
-    /// Entries were kept under these keys.
+    /// Entries were stored under these keys.
     Stored { keys: Vec<Key> },
-    /// The entries under these keys were removed: invalidated, expired, or too many.
+    /// The entries under these keys were removed: invalidated, expired or evicted.
     Removed { keys: Vec<Key> },
-    /// Everything older that matches is dead.
+    /// Every older entry that matches is invalid.
     Invalidated { matching: Matching },
-    /// The replica learned something: numbers, in a field of their own because they are not text.
+    /// The replica published a learner event. The message is binary, so it has a field of its own in the stream.
     Learned {
         #[serde(skip)]
-        lesson: Vec<u8>,
+        message: Vec<u8>,
     },
-    /// A stream begins: there is always an entry that a reader can have read last.
+    /// The stream was created. It is never empty, so that every reader has a position in it.
     Opened,
 }
 
@@ -79,18 +78,16 @@ enum OwnerName {
     Shared,
 }
 
-// === impl Message ===
-
 impl Message {
-    /// The command that appends it to `stream`, which keeps about the last `length`.
+    /// The command that appends it to `stream`, which is trimmed to about `length`.
     pub fn append(&self, stream: &str, length: usize) -> Cmd {
         // Strings, lists and options always serialise.
         let event = serde_json::to_vec(&self.event).unwrap_or_default();
         let mut command = cmd("XADD");
         command.arg(stream).arg("MAXLEN").arg("~").arg(length).arg("*");
         command.arg("replica").arg(&self.replica).arg("event").arg(event);
-        if let Event::Learned { lesson } = &self.event {
-            command.arg("lesson").arg(lesson.as_slice());
+        if let Event::Learned { message } = &self.event {
+            command.arg("lesson").arg(message.as_slice());
         }
         if let Some(Origin { region, at }) = &self.origin {
             command.arg("region").arg(region).arg("at").arg(at.to_string());
@@ -98,7 +95,7 @@ impl Message {
         command
     }
 
-    /// `None` for a kind of a later version, or what is not ours.
+    /// `None` for an unknown kind or malformed fields.
     pub fn read(fields: &HashMap<String, Value>) -> Option<Self> {
         let field = |name| redis::from_redis_value_ref::<Vec<u8>>(fields.get(name)?).ok();
         let text = |name| String::from_utf8(field(name)?).ok();
@@ -107,14 +104,12 @@ impl Message {
             None => None,
         };
         let mut event = serde_json::from_slice(&field("event")?).ok()?;
-        if let Event::Learned { lesson } = &mut event {
-            *lesson = field("lesson")?;
+        if let Event::Learned { message } = &mut event {
+            *message = field("lesson")?;
         }
         Some(Self { replica: text("replica")?, origin, event })
     }
 }
-
-// === impl Key ===
 
 impl Serialize for Key {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -129,8 +124,6 @@ impl<'de> Deserialize<'de> for Key {
         Ok(Self(CacheKey::from_bytes(*bytes.as_bytes())))
     }
 }
-
-// === impl Matching ===
 
 impl From<&Selector> for Matching {
     fn from(selector: &Selector) -> Self {
@@ -151,7 +144,7 @@ impl From<&Selector> for Matching {
 }
 
 impl Matching {
-    /// `None` when its id is malformed.
+    /// `None` if the id is malformed.
     pub fn selector(self) -> Option<Selector> {
         let Self { owners, id, key, namespace, model, tags } = self;
         let owner = |name| match name {
@@ -172,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selectors_survive_the_way_through_a_stream() {
+    fn a_selector_is_read_from_a_stream_as_written() {
         let key = CacheKey::from_bytes([7; 32]);
         let all = Selector {
             owners: vec![Owner::Tenant("acme".to_owned()), Owner::Shared],
@@ -192,9 +185,9 @@ mod tests {
         }
     }
 
-    /// What this version writes, later ones must read.
+    /// Other versions read these bytes.
     #[test]
-    fn events_are_written_as_they_always_were() {
+    fn the_encoding_of_events_is_stable() {
         let keys = || vec![Key(CacheKey::from_bytes([0xab; 32]))];
         let hex = "ab".repeat(32);
         let matching = Matching { namespace: Some("docs".to_owned()), ..Matching::default() };
@@ -202,7 +195,7 @@ mod tests {
             (Event::Stored { keys: keys() }, format!(r#"{{"kind":"stored","keys":["{hex}"]}}"#)),
             (Event::Removed { keys: keys() }, format!(r#"{{"kind":"removed","keys":["{hex}"]}}"#)),
             (Event::Opened, r#"{"kind":"opened"}"#.to_owned()),
-            (Event::Learned { lesson: Vec::new() }, r#"{"kind":"learned"}"#.to_owned()),
+            (Event::Learned { message: Vec::new() }, r#"{"kind":"learned"}"#.to_owned()),
             (
                 Event::Invalidated { matching },
                 r#"{"kind":"invalidated","matching":{"namespace":"docs"}}"#.to_owned(),
@@ -214,8 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn a_lesson_is_a_field_of_its_own() {
-        let event = Event::Learned { lesson: vec![0, 255, 1] };
+    fn a_learner_message_is_a_field_of_its_own() {
+        let event = Event::Learned { message: vec![0, 255, 1] };
         let message = Message { replica: "r".to_owned(), origin: None, event };
         let command = message.append("stream", 10);
         let words: Vec<_> = command.args_iter().collect();
@@ -231,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn later_kinds_are_skipped_and_later_fields_ignored() {
+    fn unknown_kinds_are_skipped_and_unknown_fields_ignored() {
         let read = |event: &str| {
             let value = |text: &str| Value::BulkString(text.as_bytes().to_vec());
             let fields = [("replica", value("r")), ("event", value(event)), ("later", value("x"))];

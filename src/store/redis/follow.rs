@@ -1,5 +1,5 @@
-//! The tasks that listen to the other replicas: one to invalidations, which must not wait behind anything,
-//! one to changes of entries, one to what was learned.
+//! Tasks that read the streams of the region: invalidations, which must not wait behind anything, changes of entries,
+//! and learner events.
 
 use std::{
     sync::Arc,
@@ -14,63 +14,63 @@ use super::{
     event::{Event, Message},
     keys::STREAMS,
     lag::Part,
-    lessons::Lessons,
+    learner_events::LearnerEvents,
     link::Fault,
     log::{Position, Source},
-    tail::{self, News, Tail},
+    tail::{self, Tail, Update},
 };
 use crate::{
     entry::{Entry, EntryId, Selector},
-    store::{Change, Heard},
+    store::{Change, LearnerEvent},
 };
 
-/// Pause before listening again after a fault.
-const AGAIN: Duration = Duration::from_millis(100);
+/// Pause before reading again after a fault.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// The same where Redis refuses.
-const OPEN_AGAIN: Duration = Duration::from_secs(2);
+/// Pause before opening streams again that Redis refused.
+const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 
-/// How far back a replica repeats its own invalidations to a Redis that lost its data.
+/// Age of the oldest own invalidation that a replica repeats to a Redis that lost its data.
 const REPEATED: Duration = Duration::from_secs(600);
 
-/// How long a replica may have been out of touch when Redis loses its data, and keep what it has in memory:
-/// what others invalidated meanwhile they then repeat.
-const OUT_OF_TOUCH_MAX: Duration = REPEATED.checked_div(2).expect("not by zero");
+/// Longest time without contact after which a replica keeps its memory when Redis has lost its data. The other replicas
+/// repeat invalidations that are at most this old.
+const NO_CONTACT_MAX: Duration = REPEATED.checked_div(2).expect("not by zero");
 
-/// Changes for the cache, and the place in the log that they lead to.
+/// Changes for the cache.
 pub struct Batch {
     pub changes: Vec<Change>,
-    /// To be noted once the changes were applied.
+    /// Position in the log up to which the cache has applied invalidations once it has applied the changes.
     pub applied: Option<Position>,
 }
 
-/// Listens to invalidations, for ever.
+/// Reads invalidations for ever.
 pub async fn invalidations(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
     let stream = core.keys.invalidations();
     let mut tail = loop {
         core.link.up().await;
         match open_log(&core, &stream).await {
             Ok(tail) => break tail,
-            Err(fault) => not_opened(&core, &fault).await,
+            Err(fault) => pause_after(&core, &fault).await,
         }
     };
-    // Nothing that memory or index could hold is older.
+    // Nothing in memory or index can be older.
     core.log.apply(tail.position());
     core.log.advance(tail.position());
-    core.opened.send_modify(|opened| opened.log = true);
+    core.readiness.send_modify(|readiness| readiness.log = true);
     loop {
-        let batch = match heard(&core, &mut tail, &stream).await {
-            Ok(batch) => batch,
-            Err(fault) => {
-                tracing::debug!(%fault, "listening to invalidations again");
-                core.link.up().await;
-                sleep(AGAIN).await;
-                continue;
+        let last_contact = tail.caught_up;
+        let changes = match next(&core, &mut tail).await {
+            Update::Messages(messages) => {
+                let invalidation = |(at, message)| invalidation(&core, at, message);
+                record(&core, messages.into_iter().filter_map(invalidation).collect())
             }
+            Update::Missed => recover(&core, &stream, last_contact).await,
         };
-        core.lag.note(&core.region, Part::Invalidations, tail.caught_up);
+        core.lag.record(&core.region, Part::Invalidations, tail.caught_up);
         core.log.advance(tail.position());
-        if !batch.changes.is_empty() && batches.send(batch).await.is_err() {
+        let applied = Some(tail.position());
+        if !changes.is_empty() && batches.send(Batch { changes, applied }).await.is_err() {
             return;
         }
     }
@@ -78,21 +78,35 @@ pub async fn invalidations(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
 
 async fn open_log(core: &Core, stream: &str) -> Result<Tail, Fault> {
     let tail = Tail::at_end(core, vec![stream.to_owned()], false).await?;
-    take_up(core, read_log(core, stream).await?);
+    record(core, read_log(core, stream).await?);
     Ok(tail)
 }
 
-/// A Redis that is away is waited for; one that cannot be listened to is not, and not read either.
-async fn not_opened(core: &Core, fault: &Fault) {
-    if !matches!(fault, Fault::Away(_)) {
-        tracing::warn!(%fault, "other replicas cannot be heard");
-        core.opened.send_modify(|opened| opened.failed = true);
-        sleep(OPEN_AGAIN).await;
+/// Pauses before opening streams again. If Redis refuses them, reads fail meanwhile instead of waiting.
+async fn pause_after(core: &Core, fault: &Fault) {
+    if !matches!(fault, Fault::Unreachable(_)) {
+        tracing::warn!(%fault, "the streams of other replicas cannot be read");
+        core.readiness.send_modify(|readiness| readiness.failed = true);
+        sleep(REFUSED_PAUSE).await;
     }
-    sleep(AGAIN).await;
+    sleep(RETRY_PAUSE).await;
 }
 
-/// Every invalidation in the stream.
+/// Reads what is new, again after a fault.
+async fn next(core: &Core, tail: &mut Tail) -> Update {
+    loop {
+        match tail.read(core).await {
+            Ok(update) => return update,
+            Err(fault) => {
+                tracing::debug!(%fault, "a stream is read again");
+                core.link.up().await;
+                sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Reads every invalidation of the stream.
 async fn read_log(core: &Core, stream: &str) -> Result<Vec<(Position, Selector, Source)>, Fault> {
     let entries = tail::range(&core.link, cmd("XRANGE").arg(stream).arg("-").arg("+")).await?;
     let messages =
@@ -107,88 +121,89 @@ fn invalidation(core: &Core, position: Position, message: Message) -> Option<(Po
     Some((position, matching.selector()?, source))
 }
 
-/// Whether the cache of this replica did it. What it took from another region its cache has not heard of.
+/// Whether the event comes from the cache of this replica. Events that this replica copied from another region do not:
+/// its cache must apply them.
 fn is_own(core: &Core, message: &Message) -> bool {
     message.replica == core.replica && message.origin.is_none()
 }
 
-/// The next invalidations.
-async fn heard(core: &Core, tail: &mut Tail, stream: &str) -> Result<Batch, Fault> {
-    let in_touch = tail.caught_up;
-    let news = match tail.read(core).await? {
-        News::Messages(messages) => {
-            messages.into_iter().filter_map(|(at, message)| invalidation(core, at, message)).collect()
+/// Recovers from missed invalidations, again after a fault: the stream says only once that some were missed.
+async fn recover(core: &Core, stream: &str, last_contact: Instant) -> Vec<Change> {
+    let mut own = core.log.own(REPEATED);
+    loop {
+        match try_recover(core, stream, &mut own, last_contact).await {
+            Ok(changes) => return changes,
+            Err(fault) => {
+                tracing::debug!(%fault, "the log of invalidations is read again");
+                core.link.up().await;
+                sleep(RETRY_PAUSE).await;
+            }
         }
-        News::Missed => return missed(core, tail, stream, in_touch).await,
-    };
-    Ok(Batch { changes: take_up(core, news), applied: Some(tail.position()) })
+    }
 }
 
-/// The stream no longer has what was read last. Either it was trimmed meanwhile: then anything in memory may
-/// have been invalidated. Or Redis lost its data: then every replica repeats what it invalidated of late,
-/// and this one drops its memory only if it was out of touch for longer than that.
-async fn missed(core: &Core, tail: &Tail, stream: &str, in_touch: Instant) -> Result<Batch, Fault> {
-    let mut changes = take_up(core, read_log(core, stream).await?);
+/// Reads the log anew. If the stream was trimmed, anything in memory may be invalid. If Redis lost its data, every
+/// replica repeats its recent invalidations, `own`, and drops its memory only if it had no contact for longer than that.
+async fn try_recover(
+    core: &Core,
+    stream: &str,
+    own: &mut Vec<Selector>,
+    last_contact: Instant,
+) -> Result<Vec<Change>, Fault> {
+    let log = read_log(core, stream).await?;
     let was_trimmed = tail::was_trimmed(&core.link, stream).await?;
-    if was_trimmed || in_touch.elapsed() > OUT_OF_TOUCH_MAX {
+    if !was_trimmed {
+        tracing::warn!("redis lost invalidations: this replica repeats its recent ones");
+        while let Some(selector) = own.last() {
+            core.invalidate(selector, None).await?;
+            own.pop();
+        }
+    }
+    let mut changes = record(core, log);
+    if was_trimmed || last_contact.elapsed() > NO_CONTACT_MAX {
         tracing::warn!("invalidations were missed: everything in memory is dropped");
         changes.insert(0, Change::MissedInvalidations);
     }
-    if !was_trimmed {
-        tracing::warn!("redis lost invalidations: the latest of this replica are repeated");
-        for selector in core.log.own(REPEATED) {
-            core.invalidate(&selector, None).await?;
-        }
-    }
-    Ok(Batch { changes, applied: Some(tail.position()) })
+    Ok(changes)
 }
 
-/// Notes invalidations in the log, so that reads of Redis mind them from here on; returns those that the
-/// cache does not know.
-fn take_up(core: &Core, heard: Vec<(Position, Selector, Source)>) -> Vec<Change> {
-    let mut changes = Vec::new();
-    for (position, selector, source) in heard {
-        if core.log.add(position, selector.clone(), source) {
-            changes.push(Change::Invalidated(selector));
-        }
-    }
-    changes
+/// Adds invalidations to the log, which later reads of Redis obey. Returns those that the cache does not know.
+fn record(core: &Core, invalidations: Vec<(Position, Selector, Source)>) -> Vec<Change> {
+    let is_new = |(position, selector, source): &(Position, Selector, Source)| {
+        core.log.add(*position, selector.clone(), *source)
+    };
+    let new = invalidations.into_iter().filter(is_new);
+    new.map(|(_, selector, _)| Change::Invalidated(selector)).collect()
 }
 
-/// Listens to changes of entries, for ever.
+/// Reads changes of entries for ever.
 pub async fn changes(core: Arc<Core>, batches: mpsc::Sender<Batch>) {
     let streams: Vec<String> = (0..STREAMS).map(|stream| core.keys.changes(stream)).collect();
     let mut tail = loop {
         core.link.up().await;
         match Tail::at_end(&core, streams.clone(), false).await {
             Ok(tail) => break tail,
-            Err(fault) => not_opened(&core, &fault).await,
+            Err(fault) => pause_after(&core, &fault).await,
         }
     };
-    core.opened.send_modify(|opened| opened.changes = true);
+    core.readiness.send_modify(|readiness| readiness.changes = true);
     loop {
-        let changes = match tail.read(&core).await {
-            Ok(News::Messages(messages)) => resolve(&core, messages).await,
-            Ok(News::Missed) => {
-                tracing::warn!("changes of other replicas were missed: the index is read anew");
+        let changes = match next(&core, &mut tail).await {
+            Update::Messages(messages) => resolve(&core, messages).await,
+            Update::Missed => {
+                tracing::warn!("changes of other replicas were missed: the index is loaded again");
                 vec![Change::MissedEntries]
             }
-            Err(fault) => {
-                tracing::debug!(%fault, "listening to changes again");
-                core.link.up().await;
-                sleep(AGAIN).await;
-                continue;
-            }
         };
-        core.lag.note(&core.region, Part::Changes, tail.caught_up);
+        core.lag.record(&core.region, Part::Changes, tail.caught_up);
         if !changes.is_empty() && batches.send(Batch { changes, applied: None }).await.is_err() {
             return;
         }
     }
 }
 
-/// Turns what others told into what the cache should do. Entries that were stored are read now, so they
-/// come after removals: a key that was removed and stored again is there.
+/// Translates events for the cache. Stored entries are read now and follow removals, so a key that was removed and
+/// stored again is there.
 async fn resolve(core: &Core, messages: Vec<(Position, Message)>) -> Vec<Change> {
     let (mut stored, mut removed) = (Vec::new(), Vec::new());
     for (_, message) in messages.into_iter().filter(|(_, message)| !is_own(core, message)) {
@@ -210,50 +225,44 @@ async fn resolve(core: &Core, messages: Vec<(Position, Message)>) -> Vec<Change>
     changes
 }
 
-/// Listens to what others learned, for ever.
-pub async fn lessons(core: Arc<Core>, lessons: Arc<Lessons>) {
-    let stream = core.keys.lessons();
+/// Reads learner events for ever.
+pub async fn learner_events(core: Arc<Core>, events: Arc<LearnerEvents>) {
+    let stream = core.keys.learner_events();
     let mut tail = loop {
         core.link.up().await;
         match Tail::at_end(&core, vec![stream.clone()], false).await {
-            Ok(tail) => break tail.of_lessons(),
-            Err(_) => sleep(OPEN_AGAIN).await,
+            Ok(tail) => break tail.of_learner_events(),
+            Err(_) => sleep(REFUSED_PAUSE).await,
         }
     };
-    // What was told before may have gone by a namespace that was opened before.
-    lessons.hear(Heard::Missed);
+    // Namespaces that were loaded before the stream was open may have missed messages.
+    events.push(LearnerEvent::Missed);
     loop {
-        match tail.read(&core).await {
-            Ok(News::Messages(messages)) => {
-                for (_, message) in messages.into_iter().filter(|(_, message)| !is_own(&core, message)) {
-                    let is_far = message.origin.is_some();
-                    if let Event::Learned { lesson: message } = message.event {
-                        lessons.hear(Heard::Lesson { message, is_far });
-                    }
-                }
-            }
-            Ok(News::Missed) => lessons.hear(Heard::Missed),
-            Err(fault) => {
-                tracing::debug!(%fault, "listening to lessons again");
-                core.link.up().await;
-                sleep(AGAIN).await;
+        let Update::Messages(messages) = next(&core, &mut tail).await else {
+            events.push(LearnerEvent::Missed);
+            continue;
+        };
+        for (_, message) in messages.into_iter().filter(|(_, message)| !is_own(&core, message)) {
+            let from_other_region = message.origin.is_some();
+            if let Event::Learned { message } = message.event {
+                events.push(LearnerEvent::Published { message, from_other_region });
             }
         }
     }
 }
 
-/// The entries that are there, however long Redis takes: the streams tell of each only once.
+/// Reads entries, however long Redis takes: the streams announce each only once.
 async fn read(core: &Core, ids: &[EntryId]) -> Vec<Arc<Entry>> {
     loop {
         match core.get_all(ids).await {
             Ok(found) => return found.into_iter().map(|found| found.entry).collect(),
-            Err(Fault::Wrong(cause)) => {
+            Err(Fault::Rejected(cause)) => {
                 tracing::warn!(cause, "changed entries cannot be read");
                 return Vec::new();
             }
-            Err(Fault::Away(_) | Fault::Refused(_)) => {
+            Err(Fault::Unreachable(_) | Fault::Refused(_)) => {
                 core.link.up().await;
-                sleep(AGAIN).await;
+                sleep(RETRY_PAUSE).await;
             }
         }
     }

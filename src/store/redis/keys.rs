@@ -1,28 +1,28 @@
-//! Names of keys. Everything about one entry lies in its **partition**, the first byte of its key, which is
-//! the hash tag of each name: so one script may change it whole, in a cluster too, and 256 partitions spread
-//! over the slots of any cluster.
+//! Names of Redis keys. Everything about an entry is in its **partition**, the first byte of its cache key, which is the
+//! hash tag of each name. So one script may change an entry with all that belongs to it, also in a cluster, and the 256
+//! partitions spread over the slots of any cluster.
 //!
 //! | name | holds |
 //! |---|---|
 //! | `P:{a7}:e:ID` | one entry, until it expires |
 //! | `P:{a7}:d` | the directory: cache keys of the partition, by expiry |
-//! | `P:{a7}:n:HASH`, `…:t:HASH` | ids of one owner's entries in a namespace, with a tag, by expiry |
-//! | `P:{a7}:l:ID` | who is buying this answer |
-//! | `P:notes:NAME` | a note, its version before it (earlier builds kept notes without one under `P:note:NAME`) |
-//! | `P:peer:REGION:reader`, `…:read` | who reads the streams of a region, and how far |
-//! | `P:{sN}:changes` | stream N of changes |
+//! | `P:{a7}:n:HASH`, `…:t:HASH` | facets: ids of an owner's entries in a namespace or with a tag, by expiry |
+//! | `P:{a7}:l:ID` | the lease to answer this prompt |
+//! | `P:notes:NAME` | a learner snapshot after its version (earlier builds stored one without version under `P:note:NAME`) |
+//! | `P:peer:REGION:reader`, `…:read` | which replica reads the streams of a region, and its positions |
+//! | `P:{sN}:changes` | stream N of changes of entries |
 //! | `P:invalidations` | the stream of invalidations |
-//! | `P:lessons` | the stream of what replicas learned |
+//! | `P:lessons` | the stream of learner events |
 
 use crate::{
     entry::{Entry, EntryId, Selector},
     key::{CacheKey, Owner},
 };
 
-/// Streams that changes are spread over: few, for every replica reads all of them.
+/// Number of streams of changes. It is small because every replica reads all of them.
 pub const STREAMS: u8 = 8;
 
-/// Makes names that begin with the configured prefix.
+/// Builds names that begin with the configured prefix.
 #[derive(Clone)]
 pub struct Keys {
     prefix: String,
@@ -32,18 +32,16 @@ pub struct Keys {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Partition(pub u8);
 
-/// A set of entries that can be listed without looking at others: what invalidations ask for most.
+/// A set of ids: the entries of a namespace or with a tag, which most invalidations select.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facet(String);
-
-// === impl Partition ===
 
 impl Partition {
     pub fn all() -> impl Iterator<Item = Self> {
         (0..=u8::MAX).map(Self)
     }
 
-    /// The stream that tells of its changes.
+    /// The stream of its changes.
     pub fn stream(self) -> u8 {
         self.0 % STREAMS
     }
@@ -61,19 +59,17 @@ impl From<EntryId> for Partition {
     }
 }
 
-// === impl Facet ===
-
 impl Facet {
-    /// Every facet that lists `entry`.
+    /// Facets that contain `entry`.
     pub fn of(entry: &Entry) -> Vec<Self> {
         let namespace = Self::namespace(&entry.owner, &entry.namespace);
         let tags = entry.tags.iter().map(|tag| Self::tag(&entry.owner, tag));
         std::iter::once(namespace).chain(tags).collect()
     }
 
-    /// Facets that together list everything that `selector` matches; `None` when none do, so that the whole
-    /// directory must be walked: without owners (which no caller's selector lacks), or by model alone. A
-    /// facet for models too would cost each entry two more places for what is asked seldom.
+    /// Facets that together contain every entry that `selector` matches. `None` if there are none, for a selector without
+    /// owners (which no caller sends) or by model alone; then the directories must be read. A facet for models would
+    /// cost each entry two more elements and is seldom needed.
     pub fn narrowing(selector: &Selector) -> Option<Vec<Self>> {
         let owners = Some(&selector.owners).filter(|owners| !owners.is_empty())?;
         let of = |owner| match (selector.tags.first(), &selector.namespace) {
@@ -92,7 +88,7 @@ impl Facet {
         Self::new('t', owner, tag)
     }
 
-    /// A hash, so that the length of names does not matter; whoever lists it compares the entries.
+    /// A hash bounds the length of the name. Collisions are harmless: readers compare the entries.
     fn new(kind: char, owner: &Owner, name: &str) -> Self {
         let mut hasher = blake3::Hasher::new();
         if let Owner::Tenant(tenant) = owner {
@@ -105,15 +101,13 @@ impl Facet {
     }
 }
 
-// === impl Keys ===
-
 impl Keys {
     pub fn new(prefix: &str) -> Self {
         Self { prefix: prefix.to_owned() }
     }
 
     pub fn entry(&self, id: EntryId) -> String {
-        // Not formatted but put together: this is done for every read.
+        // Concatenated because formatting is slower and every read does this.
         let hex = blake3::Hash::from_bytes(id.key_range().0.as_bytes().to_owned()).to_hex();
         let hex = hex.as_str();
         [&self.prefix, ":{", &hex[..2], "}:e:", &hex[..32]].concat()
@@ -127,21 +121,21 @@ impl Keys {
         self.within(partition, format_args!("{}", facet.0))
     }
 
-    pub fn place(&self, id: EntryId) -> String {
+    pub fn lease(&self, id: EntryId) -> String {
         self.within(id.into(), format_args!("l:{id}"))
     }
 
-    /// Who reads of a region.
+    /// Reservation of the replica that reads a region.
     pub fn reader(&self, region: &str) -> String {
         format!("{}:peer:{region}:reader", self.prefix)
     }
 
-    /// How far a region was read.
-    pub fn read(&self, region: &str) -> String {
+    /// Positions up to which a region was read.
+    pub fn read_positions(&self, region: &str) -> String {
         format!("{}:peer:{region}:read", self.prefix)
     }
 
-    pub fn note(&self, name: &str) -> String {
+    pub fn snapshot(&self, name: &str) -> String {
         format!("{}:notes:{name}", self.prefix)
     }
 
@@ -157,7 +151,7 @@ impl Keys {
         format!("{}:invalidations", self.prefix)
     }
 
-    pub fn lessons(&self) -> String {
+    pub fn learner_events(&self) -> String {
         format!("{}:lessons", self.prefix)
     }
 }

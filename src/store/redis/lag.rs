@@ -1,57 +1,56 @@
-//! How far this replica is behind what others tell.
+//! Replication lag: how long ago this replica had read every event of a region.
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// A healthy reader hears of the end of its streams this often at least; less is no lag.
+/// A reader without lag catches up at least this often, so anything shorter counts as no lag.
 const STEP: Duration = Duration::from_secs(1);
 
-/// What is read.
+/// The streams of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     Invalidations,
     Changes,
 }
 
-/// By region and part, when everything that there was had been read.
+/// Time at which this replica last caught up, by region and part.
 #[derive(Default)]
 pub struct Lag(Mutex<BTreeMap<(String, Part), Instant>>);
 
-// === impl Lag ===
-
 impl Lag {
-    pub fn note(&self, region: &str, part: Part, caught_up: Instant) {
-        let mut lag = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lag.insert((region.to_owned(), part), caught_up);
+    pub fn record(&self, region: &str, part: Part, caught_up: Instant) {
+        self.lock().insert((region.to_owned(), part), caught_up);
     }
 
-    /// This replica is to read of this region. Until it has, the lag counts from the first try.
+    /// Starts the lag of a region that this replica has not read yet.
     pub fn begin(&self, region: &str) {
-        let mut lag = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lag = self.lock();
         for part in [Part::Invalidations, Part::Changes] {
             lag.entry((region.to_owned(), part)).or_insert_with(Instant::now);
         }
     }
 
-    /// Another replica reads of this region now.
+    /// Drops the lag of a region that another replica reads now.
     pub fn forget(&self, region: &str) {
-        let mut lag = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lag.retain(|(known, _), _| known != region);
+        self.lock().retain(|(known, _), _| known != region);
     }
 
-    /// By region, the time since both parts were read to their ends; zero while they are in step.
+    /// Lag of the slower part of each region.
     pub fn all(&self) -> Vec<(String, Duration)> {
-        let lag = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut worst: BTreeMap<&str, Duration> = BTreeMap::new();
-        for ((region, _), caught_up) in &*lag {
-            let behind = caught_up.elapsed();
-            let behind = if behind < STEP { Duration::ZERO } else { behind };
-            let known = worst.entry(region).or_default();
-            *known = behind.max(*known);
+        let mut worst: BTreeMap<String, Duration> = BTreeMap::new();
+        for ((region, _), caught_up) in &*self.lock() {
+            let lag = Some(caught_up.elapsed()).filter(|lag| *lag >= STEP).unwrap_or_default();
+            let known = worst.entry(region.clone()).or_default();
+            *known = lag.max(*known);
         }
-        worst.into_iter().map(|(region, behind)| (region.to_owned(), behind)).collect()
+        worst.into_iter().collect()
+    }
+
+    /// A panic cannot interrupt a map operation.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, Part), Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

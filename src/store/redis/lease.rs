@@ -1,5 +1,6 @@
-//! One purchase per fleet: who is about to buy an answer says so in Redis, for as long as it shows signs of
-//! life. It frees the place only after its answer was written, so that whoever takes it next finds that.
+//! Leases: one replica per fleet answers a prompt with a model. The leaseholder reserves a key in Redis, renews the
+//! reservation while it works, and releases it only after its answer was written, so that the next holder finds the
+//! answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +9,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    core::{BACKGROUND_PATIENCE, Core},
+    core::{BACKGROUND_TIMEOUT, Core},
     link::{Fault, Script},
     queue::{Queue, Write},
 };
@@ -18,23 +19,24 @@ use crate::{
     store::{Claim, Lease},
 };
 
-/// Signs of life within the time that a place stays without one.
-const SIGNS: u32 = 3;
+/// Renewals within the time for which a reservation is valid.
+const RENEWALS: u32 = 3;
 
-/// Keeps or frees a place that is still one's own. KEYS: the place. ARGV: one's own mark, milliseconds or 0.
+/// Renews or deletes a reservation that is still held. KEYS: its key. ARGV: the holder's token, milliseconds or 0.
 const HOLD: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
-/// A place that was taken.
-pub struct Place {
-    name: String,
-    mark: String,
+/// A key in Redis that one process holds for a limited time.
+pub struct Reservation {
+    key: String,
+    /// Distinguishes the holder from others.
+    token: String,
     script: Script,
 }
 
-/// Takes the place of `key` if it is free, for `time`; and looks for the entry, which whoever had the place
-/// before may have kept: one round trip for both.
+/// Reserves `key` for `time` if it is free, and reads the entry that an earlier leaseholder may have stored. Costs one
+/// round trip.
 pub async fn claim(
     core: &Arc<Core>,
     queue: &Arc<Queue>,
@@ -42,65 +44,66 @@ pub async fn claim(
     time: Duration,
 ) -> Result<Claim, Fault> {
     let id = EntryId::from(key);
-    let place = Place::new(core.keys.place(id), core);
-    let take = place.taking(time);
-    let (taken, found) = tokio::join!(core.link.call::<Option<String>>(id.into(), &take), core.get(id));
+    let reservation = Reservation::new(core.keys.lease(id), core);
+    let acquire = reservation.acquire_command(time);
+    let (acquired, found) = tokio::join!(core.link.call::<Option<String>>(id.into(), &acquire), core.get(id));
     let kept = found?.map(|found| found.entry).filter(|entry| entry.key == key);
-    let lease = taken?.map(|_| {
+    let lease = acquired?.map(|_| {
         let held = CancellationToken::new();
-        tokio::spawn(hold(Arc::clone(core), Arc::clone(queue), place, time, held.clone()));
+        tokio::spawn(hold(Arc::clone(core), Arc::clone(queue), reservation, time, held.clone()));
         Lease::held(held.drop_guard())
     });
     Ok(Claim { lease, kept })
 }
 
-/// Shows signs of life until `done`, then leaves the place behind what was written before.
-async fn hold(core: Arc<Core>, queue: Arc<Queue>, place: Place, time: Duration, done: CancellationToken) {
-    let living = async {
+/// Renews until `done`, then queues the release behind the writes of the leaseholder.
+async fn hold(
+    core: Arc<Core>,
+    queue: Arc<Queue>,
+    reservation: Reservation,
+    time: Duration,
+    done: CancellationToken,
+) {
+    let renewing = async {
         loop {
-            sleep(time / SIGNS).await;
-            if let Err(fault) = place.hold(&core, time).await {
-                tracing::debug!(%fault, "a purchase could not be kept reserved");
+            sleep(time / RENEWALS).await;
+            if let Err(fault) = reservation.renew(&core, time).await {
+                tracing::debug!(%fault, "a lease could not be renewed");
             }
         }
     };
-    done.run_until_cancelled(living).await;
-    queue.push_always(Write::Leave(place));
+    done.run_until_cancelled(renewing).await;
+    queue.push_always(Write::Release(reservation));
 }
 
-// === impl Place ===
-
-impl Place {
-    /// A place by its key, with a mark of one's own.
-    pub fn new(name: String, core: &Core) -> Self {
-        Self { name, mark: format!("{}:{:x}", core.replica, fastrand::u64(..)), script: Script::new(HOLD) }
+impl Reservation {
+    pub fn new(key: String, core: &Core) -> Self {
+        Self { key, token: format!("{}:{:x}", core.replica, fastrand::u64(..)), script: Script::new(HOLD) }
     }
 
-    /// Takes it if it is free; whether it was.
-    pub async fn take(&self, core: &Core, time: Duration) -> Result<bool, Fault> {
-        let taken: Option<String> = core.link.call_within(BACKGROUND_PATIENCE, &self.taking(time)).await?;
-        Ok(taken.is_some())
+    /// Reserves the key if it is free; returns whether it was.
+    pub async fn acquire(&self, core: &Core, time: Duration) -> Result<bool, Fault> {
+        let acquired: Option<String> =
+            core.link.call_within(BACKGROUND_TIMEOUT, &self.acquire_command(time)).await?;
+        Ok(acquired.is_some())
     }
 
-    /// Keeps it for `time` from now on; whether it was still one's own.
-    pub async fn hold(&self, core: &Core, time: Duration) -> Result<bool, Fault> {
-        let time = millis(time).to_string();
-        let keys = [self.name.clone()];
-        let arguments = [self.mark.as_bytes(), time.as_bytes()];
-        let held: u64 = core.link.run(BACKGROUND_PATIENCE, &self.script, &keys, &arguments).await?;
+    /// Extends the reservation to `time` from now; returns whether it was still held.
+    pub async fn renew(&self, core: &Core, time: Duration) -> Result<bool, Fault> {
+        let time = time.as_millis().to_string();
+        let keys = [self.key.clone()];
+        let arguments = [self.token.as_bytes(), time.as_bytes()];
+        let held: u64 = core.link.run(BACKGROUND_TIMEOUT, &self.script, &keys, &arguments).await?;
         Ok(held > 0)
     }
 
-    /// Frees it, if it is still one's own.
-    pub async fn leave(&self, core: &Core) -> Result<(), Fault> {
-        self.hold(core, Duration::ZERO).await.map(drop)
+    /// Frees the key if it is still held.
+    pub async fn release(&self, core: &Core) -> Result<(), Fault> {
+        self.renew(core, Duration::ZERO).await.map(drop)
     }
 
-    fn taking(&self, time: Duration) -> Cmd {
-        cmd("SET").arg(&self.name).arg(&self.mark).arg("NX").arg("PX").arg(millis(time)).clone()
+    fn acquire_command(&self, time: Duration) -> Cmd {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        cmd("SET").arg(&self.key).arg(&self.token).arg("NX").arg("PX").arg(millis).clone()
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,8 @@
-//! The connection to Redis, which is either known to answer or not used at all: a Redis that hangs costs a
-//! few requests `store.timeout`, and from then on none of them anything, until it answers again.
+//! The connection to Redis. It is used only while Redis is known to answer: a Redis that hangs costs a few requests
+//! `store.timeout` and the later ones nothing, until it answers again.
 //!
-//! One task dials, asks for a sign of life now and then, and dials again when calls fail. What calls see is
-//! the state that it publishes. Knows commands and faults, nothing of entries.
+//! One task connects, pings, reconnects when calls fail, and publishes the state that calls see. Knows commands and
+//! faults, but not entries.
 
 use std::{
     env, fs,
@@ -16,7 +16,7 @@ use std::{
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisError,
-    RedisFuture, TlsCertificates, Value,
+    RedisFuture, RedisResult, TlsCertificates, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
@@ -27,29 +27,29 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{keys::Partition, suspects::Suspects};
+use super::{keys::Partition, unreachable::Unreachable};
 use crate::store::OpenError;
 
-/// Calls in a row without a reply that end the use of a connection.
+/// Consecutive calls without a reply after which a connection is replaced.
 const FAILURES_MAX: u32 = 3;
-/// Least pause between two new connections to a cluster that does not answer in part.
+/// Minimum pause between two connections to a cluster of which a part does not answer.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// Pause between two signs of life, so that a Redis that hangs is noticed before the requests come.
+/// Pause between two pings, which detect a Redis that hangs before requests do.
 const PING_EVERY: Duration = Duration::from_millis(500);
-/// Longest wait for a connection.
+/// Maximum wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Pauses between two attempts to connect: the first, doubling up to the last.
+/// First and last pause between attempts to connect; it doubles in between.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Commands in the hands of the client before it takes no more.
+/// Maximum commands in flight on a connection.
 const PIPELINE: usize = 1024;
 
-/// Where Redis is.
+/// Addresses of Redis and how to authenticate.
 #[derive(Clone)]
 pub struct Nodes {
     pub urls: Vec<String>,
-    /// Name of the variable; empty: no password.
+    /// Name of the environment variable with the password; empty for none.
     pub password_env: String,
-    /// Certificates in PEM that are trusted instead of the system's.
+    /// PEM certificates trusted instead of the system's.
     pub ca: Option<Arc<[u8]>>,
 }
 
@@ -60,39 +60,39 @@ pub enum Conn {
     Cluster(ClusterConnection),
 }
 
-/// Why a call was not done. Carries no argument of a command, which may be an answer.
+/// A call that failed. Carries no argument of the command, which may be an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Not connected, or no reply in time: it may have been done all the same.
-    #[error("redis is away: {0}")]
-    Away(String),
-    /// It says that it cannot now: read-only, full, loading, failing over.
+    /// Not connected, or no reply in time. Redis may have executed the command.
+    #[error("redis is unreachable: {0}")]
+    Unreachable(String),
+    /// Redis cannot execute the command now: it is read-only, full, loading or failing over.
     #[error("redis refuses: {0}")]
     Refused(String),
-    /// It will not do it later either.
-    #[error("redis cannot: {0}")]
-    Wrong(String),
+    /// Redis will never execute the command.
+    #[error("redis rejects: {0}")]
+    Rejected(String),
 }
 
 /// The connection and its state.
 pub struct Link {
     nodes: Nodes,
-    /// How long calls of requests wait, and signs of life.
-    pub patience: Duration,
+    /// Timeout of calls of requests, and of pings.
+    pub timeout: Duration,
     state: watch::Sender<State>,
     failures: AtomicU32,
     redial: Notify,
-    suspects: Suspects,
+    unreachable: Unreachable,
 }
 
 enum State {
-    /// The first attempt is under way.
-    Dialing,
+    /// The first attempt has not ended.
+    Connecting,
     Up(Conn),
     Down(String),
 }
 
-/// A script that Redis runs as one step.
+/// A script that Redis runs atomically.
 pub struct Script {
     code: &'static str,
     hash: String,
@@ -101,85 +101,80 @@ pub struct Script {
 // === impl Link ===
 
 impl Link {
-    /// A link that [`Link::keep`] brings up.
-    pub fn new(nodes: Nodes, patience: Duration) -> Arc<Self> {
-        // Already chosen by another part, maybe.
+    /// A link that [`Link::keep`] connects.
+    pub fn new(nodes: Nodes, timeout: Duration) -> Arc<Self> {
+        // Fails if another component has installed one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (state, _) = watch::channel(State::Dialing);
+        let (state, _) = watch::channel(State::Connecting);
         Arc::new(Self {
             nodes,
-            patience,
+            timeout,
             state,
             failures: AtomicU32::new(0),
             redial: Notify::new(),
-            suspects: Suspects::new(),
+            unreachable: Unreachable::new(),
         })
     }
 
-    /// Connects, and connects again, for ever.
+    /// Connects and reconnects for ever.
     pub async fn keep(self: Arc<Self>) {
         let (first, last) = REDIAL;
         let mut pause = first;
         loop {
-            match self.nodes.dial(self.patience).await {
+            match self.nodes.connect(self.timeout).await {
                 Ok(conn) => {
                     self.failures.store(0, Ordering::Relaxed);
                     tracing::info!("connected to redis");
                     self.state.send_replace(State::Up(conn.clone()));
                     let cause = self.watch(conn).await;
-                    tracing::warn!(cause, "redis is away");
+                    tracing::warn!(cause, "redis is unreachable");
                     self.state.send_replace(State::Down(cause));
                     pause = first;
                 }
-                Err(fault) => self.stay_down(&fault),
+                Err(fault) => self.set_down(&fault),
             }
             sleep(pause).await;
             pause = (pause * 2).min(last);
         }
     }
 
-    /// Does one command about a partition for a request, within `patience`.
+    /// Sends a request's command about a partition.
     pub async fn call<T: FromRedisValue>(&self, partition: Partition, command: &Cmd) -> Result<T, Fault> {
         if !self.is_cluster() {
-            return self.call_within(self.patience, command).await;
+            return self.call_within(self.timeout, command).await;
         }
-        if !self.suspects.may_try(partition) {
-            return Err(Fault::Away("this part of the cluster does not answer".to_owned()));
+        if !self.unreachable.may_try(partition) {
+            return Err(Fault::Unreachable("this part of the cluster does not answer".to_owned()));
         }
-        let reply = self.call_within(self.patience, command).await;
-        self.judge(partition, reply.as_ref().err());
+        let reply = self.call_within(self.timeout, command).await;
+        self.record_reply(partition, reply.as_ref().err());
         reply
     }
 
-    /// Sets a part of a cluster aside when a call for it had no reply, and no longer when it had.
-    pub fn judge(&self, partition: Partition, fault: Option<&Fault>) {
-        match fault {
-            Some(Fault::Away(_)) => self.suspects.suspect(partition),
-            _ => self.suspects.clear(partition),
-        }
+    /// Marks the partition as unreachable if a call for it had no reply, and as reachable otherwise.
+    pub fn record_reply(&self, partition: Partition, fault: Option<&Fault>) {
+        self.unreachable.record(partition, matches!(fault, Some(Fault::Unreachable(_))));
     }
 
-    /// Whether calls for the partition have no reply while others may.
-    pub fn is_suspect(&self, partition: Partition) -> bool {
-        self.is_cluster() && self.suspects.is_suspect(partition)
+    /// Whether calls for the partition have no reply, while calls for others may.
+    pub fn is_unreachable(&self, partition: Partition) -> bool {
+        self.is_cluster() && self.unreachable.has(partition)
     }
 
-    /// Whether there is a connection to a cluster, of which a part may answer and another not.
+    /// Whether Redis is a cluster, of which a part may be unreachable.
     pub fn is_cluster(&self) -> bool {
         matches!(&*self.state.borrow(), State::Up(Conn::Cluster(_)))
     }
 
-    /// Does one command that may take longer than a request waits.
+    /// Sends a command with a timeout of its own.
     pub async fn call_within<T: FromRedisValue>(&self, wait: Duration, command: &Cmd) -> Result<T, Fault> {
         let mut conn = self.conn().await?;
-        let reply = timeout(wait, command.query_async(&mut conn)).await;
-        let reply = reply
-            .map_or_else(|_| Err(Fault::Away("no reply in time".to_owned())), |r| r.map_err(Fault::from));
-        self.note(&conn, reply.as_ref().err());
+        let reply = within(wait, command.query_async(&mut conn)).await;
+        self.count_failures(&conn, reply.as_ref().err());
         reply
     }
 
-    /// Runs a script; one that a node does not know yet is sent whole.
+    /// Runs a script by its hash, or sends it if the node does not know it yet.
     pub async fn run<T: FromRedisValue>(
         &self,
         wait: Duration,
@@ -196,17 +191,20 @@ impl Link {
         }
     }
 
-    /// The connection; waits for the first attempt to connect only.
+    /// The connection. Waits for the first attempt to connect only.
     ///
     /// # Errors
-    /// [`Fault::Away`], at once, while there is none.
+    /// [`Fault::Unreachable`] at once while there is no connection.
     pub async fn conn(&self) -> Result<Conn, Fault> {
         if let Some(conn) = self.state.borrow().conn() {
             return conn;
         }
         let mut state = self.state.subscribe();
         let known = state.wait_for(|state| state.conn().is_some()).await;
-        known.ok().and_then(|state| state.conn()).unwrap_or_else(|| Err(Fault::Away("stopped".to_owned())))
+        known
+            .ok()
+            .and_then(|state| state.conn())
+            .unwrap_or_else(|| Err(Fault::Unreachable("stopped".to_owned())))
     }
 
     /// Returns once there is a connection.
@@ -215,21 +213,21 @@ impl Link {
         let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Up(_))).await;
     }
 
-    /// A connection for one caller alone, whose commands may block.
+    /// A separate connection, whose commands may block.
     pub async fn dedicated(&self) -> Result<Conn, Fault> {
-        self.nodes.dial(self.patience).await
+        self.nodes.connect(self.timeout).await
     }
 
-    /// Counts how calls end.
-    fn note(&self, conn: &Conn, fault: Option<&Fault>) {
-        let Some(Fault::Away(_)) = fault else { return self.failures.store(0, Ordering::Relaxed) };
+    /// Counts calls without a reply and requests a reconnection.
+    fn count_failures(&self, conn: &Conn, fault: Option<&Fault>) {
+        let Some(Fault::Unreachable(_)) = fault else { return self.failures.store(0, Ordering::Relaxed) };
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         if failures >= FAILURES_MAX || matches!(conn, Conn::Cluster(_)) {
             self.redial.notify_one();
         }
     }
 
-    /// Returns once the connection should not be used any more, and why.
+    /// Returns the reason once the connection should no longer be used.
     async fn watch(&self, mut conn: Conn) -> String {
         if let Conn::Cluster(_) = conn {
             return self.renew().await;
@@ -239,40 +237,41 @@ impl Link {
                 () = self.redial.notified() => return "calls had no reply".to_owned(),
                 () = sleep(PING_EVERY) => {}
             }
-            if let Err(cause) = ping(&mut conn, self.patience).await {
+            let ping = redis::cmd("PING");
+            if let Err(cause) = within(self.timeout, ping.query_async::<String>(&mut conn)).await {
                 return cause.to_string();
             }
         }
     }
 
-    /// The same for a cluster, whose client does not always find a master again that was away: as long as calls
-    /// have no reply, a new connection takes the place of the old one. Returns when none can be made.
+    /// Watches a cluster, whose client does not always find a returning master: while calls have no reply, replaces the
+    /// connection. Returns the reason if that fails.
     async fn renew(&self) -> String {
         loop {
             sleep(RENEW_EVERY).await;
             self.redial.notified().await;
-            match self.nodes.dial(self.patience).await {
+            match self.nodes.connect(self.timeout).await {
                 Ok(conn) => drop(self.state.send_replace(State::Up(conn))),
                 Err(fault) => return fault.to_string(),
             }
         }
     }
 
-    /// Says so once, not at every attempt.
-    fn stay_down(&self, fault: &Fault) {
+    /// Logs each cause once, not at every attempt.
+    fn set_down(&self, fault: &Fault) {
         let cause = fault.to_string();
-        let news = !matches!(&*self.state.borrow(), State::Down(known) if *known == cause);
-        if news {
+        let is_new = !matches!(&*self.state.borrow(), State::Down(known) if *known == cause);
+        if is_new {
             tracing::warn!(cause, "cannot connect to redis");
             self.state.send_replace(State::Down(cause));
         }
     }
 }
 
-async fn ping(conn: &mut Conn, patience: Duration) -> Result<(), Fault> {
-    let command = redis::cmd("PING");
-    let reply = timeout(patience, command.query_async::<String>(conn)).await;
-    reply.map_err(|_| Fault::Away("no sign of life".to_owned()))?.map(drop).map_err(Fault::from)
+/// Fails a call that takes longer than `wait`.
+pub async fn within<T>(wait: Duration, call: impl Future<Output = RedisResult<T>>) -> Result<T, Fault> {
+    let late = |_| Err(Fault::Unreachable("no reply in time".to_owned()));
+    timeout(wait, call).await.map_or_else(late, |reply| reply.map_err(Fault::from))
 }
 
 // === impl State ===
@@ -280,9 +279,9 @@ async fn ping(conn: &mut Conn, patience: Duration) -> Result<(), Fault> {
 impl State {
     fn conn(&self) -> Option<Result<Conn, Fault>> {
         match self {
-            Self::Dialing => None,
+            Self::Connecting => None,
             Self::Up(conn) => Some(Ok(conn.clone())),
-            Self::Down(cause) => Some(Err(Fault::Away(cause.clone()))),
+            Self::Down(cause) => Some(Err(Fault::Unreachable(cause.clone()))),
         }
     }
 }
@@ -290,25 +289,24 @@ impl State {
 // === impl Nodes ===
 
 impl Nodes {
-    /// Connects: to the cluster when there are several nodes or the one says that it belongs to one.
-    async fn dial(&self, patience: Duration) -> Result<Conn, Fault> {
+    /// Connects to a single node, or to a cluster if several nodes are configured or the node belongs to one.
+    async fn connect(&self, wait: Duration) -> Result<Conn, Fault> {
         if let [url] = self.urls.as_slice() {
-            let mut conn = Conn::Single(self.dial_node(url).await?);
-            // Dialing succeeds with a process that is stopped: the kernel accepts for it.
-            let asked = redis::cmd("INFO").arg("cluster").clone();
-            let info = timeout(patience, asked.query_async::<String>(&mut conn)).await;
-            let info = info.map_err(|_| Fault::Away("no sign of life".to_owned()))??;
+            let mut conn = Conn::Single(self.connect_node(url).await?);
+            // Connecting to a stopped process succeeds: the kernel accepts for it.
+            let info = redis::cmd("INFO").arg("cluster").clone();
+            let info: String = within(wait, info.query_async(&mut conn)).await?;
             if !info.contains("cluster_enabled:1") {
                 return Ok(conn);
             }
         }
-        self.dial_cluster(patience).await.map(Conn::Cluster)
+        self.connect_cluster(wait).await.map(Conn::Cluster)
     }
 
-    async fn dial_node(&self, url: &str) -> Result<MultiplexedConnection, Fault> {
+    async fn connect_node(&self, url: &str) -> Result<MultiplexedConnection, Fault> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            // Every call has a timeout of its own.
+            // Every call has its own timeout.
             .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE);
         let info = self.info(url)?;
@@ -316,12 +314,10 @@ impl Nodes {
             Some(certificates) => Client::build_with_tls(info, certificates)?,
             None => Client::open(info)?,
         };
-        Ok(timeout(CONNECT_TIMEOUT, client.get_multiplexed_async_connection_with_config(&config))
-            .await
-            .map_err(|_| Fault::Away("no connection in time".to_owned()))??)
+        within(CONNECT_TIMEOUT, client.get_multiplexed_async_connection_with_config(&config)).await
     }
 
-    async fn dial_cluster(&self, patience: Duration) -> Result<ClusterConnection, Fault> {
+    async fn connect_cluster(&self, wait: Duration) -> Result<ClusterConnection, Fault> {
         let nodes = self.urls.iter().map(|url| self.info(url)).collect::<Result<Vec<_>, _>>()?;
         let mut client = ClusterClient::builder(nodes);
         if let Some(certificates) = self.urls.iter().find_map(|url| self.certificates(url)) {
@@ -329,15 +325,14 @@ impl Nodes {
         }
         let client = client
             .connection_timeout(CONNECT_TIMEOUT)
-            .response_timeout(patience.max(CONNECT_TIMEOUT))
+            .response_timeout(wait.max(CONNECT_TIMEOUT))
             .overall_response_timeout(None)
             .retries(2)
             .build()?;
-        let connected = timeout(4 * CONNECT_TIMEOUT, client.get_async_connection()).await;
-        Ok(connected.map_err(|_| Fault::Away("no connection in time".to_owned()))??)
+        within(4 * CONNECT_TIMEOUT, client.get_async_connection()).await
     }
 
-    /// What is trusted in place of the system's certificates, with TLS.
+    /// Certificates to trust instead of the system's, with TLS.
     fn certificates(&self, url: &str) -> Option<TlsCertificates> {
         let ca = self.ca.as_ref().filter(|_| url.starts_with("rediss"))?;
         Some(TlsCertificates { client_tls: None, root_cert: Some(ca.to_vec()) })
@@ -349,23 +344,23 @@ impl Nodes {
             return Ok(info);
         }
         let password = env::var(&self.password_env)
-            .map_err(|_| Fault::Wrong(format!("the variable {} is not set", self.password_env)))?;
+            .map_err(|_| Fault::Rejected(format!("the variable {} is not set", self.password_env)))?;
         let settings = info.redis_settings().clone().set_password(password);
         Ok(info.set_redis_settings(settings))
     }
 }
 
-/// The certificates in a file.
+/// Reads a file of PEM certificates.
 ///
 /// # Errors
-/// [`OpenError::CaFile`], when it cannot be read or holds none.
+/// [`OpenError::CaFile`] if it cannot be read or holds no certificate.
 pub fn read_ca(path: &Path) -> Result<Arc<[u8]>, OpenError> {
     let unusable = |cause: String| OpenError::CaFile { path: path.to_owned(), cause };
     let bytes = fs::read(path).map_err(|cause| unusable(cause.to_string()))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect();
     match certificates.iter().find_map(|certificate| certificate.as_ref().err()) {
         Some(cause) => Err(unusable(cause.to_string())),
-        None if certificates.is_empty() => Err(unusable("it holds no certificate in PEM".to_owned())),
+        None if certificates.is_empty() => Err(unusable("it holds no PEM certificate".to_owned())),
         None => Ok(bytes.into()),
     }
 }
@@ -387,10 +382,10 @@ impl Script {
 // === impl Fault ===
 
 impl From<RedisError> for Fault {
-    /// Redis repeats arguments in some messages, so only its error codes are told on.
+    /// Keeps only the error code, because some messages of Redis repeat arguments.
     fn from(error: RedisError) -> Self {
-        /// What passes: Redis may do the same command later.
-        const PASSING: [&str; 12] = [
+        /// Codes after which Redis may execute the command later.
+        const TEMPORARY: [&str; 12] = [
             "READONLY",
             "OOM",
             "MISCONF",
@@ -406,19 +401,21 @@ impl From<RedisError> for Fault {
         ];
         let text = format!("{} {error}", error.code().unwrap_or_default());
         let code = error.code().unwrap_or("ERR").to_owned();
-        // A slot that is being moved, or whose master is away: the client has given up looking for now.
+        // A slot is moving or its master is unreachable, and the client has stopped looking.
         if error.is_cluster_error() {
             return Self::Refused(code);
         }
         match error.kind() {
             ErrorKind::Server(_) | ErrorKind::Extension => {
-                // Within a script the code is not at the start of the message in every version.
-                let passing = PASSING.iter().find(|code| text.contains(*code));
-                passing.map_or_else(|| Self::Wrong(code), |code| Self::Refused((*code).to_owned()))
+                // In some versions an error in a script does not begin with the code.
+                let temporary = TEMPORARY.iter().find(|code| text.contains(*code));
+                temporary.map_or_else(|| Self::Rejected(code), |code| Self::Refused((*code).to_owned()))
             }
-            ErrorKind::UnexpectedReturnType | ErrorKind::Parse => Self::Wrong("unexpected reply".to_owned()),
-            ErrorKind::AuthenticationFailed => Self::Away("authentication failed".to_owned()),
-            _ => Self::Away(error.category().to_owned()),
+            ErrorKind::UnexpectedReturnType | ErrorKind::Parse => {
+                Self::Rejected("unexpected reply".to_owned())
+            }
+            ErrorKind::AuthenticationFailed => Self::Unreachable("authentication failed".to_owned()),
+            _ => Self::Unreachable(error.category().to_owned()),
         }
     }
 }

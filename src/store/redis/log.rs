@@ -1,10 +1,10 @@
-//! The log of invalidations, as this replica knows it. Every replica appends to one stream in Redis, whose
-//! ids number the invalidations; every entry is kept with the last number that its writer had applied. An
-//! entry that an invalidation with a higher number matches is dead, wherever and whenever it was written:
-//! also one that was on its way when it was invalidated, or waited in the queue of a replica that was cut off.
+//! A copy of the log of invalidations. Every replica appends to one stream in Redis, whose ids number the invalidations,
+//! and every entry is stored with the last number that its writer had applied. An entry is invalid if an invalidation
+//! with a higher number matches it, wherever and whenever it was written: also if it was in flight when it was
+//! invalidated, or waited in the queue of a replica without contact.
 //!
-//! These numbers take the place of a generation counter for each namespace: they do the same for every
-//! selector, and need no counter for each namespace that there ever was.
+//! These numbers replace generation counters per namespace. They work for every selector and need no counter for each
+//! namespace that ever existed.
 
 use std::{
     collections::VecDeque,
@@ -18,11 +18,11 @@ use tokio::sync::watch;
 
 use crate::entry::{Entry, Selector};
 
-/// Invalidations in the stream, and in this copy. An entry older than all of them was met by each: whoever
-/// invalidates deletes what matches, and only writes that were under way then depend on the log.
+/// Maximum invalidations in the stream and in this copy. An entry older than all of them has met each: an invalidation
+/// also deletes what matches, so only writes in flight depend on the log.
 pub const RECORDS_MAX: usize = 8192;
 
-/// An id of a stream in Redis.
+/// The id of an element of a Redis stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// Milliseconds since 1970 on the clock of Redis.
@@ -30,12 +30,12 @@ pub struct Position {
     pub n: u64,
 }
 
-/// The copy of the log.
+/// See the [module](self).
 #[derive(Default)]
 pub struct Log {
-    /// A std lock: held for a short walk, never across an await.
+    /// A std lock: held for a short scan, never across an await.
     state: RwLock<State>,
-    /// Up to where the stream was read.
+    /// Position up to which the stream was read.
     read: watch::Sender<Position>,
 }
 
@@ -45,36 +45,34 @@ struct Record {
     source: Source,
 }
 
-/// An invalidation that waits for Redis. Dropped once it was done, or cannot be.
+/// An invalidation that Redis has not accepted yet. Dropped once it is in the log or has failed.
 pub struct Pending {
     log: Arc<Log>,
     number: u64,
 }
 
-/// Who invalidated.
+/// The replica that invalidated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// This replica, at this time; its cache knew before.
+    /// This replica, at this time. Its cache has applied the invalidation.
     Own(Instant),
     Other,
 }
 
 #[derive(Default)]
 struct State {
-    /// By position.
+    /// Sorted by position.
     records: VecDeque<Record>,
-    /// Invalidations of this replica that Redis has not taken yet: nothing that they match is read from it.
+    /// Invalidations of this replica that Redis has not accepted yet. They already apply to reads.
     pending: Vec<(u64, Selector)>,
-    /// Numbers them.
-    pended: u64,
-    /// Up to where the cache has applied those of others.
+    /// Number of the last pending invalidation.
+    last_pending: u64,
+    /// Position up to which the cache has applied invalidations of other replicas.
     applied: Position,
 }
 
-// === impl Log ===
-
 impl Log {
-    /// Takes up an invalidation. Whether it is one of another replica that is news.
+    /// Adds an invalidation. Returns whether it is a new one of another replica.
     pub fn add(&self, position: Position, selector: Selector, source: Source) -> bool {
         let record = Record { position, selector, source };
         let mut state = self.write();
@@ -89,35 +87,28 @@ impl Log {
         source == Source::Other
     }
 
-    /// Minds an invalidation from now on, before Redis has heard of it.
-    pub fn pend(self: &Arc<Self>, selector: Selector) -> Pending {
+    /// Applies an invalidation to reads from now on, before Redis has accepted it.
+    pub fn add_pending(self: &Arc<Self>, selector: Selector) -> Pending {
         let mut state = self.write();
-        state.pended += 1;
-        let number = state.pended;
+        state.last_pending += 1;
+        let number = state.last_pending;
         state.pending.push((number, selector));
         Pending { log: Arc::clone(self), number }
     }
 
-    /// Whether an invalidation after `seen`, or one that waits, matches `entry`.
-    pub fn voids(&self, entry: &Entry, seen: Position) -> bool {
+    /// Whether a pending invalidation, or one after `seen`, matches `entry`.
+    pub fn invalidates(&self, entry: &Entry, seen: Position) -> bool {
         let state = self.read();
-        if state.pending.iter().any(|(_, selector)| selector.matches(entry)) {
-            return true;
-        }
-        let mut later = state.records.iter().rev().take_while(|record| record.position > seen);
-        later.any(|record| record.selector.matches(entry))
+        state.pending.iter().any(|(_, selector)| selector.matches(entry)) || state.matches(entry, seen, false)
     }
 
-    /// Whether an invalidation after `seen` that Redis has taken matches `entry`; with `by_others`, one of another
-    /// replica.
-    pub fn voided(&self, entry: &Entry, seen: Position, by_others: bool) -> bool {
-        let state = self.read();
-        let counts = |record: &&Record| !by_others || record.source == Source::Other;
-        let mut later = state.records.iter().rev().take_while(|record| record.position > seen).filter(counts);
-        later.any(|record| record.selector.matches(entry))
+    /// Whether an invalidation after `seen` that Redis has accepted matches `entry`. With `by_others` only those of other
+    /// replicas count.
+    pub fn has_invalidated(&self, entry: &Entry, seen: Position, by_others: bool) -> bool {
+        self.read().matches(entry, seen, by_others)
     }
 
-    /// What this replica appended within the last `time`.
+    /// Invalidations that this replica appended within the last `time`.
     pub fn own(&self, time: Duration) -> Vec<Selector> {
         let state = self.read();
         let is_recent = |source| matches!(source, Source::Own(at) if at.elapsed() < time);
@@ -125,17 +116,16 @@ impl Log {
         own.map(|record| record.selector.clone()).collect()
     }
 
-    /// What an entry that is kept now is marked with: as far as was read, unless the cache does not know yet
-    /// what others invalidated by then.
+    /// Position to store with an entry that is written now: as far as the stream was read, unless the cache has not yet
+    /// applied the invalidations of other replicas up to there.
     pub fn seen(&self) -> Position {
         let (state, read) = (self.read(), *self.read.borrow());
-        let is_new = |record: &Record| record.position > state.applied && record.position <= read;
-        let news = state.records.iter().rev().take_while(|record| record.position > state.applied);
-        let is_behind = news.into_iter().any(|record| is_new(record) && record.source == Source::Other);
+        let mut later = state.records.iter().rev().take_while(|record| record.position > state.applied);
+        let is_behind = later.any(|record| record.position <= read && record.source == Source::Other);
         if is_behind { state.applied } else { read }
     }
 
-    /// The stream was read up to here.
+    /// Records that the stream was read up to `position`.
     pub fn advance(&self, position: Position) {
         self.read.send_replace(position);
     }
@@ -146,13 +136,13 @@ impl Log {
         let _ = self.read.subscribe().wait_for(|read| *read >= position).await;
     }
 
-    /// The cache has applied everything up to here.
+    /// Records that the cache has applied everything up to `position`.
     pub fn apply(&self, position: Position) {
         self.write().applied = position;
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        // A panic between two operations leaves the records whole.
+        // A panic cannot interrupt an operation on the records.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -161,15 +151,19 @@ impl Log {
     }
 }
 
-// === impl Pending ===
+impl State {
+    fn matches(&self, entry: &Entry, seen: Position, by_others: bool) -> bool {
+        let counts = |record: &&Record| !by_others || record.source == Source::Other;
+        let mut later = self.records.iter().rev().take_while(|record| record.position > seen).filter(counts);
+        later.any(|record| record.selector.matches(entry))
+    }
+}
 
 impl Drop for Pending {
     fn drop(&mut self) {
         self.log.write().pending.retain(|(number, _)| *number != self.number);
     }
 }
-
-// === impl Position ===
 
 impl Position {
     pub fn to_bytes(self) -> [u8; 16] {

@@ -1,15 +1,15 @@
-//! Other regions. Each has a Redis of its own; this one reads the streams of the others, and writes nothing
-//! there. What they bought is kept here too unless something is there already; what they invalidated is
-//! invalidated here; what they learned is told to the replicas here.
+//! Other regions. Each has its own Redis; this region reads the streams of its peers and writes nothing there. It copies
+//! their entries unless it has one under the key, applies their invalidations, and publishes their learner events to its
+//! own replicas.
 //!
-//! One replica of a region does this for each peer, and notes in its own Redis how far it has read, so that
-//! another goes on from there. Only what a region bought or invalidated by itself is taken from it: what it
-//! took from others is marked with their names, so nothing can go round in circles.
+//! One replica of a region does this for each peer. It stores its positions in its own Redis, so that another replica
+//! can continue from there. Only what a region stored or invalidated itself is copied from it; copies are marked with
+//! their region, so nothing goes round in circles.
 //!
-//! An entry of a peer may be older than an invalidation here that the peer had not heard of, say during a
-//! partition. How much it had heard of is in its own log: every invalidation that it took from here stands
-//! there with its position here. So the entry is kept here as one whose writer had seen that much and no
-//! more, and dead from the start if anything later matches it. No clocks are compared.
+//! An entry of a peer may be older than an invalidation here that the peer had not read, say during a partition. The log
+//! of the peer says how much it had read: every invalidation that it copied from here stands there with its position
+//! here. So the entry is stored here as one whose writer had seen that much, and is invalid from the start if any later
+//! invalidation matches. No clocks are compared.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,201 +17,190 @@ use redis::cmd;
 use tokio::time::sleep;
 
 use super::{
-    core::{BACKGROUND_PATIENCE, Core, Found, Opened, PAGE},
+    core::{BACKGROUND_TIMEOUT, Core, Found, PAGE, Readiness},
     event::{Event, Message, Origin},
     keys::STREAMS,
     lag::Part,
-    lease::Place,
-    lessons::Lessons,
+    learner_events,
+    lease::Reservation,
     link::Fault,
     log::{Position, Source},
     queue::{Done, Queue},
-    tail::{self, News, Tail},
+    tail::{self, Tail, Update},
 };
 use crate::entry::EntryId;
 
-/// How long the place of a reader stays its own without a sign of life.
-const PLACE: Duration = Duration::from_secs(5);
+/// Time for which the reader's reservation is valid without a renewal.
+const RESERVED: Duration = Duration::from_secs(5);
 
-/// Pause between two attempts: to take the place, or after a fault.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Pause between two attempts to become the reader, and after a fault.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Fields of the noted places that invalidations and lessons have; the streams of changes have their numbers.
+/// Fields of the stored positions of invalidations and learner events. Streams of changes have their numbers.
 const LOG: &str = "log";
-const LESSONS: &str = "lessons";
+const LEARNER_EVENTS: &str = "lessons";
 
-/// Another region.
+/// A peer region.
 pub struct Peer {
     pub region: String,
-    /// Its Redis.
-    pub there: Arc<Core>,
-    /// Our own.
-    pub here: Arc<Core>,
+    /// Redis of the peer.
+    pub remote: Arc<Core>,
+    /// Redis of this region.
+    pub local: Arc<Core>,
     pub queue: Arc<Queue>,
-    pub lessons: Arc<Lessons>,
 }
 
-/// What is read of it.
+/// Streams of a peer that are being read.
 struct Reading {
     invalidations: Tail,
     changes: Tail,
-    lessons: Tail,
-    /// Invalidations of ours in its log: where they stand there, and where here.
-    ours: Vec<(Position, Position)>,
+    learner_events: Tail,
+    known_here: KnownHere,
 }
 
-// === impl Peer ===
+/// Invalidations of this region that the peer has copied: their positions in its log and in ours.
+#[derive(Default)]
+struct KnownHere(Vec<(Position, Position)>);
 
 impl Peer {
-    /// Reads for as long as no other replica does.
+    /// Reads the peer for ever, while no other replica does.
     pub async fn follow(self) {
-        let place = Place::new(self.here.keys.reader(&self.region), &self.here);
+        let reservation = Reservation::new(self.local.keys.reader(&self.region), &self.local);
         loop {
-            self.here.link.up().await;
-            match place.take(&self.here, PLACE).await {
+            self.local.link.up().await;
+            match reservation.acquire(&self.local, RESERVED).await {
                 Ok(true) => {
-                    self.here.lag.begin(&self.region);
-                    let fault = self.read(&place).await;
+                    self.local.lag.begin(&self.region);
+                    let fault = self.read(&reservation).await;
                     tracing::info!(region = self.region, fault = ?fault.err(), "reading of a region was interrupted");
-                    // Freed by time otherwise.
-                    let _ = place.leave(&self.here).await;
+                    // Without this it expires by itself.
+                    let _ = reservation.release(&self.local).await;
                 }
-                Ok(false) => self.here.lag.forget(&self.region),
+                Ok(false) => self.local.lag.forget(&self.region),
                 Err(_) => {}
             }
-            sleep(AGAIN).await;
+            sleep(RETRY_PAUSE).await;
         }
     }
 
-    /// Reads until a fault, or until another replica has the place.
-    async fn read(&self, place: &Place) -> Result<(), Fault> {
+    /// Reads until a fault, or until another replica holds the reservation.
+    async fn read(&self, reservation: &Reservation) -> Result<(), Fault> {
         let mut reading = self.open().await?;
-        while place.hold(&self.here, PLACE).await? {
-            let Reading { invalidations, changes, lessons, .. } = &mut reading;
+        while reservation.renew(&self.local, RESERVED).await? {
+            let Reading { invalidations, changes, learner_events, known_here } = &mut reading;
             let before = invalidations.position();
             let (invalidated, changed, learned) = tokio::join!(
-                invalidations.read(&self.there),
-                changes.read(&self.there),
-                lessons.read(&self.there)
+                invalidations.read(&self.remote),
+                changes.read(&self.remote),
+                learner_events.read(&self.remote)
             );
-            match invalidated? {
-                News::Messages(messages) => self.carry(&mut reading.ours, messages).await?,
-                News::Missed => {
+            let messages = match invalidated? {
+                Update::Messages(messages) => messages,
+                Update::Missed => {
                     tracing::warn!(region = self.region, "invalidations of a region may have been missed");
-                    let mut messages = self.log_entries().await?;
+                    let mut messages = self.log_messages().await?;
                     messages.retain(|(position, _)| *position > before);
-                    self.carry(&mut reading.ours, messages).await?;
+                    messages
                 }
-            }
+            };
+            self.apply_invalidations(known_here, messages).await?;
             match changed? {
-                News::Messages(messages) => self.take(&reading.ours, messages).await?,
-                News::Missed => self.take_all(place, &reading.ours).await?,
+                Update::Messages(messages) => self.copy(known_here, messages).await?,
+                Update::Missed => self.copy_all(reservation, known_here).await?,
             }
-            // What is missed of it is learned here, from the answers that are bought here.
-            if let News::Messages(messages) = learned? {
-                self.tell_on(messages).await?;
+            // Missed learner events are not recovered: this region learns from its own answers.
+            if let Update::Messages(messages) = learned? {
+                self.forward_learner_events(messages).await?;
             }
-            self.note(&reading).await?;
-            self.here.lag.note(&self.region, Part::Invalidations, reading.invalidations.caught_up);
-            self.here.lag.note(&self.region, Part::Changes, reading.changes.caught_up);
+            self.store_positions(&reading).await?;
+            let lag = &self.local.lag;
+            lag.record(&self.region, Part::Invalidations, reading.invalidations.caught_up);
+            lag.record(&self.region, Part::Changes, reading.changes.caught_up);
         }
         Ok(())
     }
 
-    /// Goes on where the last reader was; the first takes everything that is there.
+    /// Continues from the positions of the last reader. The first reader copies everything.
     async fn open(&self) -> Result<Reading, Fault> {
         let mut read = cmd("HGETALL");
-        read.arg(self.here.keys.read(&self.region));
-        let noted: HashMap<String, String> = self.here.link.call_within(BACKGROUND_PATIENCE, &read).await?;
-        let place = |name: &str| noted.get(name).and_then(|at| at.parse().ok());
-        let log = vec![self.there.keys.invalidations()];
-        let invalidations = match place(LOG) {
-            Some(position) => Tail::from(log, vec![position]),
-            None => Tail::at_end(&self.there, log, true).await?,
-        };
-        let learned = vec![self.there.keys.lessons()];
-        let lessons = match place(LESSONS) {
-            Some(position) => Tail::from(learned, vec![position]),
-            None => Tail::at_end(&self.there, learned, true).await?,
-        };
-        let streams = (0..STREAMS).map(|stream| self.there.keys.changes(stream)).collect();
-        // Without a place it is one that is gone, so that everything is read.
-        let positions = (0..STREAMS).map(|stream| place(&stream.to_string()).unwrap_or_default()).collect();
-        let ours = self.read_log().await?;
-        self.there.opened.send_replace(Opened { log: true, changes: true, failed: false });
-        let (changes, lessons) = (Tail::from(streams, positions), lessons.of_lessons());
-        Ok(Reading { invalidations, changes, lessons, ours })
+        read.arg(self.local.keys.read_positions(&self.region));
+        let stored: HashMap<String, String> = self.local.link.call_within(BACKGROUND_TIMEOUT, &read).await?;
+        let position = |name: &str| stored.get(name).and_then(|at| at.parse().ok());
+        let invalidations = self.tail(self.remote.keys.invalidations(), position(LOG)).await?;
+        let events = self.tail(self.remote.keys.learner_events(), position(LEARNER_EVENTS)).await?;
+        let streams = (0..STREAMS).map(|stream| self.remote.keys.changes(stream)).collect();
+        // The default position is no longer in any stream, so that everything is copied.
+        let positions =
+            (0..STREAMS).map(|stream| position(&stream.to_string()).unwrap_or_default()).collect();
+        let mut known_here = KnownHere::default();
+        for (position, message) in self.log_messages().await? {
+            self.record(&mut known_here, position, &message);
+        }
+        self.remote.readiness.send_replace(Readiness { log: true, changes: true, failed: false });
+        let changes = Tail::from(streams, positions);
+        Ok(Reading { invalidations, changes, learner_events: events.of_learner_events(), known_here })
     }
 
-    async fn log_entries(&self) -> Result<Vec<(Position, Message)>, Fault> {
-        let stream = self.there.keys.invalidations();
-        let entries = tail::range(&self.there.link, cmd("XRANGE").arg(&stream).arg("-").arg("+")).await?;
+    async fn tail(&self, stream: String, position: Option<Position>) -> Result<Tail, Fault> {
+        match position {
+            Some(position) => Ok(Tail::from(vec![stream], vec![position])),
+            None => Tail::at_end(&self.remote, vec![stream], true).await,
+        }
+    }
+
+    /// Every message in the peer's log of invalidations.
+    async fn log_messages(&self) -> Result<Vec<(Position, Message)>, Fault> {
+        let stream = self.remote.keys.invalidations();
+        let entries = tail::range(&self.remote.link, cmd("XRANGE").arg(&stream).arg("-").arg("+")).await?;
         let messages = entries.iter().filter_map(|e| Some((e.id.parse().ok()?, Message::read(&e.map)?)));
         Ok(messages.collect())
     }
 
-    /// Reads its whole log: what makes its entries dead there, and what it knows of ours.
-    async fn read_log(&self) -> Result<Vec<(Position, Position)>, Fault> {
-        let mut ours = Vec::new();
-        for (position, message) in self.log_entries().await? {
-            self.hear(&mut ours, position, &message);
-        }
-        Ok(ours)
-    }
-
-    /// Notes one entry of its log; returns whether it invalidated by itself.
-    fn hear(&self, ours: &mut Vec<(Position, Position)>, position: Position, message: &Message) -> bool {
+    /// Records a message of the peer's log. Returns whether the peer itself invalidated.
+    fn record(&self, known_here: &mut KnownHere, position: Position, message: &Message) -> bool {
         let Event::Invalidated { matching } = &message.event else { return false };
         if let Some(selector) = matching.clone().selector() {
-            self.there.log.add(position, selector, Source::Other);
+            self.remote.log.add(position, selector, Source::Other);
         }
-        match &message.origin {
-            Some(origin) if origin.region == self.here.region => {
-                ours.push((position, origin.at));
-                false
-            }
-            Some(_) => false,
-            None => true,
+        if let Some(origin) = message.origin.as_ref().filter(|origin| origin.region == self.local.region) {
+            known_here.0.push((position, origin.at));
         }
+        message.origin.is_none()
     }
 
-    /// Invalidates here what was invalidated there.
-    async fn carry(
+    /// Invalidates here what the peer invalidated.
+    async fn apply_invalidations(
         &self,
-        ours: &mut Vec<(Position, Position)>,
+        known_here: &mut KnownHere,
         messages: Vec<(Position, Message)>,
     ) -> Result<(), Fault> {
         for (position, message) in messages {
-            if !self.hear(ours, position, &message) {
+            if !self.record(known_here, position, &message) {
                 continue;
             }
             let Event::Invalidated { matching } = message.event else { continue };
             let Some(selector) = matching.selector() else { continue };
             let origin = Origin { region: self.region.clone(), at: position };
             let (done, removed) = Done::new();
-            let pending = self.here.log.pend(selector.clone());
+            let pending = self.local.log.add_pending(selector.clone());
             self.queue.push_removal(selector, Some(origin), pending, done)?;
-            super::heard(removed.await)?;
+            super::completed(removed).await?;
         }
         Ok(())
     }
 
-    /// Tells the replicas here what was learned there.
-    async fn tell_on(&self, messages: Vec<(Position, Message)>) -> Result<(), Fault> {
+    /// Publishes the peer's learner events to the replicas here.
+    async fn forward_learner_events(&self, messages: Vec<(Position, Message)>) -> Result<(), Fault> {
         for (_, message) in messages.into_iter().filter(|(_, message)| message.origin.is_none()) {
-            if let Event::Learned { lesson } = message.event {
-                self.lessons.tell(&self.here, Some(self.origin()), lesson).await?;
+            if let Event::Learned { message } = message.event {
+                learner_events::publish(&self.local, Some(self.origin()), message).await?;
             }
         }
         Ok(())
     }
 
-    /// Keeps what was bought there.
-    async fn take(
-        &self,
-        ours: &[(Position, Position)],
-        messages: Vec<(Position, Message)>,
-    ) -> Result<(), Fault> {
+    /// Copies entries that the peer stored.
+    async fn copy(&self, known_here: &KnownHere, messages: Vec<(Position, Message)>) -> Result<(), Fault> {
         let mut ids = Vec::new();
         for (_, message) in messages.into_iter().filter(|(_, message)| message.origin.is_none()) {
             if let Event::Stored { keys } = message.event {
@@ -221,65 +210,68 @@ impl Peer {
         ids.sort_unstable();
         ids.dedup();
         for page in ids.chunks(PAGE) {
-            self.keep(ours, self.there.get_all(page).await?).await?;
+            self.keep(known_here, self.remote.get_all(page).await?).await?;
         }
         Ok(())
     }
 
-    /// Keeps everything that is there.
-    async fn take_all(&self, place: &Place, ours: &[(Position, Position)]) -> Result<(), Fault> {
-        tracing::info!(region = self.region, "taking over everything that a region has");
+    /// Copies all entries of the peer.
+    async fn copy_all(&self, reservation: &Reservation, known_here: &KnownHere) -> Result<(), Fault> {
+        tracing::info!(region = self.region, "copying all entries of a region");
         let mut after = None;
         loop {
-            let found = self.there.scan(after, PAGE).await?;
+            let found = self.remote.scan(after, PAGE).await?;
             let Some(last) = found.last() else { return Ok(()) };
             after = Some(last.entry.key);
-            self.keep(ours, found).await?;
-            if !place.hold(&self.here, PLACE).await? {
-                return Err(Fault::Away("another replica has the place".to_owned()));
+            self.keep(known_here, found).await?;
+            if !reservation.renew(&self.local, RESERVED).await? {
+                return Err(Fault::Unreachable("another replica reads the region".to_owned()));
             }
         }
     }
 
-    /// Keeps entries, where nothing that lives is under their keys.
-    async fn keep(&self, ours: &[(Position, Position)], found: Vec<Found>) -> Result<(), Fault> {
+    /// Stores entries whose keys have no valid entry here.
+    async fn keep(&self, known_here: &KnownHere, found: Vec<Found>) -> Result<(), Fault> {
         let ids: Vec<_> = found.iter().map(|found| found.entry.id()).collect();
-        let known: Vec<_> = self.here.get_all(&ids).await?.iter().map(|found| found.entry.key).collect();
+        let known: Vec<_> = self.local.get_all(&ids).await?.iter().map(|found| found.entry.key).collect();
         let mut kept = Vec::new();
         for Found { entry, seen, .. } in found {
-            let seen = seen_here(ours, seen);
-            if known.contains(&entry.key) || self.here.log.voids(&entry, seen) {
+            let seen = known_here.seen(seen);
+            if known.contains(&entry.key) || self.local.log.invalidates(&entry, seen) {
                 continue;
             }
-            self.here.put(&entry, seen, BACKGROUND_PATIENCE).await?;
+            self.local.put(&entry, seen, BACKGROUND_TIMEOUT).await?;
             kept.push(entry.key);
         }
         let origin = self.origin();
-        self.here.announce(kept.into_iter(), Some(&origin), |keys| Event::Stored { keys }).await;
+        self.local.announce(kept.into_iter(), Some(&origin), |keys| Event::Stored { keys }).await;
         Ok(())
     }
 
-    /// Marks what is taken from it.
+    /// Marks copies of the peer's entries and learner events.
     fn origin(&self) -> Origin {
         Origin { region: self.region.clone(), at: Position::default() }
     }
 
-    async fn note(&self, reading: &Reading) -> Result<(), Fault> {
-        let mut note = cmd("HSET");
-        note.arg(self.here.keys.read(&self.region))
+    async fn store_positions(&self, reading: &Reading) -> Result<(), Fault> {
+        let mut store = cmd("HSET");
+        store
+            .arg(self.local.keys.read_positions(&self.region))
             .arg(LOG)
             .arg(reading.invalidations.position().to_string())
-            .arg(LESSONS)
-            .arg(reading.lessons.position().to_string());
+            .arg(LEARNER_EVENTS)
+            .arg(reading.learner_events.position().to_string());
         for (stream, position) in reading.changes.positions().iter().enumerate() {
-            note.arg(stream).arg(position.to_string());
+            store.arg(stream).arg(position.to_string());
         }
-        self.here.link.call_within(BACKGROUND_PATIENCE, &note).await
+        self.local.link.call_within(BACKGROUND_TIMEOUT, &store).await
     }
 }
 
-/// How much of our log the writer of an entry there had seen.
-fn seen_here(ours: &[(Position, Position)], seen_there: Position) -> Position {
-    let heard = ours.iter().rev().find(|(there, _)| *there <= seen_there);
-    heard.map(|(_, here)| *here).unwrap_or_default()
+impl KnownHere {
+    /// How much of our log the writer of an entry had seen that had seen the peer's log up to `remote`.
+    fn seen(&self, remote: Position) -> Position {
+        let last = self.0.iter().rev().find(|(there, _)| *there <= remote);
+        last.map(|(_, here)| *here).unwrap_or_default()
+    }
 }

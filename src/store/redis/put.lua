@@ -1,6 +1,6 @@
--- Keeps one entry. KEYS: directory, entry, facets. ARGV: value, expiry (ms), cache key, id, now (ms).
--- The directory comes first: an entry that is not listed could not be removed. Facets drop what has expired
--- and go when their last entry does; an hour later, so that no clock is ahead of it.
+-- Stores an entry. KEYS: directory, entry, facets. ARGV: value, expiry (ms), cache key, id, now (ms).
+-- The directory is written first: an entry that is not listed could not be removed. Facets drop expired ids, and
+-- expire one hour after their last entry, so that clock skew cannot remove them early.
 local added = redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3])
 redis.call('SET', KEYS[2], ARGV[1], 'PXAT', ARGV[2])
 for i = 3, #KEYS do

@@ -1,5 +1,5 @@
--- Removes one entry unless another was written meanwhile. KEYS: directory, entry, facets. ARGV: cache key, id,
--- and the first bytes of the value that is to go, or nothing for whatever is there.
+-- Removes an entry unless it was replaced. KEYS: directory, entry, facets. ARGV: cache key, id, and the first bytes of
+-- the value to remove, or nothing to remove any value.
 if ARGV[3] ~= '' and redis.call('EXISTS', KEYS[2]) == 1
   and redis.call('GETRANGE', KEYS[2], 0, #ARGV[3] - 1) ~= ARGV[3] then
   return 0

@@ -1,6 +1,7 @@
-//! What lies under an entry's key: which invalidations its writer knew, then the entry as the codec wrote it.
-//!
-//! Version byte, then position in the log of invalidations (16 bytes, big-endian), then the entry.
+//! The value under an entry's key: a version byte; the position in the log of invalidations up to which the writer had
+//! applied them, 16 bytes big-endian; then the entry as the codec encodes it.
+
+use promptkeep_core::codec::Reader;
 
 use super::log::Position;
 use crate::{
@@ -8,16 +9,16 @@ use crate::{
     store::codec::{self, CodecError},
 };
 
-/// First byte. A later version is skipped as a later entry codec is.
+/// First byte. A later version is skipped, like a later version of the codec.
 const VERSION: u8 = 1;
 
 /// Version and position.
 const HEADER: usize = 17;
 
-/// Bytes that tell one writing of an entry from another: header, and version and checksum of the codec.
+/// Length of the prefix that distinguishes two writes of an entry: header, and version and checksum of the codec.
 pub const FINGERPRINT: usize = HEADER + 9;
 
-/// The bytes of `entry`, whose writer had applied the invalidations up to `seen`.
+/// Encodes an entry, whose writer had applied the invalidations up to `seen`.
 pub fn encode(entry: &Entry, seen: Position) -> Vec<u8> {
     let entry = codec::encode(entry);
     let mut bytes = Vec::with_capacity(HEADER + entry.len());
@@ -27,18 +28,12 @@ pub fn encode(entry: &Entry, seen: Position) -> Vec<u8> {
     bytes
 }
 
-/// The entry, and the invalidations that its writer knew.
-///
-/// # Errors
-/// [`CodecError`], as the codec's.
+/// Decodes an entry and the position that its writer had seen.
 pub fn decode(bytes: &[u8]) -> Result<(Entry, Position), CodecError> {
     decode_with(bytes, codec::decode)
 }
 
-/// The same, the entry without its vector.
-///
-/// # Errors
-/// [`CodecError`], as the codec's.
+/// Decodes an entry without its vector, and the position that its writer had seen.
 pub fn decode_answer(bytes: &[u8]) -> Result<(Entry, Position), CodecError> {
     decode_with(bytes, codec::decode_answer)
 }
@@ -47,12 +42,13 @@ fn decode_with(
     bytes: &[u8],
     decode: fn(&[u8]) -> Result<Entry, CodecError>,
 ) -> Result<(Entry, Position), CodecError> {
-    let Some((&version, rest)) = bytes.split_first() else { return Err(CodecError::Damaged("empty")) };
+    let mut from = Reader::new(bytes);
+    let version = from.byte()?;
     if version > VERSION {
         return Err(CodecError::Newer(version));
     }
-    let (position, entry) = rest.split_first_chunk().ok_or(CodecError::Damaged("header"))?;
-    Ok((decode(entry)?, Position::from_bytes(*position)))
+    let position = Position::from_bytes(from.array()?);
+    Ok((decode(from.rest())?, position))
 }
 
 #[cfg(test)]
@@ -68,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_first_version_wrote_is_read() {
+    fn the_first_version_is_still_read() {
         let (entry, seen) = decode(&first_version()).unwrap();
         assert_eq!(seen, Position { ms: 5, n: 7 });
         assert_eq!(Ok(&entry), codec::decode(ENTRY).as_ref());
@@ -78,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn later_versions_and_junk_are_told_apart() {
+    fn a_later_version_is_distinguished_from_damage() {
         let later = [[VERSION + 1].as_slice(), &first_version()[1..]].concat();
         assert_eq!(decode(&later), Err(CodecError::Newer(VERSION + 1)));
         for length in 0..first_version().len() {

@@ -30,7 +30,7 @@ async fn add_labels(client: &mut Client, who: &str, labels: usize) {
 /// Whether the replica's learner has this many labels.
 async fn has_labels(client: &Client, labels: usize) -> bool {
     let explained = client.clone().explain(look(RESPELLED)).await.unwrap().into_inner();
-    explained.threshold_reason.contains(&format!("young, {labels} of"))
+    explained.threshold_reason.contains(&format!("warm-up, {labels} of"))
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn filled() -> TempDir {
 }
 
 fn refusal(path: &Path) -> OpenError {
-    let Err(error) = store::open(&disk_config(path)) else { panic!("opened") };
+    let Err(error) = store::open("local", &disk_config(path)) else { panic!("opened") };
     let named = error.to_string();
     assert!(named.contains("store.path") && named.contains(path.to_str().unwrap()), "{named}");
     error
@@ -54,10 +54,10 @@ async fn reads_a_file_without_a_snapshot_table() {
         transaction.delete_table(TableDefinition::<&str, &[u8]>::new("notes")).unwrap();
     });
     let store = open_disk(folder.path());
-    assert_eq!(store.note("learned").await.unwrap(), None);
-    assert!(store.put_note("learned", Note::of(vec![1]), None).await.unwrap());
+    assert_eq!(store.snapshot("learned").await.unwrap(), None);
+    assert!(store.put_snapshot("learned", Snapshot::of(vec![1]), None).await.unwrap());
     store.flush().await.unwrap();
-    assert_eq!(store.note("learned").await.unwrap(), Some(Note::of(vec![1])));
+    assert_eq!(store.snapshot("learned").await.unwrap(), Some(Snapshot::of(vec![1])));
 }
 
 #[test]
@@ -174,7 +174,7 @@ async fn survives_any_damaged_page() {
 
 /// Checks that a damaged file is refused by name or returns only entries that were stored.
 async fn assert_refused_or_right(path: &Path) {
-    let store = match store::open(&disk_config(path)) {
+    let store = match store::open("local", &disk_config(path)) {
         Ok(store) => store,
         Err(error) => return assert!(error.to_string().contains(path.to_str().unwrap()), "{error}"),
     };

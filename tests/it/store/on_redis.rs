@@ -7,7 +7,7 @@ use crate::common::redis_server::RedisServer;
 
 async fn redis_store() -> (RedisServer, Arc<dyn Store>) {
     let server = RedisServer::start().await;
-    let store = store::open(&server.store()).unwrap();
+    let store = store::open("local", &server.store()).unwrap();
     (server, store)
 }
 
@@ -93,7 +93,7 @@ async fn unreadable_entries_are_skipped_and_counted() {
 async fn key_prefixes_separate_deployments_on_one_redis() {
     let (redis, store) = redis_store().await;
     let other = StoreConfig { key_prefix: "other".to_owned(), ..redis.store() };
-    let other = store::open(&other).unwrap();
+    let other = store::open("local", &other).unwrap();
     put(&*store, entry(1)).await;
     assert_eq!(other.get(entry(1).key).await.unwrap(), None);
     assert_eq!(other.remove(&Selector::default(), false).await.unwrap(), []);
@@ -108,12 +108,12 @@ async fn key_prefixes_separate_deployments_on_one_redis() {
 async fn damaged_snapshots_and_those_of_earlier_builds_are_replaced() {
     let (redis, store) = redis_store().await;
     redis.command::<()>("SET promptkeep:note:learned what-an-earlier-build-has-learned").await;
-    assert_eq!(store.note("learned").await.unwrap(), None);
+    assert_eq!(store.snapshot("learned").await.unwrap(), None);
     for damaged in ["short", "longer-than-any-version-of-a-snapshot"] {
         redis.command::<()>(&format!("SET promptkeep:notes:learned {damaged}")).await;
-        let previous = store.note("learned").await.unwrap().map(|snapshot| snapshot.version);
-        assert!(store.put_note("learned", Note::of(vec![1]), previous).await.unwrap(), "{damaged}");
-        assert!(!store.put_note("learned", Note::of(vec![2]), None).await.unwrap(), "{damaged}");
-        assert_eq!(store.note("learned").await.unwrap(), Some(Note::of(vec![1])));
+        let previous = store.snapshot("learned").await.unwrap().map(|snapshot| snapshot.version);
+        assert!(store.put_snapshot("learned", Snapshot::of(vec![1]), previous).await.unwrap(), "{damaged}");
+        assert!(!store.put_snapshot("learned", Snapshot::of(vec![2]), None).await.unwrap(), "{damaged}");
+        assert_eq!(store.snapshot("learned").await.unwrap(), Some(Snapshot::of(vec![1])));
     }
 }

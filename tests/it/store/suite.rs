@@ -23,13 +23,13 @@ macro_rules! for_every_store {
         mod redis {
             $(#[tokio::test] async fn $test() {
                 let server = super::RedisServer::start().await;
-                super::$test(&*super::store::open(&server.store()).unwrap()).await
+                super::$test(&*super::store::open("local", &server.store()).unwrap()).await
             })*
         }
         mod cluster {
             $(#[tokio::test] async fn $test() {
                 let cluster = super::RedisCluster::start().await;
-                super::$test(&*super::store::open(&cluster.store()).unwrap()).await
+                super::$test(&*super::store::open("local", &cluster.store()).unwrap()).await
             })*
         }
         mod wrapped {
@@ -56,7 +56,7 @@ for_every_store! {
 }
 
 pub fn memory() -> Arc<dyn Store> {
-    store::open(&StoreConfig { kind: StoreKind::Memory, ..StoreConfig::default() }).unwrap()
+    store::open("local", &StoreConfig { kind: StoreKind::Memory, ..StoreConfig::default() }).unwrap()
 }
 
 async fn keys(store: &dyn Store) -> Vec<CacheKey> {
@@ -76,19 +76,19 @@ async fn returns_a_stored_entry(store: &dyn Store) {
 }
 
 async fn keeps_snapshots_separate_from_entries(store: &dyn Store) {
-    assert_eq!(store.note("learned").await.unwrap(), None);
+    assert_eq!(store.snapshot("learned").await.unwrap(), None);
     let mut previous = None;
     for bytes in [vec![1, 2], vec![3; 100_000], Vec::new(), vec![4]] {
-        let snapshot = Note::of(bytes);
+        let snapshot = Snapshot::of(bytes);
         let version = snapshot.version;
-        assert!(store.put_note("learned", snapshot, previous).await.unwrap());
+        assert!(store.put_snapshot("learned", snapshot, previous).await.unwrap());
         previous = Some(version);
     }
-    assert!(store.put_note("other", Note::of(vec![5]), None).await.unwrap());
+    assert!(store.put_snapshot("other", Snapshot::of(vec![5]), None).await.unwrap());
     store.flush().await.unwrap();
-    assert_eq!(store.note("learned").await.unwrap(), Some(Note::of(vec![4])));
+    assert_eq!(store.snapshot("learned").await.unwrap(), Some(Snapshot::of(vec![4])));
     store.remove(&Selector::default(), false).await.unwrap();
-    assert_eq!(store.note("other").await.unwrap(), Some(Note::of(vec![5])));
+    assert_eq!(store.snapshot("other").await.unwrap(), Some(Snapshot::of(vec![5])));
     assert_eq!((store.entries(), keys(store).await.len()), (0, 0));
 }
 

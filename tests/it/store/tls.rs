@@ -45,8 +45,10 @@ impl Authority {
 #[tokio::test]
 async fn a_private_authority_is_trusted_if_the_config_names_it() {
     let (authority, server) = Authority::with_server().await;
-    let (a, b) =
-        (store::open(&authority.store(&server)).unwrap(), store::open(&authority.store(&server)).unwrap());
+    let (a, b) = (
+        store::open("local", &authority.store(&server)).unwrap(),
+        store::open("local", &authority.store(&server)).unwrap(),
+    );
     let stored = put(&*a, entry(1)).await;
     until(async || {
         b.get(stored.key)
@@ -62,11 +64,11 @@ async fn other_authorities_are_not_trusted() {
     let (authority, server) = Authority::with_server().await;
     let (other, _server) = Authority::with_server().await;
     for config in [server.store(), other.store(&server)] {
-        let store = store::open(&config).unwrap();
+        let store = store::open("local", &config).unwrap();
         let failed = store.put(Arc::new(entry(1)), Durability::Durable).await.unwrap_err();
-        assert!(failed.to_string().contains("redis is away"), "{failed}");
+        assert!(failed.to_string().contains("redis is unreachable"), "{failed}");
     }
-    let trusted = store::open(&authority.store(&server)).unwrap();
+    let trusted = store::open("local", &authority.store(&server)).unwrap();
     assert_eq!(trusted.get(entry(1).key).await.unwrap(), None);
 }
 
@@ -80,7 +82,9 @@ async fn a_ca_file_without_certificates_prevents_the_start() {
         [None, Some("no certificate"), Some("-----BEGIN CERTIFICATE-----\n%%\n-----END CERTIFICATE-----\n")]
     {
         text.into_iter().for_each(|text| fs::write(&path, text).unwrap());
-        let Err(OpenError::CaFile { path: reported, .. }) = store::open(&config) else { panic!("{text:?}") };
+        let Err(OpenError::CaFile { path: reported, .. }) = store::open("local", &config) else {
+            panic!("{text:?}")
+        };
         assert_eq!(reported, path);
     }
 }

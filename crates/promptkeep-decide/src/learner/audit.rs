@@ -1,73 +1,78 @@
-//! Which hits are checked, and what the checks say about all of them.
+//! Audits of semantic hits: which are chosen, and what their outcomes say about all of them.
 
 use std::collections::VecDeque;
 
-use super::Budget;
-use crate::table::Reader;
+use promptkeep_core::codec::{Malformed, Reader, ensure};
 
-/// Checks that a young namespace makes of its first hits, spread as this many over the number of hits.
+use super::{Budget, LearnerId};
+
+/// Audits of a namespace's first hits: a hit is audited with this probability over the number of hits.
 const EARLY: f32 = 100.0;
-/// Most checks as a share of all requests, over the share of the hits that is checked: a young namespace
-/// checks more of its hits, and it has few of them.
+/// Maximum audits per request, as a multiple of the audit rate. A new namespace audits a larger share of its hits,
+/// but has few of them.
 const COST_MAX: f32 = 2.0;
-/// Checks after which an older one counts half.
+/// Audits after which an older one counts half.
 const HALF_LIFE: f32 = 300.0;
-/// Requests without hits after which findings count half.
-const REST: f64 = 2000.0;
-/// Pseudo-counts of errors as expected: how many surprises it takes to believe them.
+/// Requests during a closure after which findings count half.
+const IDLE_HALF_LIFE: f64 = 2000.0;
+/// Pseudo-count of errors that occurred as expected: how many surprises it takes to believe them.
 const BELIEF: f32 = 3.0;
 
-/// Processes whose findings are kept apart; of more, the one that was longest not heard of joins [`Gone`].
-const PROCESSES_MAX: usize = 64;
+/// Learners whose findings are stored one by one. Beyond that the one not heard from for longest is [`Retired`].
+const LEARNERS_MAX: usize = 64;
 
-/// Processes of which it is remembered that they have joined; the oldest are forgotten.
-const GONE_MAX: usize = 1024;
+/// Retired learners whose ids are remembered; the oldest are forgotten.
+const RETIRED_MAX: usize = 1024;
 
-/// Stands for them.
-const GONE: u32 = u32::MAX;
+/// Id under which the sum of retired learners is stored.
+const RETIRED: LearnerId = LearnerId::MAX;
 
-/// Bookkeeping of checked hits.
+/// Audits of a namespace, by every replica.
 #[derive(Clone, Debug)]
 pub struct Audits {
     random: fastrand::Rng,
-    /// By the process that made them, so that a later state of one takes the place of an earlier one. This process
-    /// is the first; the others follow in the order in which they were last heard of.
+    /// One element per learner, so that its later state replaces an earlier one. This learner comes first; the
+    /// others follow in the order in which they were last heard from.
     findings: Vec<Findings>,
-    gone: Gone,
+    retired: Retired,
 }
 
-/// Processes that have not been heard of for long, which count together.
+/// The sum over learners not heard from for long.
 #[derive(Clone, Debug)]
-struct Gone {
+struct Retired {
     findings: Findings,
-    /// Which they are: what is still told of one counts no second time.
-    origins: VecDeque<u32>,
+    /// Their ids: findings of one that arrive late must not count again.
+    ids: VecDeque<LearnerId>,
 }
 
-/// What the checks of one process found.
+/// Audit counts of one learner.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Findings {
-    /// The process.
-    pub(super) origin: u32,
-    /// Its requests that gave labels.
+    pub(super) learner: LearnerId,
+    /// Requests that gave labels.
     labelled: u64,
     hits: u64,
+    /// Hits chosen for an audit.
     checks: u64,
-    /// Checks that came to an end.
+    /// Audits that were completed.
     outcomes: u64,
     sums: Sums,
 }
 
-/// Faded sums over checked hits: they fade with each check, whoever makes it.
+/// Sums over completed audits. They decay with every audit, whichever learner makes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Sums {
-    /// Weighted by one over their propensity.
+    /// Inverse propensities.
     weight: f64,
+    /// Their squares.
     square: f64,
+    /// Weighted errors.
     differing: f64,
-    /// Unweighted.
+    /// Unweighted audits.
     count: f64,
+    /// Unweighted errors.
     observed: f64,
+    /// Errors that the model expected.
     expected: f64,
 }
 
@@ -77,7 +82,7 @@ pub struct WrongHits {
     pub rate: f32,
     pub low: f32,
     pub high: f32,
-    /// Checked hits behind it, ever.
+    /// Hits chosen for an audit so far.
     #[serde(rename = "checked")]
     pub checks: u64,
 }
@@ -89,107 +94,105 @@ impl Audits {
         Self {
             random: fastrand::Rng::with_seed(seed),
             findings: vec![Findings::of(0)],
-            gone: Gone::default(),
+            retired: Retired::default(),
         }
     }
 
-    /// Little-endian; the random sequence is not kept.
+    /// Encodes all but the state of the random generator.
     pub fn encode(&self, to: &mut Vec<u8>) {
         to.extend((self.findings.len() as u32).to_le_bytes());
         self.findings.iter().for_each(|findings| findings.encode(to));
-        self.gone.findings.encode(to);
-        to.extend((self.gone.origins.len() as u32).to_le_bytes());
-        self.gone.origins.iter().for_each(|origin| to.extend(origin.to_le_bytes()));
+        self.retired.findings.encode(to);
+        to.extend((self.retired.ids.len() as u32).to_le_bytes());
+        self.retired.ids.iter().for_each(|id| to.extend(id.to_le_bytes()));
     }
 
     /// Reads what [`Audits::encode`] wrote.
-    pub fn decode(from: &mut Reader<'_>, seed: u64) -> Option<Self> {
-        let processes = Some(from.u32()? as usize).filter(|n| (1..=PROCESSES_MAX).contains(n))?;
-        let findings = (0..processes).map(|_| Findings::decode(from)).collect::<Option<Vec<_>>>()?;
-        let gone = Findings::decode(from)?;
-        let count = Some(from.u32()? as usize).filter(|n| *n <= GONE_MAX)?;
-        let origins = (0..count).map(|_| from.u32()).collect::<Option<_>>()?;
-        let hits = findings.iter().map(|findings| findings.hits).fold(gone.hits, u64::wrapping_add);
-        let gone = Gone { findings: gone, origins };
-        Some(Self { random: fastrand::Rng::with_seed(seed ^ hits), findings, gone })
+    pub fn decode(from: &mut Reader<'_>, seed: u64) -> Result<Self, Malformed> {
+        let count = from.count(LEARNERS_MAX)?;
+        ensure(count > 0, "findings")?;
+        let findings: Vec<Findings> = from.repeat(count, Findings::decode)?;
+        let retired = Findings::decode(from)?;
+        let count = from.count(RETIRED_MAX)?;
+        let retired = Retired { findings: retired, ids: from.repeat(count, Reader::u32)? };
+        let audits = Self { random: fastrand::Rng::new(), findings, retired };
+        Ok(Self { random: fastrand::Rng::with_seed(seed ^ audits.hits()), ..audits })
     }
 
-    /// What is found from now on is found by the process `origin`.
-    pub(super) fn set_origin(&mut self, origin: u32) {
-        if self.findings[0].origin != origin {
-            // Who wrote it was heard of last. Who found nothing need not be known.
+    /// Attributes later audits to the learner `id`.
+    pub(super) fn set_id(&mut self, id: LearnerId) {
+        if self.findings[0].learner != id {
+            // The learner that wrote this state was the last one active. An empty one need not be remembered.
             self.findings.rotate_left(1);
-            self.findings.retain(|findings| findings.origin != origin && !findings.is_empty());
-            self.findings.insert(0, Findings::of(origin));
-            self.make_room(PROCESSES_MAX);
+            self.findings.retain(|findings| findings.learner != id && !findings.is_empty());
+            self.findings.insert(0, Findings::of(id));
+            self.retire_surplus(LEARNERS_MAX);
         }
     }
 
-    /// What this process found.
+    /// Findings of this learner.
     pub(super) fn own(&self) -> Findings {
         self.findings[0]
     }
 
-    /// Takes over what another process found, if it is news.
-    pub(super) fn hear(&mut self, news: Findings) {
-        if self.gone.has(news.origin) {
+    /// Merges the findings of another learner, unless they are known.
+    pub(super) fn merge(&mut self, new: Findings) {
+        if self.retired.has(new.learner) {
             return;
         }
-        let at = self.findings.iter().position(|known| known.origin == news.origin);
+        let at = self.findings.iter().position(|known| known.learner == new.learner);
         let before = at.map_or(0, |at| self.findings[at].outcomes);
         match at {
             Some(0) => return,
-            Some(at) if news.age() < self.findings[at].age() => return,
-            Some(at) if news.age() == self.findings[at].age() => {
-                return self.findings[at].sums.fade_to(&news.sums);
+            Some(at) if new.counts() < self.findings[at].counts() => return,
+            Some(at) if new.counts() == self.findings[at].counts() => {
+                return self.findings[at].sums.decay_to(&new.sums);
             }
             Some(at) => drop(self.findings.remove(at)),
-            None => self.make_room(PROCESSES_MAX - 1),
+            None => self.retire_surplus(LEARNERS_MAX - 1),
         }
-        self.fade(keep_after(news.outcomes.saturating_sub(before)));
-        self.findings.push(news);
+        self.decay(decay_of(new.outcomes.saturating_sub(before)));
+        self.findings.push(new);
     }
 
-    /// The same for all that another state knows.
-    pub(super) fn hear_all(&mut self, other: &Self) {
-        self.hear_of_gone(&other.gone);
-        // Who wrote it was heard of last.
+    /// Merges all findings of another state.
+    pub(super) fn merge_all(&mut self, other: &Self) {
+        self.merge_retired(&other.retired);
+        // The learner that wrote the state was the last one active.
         let (writer, others) = other.findings.split_at(1);
-        others.iter().chain(writer).for_each(|findings| self.hear(*findings));
+        others.iter().chain(writer).for_each(|findings| self.merge(*findings));
     }
 
-    /// Of two views of them the one that counts more takes the place of the other, whole. What is in it was
-    /// heard of before, for the most part, so nothing fades for it.
-    fn hear_of_gone(&mut self, other: &Gone) {
-        let is_more = other.findings.age() > self.gone.findings.age();
-        if is_more && !other.has(self.findings[0].origin) {
-            self.gone.clone_from(other);
-            self.findings.retain(|findings| !other.has(findings.origin));
+    /// Keeps whichever sum of retired learners counts more, whole. Most of it was known before, so nothing decays.
+    fn merge_retired(&mut self, other: &Retired) {
+        let is_more = other.findings.counts() > self.retired.findings.counts();
+        if is_more && !other.has(self.findings[0].learner) {
+            self.retired.clone_from(other);
+            self.findings.retain(|findings| !other.has(findings.learner));
         }
     }
 
-    /// So that at most `most` are known apart.
-    fn make_room(&mut self, most: usize) {
-        while self.findings.len() > most {
+    /// Retires learners until at most `max` are left.
+    fn retire_surplus(&mut self, max: usize) {
+        while self.findings.len() > max {
             let oldest = self.findings.remove(1);
-            self.gone.add(&oldest);
+            self.retired.add(&oldest);
         }
     }
 
-    /// While nothing is served nothing is checked either: old findings fade, so that the namespace may be
-    /// tried again.
-    pub fn rest(&mut self) {
-        let keep = 0.5_f64.powf(1.0 / REST);
-        self.fade(keep);
+    /// Counts a request during a closure. Nothing is served and audited then, so old findings decay until semantic
+    /// hits are tried again.
+    pub fn idle(&mut self) {
+        self.decay(0.5_f64.powf(1.0 / IDLE_HALF_LIFE));
     }
 
-    fn fade(&mut self, keep: f64) {
-        self.findings.iter_mut().for_each(|findings| findings.sums.fade(keep));
-        self.gone.findings.sums.fade(keep);
+    fn decay(&mut self, factor: f64) {
+        self.findings.iter_mut().for_each(|findings| findings.sums.decay(factor));
+        self.retired.findings.sums.decay(factor);
     }
 
-    /// Counts a hit and says with which probability it was chosen to be checked, if it was. `rate`: least
-    /// share of the hits that is checked; 0 checks none of them, 1 all.
+    /// Counts a hit. Returns the propensity if the hit is to be audited: the probability with which it was chosen.
+    /// `rate` is the lowest share of hits to audit; at 0 none is audited, at 1 all are.
     pub fn draw(&mut self, requests: u64, rate: f32) -> Option<f32> {
         self.findings[0].hits += 1;
         if rate == 0.0 {
@@ -203,10 +206,10 @@ impl Audits {
         })
     }
 
-    /// The outcome of a check.
+    /// Records the outcome of an audit.
     pub fn observe(&mut self, probability: f32, same: f32, propensity: f32) {
         let weight = 1.0 / f64::from(propensity);
-        self.fade(keep_after(1));
+        self.decay(decay_of(1));
         let own = &mut self.findings[0];
         own.outcomes += 1;
         own.sums.add(&Sums {
@@ -219,16 +222,16 @@ impl Audits {
         });
     }
 
-    /// Observed over expected errors; `missed` of the labels say "different" by mistake.
+    /// Observed over expected errors. `missed` is the share of labels that say "different" by mistake.
     pub fn surplus(&self, missed: f32) -> f32 {
         let Sums { count, observed, expected, .. } = self.sums();
         let wrong = (observed as f32 - missed * count as f32).max(0.0);
         (wrong + BELIEF) / (expected as f32 + BELIEF)
     }
 
-    /// Whether even the lower end of the estimate is far beyond the budget: nothing but exact hits then.
-    /// `missed` of the labels say "different" by mistake, or a few of those would close a namespace.
-    pub fn is_blown(&self, budget: &Budget, missed: f32) -> bool {
+    /// Whether even the lower end of the interval is far beyond the budget, so that only exact hits are served.
+    /// `missed` is the share of labels that say "different" by mistake; a few of them must not close a namespace.
+    pub fn is_over_budget(&self, budget: &Budget, missed: f32) -> bool {
         self.sums().count > 20.0 && self.estimate(missed).low > 2.0 * budget.max_wrong_hits
     }
 
@@ -246,13 +249,13 @@ impl Audits {
         self.all().map(|findings| findings.hits).sum()
     }
 
-    /// Hits that were chosen to be checked, ever.
+    /// Hits chosen for an audit so far.
     pub fn checks(&self) -> u64 {
         self.all().map(|findings| findings.checks).sum()
     }
 
     fn all(&self) -> impl Iterator<Item = &Findings> {
-        self.findings.iter().chain([&self.gone.findings])
+        self.findings.iter().chain([&self.retired.findings])
     }
 
     fn sums(&self) -> Sums {
@@ -269,7 +272,7 @@ impl Audits {
         own.sums.add(&other.sums());
     }
 
-    /// Inverse-propensity estimate with Wilson's interval over the effective number of checks.
+    /// Inverse-propensity estimate with Wilson's interval over the effective number of audits.
     pub fn estimate(&self, missed: f32) -> WrongHits {
         let Sums { weight, square, differing, .. } = self.sums();
         let checks = self.checks();
@@ -283,42 +286,42 @@ impl Audits {
     }
 }
 
-// === impl Gone ===
+/// Factor of a sum after so many audits.
+fn decay_of(audits: u64) -> f64 {
+    0.5_f64.powf(audits as f64 / f64::from(HALF_LIFE))
+}
 
-impl Default for Gone {
+// === impl Retired ===
+
+impl Default for Retired {
     fn default() -> Self {
-        Self { findings: Findings::of(GONE), origins: VecDeque::new() }
+        Self { findings: Findings::of(RETIRED), ids: VecDeque::new() }
     }
 }
 
-impl Gone {
-    fn has(&self, origin: u32) -> bool {
-        self.origins.contains(&origin)
+impl Retired {
+    fn has(&self, learner: LearnerId) -> bool {
+        self.ids.contains(&learner)
     }
 
     fn add(&mut self, findings: &Findings) {
         self.findings.add(findings);
-        if self.origins.len() == GONE_MAX {
-            self.origins.pop_front();
+        if self.ids.len() == RETIRED_MAX {
+            self.ids.pop_front();
         }
-        self.origins.push_back(findings.origin);
+        self.ids.push_back(findings.learner);
     }
-}
-
-/// What is left of a sum after so many checks.
-fn keep_after(checks: u64) -> f64 {
-    0.5_f64.powf(checks as f64 / f64::from(HALF_LIFE))
 }
 
 // === impl Findings ===
 
 impl Findings {
-    fn of(origin: u32) -> Self {
-        Self { origin, labelled: 0, hits: 0, checks: 0, outcomes: 0, sums: Sums::default() }
+    fn of(learner: LearnerId) -> Self {
+        Self { learner, labelled: 0, hits: 0, checks: 0, outcomes: 0, sums: Sums::default() }
     }
 
     fn is_empty(&self) -> bool {
-        self.age() == [0; 4]
+        self.counts() == [0; 4]
     }
 
     fn add(&mut self, other: &Self) {
@@ -329,56 +332,46 @@ impl Findings {
         self.sums.add(&other.sums);
     }
 
-    /// Ascends with every change of its process.
-    fn age(&self) -> [u64; 4] {
+    /// No count ever falls, so a later state of one learner compares greater.
+    fn counts(&self) -> [u64; 4] {
         [self.labelled, self.hits, self.checks, self.outcomes]
     }
 
     pub(super) fn encode(&self, to: &mut Vec<u8>) {
-        to.extend(self.origin.to_le_bytes());
-        self.age().iter().for_each(|count| to.extend(count.to_le_bytes()));
-        let Sums { weight, square, differing, count, observed, expected } = self.sums;
-        let sums = [weight, square, differing, count, observed, expected];
-        sums.iter().for_each(|sum| to.extend((*sum as f32).to_le_bytes()));
+        to.extend(self.learner.to_le_bytes());
+        self.counts().iter().for_each(|count| to.extend(count.to_le_bytes()));
+        let mut sums = self.sums;
+        sums.all().into_iter().for_each(|sum| to.extend((*sum as f32).to_le_bytes()));
     }
 
-    pub(super) fn decode(from: &mut Reader<'_>) -> Option<Self> {
-        let origin = from.u32()?;
-        let (labelled, hits) = (from.u64()?, from.u64()?);
-        let (checks, outcomes) = (from.u64()?, from.u64()?);
-        let sums = from.floats(6)?;
-        let sum = |i: usize| f64::from(sums[i]);
-        // Sums of them must not overflow.
-        let plausible = [labelled, hits, outcomes].iter().all(|count| *count < u64::MAX >> 8);
-        let valid = plausible && checks <= hits && sums.iter().all(|sum| *sum >= 0.0);
-        valid.then(|| Self {
-            origin,
-            labelled,
-            hits,
-            checks,
-            outcomes,
-            sums: Sums {
-                weight: sum(0),
-                square: sum(1),
-                differing: sum(2),
-                count: sum(3),
-                observed: sum(4),
-                expected: sum(5),
-            },
-        })
+    pub(super) fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut findings = Self::of(from.u32()?);
+        let Self { labelled, hits, checks, outcomes, sums, .. } = &mut findings;
+        for count in [&mut *labelled, &mut *hits, &mut *checks, &mut *outcomes] {
+            *count = from.u64()?;
+        }
+        // Sums over all learners must not overflow.
+        let plausible = [*labelled, *hits, *outcomes].iter().all(|count| *count < u64::MAX >> 8);
+        ensure(plausible && checks <= hits, "counts")?;
+        for sum in sums.all() {
+            *sum = from.f32()?.into();
+            ensure(*sum >= 0.0, "sum")?;
+        }
+        Ok(findings)
     }
 }
 
 // === impl Sums ===
 
 impl Sums {
+    /// In the order of the encoding.
     fn all(&mut self) -> [&mut f64; 6] {
         let Self { weight, square, differing, count, observed, expected } = self;
         [weight, square, differing, count, observed, expected]
     }
 
-    fn fade(&mut self, keep: f64) {
-        self.all().into_iter().for_each(|sum| *sum *= keep);
+    fn decay(&mut self, factor: f64) {
+        self.all().into_iter().for_each(|sum| *sum *= factor);
     }
 
     fn add(&mut self, other: &Self) {
@@ -386,8 +379,8 @@ impl Sums {
         self.all().into_iter().zip(other.all()).for_each(|(sum, other)| *sum += *other);
     }
 
-    /// Of two views of the same checks, the one that knows of more since.
-    fn fade_to(&mut self, other: &Self) {
+    /// Of two states with the same audits, the one that decayed more has seen more audits since.
+    fn decay_to(&mut self, other: &Self) {
         if other.count < self.count {
             *self = *other;
         }
@@ -397,7 +390,7 @@ impl Sums {
 // === impl WrongHits ===
 
 impl WrongHits {
-    /// Before anything is checked.
+    /// The estimate before any audit.
     pub const UNKNOWN: Self = Self { rate: 0.0, low: 0.0, high: 1.0, checks: 0 };
 }
 
@@ -414,10 +407,10 @@ fn wilson(rate: f64, n: f64) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    /// What was checked by so many processes, one after the other, the first of them `first`.
-    fn checked(mut audits: Audits, first: u32, processes: u32) -> Audits {
-        for origin in first..first + processes {
-            audits.set_origin(origin);
+    /// One audited hit by each of `learners` learners, the first of them `first`.
+    fn audited(mut audits: Audits, first: u32, learners: u32) -> Audits {
+        for id in first..first + learners {
+            audits.set_id(id);
             audits.count_labelled();
             audits.draw(1000, 1.0);
             audits.observe(0.9, 1.0, 1.0);
@@ -425,50 +418,50 @@ mod tests {
         audits
     }
 
-    fn known(audits: &Audits) -> (u64, u64, f64) {
+    fn totals(audits: &Audits) -> (u64, u64, f64) {
         (audits.labelled(), audits.checks(), audits.sums().count)
     }
 
-    /// Past the number of processes that are kept apart, each note that was joined counted those that had ended
-    /// once more, and what live ones had found faded for it.
+    /// Beyond the number of learners stored one by one, every merged snapshot counted retired ones once more and
+    /// made the findings of active ones decay.
     #[test]
-    fn processes_that_ended_count_once_however_often_they_are_told_of() {
-        let processes = 3 * PROCESSES_MAX as u32;
-        let all = checked(Audits::new(1), 1, processes);
-        assert_eq!((all.labelled(), all.checks()), (processes.into(), processes.into()));
-        assert_eq!(all.findings.len(), PROCESSES_MAX);
-        let mut one = checked(all.clone(), 1000, 1);
-        let mut other = checked(all.clone(), 2000, 1);
-        one.hear_all(&other);
-        other.hear_all(&one);
-        let (before, after) = (known(&one), known(&other));
-        assert_eq!((before.0, before.1), (u64::from(processes) + 2, u64::from(processes) + 2));
+    fn retired_learners_count_once_however_often_they_are_merged() {
+        let learners = 3 * LEARNERS_MAX as u32;
+        let all = audited(Audits::new(1), 1, learners);
+        assert_eq!((all.labelled(), all.checks()), (learners.into(), learners.into()));
+        assert_eq!(all.findings.len(), LEARNERS_MAX);
+        let mut one = audited(all.clone(), 1000, 1);
+        let mut other = audited(all.clone(), 2000, 1);
+        one.merge_all(&other);
+        other.merge_all(&one);
+        let (before, after) = (totals(&one), totals(&other));
+        assert_eq!((before.0, before.1), (u64::from(learners) + 2, u64::from(learners) + 2));
         assert_eq!((after.0, after.1), (before.0, before.1));
         for _ in 0..5 {
-            one.hear_all(&all);
-            one.hear_all(&other);
-            other.hear_all(&one);
+            one.merge_all(&all);
+            one.merge_all(&other);
+            other.merge_all(&one);
         }
-        let after = known(&one);
+        let after = totals(&one);
         assert_eq!((after.0, after.1), (before.0, before.1));
         assert!((after.2 - before.2).abs() < 0.01 * before.2, "{before:?} {after:?}");
-        assert_eq!((known(&other).0, known(&other).1), (before.0, before.1));
-        assert_eq!(one.findings.len(), PROCESSES_MAX);
+        assert_eq!((totals(&other).0, totals(&other).1), (before.0, before.1));
+        assert_eq!(one.findings.len(), LEARNERS_MAX);
         let mut bytes = Vec::new();
         one.encode(&mut bytes);
-        assert_eq!(known(&Audits::decode(&mut Reader::new(&bytes), 1).unwrap()).0, before.0);
+        assert_eq!(totals(&Audits::decode(&mut Reader::new(&bytes), 1).unwrap()).0, before.0);
     }
 
     #[test]
-    fn who_is_heard_of_is_kept_apart() {
-        let mut audits = checked(Audits::new(1), 1, 1);
-        let mut live = checked(Audits::new(1), 5000, 1);
-        for origin in 10..10 + 2 * PROCESSES_MAX as u32 {
-            live.count_labelled();
-            audits.hear(live.own());
-            audits.hear(checked(Audits::new(1), origin, 1).own());
+    fn an_active_learner_is_not_retired() {
+        let mut audits = audited(Audits::new(1), 1, 1);
+        let mut active = audited(Audits::new(1), 5000, 1);
+        for id in 10..10 + 2 * LEARNERS_MAX as u32 {
+            active.count_labelled();
+            audits.merge(active.own());
+            audits.merge(audited(Audits::new(1), id, 1).own());
         }
-        assert!(audits.findings.iter().any(|findings| findings.origin == 5000));
-        assert_eq!(audits.labelled(), 2 + 4 * PROCESSES_MAX as u64);
+        assert!(audits.findings.iter().any(|findings| findings.learner == 5000));
+        assert_eq!(audits.labelled(), 2 + 4 * LEARNERS_MAX as u64);
     }
 }

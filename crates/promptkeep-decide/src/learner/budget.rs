@@ -1,38 +1,38 @@
-//! From probabilities to a threshold that keeps two budgets.
+//! The threshold: the lowest probability that may be served within two error budgets.
 
-/// Shares of wrong answers that are allowed. Both hold.
+/// Allowed shares of wrong answers. Both apply.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Budget {
-    /// Of all requests.
+    /// Among all requests.
     pub max_error_rate: f32,
-    /// Of the semantic hits.
+    /// Among semantic hits.
     pub max_wrong_hits: f32,
 }
 
-/// Parts of the budgets that expected errors may use: the rest is for what the model does not know.
+/// Shares of the budgets that expected errors may use. The rest covers what the model does not know.
 const MARGIN_REQUESTS: f32 = 0.8;
 const MARGIN_HITS: f32 = 0.9;
 
-/// By how much expected errors are multiplied: what checks observed over what they were expected to. Fewer errors
-/// than expected count for the budget of hits only, where each check is one of them; that of requests was exceeded
-/// on some kinds of traffic when they counted there too.
+/// Factors on expected errors: errors that audits observed over those that the model expected. A factor below 1 applies
+/// to the budget of hits only, because every audit is one of them; the budget of requests was exceeded on some kinds of
+/// traffic when it applied there too.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Surplus {
     pub of_requests: f32,
     pub of_hits: f32,
 }
 
-/// Least that expected errors of hits are multiplied by, however few were observed.
+/// Lowest factor on the expected errors of hits, however few were observed.
 const SURPLUS_MIN: f32 = 0.8;
 
-/// Recent probabilities, from which the threshold for any budget is read.
+/// Recent probabilities, which give the threshold for any budget.
 #[derive(Clone, Debug, Default)]
 pub struct Threshold {
-    /// Probability of the best candidates of recent requests, the surest first.
+    /// Probabilities of the best candidates of recent requests, in descending order.
     sorted: Vec<f32>,
-    /// Expected errors when everything up to here is served.
+    /// Expected errors when the candidates up to this index are served.
     expected: Vec<f32>,
-    /// Number of recent requests, those without a candidate included.
+    /// Number of recent requests, including those without a candidate.
     requests: usize,
     pub surplus: Surplus,
 }
@@ -40,10 +40,9 @@ pub struct Threshold {
 // === impl Surplus ===
 
 impl Surplus {
-    /// Of the errors `observed` as a multiple of those expected; `young` multiplies both, while there are few
-    /// labels.
-    pub fn new(observed: f32, young: f32) -> Self {
-        Self { of_requests: young * observed.max(1.0), of_hits: young * observed.max(SURPLUS_MIN) }
+    /// `observed` is the multiple of the expected errors; `warm_up` multiplies both factors while there are few labels.
+    pub fn new(observed: f32, warm_up: f32) -> Self {
+        Self { of_requests: warm_up * observed.max(1.0), of_hits: warm_up * observed.max(SURPLUS_MIN) }
     }
 }
 
@@ -69,11 +68,11 @@ impl Threshold {
         Self { sorted: probabilities, expected, requests, surplus }
     }
 
-    /// Why the threshold for `budget` is where it is, for `Explain`.
+    /// Explains the threshold for `budget`.
     pub fn reason(&self, budget: &Budget) -> String {
         format!(
-            "expected errors of the last {} requests within {:.2} % of requests and {:.1} % of hits, counted {:.2} \
-             and {:.2} times after checks",
+            "expected errors of the last {} requests stay within {:.2} % of requests and {:.1} % of hits, multiplied \
+             by {:.2} and {:.2} after audits",
             self.requests,
             100.0 * MARGIN_REQUESTS * budget.max_error_rate,
             100.0 * MARGIN_HITS * budget.max_wrong_hits,
@@ -82,7 +81,7 @@ impl Threshold {
         )
     }
 
-    /// Lowest probability that may be served; above 1 when nothing may.
+    /// Lowest probability that may be served; above 1 if nothing may.
     pub fn at(&self, budget: &Budget) -> f32 {
         let per_request =
             MARGIN_REQUESTS * budget.max_error_rate * self.requests as f32 / self.surplus.of_requests;

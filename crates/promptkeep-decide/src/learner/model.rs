@@ -1,9 +1,9 @@
-//! The probability itself: pooled weights moved by the namespace's labels, a small forest for what is
-//! not linear, and a calibration by what was foreseen.
+//! The model of a namespace: pooled weights updated by its labels, a small forest for what is not linear, and a
+//! calibration by earlier predictions.
 
 use super::{
     EXAMPLES_MAX, Example, HALF_LIFE, ScopeTag,
-    scopes::{Levels, Seen},
+    scopes::{Levels, ScopeLabel},
 };
 use crate::{
     boost::{self, Forest, Growth, Rows, Target},
@@ -14,39 +14,38 @@ use crate::{
 
 /// Standard deviation of a namespace's weights around the pooled ones.
 const SPREAD: f32 = 0.6;
-/// Noise of comparisons before anything is known:
-/// one answer in thirty is off the point, and either of the two may be.
+/// Prior label noise of comparisons: one answer in thirty is off the point, and either of the two may be.
 const NOISE: Noise = Noise { missed: 0.06, invented: 0.01 };
-/// Labels that the assumption about noise is worth.
+/// Labels that the noise prior counts for.
 const NOISE_BELIEF: f64 = 1000.0;
-/// Beyond this share labels cannot be told from noise.
+/// Highest share of missed labels; beyond it labels cannot be distinguished from noise.
 const MISSED_MAX: f64 = 0.10;
-/// Labels before a correction is fitted, and fits of the weights between two of its.
+/// Labels before a correction is fitted, and fits of the weights between two corrections.
 const CORRECT_AFTER: usize = 600;
 const CORRECT_EVERY: u32 = 5;
-/// Precision of the belief that logits need no shift and no scale.
+/// Precision of the prior that logits need no shift and no scale.
 const CALIBRATION_BELIEF: (f64, f64) = (150.0, 600.0);
-/// Most hits that one checked hit stands for in the calibration.
+/// Largest number of hits that one audited hit stands for in the calibration.
 const AUDIT_WEIGHT_MAX: f32 = 10.0;
-/// Taken off the logits of texts in languages that the features know little of, while no labels of such texts
-/// are there, and how many of them halve it. A third of the features are blind there, so what passes for a
-/// paraphrase may differ in a negation.
-const FOREIGN_DOUBT: f32 = 2.0;
-const FOREIGN_BELIEF: f32 = 150.0;
+/// Penalty on the logits of texts in languages that the features know little about. A third of the features are blind
+/// there, so an apparent paraphrase may differ in a negation.
+const LANGUAGE_PENALTY: f32 = 2.0;
+/// Labels of such texts that halve the penalty.
+const LANGUAGE_LABELS: f32 = 150.0;
 const GROWTH: Growth =
     Growth { trees: 60, leaves: 7, rate: 0.08, hessian_min: 3.0, ridge: 3.0, features: 0.5, seed: 7 };
 
-/// See the module.
+/// See the [module](self).
 #[derive(Clone, Debug)]
 pub struct Model {
     weights: Weights,
     correction: Forest,
     levels: Levels,
     pub noise: Noise,
-    /// Calibrated logit: first + second × logit.
+    /// Shift and scale: the calibrated logit is shift + scale × logit.
     pub calibration: (f64, f64),
-    /// Taken off the logits of texts in other languages.
-    foreign_doubt: f32,
+    /// Subtracted from the logits of texts in other languages.
+    language_penalty: f32,
     fits: u32,
 }
 
@@ -62,7 +61,7 @@ impl Model {
             levels: Levels::default(),
             noise: NOISE,
             calibration: (0.0, 1.0),
-            foreign_doubt: FOREIGN_DOUBT,
+            language_penalty: LANGUAGE_PENALTY,
             fits: 0,
         }
     }
@@ -72,9 +71,9 @@ impl Model {
         self.weights.logit(inputs) as f32 + self.correction.logit(bins) + self.levels.of(scope)
     }
 
-    /// The logit with what is taken off for the language.
-    pub fn doubted(&self, logit: f32, english: bool) -> f32 {
-        if english { logit } else { logit - self.foreign_doubt }
+    /// Logit after the penalty for other languages.
+    pub fn penalised(&self, logit: f32, english: bool) -> f32 {
+        if english { logit } else { logit - self.language_penalty }
     }
 
     /// Standard deviation of the logit.
@@ -82,7 +81,7 @@ impl Model {
         self.weights.deviation(inputs) as f32
     }
 
-    /// The probability to act on.
+    /// Calibrated probability, uncertainty included.
     pub fn probability(&self, logit: f32, deviation: f32) -> f32 {
         let (shift, scale) = self.calibration;
         // The mean of the sigmoid over a Gaussian logit, in MacKay's approximation.
@@ -90,7 +89,7 @@ impl Model {
         sigmoid((shift + scale * f64::from(logit)) / spread.sqrt()) as f32
     }
 
-    /// The model after `examples`, starting from this one; `now` is the number of the last request.
+    /// Fits a model to `examples`, starting from this one; `now` is the number of the last request.
     pub(super) fn fit(&self, table: &Table, examples: &[Example], now: u64) -> Self {
         let inputs: Vec<Inputs> = examples.iter().map(|e| table.inputs_with(&e.bins, e.forest)).collect();
         let precision = precision();
@@ -112,20 +111,20 @@ impl Model {
         if examples.len() >= CORRECT_AFTER && self.fits.is_multiple_of(CORRECT_EVERY) {
             next.correction = next.correct(examples, &labels);
         }
-        let seen = |(e, label): (&Example, &Labelled<'_>)| Seen {
+        let scope_label = |(e, label): (&Example, &Labelled<'_>)| ScopeLabel {
             scope: e.scope,
             logit: f64::from(next.correction.logit(&e.bins)) + next.weights.logit(label.inputs),
             same: f64::from(e.same),
             weight: f64::from(label.weight),
         };
-        next.levels = Levels::fit(examples.iter().zip(&labels).map(seen).collect(), &next.noise);
+        next.levels = Levels::fit(examples.iter().zip(&labels).map(scope_label).collect(), &next.noise);
         next.calibration = calibrate(examples, &next.noise);
-        let foreign = examples.iter().filter(|e| !e.english).map(weight).sum::<f32>();
-        next.foreign_doubt = FOREIGN_DOUBT * FOREIGN_BELIEF / (FOREIGN_BELIEF + foreign);
+        let others = examples.iter().filter(|e| !e.english).map(weight).sum::<f32>();
+        next.language_penalty = LANGUAGE_PENALTY * LANGUAGE_LABELS / (LANGUAGE_LABELS + others);
         next
     }
 
-    /// Trees that start from the linear logit, fitted to what the labels probably mean.
+    /// Fits trees on top of the linear logit, to the probable truth behind the labels.
     fn correct(&self, examples: &[Example], labels: &[Labelled<'_>]) -> Forest {
         let bins: Vec<u8> = examples.iter().flat_map(|e| e.bins).collect();
         let targets: Vec<Target> = labels
@@ -142,12 +141,12 @@ impl Model {
 
 fn precision() -> [f32; INPUTS] {
     let mut precision = [1.0 / (SPREAD * SPREAD); INPUTS];
-    // The level differs most between namespaces.
+    // The intercept differs most between namespaces.
     precision[0] = 0.25;
     precision
 }
 
-/// Share of pairs believed the same that are labelled different, around what was assumed.
+/// Share of equal pairs that are labelled different, starting from the prior.
 fn noise(weights: &Weights, labels: &[Labelled<'_>], before: &Noise) -> Noise {
     let (mut same, mut missed) = (NOISE_BELIEF, NOISE_BELIEF * NOISE.missed);
     for label in labels.iter().take(EXAMPLES_MAX) {
@@ -162,13 +161,13 @@ fn noise(weights: &Weights, labels: &[Labelled<'_>], before: &Noise) -> Noise {
     Noise { missed: (missed / same).min(MISSED_MAX), invented: before.invented }
 }
 
-/// Shift and scale of the logits under which what was foreseen of the best candidates came true.
+/// Shift and scale of the logits under which earlier predictions of the best candidates came true.
 fn calibrate(examples: &[Example], noise: &Noise) -> (f64, f64) {
     let (mut shift, mut scale) = (0.0, 1.0);
     for _ in 0..8 {
         let (mut g0, mut g1) = (-CALIBRATION_BELIEF.0 * shift, -CALIBRATION_BELIEF.1 * (scale - 1.0));
         let (mut h00, mut h01, mut h11) = (CALIBRATION_BELIEF.0, 0.0, CALIBRATION_BELIEF.1);
-        for (e, (logit, weight)) in examples.iter().filter_map(|e| e.foreseen.map(|f| (e, f))) {
+        for (e, (logit, weight)) in examples.iter().filter_map(|e| e.predicted.map(|f| (e, f))) {
             let z = f64::from(logit);
             let p = sigmoid(shift + scale * z);
             let weight = f64::from(weight.min(AUDIT_WEIGHT_MAX));

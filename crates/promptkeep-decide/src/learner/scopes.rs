@@ -1,31 +1,31 @@
-//! Scopes of one namespace differ: after one system prompt nearly every paraphrase has the same answer, after
-//! another hardly any. Those with labels enough get a level of their own, on top of the namespace's weights.
+//! Logit offsets of scopes. After one system prompt nearly every paraphrase has the same answer, after another hardly
+//! any, so a scope with enough labels gets an offset on top of the namespace's weights.
 
 use super::Noise;
 use crate::logistic::sigmoid;
 
-/// A short name of a scope within its namespace. Two that share one share a level.
+/// A short hash of a scope. Scopes of a namespace that collide share a level.
 pub type ScopeTag = u32;
 
-/// Weight of the labels from which a scope has a level of its own, where a comparison of late counts one; and scopes
-/// that have one, those of the most weight.
+/// Weight of labels from which a scope gets a level; a recent comparison counts one.
 const WEIGHT_MIN: f64 = 100.0;
+/// Scopes with a level: those with the most weight.
 const SCOPES_MAX: usize = 64;
-/// Share of all labels from which a scope is the namespace, whose own level will do.
+/// Share of all labels from which a scope dominates its namespace and needs no level.
 const WHOLE: f64 = 0.9;
-/// Precision of the belief that a scope is like its namespace: levels differ by about one logit.
+/// Precision of the prior that a scope is like its namespace: levels differ by about one logit.
 const BELIEF: f64 = 1.0;
-/// Farthest that a level goes.
+/// Largest absolute level.
 const LEVEL_MAX: f64 = 6.0;
 const STEPS: usize = 6;
 
-/// Added to the logits of each scope.
+/// Logit offset of each scope, sorted by tag.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Levels(Vec<(ScopeTag, f32)>);
 
-/// A label of a scope, with the logit that the namespace's weights give its pair.
+/// A label, with the logit that the namespace's weights give its pair.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub struct ScopeLabel {
     pub scope: ScopeTag,
     pub logit: f64,
     pub same: f64,
@@ -35,16 +35,16 @@ pub struct Seen {
 // === impl Levels ===
 
 impl Levels {
-    /// Of `scope`; 0 while too little is known of it.
+    /// Level of `scope`; 0 while it has too few labels.
     pub fn of(&self, scope: ScopeTag) -> f32 {
         self.0.binary_search_by_key(&scope, |level| level.0).map_or(0.0, |found| self.0[found].1)
     }
 
-    /// The most probable levels after `seen`, each by itself under a Gaussian prior around 0.
-    pub fn fit(mut seen: Vec<Seen>, noise: &Noise) -> Self {
-        seen.sort_by_key(|label| label.scope);
-        let total: f64 = seen.iter().map(|label| label.weight).sum();
-        let mut scopes: Vec<(&[Seen], f64)> = seen
+    /// Fits each level by itself, under a Gaussian prior around 0.
+    pub fn fit(mut labels: Vec<ScopeLabel>, noise: &Noise) -> Self {
+        labels.sort_by_key(|label| label.scope);
+        let total: f64 = labels.iter().map(|label| label.weight).sum();
+        let mut scopes: Vec<(&[ScopeLabel], f64)> = labels
             .chunk_by(|a, b| a.scope == b.scope)
             .map(|labels| (labels, labels.iter().map(|label| label.weight).sum()))
             .filter(|(_, weight)| *weight >= WEIGHT_MIN && *weight < WHOLE * total)
@@ -58,8 +58,8 @@ impl Levels {
     }
 }
 
-/// By Newton's method, with the truth of each label as probable as the level so far makes it.
-fn level(labels: &[Seen], noise: &Noise) -> f64 {
+/// Newton's method; each label is as trustworthy as the current level makes it.
+fn level(labels: &[ScopeLabel], noise: &Noise) -> f64 {
     let mut level = 0.0;
     for _ in 0..STEPS {
         let (mut slope, mut curve) = (-BELIEF * level, BELIEF);

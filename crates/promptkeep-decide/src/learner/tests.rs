@@ -1,3 +1,5 @@
+//! The learner on made-up traffic: when it opens, when it closes, and its encoding.
+
 use super::*;
 use crate::{
     features::{self, Neighbourhood},
@@ -16,14 +18,14 @@ fn features_of(a: &str, b: &str, similarity: f32) -> Features {
     features::of(&Analysis::of(a), &Analysis::of(b), similarity, near, &table.rarity)
 }
 
-/// A made-up kind of traffic: paraphrases share the city, near misses have another one.
+/// Made-up traffic: paraphrases name one city, near misses name two.
 struct Traffic {
     random: fastrand::Rng,
     /// Share of labels that are wrong.
     noise: f32,
-    /// Share of the paraphrases; the rest are near misses.
+    /// Share of paraphrases; the rest are near misses.
     same: f32,
-    /// The meaning is turned round: what used to be a paraphrase is none.
+    /// Paraphrases no longer have the same answer.
     hostile: bool,
     scope: ScopeTag,
 }
@@ -41,8 +43,6 @@ const FORMS: [&str; 4] = [
     "best museum in {} please",
     "Can you tell me the best museum of {}?",
 ];
-
-// === impl Traffic ===
 
 impl Traffic {
     fn new(noise: f32) -> Self {
@@ -76,7 +76,7 @@ impl Traffic {
                 _ => learner.observe(&scored, Label::compared(label), Origin::Miss { best: true }),
             }
             if learner.is_due() {
-                let fitted = learner.snapshot().fit();
+                let fitted = learner.start_fit().run();
                 learner.install(fitted);
             }
         }
@@ -98,7 +98,7 @@ fn a_new_namespace_serves_surface_variants_only() {
 }
 
 #[test]
-fn it_opens_as_it_learns_and_keeps_the_budgets() {
+fn a_namespace_serves_more_as_it_learns_and_keeps_the_budgets() {
     let mut learner = learner();
     let tally = Traffic::new(0.03).run(&mut learner, 3000);
     assert!(tally.correct > 300, "{} correct", tally.correct);
@@ -107,14 +107,14 @@ fn it_opens_as_it_learns_and_keeps_the_budgets() {
 }
 
 #[test]
-fn useless_labels_keep_it_closed() {
+fn random_labels_keep_a_namespace_closed() {
     let mut learner = learner();
     let tally = Traffic::new(0.5).run(&mut learner, 3000);
     assert!(tally.wrong <= 30, "{} wrong, {} correct", tally.wrong, tally.correct);
 }
 
 #[test]
-fn traffic_that_turns_hostile_overnight_closes_it_again() {
+fn a_namespace_closes_when_paraphrases_stop_having_the_same_answer() {
     let mut learner = learner();
     let mut traffic = Traffic::new(0.03);
     assert!(traffic.run(&mut learner, 3000).correct > 300);
@@ -133,9 +133,9 @@ fn a_stricter_caller_gets_a_higher_threshold() {
     assert!(learner.threshold().at(&Budget { max_error_rate: 0.0, ..BUDGET }) > 1.0);
 }
 
-/// Most features know English words only. A language that they do not know must not open on their silence.
+/// Most features know English words only, so their silence must not open a namespace for other languages.
 #[test]
-fn other_languages_are_doubted_until_they_have_labels_of_their_own() {
+fn other_languages_are_penalised_until_they_have_labels() {
     let mut learner = learner();
     Traffic::new(0.03).run(&mut learner, 1500);
     let probability =
@@ -158,7 +158,7 @@ fn other_languages_are_doubted_until_they_have_labels_of_their_own() {
         let scored = learner.score(&features_of(a, b, 0.95), 0);
         learner.observe(&scored, Label::compared(1.0), Origin::Miss { best: true });
     }
-    let fitted = learner.snapshot().fit();
+    let fitted = learner.start_fit().run();
     learner.install(fitted);
     assert!(probability(&learner, a, b) > before);
 }
@@ -177,26 +177,26 @@ fn a_negation_in_another_language_is_no_surface_variant() {
 }
 
 #[test]
-fn feedback_teaches_more_than_a_judge_and_a_judge_more_than_a_comparison() {
+fn feedback_weighs_more_than_a_verifier_and_a_verifier_more_than_a_comparison() {
     let features = features_of("best museum in Paris", "best museum in London", 0.95);
     let after = |label, origin| {
         let mut learner = learner();
         Traffic::new(0.03).run(&mut learner, 500);
         let scored = learner.score(&features, 0);
         (0..20).for_each(|_| learner.observe(&scored, label, origin));
-        let fitted = learner.snapshot().fit();
+        let fitted = learner.start_fit().run();
         learner.install(fitted);
         learner.estimate(&learner.score(&features, 0)).0
     };
     let compared = after(Label::compared(1.0), Origin::Miss { best: false });
-    let judged = after(Label::judged(true), Origin::Miss { best: false });
-    assert!(after(Label::told(true), Origin::Feedback) > judged && judged > compared);
+    let verified = after(Label::verified(true), Origin::Miss { best: false });
+    assert!(after(Label::reported(true), Origin::Feedback) > verified && verified > compared);
 }
 
-/// After one system prompt paraphrases have the same answer, after another never. Without levels of their own
-/// the two closed each other.
+/// After one system prompt paraphrases had the same answer, after another never, and without levels per scope each
+/// closed the other.
 #[test]
-fn scopes_with_labels_enough_have_a_level_of_their_own() {
+fn scopes_with_enough_labels_have_their_own_level() {
     let mut learner = learner();
     let mut open = Traffic { scope: 1, ..Traffic::new(0.03) };
     let mut closed = Traffic { scope: 2, hostile: true, ..Traffic::new(0.03) };
@@ -216,7 +216,7 @@ fn scopes_with_labels_enough_have_a_level_of_their_own() {
 }
 
 #[test]
-fn a_learner_survives_its_encoding() {
+fn a_learner_is_read_as_written() {
     let mut learner = learner();
     Traffic::new(0.03).run(&mut learner, 1500);
     let bytes = learner.encode();
@@ -227,24 +227,24 @@ fn a_learner_survives_its_encoding() {
 }
 
 #[test]
-fn damaged_states_are_refused() {
+fn damaged_states_are_rejected() {
     let mut learner = learner();
     Traffic::new(0.03).run(&mut learner, 300);
     let bytes = learner.encode();
     let decode = |bytes: &[u8]| Learner::decode(bytes, Table::embedded().unwrap(), 1);
     for end in (0..bytes.len()).step_by(97) {
-        assert!(decode(&bytes[..end]).is_none(), "cut at {end}");
+        assert!(decode(&bytes[..end]).is_err(), "cut at {end}");
     }
     let mut longer = bytes.clone();
     longer.push(0);
-    assert!(decode(&longer).is_none());
+    assert!(decode(&longer).is_err());
     let mut newer = bytes;
     newer[8] += 1;
-    assert!(decode(&newer).is_none());
+    assert!(decode(&newer).is_err());
 }
 
 #[test]
-fn replays_repeat_themselves() {
+fn a_replay_repeats_itself() {
     let run = || {
         let mut learner = learner();
         let tally = Traffic::new(0.03).run(&mut learner, 1200);

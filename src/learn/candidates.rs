@@ -1,4 +1,5 @@
-//! The near entries of one prompt, and what was thought of each before its answer was bought.
+//! Candidates of a prompt: the nearest entries with their features and scores, and what they teach once the prompt is
+//! answered.
 
 use std::sync::Arc;
 
@@ -13,42 +14,43 @@ use crate::{
     metrics::LabelOrigin,
 };
 
-/// See the module.
+/// Lowest probability before the comparison at which a prompt may become an alias of an entry. Nobody audits an alias
+/// later.
+const ALIAS_PROBABILITY_MIN: f32 = 0.5;
+
+/// See the [module](self).
 #[derive(Clone, Debug)]
 pub struct Near {
     pub(super) namespace: Arc<Namespace>,
     pub(super) prompt: CacheKey,
     /// Nearest first.
     pub candidates: Vec<Candidate>,
-    /// Of each candidate.
+    /// One per candidate.
     pub(super) features: Vec<Features>,
+    /// One per candidate.
     pub(super) scored: Vec<Scored>,
-    /// The one that would have been served, or was, and is to be checked.
+    /// Set if a hit, served or only decided, is to be audited.
     pub check: Option<Check>,
 }
 
-/// The near entries of a prompt whose answer was bought, and what that answer says of theirs.
+/// Candidates whose answers were compared with a model's answer to the prompt.
 #[derive(Clone, Debug)]
 pub struct Compared {
     pub(super) near: Near,
-    /// Of each candidate.
+    /// One per candidate.
     pub(super) labels: Vec<Label>,
 }
 
-/// Probability that a pair must have had before its answers were compared, to be made one entry: nobody
-/// checks it later.
-const LIKELY: f32 = 0.5;
-
-/// A hit to be checked.
+/// An audit of a hit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Check {
-    /// What was found, see [`Candidate::key`].
+    /// The hit, by [`Candidate::key`].
     pub entry: CacheKey,
-    /// With which probability it was chosen.
+    /// Probability with which the hit was chosen.
     pub propensity: f32,
 }
 
-/// A prompt and the entry that answered it, as the model saw them, for whoever says afterwards how good that was.
+/// A prompt and the entry that answered it, as the model saw them, for later feedback.
 #[derive(Clone, Debug)]
 pub struct Pair {
     namespace: Arc<Namespace>,
@@ -58,12 +60,11 @@ pub struct Pair {
 // === impl Near ===
 
 impl Near {
-    /// Whose traffic it is.
     pub fn namespace(&self) -> &Arc<Namespace> {
         &self.namespace
     }
 
-    /// Of the candidate at `index`.
+    /// Features of the candidate at `index`.
     pub fn features(&self, index: usize) -> &Features {
         &self.features[index]
     }
@@ -73,12 +74,12 @@ impl Near {
         Pair { namespace: Arc::clone(&self.namespace), scored: self.scored[index].clone() }
     }
 
-    /// Index of the candidate that would be served if it was sure enough.
+    /// Index of the most probable candidate.
     pub fn best(&self) -> Option<usize> {
         Scored::best(&self.scored)
     }
 
-    fn checked(&self) -> Option<usize> {
+    fn audited(&self) -> Option<usize> {
         let check = self.check?;
         self.candidates.iter().position(|candidate| candidate.key() == check.entry)
     }
@@ -87,30 +88,29 @@ impl Near {
 // === impl Compared ===
 
 impl Compared {
-    /// The candidate whose label decides most: the one that was served, or would have been.
+    /// The candidate whose label matters most: the one that was or would have been served.
     pub fn decisive(&self) -> Option<(usize, &Candidate)> {
-        let index = self.near.checked().or_else(|| self.near.best())?;
+        let index = self.near.audited().or_else(|| self.near.best())?;
         Some((index, &self.near.candidates[index]))
     }
 
-    /// Whose traffic it is.
     pub fn namespace(&self) -> &Arc<Namespace> {
         &self.near.namespace
     }
 
-    /// Somebody knows better than the comparison.
+    /// Replaces the label of a candidate by a verifier's.
     pub fn judge(&mut self, index: usize, same: bool) {
-        self.labels[index] = Label::judged(same);
+        self.labels[index] = Label::verified(same);
     }
 
-    /// Teaches the namespace.
+    /// Teaches the namespace; `count` gets every label.
     pub(super) fn observe(&self, mut count: impl FnMut(LabelOrigin, f32)) {
         let Near { namespace, scored, check, .. } = &self.near;
-        let (best, checked) = (self.near.best(), self.near.checked());
-        namespace.set_dirty();
+        let (best, audited) = (self.near.best(), self.near.audited());
+        namespace.set_unsaved();
         let mut learner = namespace.learner();
         for (index, (scored, label)) in scored.iter().zip(&self.labels).enumerate() {
-            let (origin, counted) = match check.filter(|_| checked == Some(index)) {
+            let (origin, counted) = match check.filter(|_| audited == Some(index)) {
                 Some(Check { propensity, .. }) => (Origin::Audit { propensity }, LabelOrigin::Audit),
                 None => (Origin::Miss { best: check.is_none() && best == Some(index) }, LabelOrigin::Miss),
             };
@@ -119,24 +119,24 @@ impl Compared {
         }
     }
 
-    /// The surest candidate whose answer is `certainly` the same, going by the comparison, and by what was
-    /// thought of the pair before, as answers to different questions can look alike too.
-    pub(super) fn same_as(&self, certainly: f32) -> Option<CacheKey> {
+    /// The most probable candidate whose answer is the same with probability `certain`, both by the comparison and by
+    /// the probability before it: answers to different questions can look alike too.
+    pub(super) fn same_as(&self, certain: f32) -> Option<CacheKey> {
         let Near { namespace, prompt, candidates, scored, .. } = &self.near;
         let learner = namespace.learner();
-        let agreed = |i: &usize| {
+        let agrees = |i: &usize| {
             let (before, _) = learner.estimate(&scored[*i]);
             let (entry, same) = (candidates[*i].entry.key, self.labels[*i].same);
             entry != *prompt
-                && !namespace.is_apart(*prompt, entry)
-                && before >= LIKELY
-                && same >= certainly
-                && learner.belief(before, same) >= certainly
+                && !namespace.has_rejected(*prompt, entry)
+                && before >= ALIAS_PROBABILITY_MIN
+                && same >= certain
+                && learner.belief(before, same) >= certain
         };
-        let surest = (0..self.labels.len())
-            .filter(agreed)
+        let best = (0..self.labels.len())
+            .filter(agrees)
             .max_by(|a, b| scored[*a].logit.total_cmp(&scored[*b].logit));
-        surest.map(|index| candidates[index].entry.key)
+        best.map(|index| candidates[index].entry.key)
     }
 }
 
@@ -147,8 +147,9 @@ impl Pair {
         &self.namespace
     }
 
-    pub(super) fn teach(&self, same: bool) {
-        self.namespace.set_dirty();
-        self.namespace.learner().observe(&self.scored, Label::told(same), Origin::Feedback);
+    /// Learns from feedback.
+    pub(super) fn observe(&self, same: bool) {
+        self.namespace.set_unsaved();
+        self.namespace.learner().observe(&self.scored, Label::reported(same), Origin::Feedback);
     }
 }

@@ -1,6 +1,0 @@
--- KEYS: the note. ARGV: its new value, which begins with its version; the version that it takes the place of.
--- What is shorter than a version is no note.
-local known = redis.call('GETRANGE', KEYS[1], 0, 15)
-if #known == 16 and known ~= ARGV[2] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1])
-return 1
