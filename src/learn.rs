@@ -26,7 +26,7 @@ use tokio::{
 
 use self::namespace::RejectedPair;
 pub use self::{
-    candidates::{Check, Compared, Near, Pair},
+    candidates::{Check, Compared, Pair, ScoredCandidates},
     namespace::{Namespace, NamespaceId, Outlook, View},
 };
 use crate::{
@@ -151,7 +151,7 @@ impl Learning {
 
     /// Compares an answer with those of the candidates. The caller should have the answer by then. `None` if too many
     /// comparisons are running.
-    pub async fn compare(&self, near: Near, answer: &Completion) -> Option<Compared> {
+    pub async fn compare(&self, near: ScoredCandidates, answer: &Completion) -> Option<Compared> {
         let Ok(_permit) = self.comparing.try_acquire() else {
             self.metrics.labels_dropped(near.candidates.len());
             return None;
@@ -249,7 +249,7 @@ fn new_learner_id() -> u32 {
 }
 
 /// Estimates for each candidate whether its answer is the same.
-fn compare(near: Near, answer: &Completion) -> Compared {
+fn compare(near: ScoredCandidates, answer: &Completion) -> Compared {
     let words = |answer: &Completion| Answer::of(prefix(&answer.content, COMPARED_BYTES_MAX));
     let (new_words, new_calls) = (words(answer), calls(answer));
     let same = |entry: &Completion| {

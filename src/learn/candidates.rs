@@ -20,7 +20,7 @@ const ALIAS_PROBABILITY_MIN: f32 = 0.5;
 
 /// See the [module](self).
 #[derive(Clone, Debug)]
-pub struct Near {
+pub struct ScoredCandidates {
     pub(super) namespace: Arc<Namespace>,
     pub(super) prompt: CacheKey,
     /// Nearest first.
@@ -36,7 +36,7 @@ pub struct Near {
 /// Candidates whose answers were compared with a model's answer to the prompt.
 #[derive(Clone, Debug)]
 pub struct Compared {
-    pub(super) near: Near,
+    pub(super) near: ScoredCandidates,
     /// One per candidate.
     pub(super) labels: Vec<Label>,
 }
@@ -57,9 +57,9 @@ pub struct Pair {
     scored: Scored,
 }
 
-// === impl Near ===
+// === impl ScoredCandidates ===
 
-impl Near {
+impl ScoredCandidates {
     pub fn namespace(&self) -> &Arc<Namespace> {
         &self.namespace
     }
@@ -105,7 +105,7 @@ impl Compared {
 
     /// Teaches the namespace; `count` gets every label.
     pub(super) fn observe(&self, mut count: impl FnMut(LabelOrigin, f32)) {
-        let Near { namespace, scored, check, .. } = &self.near;
+        let ScoredCandidates { namespace, scored, check, .. } = &self.near;
         let (best, audited) = (self.near.best(), self.near.audited());
         namespace.set_unsaved();
         let mut learner = namespace.learner();
@@ -122,7 +122,7 @@ impl Compared {
     /// The most probable candidate whose answer is the same with probability `certain`, both by the comparison and by
     /// the probability before it: answers to different questions can look alike too.
     pub(super) fn same_as(&self, certain: f32) -> Option<CacheKey> {
-        let Near { namespace, prompt, candidates, scored, .. } = &self.near;
+        let ScoredCandidates { namespace, prompt, candidates, scored, .. } = &self.near;
         let learner = namespace.learner();
         let agrees = |i: &usize| {
             let (before, _) = learner.estimate(&scored[*i]);

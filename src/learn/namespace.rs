@@ -12,7 +12,7 @@ use std::{
 
 use promptkeep_core::codec::{Malformed, Reader};
 
-use super::{Near, message::Unpublished};
+use super::{ScoredCandidates, message::Unpublished};
 use crate::{
     decide::{
         Check,
@@ -140,19 +140,19 @@ impl Namespace {
     }
 
     /// Scores the candidates of a prompt, except rejected ones. Counts nothing.
-    pub fn near(
+    pub fn score(
         self: &Arc<Self>,
         (prompt, scope): (CacheKey, Scope),
         text: &str,
         mut candidates: Vec<Candidate>,
-    ) -> Near {
+    ) -> ScoredCandidates {
         candidates.retain(|candidate| !self.has_rejected(prompt, candidate.entry.key));
         let features = self.features(text, &candidates);
         let scored = {
             let learner = self.learner();
             features.iter().map(|features| learner.score(features, scope.tag())).collect()
         };
-        Near { namespace: Arc::clone(self), prompt, candidates, features, scored, check: None }
+        ScoredCandidates { namespace: Arc::clone(self), prompt, candidates, features, scored, check: None }
     }
 
     fn features(&self, text: &str, candidates: &[Candidate]) -> Vec<Features> {
@@ -170,7 +170,7 @@ impl Namespace {
     }
 
     /// Counts the request and decides it.
-    pub fn decide(&self, near: &Near, budget: &Budget, audit_rate: f32) -> Verdict {
+    pub fn decide(&self, near: &ScoredCandidates, budget: &Budget, audit_rate: f32) -> Verdict {
         let verdict = self.learner().decide(&near.scored, budget, audit_rate);
         let is_over = verdict == Verdict::Blown;
         if !near.scored.is_empty() && self.is_over_budget.swap(is_over, Ordering::Relaxed) != is_over {
@@ -196,7 +196,7 @@ impl Namespace {
     }
 
     /// What `decide` would say, and why.
-    pub fn outlook(&self, near: &Near, budget: &Budget) -> Outlook {
+    pub fn outlook(&self, near: &ScoredCandidates, budget: &Budget) -> Outlook {
         let learner = self.learner();
         let view = |scored| {
             let (probability, deviation) = learner.estimate(scored);
@@ -212,7 +212,7 @@ impl Namespace {
     }
 
     /// Whether the candidate at `index` would be served.
-    pub fn would_serve(&self, near: &Near, index: usize, budget: &Budget) -> bool {
+    pub fn would_serve(&self, near: &ScoredCandidates, index: usize, budget: &Budget) -> bool {
         self.learner().would_serve(&near.scored[index], budget)
     }
 

@@ -109,7 +109,7 @@ impl Coalescing {
         context: &SemanticContext,
     ) -> Option<Announcement> {
         let Policy::Bounded(_) = request.policy() else { return None };
-        context.near.as_ref().filter(|_| !request.cache.no_store)?;
+        context.scored.as_ref().filter(|_| !request.cache.no_store)?;
         let completion = Completion {
             content: String::new(),
             tool_calls: None,
@@ -131,7 +131,7 @@ impl Coalescing {
         context: &SemanticContext,
     ) -> Option<Paraphrase> {
         let Policy::Bounded(bounds @ Bounds { shadow: false, .. }) = request.policy() else { return None };
-        let (near, embedding) = (context.near.as_ref()?, context.embedding.as_ref()?);
+        let (scored, embedding) = (context.scored.as_ref()?, context.embedding.as_ref()?);
         let announced = self.similar(request, embedding, bounds.min_similarity);
         let candidates = announced.iter().map(|(similarity, announced)| Candidate {
             entry: Arc::clone(&announced.entry),
@@ -139,10 +139,10 @@ impl Coalescing {
             similarity: *similarity,
         });
         let (ids, text) = ((request.key, request.scope), request.prompt.fuzzy_text()?);
-        let namespace = near.namespace();
-        let near = namespace.near(ids, text, candidates.collect());
-        let best = near.best().filter(|best| namespace.would_serve(&near, *best, &bounds.budget))?;
-        let key = near.candidates[best].entry.key;
+        let namespace = scored.namespace();
+        let scored = namespace.score(ids, text, candidates.collect());
+        let best = scored.best().filter(|best| namespace.would_serve(&scored, *best, &bounds.budget))?;
+        let key = scored.candidates[best].entry.key;
         let (_, announced) = announced.iter().find(|(_, announced)| announced.entry.key == key)?;
         Some(Paraphrase { key, follower: self.flights.follow(&announced.flight)? })
     }

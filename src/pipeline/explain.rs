@@ -14,7 +14,7 @@ use crate::{
     entry::Candidate,
     error::Error,
     key::Scope,
-    learn::Near,
+    learn::ScoredCandidates,
     model::Route,
     outcome::{MissReason, Outcome},
 };
@@ -77,26 +77,27 @@ impl Pipeline {
             Ok(Searched { found: Found::Static { candidates, .. }, .. }) => {
                 explain_guards(request, &candidates, &mut explanation);
             }
-            Ok(Searched { found: Found::Bounded { bounds, near, none }, .. }) => {
-                explain_learner(&bounds, &near, none, &mut explanation);
+            Ok(Searched { found: Found::Bounded { bounds, scored, none }, .. }) => {
+                explain_learner(&bounds, &scored, none, &mut explanation);
             }
         }
         explanation
     }
 }
 
-fn explain_learner(bounds: &Bounds, near: &Near, none: MissReason, to: &mut Explanation) {
-    let outlook = near.namespace().outlook(near, &bounds.budget);
-    match near.best() {
+fn explain_learner(bounds: &Bounds, scored: &ScoredCandidates, none: MissReason, to: &mut Explanation) {
+    let outlook = scored.namespace().outlook(scored, &bounds.budget);
+    match scored.best() {
         None => to.miss(none),
         Some(best) if outlook.candidates[best].accepted && !bounds.shadow => to.semantic_hit(),
         Some(_) => to.miss(outlook.refusal),
     }
     (to.threshold, to.threshold_reason) = (outlook.threshold, outlook.threshold_reason);
-    let candidates = near.candidates.iter().zip(outlook.candidates).enumerate();
+    let candidates = scored.candidates.iter().zip(outlook.candidates).enumerate();
     to.candidates = candidates
         .map(|(index, (candidate, view))| {
-            let explained = Explained { checks: view.checks(near.features(index)), accepted: view.accepted };
+            let explained =
+                Explained { checks: view.checks(scored.features(index)), accepted: view.accepted };
             (matched(candidate, view.probability), explained)
         })
         .collect();

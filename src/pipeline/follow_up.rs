@@ -11,7 +11,7 @@ use crate::{
     embed::Embedding,
     error::Error,
     key::CacheKey,
-    learn::{Learning, Near},
+    learn::{Learning, ScoredCandidates},
     outcome::MissReason,
     prompt::Completion,
     store::Durability,
@@ -31,7 +31,7 @@ pub(super) enum FollowUp {
     Nothing,
     /// A model answered: compare its answer with those of the near entries.
     Learn {
-        near: Near,
+        scored: ScoredCandidates,
         embedding: Option<Embedding>,
         completed: Arc<UpstreamCompletion>,
     },
@@ -46,8 +46,8 @@ impl FollowUp {
 
     pub(super) fn of_completion(context: SemanticContext, completed: Arc<UpstreamCompletion>) -> Self {
         match context {
-            SemanticContext { near: Some(near), embedding } if !near.candidates.is_empty() => {
-                Self::Learn { near, embedding, completed }
+            SemanticContext { scored: Some(scored), embedding } if !scored.candidates.is_empty() => {
+                Self::Learn { scored, embedding, completed }
             }
             _ => Self::Nothing,
         }
@@ -58,8 +58,8 @@ impl FollowUps {
     pub(super) async fn run(&self, request: &AdmittedRequest, follow_up: FollowUp) {
         match follow_up {
             FollowUp::Nothing => {}
-            FollowUp::Learn { near, embedding, completed } => {
-                self.learn(request, near, embedding, &completed.completion).await;
+            FollowUp::Learn { scored, embedding, completed } => {
+                self.learn(request, scored, embedding, &completed.completion).await;
             }
             FollowUp::Audit(audit) => {
                 // A failed audit is one audit less; its calls are counted like all others.
@@ -70,14 +70,17 @@ impl FollowUps {
 
     /// Turns an audited hit of a `Lookup` into a miss, so that the caller gets the answer from a model and brings it.
     pub(super) fn ask_caller_to_audit(&self, request: &AdmittedRequest, decision: Decision) -> Decision {
-        let Decision::Serve { hit, audit: Some(Audit { near, embedding }) } = decision else {
+        let Decision::Serve { hit, audit: Some(Audit { scored, embedding }) } = decision else {
             return decision;
         };
-        if let Some(check) = near.check {
+        if let Some(check) = scored.check {
             self.learning.expect_check(request.key, check);
         }
         let missed = Missed { reason: MissReason::Audit, nearest: Some(hit.matched()) };
-        Decision::Miss { missed, context: SemanticContext { embedding: Some(embedding), near: Some(near) } }
+        Decision::Miss {
+            missed,
+            context: SemanticContext { embedding: Some(embedding), scored: Some(scored) },
+        }
     }
 
     /// Learns from an answer that a caller stored after its lookup missed. The stored text stays as it is.
@@ -87,9 +90,9 @@ impl FollowUps {
         context: SemanticContext,
         completion: &Completion,
     ) {
-        let Some(mut near) = context.near.filter(|near| !near.candidates.is_empty()) else { return };
-        near.check = self.learning.take_check(request.key);
-        let Some(target) = self.compare_and_learn(request, near, completion).await else { return };
+        let Some(mut scored) = context.scored.filter(|scored| !scored.candidates.is_empty()) else { return };
+        scored.check = self.learning.take_check(request.key);
+        let Some(target) = self.compare_and_learn(request, scored, completion).await else { return };
         let is_equal = self.cache.get(target).await.is_some_and(|entry| {
             entry.completion.content == completion.content
                 && entry.completion.tool_calls == completion.tool_calls
@@ -103,14 +106,14 @@ impl FollowUps {
     async fn learn(
         &self,
         request: &AdmittedRequest,
-        near: Near,
+        scored: ScoredCandidates,
         embedding: Option<Embedding>,
         completion: &Completion,
     ) {
         if !completion.is_complete() {
             return;
         }
-        let target = self.compare_and_learn(request, near, completion).await;
+        let target = self.compare_and_learn(request, scored, completion).await;
         if let Some(target) = target.filter(|_| !request.cache.no_store) {
             self.keeping.alias(request, target, embedding, completion).await;
         }
@@ -121,17 +124,17 @@ impl FollowUps {
     async fn compare_and_learn(
         &self,
         request: &AdmittedRequest,
-        near: Near,
+        scored: ScoredCandidates,
         completion: &Completion,
     ) -> Option<CacheKey> {
-        let mut compared = self.learning.compare(near, completion).await?;
+        let mut compared = self.learning.compare(scored, completion).await?;
         self.verification.verify(request, completion, &mut compared).await;
         self.learning.learn(compared).await
     }
 
     /// Asks a model for the answer to a prompt that a near entry answered, keeps it and learns from it.
     async fn audit(&self, request: &AdmittedRequest, audit: Audit) -> Result<(), Error> {
-        let Audit { near, embedding } = audit;
+        let Audit { scored, embedding } = audit;
         let completed = self.model_calls.audit(request, &embedding).await?;
         let cached = self.cache.under(request.key).await;
         let may_keep = cached.is_none_or(|entry| entry.alias_of.is_some()) && !request.cache.no_store;
@@ -140,7 +143,7 @@ impl FollowUps {
             // A store failure is counted in the cache.
             let _ = self.keeping.keep(request, answer, Durability::Queued).await;
         }
-        self.learn(request, near, Some(embedding), &completed.completion).await;
+        self.learn(request, scored, Some(embedding), &completed.completion).await;
         Ok(())
     }
 }

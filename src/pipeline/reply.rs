@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use super::replies::RequestId;
 use crate::{
     entry::{Candidate, Entry},
-    learn::{Near, Pair},
+    learn::{Pair, ScoredCandidates},
     model::Attempt,
     outcome::{MissReason, Outcome},
     prompt::{Completion, Delta},
@@ -103,9 +103,9 @@ impl Hit {
         Self { outcome: Outcome::Semantic, similarity, confidence: 0.0, ..Self::exact(entry) }
     }
 
-    /// The hit of mode `bounded` on the candidate of `near` at `index`.
-    pub(super) fn learned(near: &Near, index: usize, confidence: f32) -> Self {
-        Self { confidence, pair: Some(near.pair(index)), ..Self::semantic(&near.candidates[index]) }
+    /// The hit of mode `bounded` on the candidate of `scored` at `index`.
+    pub(super) fn learned(scored: &ScoredCandidates, index: usize, confidence: f32) -> Self {
+        Self { confidence, pair: Some(scored.pair(index)), ..Self::semantic(&scored.candidates[index]) }
     }
 
     /// The match as callers see it.

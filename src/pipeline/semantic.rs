@@ -10,7 +10,7 @@ use crate::{
     decide::{self, Bounds, Policy, keep::Bound, learner::Verdict},
     embed::{Embedded, Embedder, Embedding},
     entry::Candidate,
-    learn::{Check, Learning, Near},
+    learn::{Check, Learning, ScoredCandidates},
     metrics::Metrics,
     outcome::MissReason,
 };
@@ -44,7 +44,7 @@ pub(super) enum Decision {
 
 /// A semantic hit that is checked against a new answer of a model.
 pub(super) struct Audit {
-    pub near: Near,
+    pub scored: ScoredCandidates,
     pub embedding: Embedding,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Audit {
 pub(super) struct SemanticContext {
     pub embedding: Option<Embedding>,
     /// The entries whose answers the new one is compared with.
-    pub near: Option<Near>,
+    pub scored: Option<ScoredCandidates>,
 }
 
 /// The entries near a prompt, before the decision.
@@ -72,7 +72,7 @@ pub(super) enum Found {
     },
     Bounded {
         bounds: Bounds,
-        near: Near,
+        scored: ScoredCandidates,
         /// Reason of the miss when no candidate is near enough.
         none: MissReason,
     },
@@ -101,7 +101,7 @@ impl SemanticLookup {
             Found::Static { min_similarity, candidates } => {
                 decide_by_guards(request, min_similarity, &candidates, embedding)
             }
-            Found::Bounded { bounds, near, none } => decide_by_learner(&bounds, near, none, embedding),
+            Found::Bounded { bounds, scored, none } => decide_by_learner(&bounds, scored, none, embedding),
         }
     }
 
@@ -109,13 +109,13 @@ impl SemanticLookup {
     /// answer with.
     pub(super) async fn context(&self, request: &AdmittedRequest) -> SemanticContext {
         match self.search(request, request.policy()).await {
-            Ok(Searched { embedding, found: Found::Bounded { near, .. }, .. }) => {
-                SemanticContext { embedding: Some(embedding), near: Some(near) }
+            Ok(Searched { embedding, found: Found::Bounded { scored, .. }, .. }) => {
+                SemanticContext { embedding: Some(embedding), scored: Some(scored) }
             }
-            Ok(Searched { embedding, .. }) => SemanticContext { embedding: Some(embedding), near: None },
+            Ok(Searched { embedding, .. }) => SemanticContext { embedding: Some(embedding), scored: None },
             Err(skipped) => {
                 self.count_bound(&skipped);
-                SemanticContext { embedding: skipped.embedding, near: None }
+                SemanticContext { embedding: skipped.embedding, scored: None }
             }
         }
     }
@@ -141,8 +141,8 @@ impl SemanticLookup {
             Policy::Bounded(bounds) => {
                 let found = self.nearest(request, &embedding, CANDIDATES_BOUNDED).await;
                 let none = found.as_ref().err().copied().unwrap_or(MissReason::NoCandidate);
-                let near = self.score(request, &bounds, found.unwrap_or_default()).await;
-                Found::Bounded { bounds, near, none }
+                let scored = self.score(request, &bounds, found.unwrap_or_default()).await;
+                Found::Bounded { bounds, scored, none }
             }
         };
         Ok(Searched { embedding, tokens, found })
@@ -194,11 +194,11 @@ impl SemanticLookup {
         request: &AdmittedRequest,
         bounds: &Bounds,
         mut candidates: Vec<Candidate>,
-    ) -> Near {
+    ) -> ScoredCandidates {
         candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
         let namespace = self.learning.namespace(&request.owner, &request.prompt.namespace).await;
         let text = request.prompt.fuzzy_text().unwrap_or_default();
-        namespace.near((request.key, request.scope), text, candidates)
+        namespace.score((request.key, request.scope), text, candidates)
     }
 
     fn count_bound(&self, skipped: &Skipped) {
@@ -213,7 +213,7 @@ impl Decision {
 
     fn miss(reason: MissReason, embedding: Option<Embedding>) -> Self {
         let missed = Missed::without_candidate(reason);
-        Self::Miss { missed, context: SemanticContext { embedding, near: None } }
+        Self::Miss { missed, context: SemanticContext { embedding, scored: None } }
     }
 }
 
@@ -232,21 +232,26 @@ fn decide_by_guards(
                 Some(candidate) => Missed::near(reason, candidate, 0.0),
                 None => Missed::without_candidate(reason),
             };
-            Decision::Miss { missed, context: SemanticContext { embedding: Some(embedding), near: None } }
+            Decision::Miss { missed, context: SemanticContext { embedding: Some(embedding), scored: None } }
         }
     }
 }
 
 /// Modes `bounded` and `shadow`: the namespace's learner within the error budgets. A prompt without candidates
 /// counts too, since one of the budgets is a share of all requests.
-fn decide_by_learner(bounds: &Bounds, mut near: Near, none: MissReason, embedding: Embedding) -> Decision {
-    let (reason, confidence) = match near.namespace().decide(&near, &bounds.budget, bounds.audit_rate) {
+fn decide_by_learner(
+    bounds: &Bounds,
+    mut scored: ScoredCandidates,
+    none: MissReason,
+    embedding: Embedding,
+) -> Decision {
+    let (reason, confidence) = match scored.namespace().decide(&scored, &bounds.budget, bounds.audit_rate) {
         Verdict::Serve { candidate, probability, audit } => {
-            let entry = near.candidates[candidate].key();
-            near.check = audit.map(|propensity| Check { entry, propensity });
+            let entry = scored.candidates[candidate].key();
+            scored.check = audit.map(|propensity| Check { entry, propensity });
             if !bounds.shadow {
-                let hit = Hit::learned(&near, candidate, probability);
-                let audit = near.check.is_some().then_some(Audit { near, embedding });
+                let hit = Hit::learned(&scored, candidate, probability);
+                let audit = scored.check.is_some().then_some(Audit { scored, embedding });
                 return Decision::Serve { hit, audit };
             }
             (MissReason::Disabled, probability)
@@ -256,9 +261,9 @@ fn decide_by_learner(bounds: &Bounds, mut near: Near, none: MissReason, embeddin
         Verdict::Blown => (MissReason::OverBudget, 0.0),
         Verdict::Nothing => (none, 0.0),
     };
-    let missed = match near.best() {
-        Some(best) => Missed::near(reason, &near.candidates[best], confidence),
+    let missed = match scored.best() {
+        Some(best) => Missed::near(reason, &scored.candidates[best], confidence),
         None => Missed::without_candidate(reason),
     };
-    Decision::Miss { missed, context: SemanticContext { embedding: Some(embedding), near: Some(near) } }
+    Decision::Miss { missed, context: SemanticContext { embedding: Some(embedding), scored: Some(scored) } }
 }
