@@ -26,7 +26,7 @@ use tokio::{
 
 use self::namespace::RejectedPair;
 pub use self::{
-    candidates::{Check, Compared, Pair, ScoredCandidates},
+    candidates::{Audit, Compared, Pair, ScoredCandidates},
     namespace::{Namespace, NamespaceId, Outlook, View},
 };
 use crate::{
@@ -72,7 +72,7 @@ pub struct Learning {
     /// Permits for verifications.
     verifying: Semaphore,
     /// Audits of lookups that were answered as misses, by prompt.
-    checks: Cache<CacheKey, Check>,
+    audits: Cache<CacheKey, Audit>,
     /// Rejected pairs that wait until their namespaces can be loaded.
     waiting: Mutex<VecDeque<(NamespaceId, RejectedPair)>>,
     /// Signals that other processes must learn of something at once.
@@ -97,7 +97,7 @@ impl Learning {
             comparing: Semaphore::new(config.max_comparisons),
             judge_rate: config.judge_rate,
             verifying: Semaphore::new(config.max_judgements),
-            checks: Cache::new(CHECKS_MAX),
+            audits: Cache::new(CHECKS_MAX),
             waiting: Mutex::default(),
             publish_now: Notify::new(),
             metrics,
@@ -198,13 +198,13 @@ impl Learning {
 
     /// Remembers that the lookup of `prompt` was answered as a miss for an audit; its caller gets an answer elsewhere
     /// and stores it.
-    pub fn expect_check(&self, prompt: CacheKey, check: Check) {
-        self.checks.insert(prompt, check);
+    pub fn expect_audit(&self, prompt: CacheKey, audit: Audit) {
+        self.audits.insert(prompt, audit);
     }
 
     /// Takes the audit that waits for an answer to `prompt`.
-    pub fn take_check(&self, prompt: CacheKey) -> Option<Check> {
-        self.checks.remove(&prompt).map(|(_, check)| check)
+    pub fn take_audit(&self, prompt: CacheKey) -> Option<Audit> {
+        self.audits.remove(&prompt).map(|(_, audit)| audit)
     }
 
     async fn fit_and_save(&self, namespace: &Arc<Namespace>) {

@@ -30,7 +30,7 @@ pub struct ScoredCandidates {
     /// One per candidate.
     pub(super) scored: Vec<Scored>,
     /// Set if a hit, served or only decided, is to be audited.
-    pub check: Option<Check>,
+    pub audit: Option<Audit>,
 }
 
 /// Candidates whose answers were compared with a model's answer to the prompt.
@@ -43,7 +43,7 @@ pub struct Compared {
 
 /// An audit of a hit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Check {
+pub struct Audit {
     /// The hit, by [`Candidate::key`].
     pub entry: CacheKey,
     /// Probability with which the hit was chosen.
@@ -80,8 +80,8 @@ impl ScoredCandidates {
     }
 
     fn audited(&self) -> Option<usize> {
-        let check = self.check?;
-        self.candidates.iter().position(|candidate| candidate.key() == check.entry)
+        let audit = self.audit?;
+        self.candidates.iter().position(|candidate| candidate.key() == audit.entry)
     }
 }
 
@@ -105,14 +105,14 @@ impl Compared {
 
     /// Teaches the namespace; `count` gets every label.
     pub(super) fn observe(&self, mut count: impl FnMut(LabelOrigin, f32)) {
-        let ScoredCandidates { namespace, scored, check, .. } = &self.near;
+        let ScoredCandidates { namespace, scored, audit, .. } = &self.near;
         let (best, audited) = (self.near.best(), self.near.audited());
         namespace.set_unsaved();
         let mut learner = namespace.learner();
         for (index, (scored, label)) in scored.iter().zip(&self.labels).enumerate() {
-            let (origin, counted) = match check.filter(|_| audited == Some(index)) {
-                Some(Check { propensity, .. }) => (Origin::Audit { propensity }, LabelOrigin::Audit),
-                None => (Origin::Miss { best: check.is_none() && best == Some(index) }, LabelOrigin::Miss),
+            let (origin, counted) = match audit.filter(|_| audited == Some(index)) {
+                Some(Audit { propensity, .. }) => (Origin::Audit { propensity }, LabelOrigin::Audit),
+                None => (Origin::Miss { best: audit.is_none() && best == Some(index) }, LabelOrigin::Miss),
             };
             learner.observe(scored, *label, origin);
             count(counted, label.same);

@@ -152,7 +152,7 @@ impl Namespace {
             let learner = self.learner();
             features.iter().map(|features| learner.score(features, scope.tag())).collect()
         };
-        ScoredCandidates { namespace: Arc::clone(self), prompt, candidates, features, scored, check: None }
+        ScoredCandidates { namespace: Arc::clone(self), prompt, candidates, features, scored, audit: None }
     }
 
     fn features(&self, text: &str, candidates: &[Candidate]) -> Vec<Features> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     AdmittedRequest, Answer, Decision, Keeping, Missed, ModelCalls, UpstreamCompletion, Verification,
-    semantic::{Audit, SemanticContext},
+    semantic::{AuditedHit, SemanticContext},
 };
 use crate::{
     cache::Cache,
@@ -36,11 +36,11 @@ pub(super) enum FollowUp {
         completed: Arc<UpstreamCompletion>,
     },
     /// The cache answered: find out whether rightly.
-    Audit(Audit),
+    Audit(AuditedHit),
 }
 
 impl FollowUp {
-    pub(super) fn of_hit(audit: Option<Audit>) -> Self {
+    pub(super) fn of_hit(audit: Option<AuditedHit>) -> Self {
         audit.map_or(Self::Nothing, Self::Audit)
     }
 
@@ -70,11 +70,11 @@ impl FollowUps {
 
     /// Turns an audited hit of a `Lookup` into a miss, so that the caller gets the answer from a model and brings it.
     pub(super) fn ask_caller_to_audit(&self, request: &AdmittedRequest, decision: Decision) -> Decision {
-        let Decision::Serve { hit, audit: Some(Audit { scored, embedding }) } = decision else {
+        let Decision::Serve { hit, audit: Some(AuditedHit { scored, embedding }) } = decision else {
             return decision;
         };
-        if let Some(check) = scored.check {
-            self.learning.expect_check(request.key, check);
+        if let Some(audit) = scored.audit {
+            self.learning.expect_audit(request.key, audit);
         }
         let missed = Missed { reason: MissReason::Audit, nearest: Some(hit.matched()) };
         Decision::Miss {
@@ -91,7 +91,7 @@ impl FollowUps {
         completion: &Completion,
     ) {
         let Some(mut scored) = context.scored.filter(|scored| !scored.candidates.is_empty()) else { return };
-        scored.check = self.learning.take_check(request.key);
+        scored.audit = self.learning.take_audit(request.key);
         let Some(target) = self.compare_and_learn(request, scored, completion).await else { return };
         let is_equal = self.cache.get(target).await.is_some_and(|entry| {
             entry.completion.content == completion.content
@@ -133,8 +133,8 @@ impl FollowUps {
     }
 
     /// Asks a model for the answer to a prompt that a near entry answered, keeps it and learns from it.
-    async fn audit(&self, request: &AdmittedRequest, audit: Audit) -> Result<(), Error> {
-        let Audit { scored, embedding } = audit;
+    async fn audit(&self, request: &AdmittedRequest, audit: AuditedHit) -> Result<(), Error> {
+        let AuditedHit { scored, embedding } = audit;
         let completed = self.model_calls.audit(request, &embedding).await?;
         let cached = self.cache.under(request.key).await;
         let may_keep = cached.is_none_or(|entry| entry.alias_of.is_some()) && !request.cache.no_store;

@@ -10,7 +10,7 @@ use crate::{
     decide::{self, Bounds, Policy, keep::Bound, learner::Verdict},
     embed::{Embedded, Embedder, Embedding},
     entry::Candidate,
-    learn::{Check, Learning, ScoredCandidates},
+    learn::{Audit, Learning, ScoredCandidates},
     metrics::Metrics,
     outcome::MissReason,
 };
@@ -34,7 +34,7 @@ pub(super) enum Decision {
     /// `audit`: set when this hit was drawn for an audit.
     Serve {
         hit: Hit,
-        audit: Option<Audit>,
+        audit: Option<AuditedHit>,
     },
     Miss {
         missed: Missed,
@@ -43,7 +43,7 @@ pub(super) enum Decision {
 }
 
 /// A semantic hit that is checked against a new answer of a model.
-pub(super) struct Audit {
+pub(super) struct AuditedHit {
     pub scored: ScoredCandidates,
     pub embedding: Embedding,
 }
@@ -248,10 +248,10 @@ fn decide_by_learner(
     let (reason, confidence) = match scored.namespace().decide(&scored, &bounds.budget, bounds.audit_rate) {
         Verdict::Serve { candidate, probability, audit } => {
             let entry = scored.candidates[candidate].key();
-            scored.check = audit.map(|propensity| Check { entry, propensity });
+            scored.audit = audit.map(|propensity| Audit { entry, propensity });
             if !bounds.shadow {
                 let hit = Hit::learned(&scored, candidate, probability);
-                let audit = scored.check.is_some().then_some(Audit { scored, embedding });
+                let audit = scored.audit.is_some().then_some(AuditedHit { scored, embedding });
                 return Decision::Serve { hit, audit };
             }
             (MissReason::Disabled, probability)
