@@ -279,7 +279,7 @@ impl Cache {
     ///
     /// # Errors
     /// When the store failed. The alias is gone from memory, but a restart may bring it back.
-    pub async fn part(&self, key: CacheKey) -> Result<(), StoreError> {
+    pub async fn remove_alias(&self, key: CacheKey) -> Result<(), StoreError> {
         let found = self.get_until(key, self.store.deadline()).await;
         if found.is_some_and(|entry| entry.alias_of.is_some()) {
             self.remove(&Selector { key: Some(key), ..Selector::default() }, false).await?;

@@ -183,14 +183,14 @@ impl Learning {
     }
 
     /// Learns from a caller's feedback: the answer fits the prompt, or not.
-    pub async fn hear(&self, pair: &Pair, same: bool) {
+    pub async fn learn_from_feedback(&self, pair: &Pair, same: bool) {
         self.metrics.label(LabelOrigin::Feedback, f32::from(u8::from(same)));
         pair.observe(same);
         self.fit_and_save(pair.namespace()).await;
     }
 
     /// Never serves the answer of `entry` to `prompt` again.
-    pub fn part(&self, namespace: &Namespace, prompt: CacheKey, entry: CacheKey) {
+    pub fn reject(&self, namespace: &Namespace, prompt: CacheKey, entry: CacheKey) {
         if namespace.reject(prompt, entry) {
             self.publish_now.notify_one();
         }

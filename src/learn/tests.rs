@@ -202,7 +202,7 @@ async fn a_snapshot_that_cannot_be_replaced_does_not_block_others() {
             Arc::new(SnapshotStore { refused: id(refused).snapshot_name(), ..SnapshotStore::default() });
         let learning = learning(&store);
         for name in ["a", "b"] {
-            learning.part(&*learning.namespace(&Owner::Shared, name).await, key(1), key(2));
+            learning.reject(&*learning.namespace(&Owner::Shared, name).await, key(1), key(2));
         }
         learning.save_all().await;
         let written: Vec<_> = lock(&store.snapshots).keys().cloned().collect();

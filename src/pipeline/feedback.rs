@@ -93,15 +93,15 @@ impl FeedbackIntake {
             Verdict::Escalated => return,
         };
         if let Some(pair) = served.pair.as_ref().filter(|_| !contradicted) {
-            self.learning.hear(pair, right).await;
+            self.learning.learn_from_feedback(pair, right).await;
         }
         let Some(prompt) = served.prompt.filter(|_| !right) else { return };
         if let Some(entry) = served.entry.filter(|entry| *entry != prompt) {
             let namespace = self.learning.namespace(&served.owner, &served.namespace).await;
-            self.learning.part(&namespace, prompt, entry);
+            self.learning.reject(&namespace, prompt, entry);
         }
         // A store failure is counted in the cache.
-        let _ = self.cache.part(prompt).await;
+        let _ = self.cache.remove_alias(prompt).await;
     }
 
     async fn served(&self, subject: Subject) -> Option<Served> {
