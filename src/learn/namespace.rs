@@ -172,7 +172,7 @@ impl Namespace {
     /// Counts the request and decides it.
     pub fn decide(&self, near: &ScoredCandidates, budget: &Budget, audit_rate: f32) -> Verdict {
         let verdict = self.learner().decide(&near.scored, budget, audit_rate);
-        let is_over = verdict == Verdict::Blown;
+        let is_over = verdict == Verdict::OverBudget;
         if !near.scored.is_empty() && self.is_over_budget.swap(is_over, Ordering::Relaxed) != is_over {
             self.log_over_budget(is_over);
         }
@@ -232,7 +232,7 @@ impl Namespace {
     }
 
     /// Whether the last decision was that too many hits had been wrong.
-    pub fn is_blown(&self) -> bool {
+    pub fn is_over_budget(&self) -> bool {
         self.is_over_budget.load(Ordering::Relaxed)
     }
 

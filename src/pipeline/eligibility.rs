@@ -72,6 +72,6 @@ impl Eligibility {
             return entry.alias_of.is_none();
         }
         let namespace = || self.learning.known(&request.owner, &request.prompt.namespace);
-        request.may_alias() && namespace().is_none_or(|namespace| !namespace.is_blown())
+        request.may_alias() && namespace().is_none_or(|namespace| !namespace.is_over_budget())
     }
 }

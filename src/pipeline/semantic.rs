@@ -258,7 +258,7 @@ fn decide_by_learner(
         }
         Verdict::Below { probability } => (MissReason::BelowThreshold, probability),
         Verdict::Learning { probability } => (MissReason::Learning, probability),
-        Verdict::Blown => (MissReason::OverBudget, 0.0),
+        Verdict::OverBudget => (MissReason::OverBudget, 0.0),
         Verdict::Nothing => (none, 0.0),
     };
     let missed = match scored.best() {

@@ -97,7 +97,7 @@ pub enum Verdict {
     /// The best candidate is below the threshold.
     Below { probability: f32 },
     /// Audits found far too many wrong hits, so only exact hits are served for now. Worth an alarm.
-    Blown,
+    OverBudget,
     /// The namespace is in its warm-up, which serves surface variants only.
     Learning { probability: f32 },
     /// There is no candidate.
@@ -213,7 +213,7 @@ impl Learner {
         let (probability, _) = self.estimate(scored);
         if self.is_over_budget(budget) {
             self.audits.idle();
-            return Verdict::Blown;
+            return Verdict::OverBudget;
         }
         if !self.allows(scored, probability, budget) {
             let learning = self.labelled() < TRUST_AFTER;
