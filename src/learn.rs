@@ -162,14 +162,14 @@ impl Learning {
 
     /// Returns a permit to verify the comparison of `prompt` with a model, if it is among the share to verify. The
     /// choice depends on the prompt, so a replay repeats it.
-    pub fn place_to_judge(&self, prompt: CacheKey) -> Option<SemaphorePermit<'_>> {
+    pub fn verification_permit(&self, prompt: CacheKey) -> Option<SemaphorePermit<'_>> {
         let [.., a, b] = *prompt.as_bytes();
         if f32::from(u16::from_le_bytes([a, b])) >= self.judge_rate * (f32::from(u16::MAX) + 1.0) {
             return None;
         }
         let permit = self.verifying.try_acquire().ok();
         if permit.is_none() {
-            self.metrics.judgement(VerifierReply::LeftOut);
+            self.metrics.verification(VerifierReply::LeftOut);
         }
         permit
     }

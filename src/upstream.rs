@@ -31,7 +31,7 @@ pub use self::{
     answer::Answer,
     attempt::OnAttempt,
     forward::{Endpoint, ForwardRequest, Forwarded},
-    verification::Reuse,
+    verification::ReuseQuestion,
 };
 use self::{
     attempt::AttemptLog,

@@ -99,7 +99,7 @@ impl Compared {
     }
 
     /// Replaces the label of a candidate by a verifier's.
-    pub fn judge(&mut self, index: usize, same: bool) {
+    pub fn set_verified(&mut self, index: usize, same: bool) {
         self.labels[index] = Label::verified(same);
     }
 

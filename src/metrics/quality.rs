@@ -16,7 +16,7 @@ pub(super) struct Quality {
     labels: Family<LearnedLabels, Counter>,
     labels_dropped: Counter,
     labels_shared: Family<WayLabel, Counter>,
-    judgements: Family<OpinionLabel, Counter>,
+    judgements: Family<VerificationLabel, Counter>,
     false_hit_rate: FloatGauge,
     false_hit_rate_low: FloatGauge,
     false_hit_rate_high: FloatGauge,
@@ -36,7 +36,7 @@ struct WayLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OpinionLabel {
+struct VerificationLabel {
     opinion: &'static str,
 }
 
@@ -100,7 +100,7 @@ impl Metrics {
     }
 
     /// Counts a verification by a model.
-    pub fn judgement(&self, opinion: VerifierReply) {
-        self.quality.judgements.get_or_create(&OpinionLabel { opinion: opinion.as_str() }).inc();
+    pub fn verification(&self, opinion: VerifierReply) {
+        self.quality.judgements.get_or_create(&VerificationLabel { opinion: opinion.as_str() }).inc();
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     metrics::Metrics,
     model::VerifierReply,
     prompt::Completion,
-    upstream::{Reuse, Upstreams},
+    upstream::{ReuseQuestion, Upstreams},
 };
 
 /// Replaces a comparison of two answers by a model's verdict.
@@ -33,19 +33,19 @@ impl Verification {
         let Some((index, candidate)) = compared.decisive() else { return };
         let (entry, other) = (&candidate.entry, request.prompt.fuzzy_text());
         let (Some(question), Some(other)) = (entry.text.as_deref(), other) else { return };
-        let reuse = Reuse { question, answer: &entry.completion.content, other };
+        let reuse = ReuseQuestion { question, answer: &entry.completion.content, other };
         let is_text = completion.tool_calls.is_none() && entry.completion.tool_calls.is_none();
         if !is_text || !reuse.is_short() || self.admission.check_budget(&request.tenant).is_err() {
             return;
         }
-        let Some(_permit) = self.learning.place_to_judge(request.key) else { return };
+        let Some(_permit) = self.learning.verification_permit(request.key) else { return };
         let config = &request.settings.cache.learning;
         let attempts = Arc::new(self.recording.audit_attempts(request));
-        let reply = self.upstreams.second_opinion(reuse, &config.judge, config.judge_timeout, attempts).await;
-        self.metrics.judgement(reply);
+        let reply = self.upstreams.verify(reuse, &config.judge, config.judge_timeout, attempts).await;
+        self.metrics.verification(reply);
         match reply {
-            VerifierReply::Fits => compared.judge(index, true),
-            VerifierReply::Differs => compared.judge(index, false),
+            VerifierReply::Fits => compared.set_verified(index, true),
+            VerifierReply::Differs => compared.set_verified(index, false),
             VerifierReply::Nonsense | VerifierReply::Unavailable | VerifierReply::LeftOut => {}
         }
     }

@@ -15,7 +15,7 @@ use crate::model::{AttemptReason, BreakerState, Tier, VerifierReply};
 
 /// A question with its answer, and another question that the answer may fit.
 #[derive(Clone, Copy, Debug)]
-pub struct Reuse<'a> {
+pub struct ReuseQuestion<'a> {
     pub question: &'a str,
     pub answer: &'a str,
     pub other: &'a str,
@@ -35,9 +35,9 @@ const INSTRUCTIONS: &str = "You check a cache of answers. Between lines of dashe
 
 impl Upstreams {
     /// Asks the model or tier named `verifier` once, without fallback.
-    pub async fn second_opinion(
+    pub async fn verify(
         &self,
-        reuse: Reuse<'_>,
+        reuse: ReuseQuestion<'_>,
         verifier: &str,
         timeout: Duration,
         on_attempt: OnAttempt,
@@ -81,9 +81,9 @@ fn parse(reply: &str) -> VerifierReply {
     }
 }
 
-// === impl Reuse ===
+// === impl ReuseQuestion ===
 
-impl Reuse<'_> {
+impl ReuseQuestion<'_> {
     /// Whether the texts are short enough to be verified.
     pub fn is_short(&self) -> bool {
         [self.question, self.answer, self.other].iter().all(|text| text.len() <= TEXT_BYTES_MAX)
