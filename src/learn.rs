@@ -27,7 +27,7 @@ use tokio::{
 use self::namespace::RejectedPair;
 pub use self::{
     candidates::{Audit, Compared, Pair, ScoredCandidates},
-    namespace::{Namespace, NamespaceId, Outlook, View},
+    namespace::{Assessment, CandidateAssessment, Namespace, NamespaceId},
 };
 use crate::{
     config::LearningConfig,

@@ -64,9 +64,9 @@ pub struct Namespace {
 
 /// A namespace's assessment of the candidates of a prompt, for `Explain`.
 #[derive(Clone, Debug)]
-pub struct Outlook {
+pub struct Assessment {
     /// In the order of the candidates.
-    pub candidates: Vec<View>,
+    pub candidates: Vec<CandidateAssessment>,
     /// Lowest probability that may be served; above 1 if nothing may.
     pub threshold: f32,
     pub threshold_reason: String,
@@ -76,7 +76,7 @@ pub struct Outlook {
 
 /// The assessment of one candidate.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct CandidateAssessment {
     /// Probability that the answer is right.
     pub probability: f32,
     /// Standard deviation of the probability's logit.
@@ -85,9 +85,9 @@ pub struct View {
     pub accepted: bool,
 }
 
-// === impl View ===
+// === impl CandidateAssessment ===
 
-impl View {
+impl CandidateAssessment {
     /// The probability, then every feature that is not zero, as `Explain` lists them.
     pub fn checks(&self, features: &Features) -> Vec<Check> {
         let detail = format!("{:.3}, logit ± {:.2}", self.probability, self.deviation);
@@ -196,11 +196,11 @@ impl Namespace {
     }
 
     /// What `decide` would say, and why.
-    pub fn outlook(&self, near: &ScoredCandidates, budget: &Budget) -> Outlook {
+    pub fn assess(&self, near: &ScoredCandidates, budget: &Budget) -> Assessment {
         let learner = self.learner();
         let view = |scored| {
             let (probability, deviation) = learner.estimate(scored);
-            View { probability, deviation, accepted: learner.would_serve(scored, budget) }
+            CandidateAssessment { probability, deviation, accepted: learner.would_serve(scored, budget) }
         };
         let (threshold, threshold_reason, standing) = learner.explain_threshold(budget);
         let refusal = match standing {
@@ -208,7 +208,12 @@ impl Namespace {
             Standing::WarmUp => MissReason::Learning,
             Standing::Trusted => MissReason::BelowThreshold,
         };
-        Outlook { candidates: near.scored.iter().map(view).collect(), threshold, threshold_reason, refusal }
+        Assessment {
+            candidates: near.scored.iter().map(view).collect(),
+            threshold,
+            threshold_reason,
+            refusal,
+        }
     }
 
     /// Whether the candidate at `index` would be served.

@@ -86,14 +86,14 @@ impl Pipeline {
 }
 
 fn explain_learner(bounds: &Bounds, scored: &ScoredCandidates, none: MissReason, to: &mut Explanation) {
-    let outlook = scored.namespace().outlook(scored, &bounds.budget);
+    let assessment = scored.namespace().assess(scored, &bounds.budget);
     match scored.best() {
         None => to.miss(none),
-        Some(best) if outlook.candidates[best].accepted && !bounds.shadow => to.semantic_hit(),
-        Some(_) => to.miss(outlook.refusal),
+        Some(best) if assessment.candidates[best].accepted && !bounds.shadow => to.semantic_hit(),
+        Some(_) => to.miss(assessment.refusal),
     }
-    (to.threshold, to.threshold_reason) = (outlook.threshold, outlook.threshold_reason);
-    let candidates = scored.candidates.iter().zip(outlook.candidates).enumerate();
+    (to.threshold, to.threshold_reason) = (assessment.threshold, assessment.threshold_reason);
+    let candidates = scored.candidates.iter().zip(assessment.candidates).enumerate();
     to.candidates = candidates
         .map(|(index, (candidate, view))| {
             let explained =
