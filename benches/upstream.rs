@@ -11,7 +11,7 @@ use promptkeep::{
     config::{HedgeAfter, ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
     model::{AttemptReason, Tier},
     prompt::{Message, Prompt, Role},
-    upstream::{Ask, UpstreamSettings, Upstreams},
+    upstream::{UpstreamRequest, UpstreamSettings, Upstreams},
 };
 use tokio::{
     task::JoinSet,
@@ -114,7 +114,7 @@ type Times = (Duration, Duration);
 
 async fn through(upstreams: &Upstreams, prompt: &Prompt) -> Result<(Times, usize), Failure> {
     let started = Instant::now();
-    let mut answer = upstreams.open(Ask::new(prompt, started + TIMEOUT)).await?;
+    let mut answer = upstreams.open(UpstreamRequest::new(prompt, started + TIMEOUT)).await?;
     let first_token = started.elapsed();
     while answer.next().await?.is_some() {}
     let whole = started.elapsed();

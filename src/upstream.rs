@@ -71,7 +71,7 @@ pub struct UpstreamSettings<'a> {
 
 /// One request to the models.
 #[derive(Clone)]
-pub struct Ask<'a> {
+pub struct UpstreamRequest<'a> {
     pub prompt: &'a Prompt,
     /// Embedding of the last user text, if it was computed. The router uses it.
     pub embedding: Option<&'a Embedding>,
@@ -154,7 +154,7 @@ impl Upstreams {
     /// # Errors
     /// [`Error::NoUpstream`]; [`Error::InvalidArgument`] for an unknown model name, or a prompt that fits no
     /// model; [`Error::Refused`]; [`Error::Unavailable`] and [`Error::DeadlineExceeded`] with every attempt.
-    pub async fn open(&self, ask: Ask<'_>) -> Result<Answer, Error> {
+    pub async fn open(&self, ask: UpstreamRequest<'_>) -> Result<Answer, Error> {
         let catalog = self.catalog.load_full();
         if catalog.models.is_empty() {
             return Err(Error::NoUpstream);
@@ -192,7 +192,12 @@ impl Upstreams {
         self.catalog.load().hottest().map(|model| model.config.id.clone())
     }
 
-    async fn plan(&self, catalog: &Catalog, ask: &Ask<'_>, log: &Arc<AttemptLog>) -> Result<Plan, Error> {
+    async fn plan(
+        &self,
+        catalog: &Catalog,
+        ask: &UpstreamRequest<'_>,
+        log: &Arc<AttemptLog>,
+    ) -> Result<Plan, Error> {
         let prompt = ask.prompt;
         let classified = match Wanted::of(catalog, prompt) {
             Wanted::ByDifficulty if catalog.routing.classifier != LOCAL => {
@@ -243,7 +248,7 @@ impl fmt::Debug for Upstreams {
 
 // === impl Ask ===
 
-impl<'a> Ask<'a> {
+impl<'a> UpstreamRequest<'a> {
     pub fn new(prompt: &'a Prompt, deadline: Instant) -> Self {
         Self { prompt, embedding: None, deadline, headers: HeaderMap::new(), on_attempt: None }
     }
@@ -279,6 +284,6 @@ mod tests {
         fn needs_static<T: Send + 'static>() {}
         needs_static::<Answer>();
         needs_static::<Upstreams>();
-        let _open = |upstreams: &Upstreams, ask: Ask<'_>| drop(is_send(upstreams.open(ask)));
+        let _open = |upstreams: &Upstreams, ask: UpstreamRequest<'_>| drop(is_send(upstreams.open(ask)));
     }
 }

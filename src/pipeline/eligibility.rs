@@ -62,7 +62,7 @@ impl Eligibility {
         entry: &Entry,
     ) -> bool {
         request.settings.cache.serve_lower_tier
-            || !self.upstreams.outranks(&request.prompt, difficulty, &entry.completion)
+            || !self.upstreams.wants_higher_tier(&request.prompt, difficulty, &entry.completion)
     }
 
     /// Whether the entry is the prompt's own, or one that it may be an alias of. Aliases are served only where

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     outcome::MissReason,
     store,
-    upstream::{self, Ask, Upstreams},
+    upstream::{self, UpstreamRequest, Upstreams},
 };
 
 /// Pauses between two looks for the answer of another replica: the first, doubling up to the last.
@@ -110,6 +110,10 @@ impl ModelCalls {
     }
 }
 
-fn ask<'a>(request: &'a AdmittedRequest, deadline: Instant, embedding: Option<&'a Embedding>) -> Ask<'a> {
-    Ask::new(&request.prompt, deadline).embedding(embedding).headers(request.trace.headers())
+fn ask<'a>(
+    request: &'a AdmittedRequest,
+    deadline: Instant,
+    embedding: Option<&'a Embedding>,
+) -> UpstreamRequest<'a> {
+    UpstreamRequest::new(&request.prompt, deadline).embedding(embedding).headers(request.trace.headers())
 }

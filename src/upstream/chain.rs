@@ -7,7 +7,7 @@ use reqwest::header::HeaderMap;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    Answer, Ask,
+    Answer, UpstreamRequest,
     answer::StartedReply,
     attempt::{AttemptLog, Meter},
     breaker::Permit,
@@ -56,7 +56,7 @@ struct Admitted {
 impl<'a> Chain<'a> {
     pub fn new(
         catalog: &'a Catalog,
-        ask: &'a Ask<'_>,
+        ask: &'a UpstreamRequest<'_>,
         models: Vec<Arc<Model>>,
         log: Arc<AttemptLog>,
     ) -> Self {

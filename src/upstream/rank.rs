@@ -22,7 +22,12 @@ impl Upstreams {
     /// Whether a prompt of this `difficulty` would now be sent to a higher tier than the one that gave
     /// `answer`. False when either tier is unknown, and while no model of a higher tier can be called: an
     /// outage of the best models must not empty the cache.
-    pub fn outranks(&self, prompt: &Prompt, difficulty: Option<Difficulty>, answer: &Completion) -> bool {
+    pub fn wants_higher_tier(
+        &self,
+        prompt: &Prompt,
+        difficulty: Option<Difficulty>,
+        answer: &Completion,
+    ) -> bool {
         let catalog = self.catalog.load();
         let by_model = || catalog.model(&answer.model).map(|model| model.tier());
         let Some(answered) = Tier::parse(&answer.tier).or_else(by_model) else { return false };

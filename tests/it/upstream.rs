@@ -15,7 +15,7 @@ use promptkeep::{
     error::Error,
     model::{Attempt, AttemptResult, Tier},
     prompt::{Completion, Delta, Message, Prompt, Role},
-    upstream::{Answer, Ask, UpstreamSettings, Upstreams},
+    upstream::{Answer, UpstreamRequest, UpstreamSettings, Upstreams},
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -119,12 +119,12 @@ pub fn deadline() -> Instant {
 }
 
 pub async fn open(upstreams: &Upstreams, prompt: &Prompt) -> Result<Answer, Error> {
-    upstreams.open(Ask::new(prompt, deadline())).await
+    upstreams.open(UpstreamRequest::new(prompt, deadline())).await
 }
 
 /// Opens an answer and records its attempts in `seen`.
 pub async fn open_seen(upstreams: &Upstreams, prompt: &Prompt, seen: &SeenAttempts) -> Result<Answer, Error> {
-    upstreams.open(Ask::new(prompt, deadline()).on_attempt(seen.listener())).await
+    upstreams.open(UpstreamRequest::new(prompt, deadline()).on_attempt(seen.listener())).await
 }
 
 /// Reads an answer to its end.

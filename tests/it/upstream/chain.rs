@@ -9,7 +9,7 @@ use promptkeep::{
         AttemptResult::{BreakerOpen, Cancelled, Http, Ok as Good, OverWindow},
         BreakerState, Tier,
     },
-    upstream::{Ask, Upstreams},
+    upstream::{UpstreamRequest, Upstreams},
 };
 use tokio::time::Instant;
 
@@ -167,7 +167,7 @@ async fn a_breaker_ignores_failures_that_are_not_the_models_fault() {
     }
     fake.script([Reply::stall()]);
     let deadline = Instant::now() + SHORT_TIMEOUT;
-    upstreams.open(Ask::new(&prompt("Hi"), deadline)).await.unwrap_err();
+    upstreams.open(UpstreamRequest::new(&prompt("Hi"), deadline)).await.unwrap_err();
     assert_eq!(breakers(&upstreams), [BreakerState::Closed]);
 }
 

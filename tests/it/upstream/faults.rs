@@ -4,7 +4,7 @@ use promptkeep::{
     error::Error,
     model::{AttemptResult, Tier},
     prompt::Delta,
-    upstream::Ask,
+    upstream::UpstreamRequest,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -170,12 +170,14 @@ async fn the_deadline_limits_the_chain_and_the_answer() {
     let prompt = prompt("Hi");
 
     fake.script([Reply::stall()]);
-    let error = upstreams.open(Ask::new(&prompt, Instant::now() + SHORT_TIMEOUT)).await.unwrap_err();
+    let error =
+        upstreams.open(UpstreamRequest::new(&prompt, Instant::now() + SHORT_TIMEOUT)).await.unwrap_err();
     let Error::DeadlineExceeded { attempts } = error else { panic!("{error:?}") };
     assert_eq!(results(&attempts), [AttemptResult::Deadline]);
 
     fake.script([Reply::text("one two").stall_after(2)]);
-    let mut answer = upstreams.open(Ask::new(&prompt, Instant::now() + 3 * SHORT_TIMEOUT)).await.unwrap();
+    let mut answer =
+        upstreams.open(UpstreamRequest::new(&prompt, Instant::now() + 3 * SHORT_TIMEOUT)).await.unwrap();
     answer.next().await.unwrap();
     let error = answer.next().await.unwrap_err();
     assert!(matches!(error, Error::DeadlineExceeded { .. }), "{error:?}");
