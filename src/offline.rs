@@ -85,7 +85,7 @@ impl OfflinePipeline {
             Ok(answering) => answering.whole().await,
             Err(error) => Err(error),
         };
-        self.pipeline().settled().await;
+        self.pipeline().wait_until_idle().await;
         reply
     }
 

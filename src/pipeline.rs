@@ -264,18 +264,18 @@ impl Pipeline {
     }
 
     /// Waits until everything served so far has been learned from, as a replay must before its next request.
-    pub async fn settled(&self) {
+    pub async fn wait_until_idle(&self) {
         self.drained().await;
         self.tasks.reopen();
     }
 
     /// Saves the learners' snapshots at shutdown.
-    pub async fn save_learned(&self) {
+    pub async fn save_learners(&self) {
         self.follow_ups.learning.save_all().await;
     }
 
     /// Writes the last lines of the request log and sends the last spans.
-    pub async fn end_tracing(&self) {
+    pub async fn flush_telemetry(&self) {
         self.recording.shutdown().await;
     }
 }

@@ -166,8 +166,8 @@ impl Server {
         }
         self.tasks.close();
         self.tasks.wait().await;
-        self.pipeline.end_tracing().await;
-        if timeout(SAVING_MAX, self.pipeline.save_learned()).await.is_err() {
+        self.pipeline.flush_telemetry().await;
+        if timeout(SAVING_MAX, self.pipeline.save_learners()).await.is_err() {
             tracing::warn!("the latest learner snapshots are not saved: the store is too slow");
         }
         if let Err(error) = self.cache.flush().await {

@@ -135,7 +135,7 @@ impl Tenant {
     }
 
     /// Whether this tenant may read, rate and remove entries of `owner` in `namespace`.
-    pub fn sees(&self, owner: &Owner, namespace: &str) -> bool {
+    pub fn can_access(&self, owner: &Owner, namespace: &str) -> bool {
         match owner {
             Owner::Tenant(name) => *name == self.name,
             Owner::Shared => self.shared_namespaces.contains(namespace),

@@ -83,7 +83,7 @@ impl Entries {
         if let Some(id) = selector.id.filter(|_| selector.namespace.is_none()) {
             // An id alone does not say whether the entry is in a namespace that the tenant shares.
             let entry = within(deadline, self.cache.find(id)).await?;
-            let visible = entry.filter(|entry| tenant.sees(&entry.owner, &entry.namespace));
+            let visible = entry.filter(|entry| tenant.can_access(&entry.owner, &entry.namespace));
             selector.namespace = visible.map(|entry| entry.namespace.clone());
         }
         selector.owners = tenant.owners_visible(selector.namespace.as_deref());

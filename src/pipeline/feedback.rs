@@ -42,7 +42,8 @@ impl FeedbackIntake {
         let deadline = self.admission.deadline(deadline);
         for subject in subjects {
             let served = within(deadline, self.served(*subject)).await?;
-            if let Some(served) = served.filter(|served| tenant.sees(&served.owner, &served.namespace)) {
+            if let Some(served) = served.filter(|served| tenant.can_access(&served.owner, &served.namespace))
+            {
                 return Ok(self.record(tenant, *subject, &served, verdict).await);
             }
         }
@@ -59,7 +60,7 @@ impl FeedbackIntake {
         let hit = self.recent_semantic().into_iter().find(|hit| hit.id == id).ok_or_else(gone)?;
         let settings = self.admission.settings();
         let mut tenants = settings.tenants.iter();
-        let tenant = tenants.find(|tenant| tenant.sees(&hit.owner, &hit.namespace)).ok_or_else(gone)?;
+        let tenant = tenants.find(|tenant| tenant.can_access(&hit.owner, &hit.namespace)).ok_or_else(gone)?;
         // The reply says how the answer was served, but the entry is remembered longer.
         self.give(tenant, &[Subject::Reply(id), Subject::Entry(hit.entry)], Verdict::WrongHit, None).await
     }

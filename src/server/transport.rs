@@ -1,7 +1,7 @@
 //! TCP connections of the gRPC server, with batched writes.
 //!
 //! HTTP/2 issues one write per data frame, and these system calls cost more than the rest of an exact hit.
-//! [`Gathered`] buffers what the connection writes during a poll and sends it with one call at the next poll, which
+//! [`BatchedWrites`] buffers what the connection writes during a poll and sends it with one call at the next poll, which
 //! a flush schedules immediately. So replies that are ready in the same poll share a packet, and no timer delays
 //! them.
 
@@ -27,7 +27,7 @@ const BUFFER_MAX: usize = 256 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection with batched writes; see the module.
-pub struct Gathered<S> {
+pub struct BatchedWrites<S> {
     socket: S,
     buffer: Vec<u8>,
     /// Number of bytes of `buffer` already sent.
@@ -38,16 +38,16 @@ pub struct Gathered<S> {
 
 /// Connections accepted by `listener`, ready for tonic. A failed accept is logged and skipped, so that the server
 /// stays up.
-pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Gathered<TcpStream>>> {
+pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<BatchedWrites<TcpStream>>> {
     TcpListenerStream::new(listener).then(ready).filter_map(|ready| ready)
 }
 
-async fn ready(accepted: io::Result<TcpStream>) -> Option<io::Result<Gathered<TcpStream>>> {
+async fn ready(accepted: io::Result<TcpStream>) -> Option<io::Result<BatchedWrites<TcpStream>>> {
     match accepted {
         Ok(socket) => {
             // Nagle's algorithm would delay a small reply until the previous one is acknowledged.
             socket.set_nodelay(true).ok()?;
-            Some(Ok(Gathered::new(socket)))
+            Some(Ok(BatchedWrites::new(socket)))
         }
         Err(error) => {
             tracing::warn!(%error, "accept failed");
@@ -66,14 +66,14 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     listener.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
-impl<S> Gathered<S> {
+impl<S> BatchedWrites<S> {
     /// Wraps a connected socket.
     pub fn new(socket: S) -> Self {
         Self { socket, buffer: Vec::new(), sent: 0, scheduled: false }
     }
 }
 
-impl<S: AsyncWrite + Unpin> Gathered<S> {
+impl<S: AsyncWrite + Unpin> BatchedWrites<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.buffer.len() {
             let n = task::ready!(Pin::new(&mut self.socket).poll_write(cx, &self.buffer[self.sent..]))?;
@@ -93,7 +93,7 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for BatchedWrites<S> {
     /// Sends the buffer first, because a connection reads at the start of every poll.
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -109,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BatchedWrites<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         task::ready!(self.poll_room(cx))?;
         self.buffer.extend_from_slice(data);
@@ -146,7 +146,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     }
 }
 
-impl Connected for Gathered<TcpStream> {
+impl Connected for BatchedWrites<TcpStream> {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {

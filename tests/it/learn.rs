@@ -190,7 +190,7 @@ async fn an_entry_that_is_stored_again_does_not_become_its_own_alias() {
             server.wait_for_metric(LABELS, MISS_SAME, compared).await;
         }
     }
-    server.server.pipeline().settled().await;
+    server.server.pipeline().wait_until_idle().await;
     for question in [RESET, PARAPHRASE] {
         let found = lookup(&mut client, question).await;
         assert_eq!((found.outcome(), found.completion.unwrap().content), (Outcome::Exact, ANSWER.to_owned()));
@@ -204,7 +204,7 @@ async fn a_stored_answer_is_served_word_for_word() {
     let corrected = format!("{ANSWER} It is valid for one hour.");
     client.store(store_request(RESET, ANSWER)).await.unwrap();
     client.store(store_request(PARAPHRASE, &corrected)).await.unwrap();
-    server.server.pipeline().settled().await;
+    server.server.pipeline().wait_until_idle().await;
     assert_eq!(lookup(&mut client, PARAPHRASE).await.completion.unwrap().content, corrected);
 }
 
@@ -266,7 +266,7 @@ async fn shadow_mode_learns_and_measures_but_serves_exact_repeats_only() {
     let missed = complete(&mut client, SURFACE).await;
     assert_eq!((missed.outcome(), missed.reason.as_str()), (Outcome::Upstream, "disabled"));
     server.wait_for_metric(LABELS, AUDIT_SAME, 1.0).await;
-    server.server.pipeline().settled().await;
+    server.server.pipeline().wait_until_idle().await;
     // The prompt got an answer of its own, which its repeat is served.
     let again = complete(&mut client, SURFACE).await;
     assert_eq!(again.r#match.unwrap().matched_text, SURFACE);
