@@ -102,11 +102,11 @@ impl Cache {
     /// Returns the live entry under `key`, following an alias. A store that fails, or takes longer than `store.timeout`,
     /// is a miss.
     pub async fn get(&self, key: CacheKey) -> Option<Arc<Entry>> {
-        self.get_kept(key).await.filter(|entry| entry.is_live(SystemTime::now()))
+        self.get_or_expired(key).await.filter(|entry| entry.is_live(SystemTime::now()))
     }
 
     /// Like [`Cache::get`], but also returns an entry past its expiry while it is stored.
-    pub async fn get_kept(&self, key: CacheKey) -> Option<Arc<Entry>> {
+    pub async fn get_or_expired(&self, key: CacheKey) -> Option<Arc<Entry>> {
         let deadline = self.store.deadline();
         let entry = self.read_until(key, deadline).await?;
         match entry.alias_of {
@@ -117,7 +117,7 @@ impl Cache {
     }
 
     /// Returns the entry stored under the key itself, live or not, without following an alias.
-    pub async fn under(&self, key: CacheKey) -> Option<Arc<Entry>> {
+    pub async fn get_unresolved(&self, key: CacheKey) -> Option<Arc<Entry>> {
         self.read_until(key, self.store.deadline()).await
     }
 
@@ -201,7 +201,7 @@ impl Cache {
     }
 
     /// Whether anything is indexed under `scope`.
-    pub fn knows(&self, scope: Scope) -> bool {
+    pub fn has_scope(&self, scope: Scope) -> bool {
         self.index.scope_len(scope) > 0
     }
 
@@ -333,7 +333,7 @@ impl Cache {
     }
 
     /// Whether [`Cache::load`] has completed once.
-    pub fn loaded(&self) -> bool {
+    pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }
 
@@ -356,7 +356,7 @@ impl Cache {
 
     /// Share of the entries that the load has read; 1 once it has completed.
     pub fn loaded_share(&self) -> f64 {
-        if self.loaded() {
+        if self.is_loaded() {
             return 1.0;
         }
         // Entries stored meanwhile count too, and are already in the index.

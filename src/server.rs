@@ -209,7 +209,7 @@ impl Server {
 
     /// Whether the index has been loaded from the store.
     pub fn is_ready(&self) -> bool {
-        self.cache.loaded()
+        self.cache.is_loaded()
     }
 
     fn http_api(&self, config: &Config) -> http::Api {
@@ -267,7 +267,7 @@ async fn load_index(cache: &Cache) {
         match cache.load().await {
             Ok(vectors) => {
                 tracing::info!(vectors, elapsed = ?started.elapsed(), "index loaded");
-                cache.stale().await;
+                cache.wait_until_stale().await;
                 started = Instant::now();
             }
             Err(error) => {

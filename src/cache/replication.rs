@@ -24,7 +24,7 @@ impl Cache {
     }
 
     /// Returns once the index must be loaded again because changes were missed.
-    pub async fn stale(&self) {
+    pub async fn wait_until_stale(&self) {
         self.reload_wanted.notified().await;
     }
 

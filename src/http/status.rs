@@ -26,7 +26,7 @@ pub(super) async fn alive() -> &'static str {
 /// Answers 503 until the index is loaded. Until then exact hits are served, but only some of the semantic ones.
 pub(super) async fn ready(State(api): State<Api>) -> impl IntoResponse {
     let (entries, vectors) = api.cache.sizes();
-    if api.cache.loaded() {
+    if api.cache.is_loaded() {
         return (StatusCode::OK, format!("ready: {entries} entries, {vectors} vectors\n"));
     }
     let percent = api.cache.loaded_share() * 100.0;

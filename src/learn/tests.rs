@@ -140,7 +140,7 @@ fn learning(store: &Arc<SnapshotStore>) -> Learning {
 /// The event that another process publishes for a pair that it rejected.
 async fn rejected_pair_event(store: &Arc<SnapshotStore>) -> Vec<u8> {
     let other = learning(store);
-    other.part(&*other.namespace(&Owner::Shared, "docs").await, key(1), key(2));
+    other.reject(&*other.namespace(&Owner::Shared, "docs").await, key(1), key(2));
     other.publish().await;
     let event = lock(&store.published).pop();
     event.unwrap()

@@ -64,7 +64,7 @@ impl ExactLookup {
         if request.cache.no_cache {
             return Exact::Miss;
         }
-        match self.cache.get_kept(request.key).await {
+        match self.cache.get_or_expired(request.key).await {
             Some(entry) if self.eligibility.serves(request, &entry) => Exact::Fresh(Hit::exact(entry)),
             Some(entry) if self.may_serve_stale(request, &entry) => Exact::Stale(entry),
             _ => Exact::Miss,

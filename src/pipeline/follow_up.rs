@@ -136,7 +136,7 @@ impl FollowUps {
     async fn audit(&self, request: &AdmittedRequest, audit: AuditedHit) -> Result<(), Error> {
         let AuditedHit { scored, embedding } = audit;
         let completed = self.model_calls.audit(request, &embedding).await?;
-        let cached = self.cache.under(request.key).await;
+        let cached = self.cache.get_unresolved(request.key).await;
         let may_keep = cached.is_none_or(|entry| entry.alias_of.is_some()) && !request.cache.no_store;
         if may_keep && completed.completion.is_complete() {
             let answer = Answer::of(&completed, Some(embedding.clone()));

@@ -64,7 +64,7 @@ impl Keeping {
         own: &Completion,
     ) {
         let Some(target) = self.cache.get(target).await else { return };
-        let cached = self.cache.under(request.key).await;
+        let cached = self.cache.get_unresolved(request.key).await;
         let is_own = cached.is_none_or(|cached| cached.completion == *own);
         if !request.may_alias() || !is_own || is_better(own, &target.completion) {
             return;
