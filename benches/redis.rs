@@ -29,9 +29,8 @@ use promptkeep::{
     embed::Embedding,
     entry::Entry,
     key::Scope,
-    metrics::Metrics,
-    stats::Ledger,
     store::{self, Durability, TimedStore, codec},
+    telemetry::{metrics::Metrics, stats::Ledger},
 };
 use redis_server::RedisServer;
 use tokio::{task::JoinSet, time::interval};

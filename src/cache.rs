@@ -26,8 +26,8 @@ use crate::{
     entry::{Candidate, Entry, EntryId, Selector},
     index::Index,
     key::{CacheKey, Scope},
-    metrics::Metrics,
     store::{Claim, Durability, Op, StoreError, TimedStore},
+    telemetry::metrics::Metrics,
 };
 
 pub use self::invalidations::Epoch;

@@ -19,10 +19,9 @@ use tonic::{
 use self::proto::prompt_cache_server::{PromptCache, PromptCacheServer};
 use crate::{
     error::Error,
-    metrics::Rpc,
     pipeline::{self, AnswerStream, Pipeline},
+    telemetry::{metrics::Rpc, trace::Trace},
     tenant::{Tenant, bearer},
-    trace::Trace,
 };
 
 /// The generated types. Only this module and the command-line client name them.

@@ -28,7 +28,9 @@ use serde::de::DeserializeOwned;
 pub(crate) use self::chat::prompt_of_chat;
 pub use self::dashboard::Dashboard;
 use self::{caller::Caller, failure::Failure};
-use crate::{cache::Cache, error::Error, metrics::Metrics, pipeline::Pipeline, upstream::Upstreams};
+use crate::{
+    cache::Cache, error::Error, pipeline::Pipeline, telemetry::metrics::Metrics, upstream::Upstreams,
+};
 
 /// State shared by all handlers.
 #[derive(Clone)]

@@ -38,10 +38,10 @@ use crate::{
     },
     entry::Candidate,
     key::{CacheKey, Owner},
-    metrics::{LabelOrigin, Metrics},
     model::VerifierReply,
     prompt::{Completion, prefix},
     store::{Op, Snapshot, TimedStore},
+    telemetry::metrics::{LabelOrigin, Metrics},
 };
 
 /// Minimum time between two snapshots of a namespace.

@@ -13,14 +13,10 @@ pub use promptkeep_index as index;
 
 pub mod config;
 
-pub mod metrics;
-pub mod request_log;
-pub mod stats;
-pub mod trace;
-
-pub mod tenant;
+pub mod telemetry;
 
 pub mod store;
+pub mod tenant;
 pub mod upstream;
 
 pub mod cache;

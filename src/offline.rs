@@ -14,13 +14,12 @@ use crate::{
     config::{Config, HedgeAfter, ModelConfig, ProviderConfig, StoreKind},
     error::Error,
     key::{self, CacheKey},
-    metrics::Rpc,
     model::Tier,
     pipeline::{Pipeline, Reply, Request},
     prompt::{CacheControl, Prompt},
     server::{Server, StartError},
+    telemetry::{metrics::Rpc, trace::Trace},
     tenant::Tenant,
-    trace::Trace,
 };
 
 pub use self::{

@@ -50,13 +50,15 @@ use crate::{
     embed::Embedder,
     error::Error,
     learn::Learning,
-    metrics::{Metrics, Rpc},
     outcome::Outcome,
-    request_log::RequestLog,
-    stats::Ledger,
     store::Durability,
+    telemetry::{
+        metrics::{Metrics, Rpc},
+        request_log::RequestLog,
+        stats::Ledger,
+        trace::Tracing,
+    },
     tenant::Tenants,
-    trace::Tracing,
     upstream::Upstreams,
 };
 

@@ -23,13 +23,15 @@ use crate::{
     embed::{self, Embedder},
     grpc, http,
     learn::Learning,
-    metrics::Metrics,
     pipeline::{Parts, Pipeline, Settings},
-    request_log::RequestLog,
-    stats::Ledger,
     store::{self, Store, TimedStore},
+    telemetry::{
+        metrics::Metrics,
+        request_log::RequestLog,
+        stats::Ledger,
+        trace::{self, Tracing},
+    },
     tenant::Tenants,
-    trace::{self, Tracing},
     upstream::{self, UpstreamSettings, Upstreams},
 };
 

@@ -14,7 +14,7 @@ use tokio_util::sync::DropGuard;
 
 pub use self::timed::TimedStore;
 use self::{embedded::EmbeddedStore, memory::MemoryStore, redis::RedisStore};
-pub use crate::metrics::StoreOp as Op;
+pub use crate::telemetry::metrics::StoreOp as Op;
 use crate::{
     config::{StoreConfig, StoreKind},
     entry::{Entry, Selector},

@@ -14,9 +14,8 @@ const LAYERS: &[&[&str]] = &[
     // Crates that lib.rs re-exports: each may be used everywhere.
     &["entry", "error", "key", "model", "outcome", "prompt", "decide", "embed", "index"],
     &["config"],
-    &["stats"],
-    &["metrics", "request_log", "trace", "tenant"],
-    &["store", "upstream"],
+    &["telemetry"],
+    &["store", "tenant", "upstream"],
     &["cache", "learn"],
     &["pipeline"],
     &["grpc", "http"],

@@ -13,7 +13,7 @@ use crate::{
     decide::learner::WrongHits,
     grpc::proto::{GetStatsRequest, prompt_cache_client::PromptCacheClient},
     offline::report::{Percent, Table},
-    stats::{ModelStats, Percentiles, Stats},
+    telemetry::stats::{ModelStats, Percentiles, Stats},
 };
 
 /// Pause between two prints of `--watch`.

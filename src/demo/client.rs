@@ -20,7 +20,7 @@ use crate::{
         self, CompleteRequest, CompleteResponse, Completion, GetStatsRequest, complete_chunk::Event,
         prompt_cache_client::PromptCacheClient,
     },
-    stats::Stats,
+    telemetry::stats::Stats,
 };
 
 /// Mean arrivals per second: the run takes a little over a minute, and a reader can follow it.

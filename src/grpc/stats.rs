@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::proto;
 use crate::{
     decide::learner::WrongHits,
-    stats::{ModelStats, Percentiles, Sizes, Stats, Sums},
+    telemetry::stats::{ModelStats, Percentiles, Sizes, Stats, Sums},
 };
 
 impl From<Stats> for proto::GetStatsResponse {

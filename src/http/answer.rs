@@ -9,8 +9,8 @@ use super::{
     sse::{self, Dialect},
 };
 use crate::{
-    metrics::Rpc,
     pipeline::{Request, RequestId},
+    telemetry::metrics::Rpc,
 };
 
 /// How the caller wants its answer.

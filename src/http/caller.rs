@@ -12,8 +12,8 @@ use crate::{
     error::Error,
     pipeline::Request,
     prompt::{CacheControl, Keep, Prompt},
+    telemetry::trace::Trace,
     tenant::{Tenant, Tenants, bearer},
-    trace::Trace,
 };
 
 /// The caller of a request, as its headers describe it.

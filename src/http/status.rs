@@ -12,7 +12,7 @@ use axum::{
 };
 
 use super::Api;
-use crate::metrics::TenantBudget;
+use crate::telemetry::metrics::TenantBudget;
 
 /// Media types of the two text formats.
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -11,7 +11,7 @@ use crate::{
     },
     entry::Candidate,
     key::CacheKey,
-    metrics::LabelOrigin,
+    telemetry::metrics::LabelOrigin,
 };
 
 /// Lowest probability before the comparison at which a prompt may become an alias of an entry. Nobody audits an alias

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     decide::learner::{Delta, Learner},
-    metrics::LabelWay,
     store::{LearnerEvent, Op, Snapshot, SnapshotVersion, StoreError},
+    telemetry::metrics::LabelWay,
 };
 
 /// Pause between two publications. A rejected pair is published at once.

@@ -15,8 +15,8 @@ use crate::{
     entry::{Entry, Selector},
     model::Usage,
     prompt::FinishReason,
-    stats::Ledger,
     store::{Durability, SnapshotVersion, Store, StoreError},
+    telemetry::stats::Ledger,
 };
 
 fn calling(user: &str, id: &str) -> Completion {

@@ -16,7 +16,7 @@ use crate::{
     cache::Cache,
     error::Error,
     key,
-    metrics::{Metrics, Shed},
+    telemetry::metrics::{Metrics, Shed},
     tenant::Tenant,
 };
 

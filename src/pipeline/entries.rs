@@ -13,10 +13,10 @@ use crate::{
     entry::{EntryId, Selector},
     error::Error,
     key,
-    metrics::Rpc,
     outcome::Outcome,
     prompt::{Completion, Prompt},
     store::{Durability, StoreError},
+    telemetry::metrics::Rpc,
     tenant::Tenant,
 };
 

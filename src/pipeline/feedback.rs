@@ -10,8 +10,14 @@ use super::{
     within,
 };
 use crate::{
-    cache::Cache, error::Error, learn::Learning, metrics::Metrics, model::Usage, outcome::Verdict,
-    stats::Ledger, tenant::Tenant, upstream::Upstreams,
+    cache::Cache,
+    error::Error,
+    learn::Learning,
+    model::Usage,
+    outcome::Verdict,
+    telemetry::{metrics::Metrics, stats::Ledger},
+    tenant::Tenant,
+    upstream::Upstreams,
 };
 
 /// Takes in what callers and operators say of answers.

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    metrics::Rpc,
     outcome::{MissReason, Outcome},
+    telemetry::metrics::Rpc,
     upstream::{Endpoint, ForwardRequest, Forwarded, Upstreams},
 };
 

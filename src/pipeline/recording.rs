@@ -12,14 +12,16 @@ use super::{
     replies::{RecentHit, Replies, RequestId, Served, Texts},
 };
 use crate::{
-    metrics::{Metrics, Rpc},
     model::{Attempt, AttemptResult},
     outcome::Outcome,
     prompt::Completion,
-    request_log::RequestLog,
-    stats::Ledger,
+    telemetry::{
+        metrics::{Metrics, Rpc},
+        request_log::RequestLog,
+        stats::Ledger,
+        trace::{Trace, Tracing},
+    },
     tenant::Tenant,
-    trace::{Trace, Tracing},
     upstream::Upstreams,
 };
 

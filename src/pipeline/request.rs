@@ -22,8 +22,8 @@ use crate::{
     learn::Pair,
     outcome::Outcome,
     prompt::{CacheControl, Completion, Keep, Prompt},
+    telemetry::trace::Trace,
     tenant::Tenant,
-    trace::Trace,
 };
 
 /// The namespace of prompts that name none.

@@ -11,8 +11,8 @@ use crate::{
     embed::{Embedded, Embedder, Embedding},
     entry::Candidate,
     learn::{Audit, Learning, ScoredCandidates},
-    metrics::Metrics,
     outcome::MissReason,
+    telemetry::metrics::Metrics,
 };
 
 /// Nearest entries of a scope that mode `static` looks at.

@@ -8,7 +8,7 @@ use crate::{
     decide::learner::WrongHits,
     key::Owner,
     learn::{Learning, NamespaceId},
-    stats::{Ledger, Sizes, Stats},
+    telemetry::stats::{Ledger, Sizes, Stats},
     tenant::Tenant,
 };
 

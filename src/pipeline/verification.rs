@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::{Admission, AdmittedRequest, Recording};
 use crate::{
     learn::{Compared, Learning},
-    metrics::Metrics,
     model::VerifierReply,
     prompt::Completion,
+    telemetry::metrics::Metrics,
     upstream::{ReuseQuestion, Upstreams},
 };
 

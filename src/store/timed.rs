@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Op, Store, StoreError};
-use crate::{metrics::Metrics, stats::Ledger};
+use crate::telemetry::{metrics::Metrics, stats::Ledger};
 
 /// See the [module](self).
 #[derive(Clone)]

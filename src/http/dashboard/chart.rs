@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     outcome::Outcome,
-    stats::{Counters, Interval, Ledger},
+    telemetry::stats::{Counters, Interval, Ledger},
 };
 
 /// How far back the charts reach.

@@ -16,7 +16,7 @@ use crate::{
     key::Owner,
     model::{ModelState, ProviderState},
     pipeline::{Pipeline, RecentHit},
-    stats::{Counters, ModelStats, Stats, Sums},
+    telemetry::stats::{Counters, ModelStats, Stats, Sums},
 };
 
 /// Rows of the table of hits.

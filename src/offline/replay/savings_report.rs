@@ -16,7 +16,7 @@ use crate::{
         Percent, Table, by_frequency, count, dollars, interval, share, write_counts, write_json_lines,
     },
     outcome::Outcome,
-    stats::Stats,
+    telemetry::stats::Stats,
 };
 
 /// Failed requests that the text lists.

@@ -9,13 +9,15 @@ use opentelemetry::KeyValue;
 
 use super::{Recording, savings::Savings};
 use crate::{
-    metrics::{Metrics, Rpc},
     outcome::{MissReason, Outcome},
     pipeline::Request,
-    request_log::{Line, RequestLog},
-    stats::{Ledger, Observation},
+    telemetry::{
+        metrics::{Metrics, Rpc},
+        request_log::{Line, RequestLog},
+        stats::{Ledger, Observation},
+        trace::Trace,
+    },
     tenant::Tenant,
-    trace::Trace,
 };
 
 /// Counts its request when it is closed or dropped. A request that ends without [`Recorder::finish`], by failing or

@@ -12,7 +12,7 @@ use super::{
     Metrics, StoreOp,
     register::{FloatGauge, Seconds, family, seconds, seconds_by, single},
 };
-use crate::stats::Sizes;
+use crate::telemetry::stats::Sizes;
 
 pub(super) struct Storage {
     store_errors: Family<OpLabel, Counter>,

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     decide::keep::Bound,
     outcome::{MissReason, Outcome, Verdict},
-    stats::Observation,
+    telemetry::stats::Observation,
 };
 
 /// One metric by [`Outcome`].

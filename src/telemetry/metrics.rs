@@ -17,7 +17,7 @@ pub use self::{
     calls::TenantBudget,
     labels::{LabelOrigin, LabelWay, Rpc, Shed, StoreOp},
 };
-use crate::stats::Stats;
+use crate::telemetry::stats::Stats;
 
 /// Every metric of the server.
 pub struct Metrics {
