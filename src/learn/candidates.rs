@@ -57,8 +57,6 @@ pub struct Pair {
     scored: Scored,
 }
 
-// === impl ScoredCandidates ===
-
 impl ScoredCandidates {
     pub fn namespace(&self) -> &Arc<Namespace> {
         &self.namespace
@@ -84,8 +82,6 @@ impl ScoredCandidates {
         self.candidates.iter().position(|candidate| candidate.key() == audit.entry)
     }
 }
-
-// === impl Compared ===
 
 impl Compared {
     /// The candidate whose label matters most: the one that was or would have been served.
@@ -139,8 +135,6 @@ impl Compared {
         best.map(|index| candidates[index].entry.key)
     }
 }
-
-// === impl Pair ===
 
 impl Pair {
     pub(super) fn namespace(&self) -> &Arc<Namespace> {

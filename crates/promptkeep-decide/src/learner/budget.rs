@@ -37,8 +37,6 @@ pub struct Threshold {
     pub surplus: Surplus,
 }
 
-// === impl Surplus ===
-
 impl Surplus {
     /// `observed` is the multiple of the expected errors; `warm_up` multiplies both factors while there are few labels.
     pub fn new(observed: f32, warm_up: f32) -> Self {
@@ -51,8 +49,6 @@ impl Default for Surplus {
         Self::new(1.0, 1.0)
     }
 }
-
-// === impl Threshold ===
 
 impl Threshold {
     pub fn new(mut probabilities: Vec<f32>, requests: usize, surplus: Surplus) -> Self {

@@ -49,8 +49,6 @@ pub struct Model {
     fits: u32,
 }
 
-// === impl Model ===
-
 impl Model {
     pub fn of_prior(table: &Table) -> Self {
         let precision = precision();

@@ -32,8 +32,6 @@ pub struct ScopeLabel {
     pub weight: f64,
 }
 
-// === impl Levels ===
-
 impl Levels {
     /// Level of `scope`; 0 while it has too few labels.
     pub fn of(&self, scope: ScopeTag) -> f32 {
