@@ -8,7 +8,7 @@
 //!   answer is right. Mode `bounded` serves an entry while the expected errors stay within the error budgets. The
 //!   learner starts from a trained [`table`] and learns online from labels: [`answer`] compares the answers of a
 //!   pair.
-//! * [`keep`] detects prompts whose answers must not be reused: personal and time-dependent ones.
+//! * [`reuse`] detects prompts whose answers must not be reused: personal and time-dependent ones.
 //! * [`boost`], [`logistic`] and [`rarity`] are the parts of the table, which its training needs too.
 //!
 //! The lexicon is English. In other languages the guards compare only what is written alike everywhere, so they miss
@@ -49,12 +49,12 @@ pub mod answer;
 pub mod boost;
 pub mod features;
 pub mod guard;
-pub mod keep;
 pub mod learner;
 mod lexicon;
 pub mod logistic;
 mod quantity;
 pub mod rarity;
+pub mod reuse;
 mod roles;
 mod similar;
 pub mod table;

@@ -7,11 +7,11 @@ use std::collections::HashSet;
 
 /// Why an answer must not be reused for other prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Bound {
+pub enum NoReuse {
     /// The answer is valid for a short time only.
-    Moment,
+    TimeDependent,
     /// The answer concerns one person.
-    Person,
+    Personal,
     /// The caller wants a different answer each time.
     Variety,
 }
@@ -60,14 +60,14 @@ const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 9..=15;
 /// Number of digits of payment cards.
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 
-// === impl Bound ===
+// === impl NoReuse ===
 
-impl Bound {
+impl NoReuse {
     /// Returns the label used in metrics, reports and `Explain`.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Moment => "moment",
-            Self::Person => "person",
+            Self::TimeDependent => "moment",
+            Self::Personal => "person",
             Self::Variety => "variety",
         }
     }
@@ -82,9 +82,9 @@ impl Bound {
             .filter(|w| !w.is_empty())
             .collect();
         if is_personal(&lower, &words) {
-            return Some(Self::Person);
+            return Some(Self::Personal);
         }
-        is_time_dependent(&lower, &words).then_some(Self::Moment)
+        is_time_dependent(&lower, &words).then_some(Self::TimeDependent)
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
             "transfer to DE89370400440532013000",
             "My SSN is 078-05-1120",
         ] {
-            assert_eq!(Bound::of(text), Some(Bound::Person), "{text}");
+            assert_eq!(NoReuse::of(text), Some(NoReuse::Personal), "{text}");
         }
     }
 
@@ -224,7 +224,7 @@ mod tests {
             "¿Qué hora es ahora?",
             "今天天气怎么样",
         ] {
-            assert_eq!(Bound::of(text), Some(Bound::Moment), "{text}");
+            assert_eq!(NoReuse::of(text), Some(NoReuse::TimeDependent), "{text}");
         }
     }
 
@@ -241,7 +241,7 @@ mod tests {
             "",
             "+",
         ] {
-            assert_eq!(Bound::of(text), None, "{text}");
+            assert_eq!(NoReuse::of(text), None, "{text}");
         }
     }
 }
