@@ -112,8 +112,6 @@ pub fn run(stream: &Stream, table: &Arc<Table>, budget: &Budget, seed: u64) -> (
     (tally, learner)
 }
 
-// === impl Tally ===
-
 impl Tally {
     fn count(&mut self, right: bool, late: bool) {
         let late = u32::from(late);

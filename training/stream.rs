@@ -24,8 +24,6 @@ pub struct Stream {
     similarities: Vec<f32>,
 }
 
-// === impl Stream ===
-
 impl Stream {
     /// Reads `name.jsonl` of `eval`, and the neighbours and answers of its rows in `cache`.
     ///
@@ -51,7 +49,6 @@ impl Stream {
     }
 
     /// Number of rows.
-    #[expect(clippy::len_without_is_empty, reason = "no stream is empty")]
     pub fn len(&self) -> usize {
         self.texts.len()
     }

@@ -36,8 +36,6 @@ pub struct Answer {
     assents: Option<bool>,
 }
 
-// === impl Answer ===
-
 impl Answer {
     /// Prepares the answer `text`. Linear in its length.
     pub fn of(text: &str) -> Self {

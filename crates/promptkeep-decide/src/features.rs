@@ -150,8 +150,6 @@ pub fn of(
     row.values
 }
 
-// === impl Row ===
-
 impl Row {
     fn push(&mut self, value: f32) {
         self.values[self.next] = value;

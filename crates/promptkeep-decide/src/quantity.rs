@@ -94,8 +94,6 @@ pub fn numeric_date(text: &str) -> Option<Date> {
     })
 }
 
-// === impl Date ===
-
 impl Date {
     /// Whether both may be the same date.
     pub fn same(&self, other: &Self) -> bool {

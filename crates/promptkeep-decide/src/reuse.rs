@@ -60,8 +60,6 @@ const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 9..=15;
 /// Number of digits of payment cards.
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 
-// === impl NoReuse ===
-
 impl NoReuse {
     /// Returns the label used in metrics, reports and `Explain`.
     pub const fn as_str(self) -> &'static str {
@@ -153,8 +151,6 @@ struct Shape {
     /// Whether the last character was a separator.
     gap: bool,
 }
-
-// === impl Shape ===
 
 impl Shape {
     fn is_personal(&self, digits: &str) -> bool {

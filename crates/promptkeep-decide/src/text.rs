@@ -66,8 +66,6 @@ pub enum Question {
 /// Maximum number of words before the question word, and from there to the thing asked for.
 const FOCUS_REACH: usize = 5;
 
-// === impl Analysis ===
-
 impl Analysis {
     /// Analyses `text` in time linear in its length.
     pub fn of(text: &str) -> Self {
@@ -109,8 +107,6 @@ impl Analysis {
         self.words.iter().filter(|w| w.is_content())
     }
 }
-
-// === impl Question ===
 
 impl Question {
     fn of(words: &[Word]) -> Self {

@@ -137,8 +137,6 @@ fn http_client() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
 }
 
-// === impl StartError ===
-
 impl StartError {
     fn config(key: &'static str, message: &impl ToString) -> Self {
         Self::Config { key, message: message.to_string() }

@@ -55,8 +55,6 @@ pub struct Session {
     linear: LinearScratch,
 }
 
-// === impl MiniLm ===
-
 impl MiniLm {
     /// Parses the contents of `model.safetensors` and `vocab.txt`.
     ///
@@ -90,8 +88,6 @@ impl MiniLm {
         &self.tokenizer
     }
 }
-
-// === impl Session ===
 
 impl Session {
     /// Creates a session with its buffers, about 5 MB.

@@ -107,8 +107,6 @@ pub fn read(folder: &Path) -> Result<ModelBytes, ModelError> {
     Ok(ModelBytes { weights, vocabulary })
 }
 
-// === impl ModelFile ===
-
 impl ModelFile {
     fn read(self, folder: &Path) -> Result<Vec<u8>, ModelError> {
         let path = folder.join(self.name);

@@ -33,8 +33,6 @@ struct Job {
     reply: oneshot::Sender<Result<Embedded, EmbedError>>,
 }
 
-// === impl Pool ===
-
 impl Pool {
     /// Starts `threads` worker threads, at least one, behind a queue of `queue` texts.
     ///

@@ -41,8 +41,6 @@ struct Pass<'a> {
     chars: usize,
 }
 
-// === impl Tokenizer ===
-
 impl Tokenizer {
     /// Parses `vocab.txt`: one piece per line, whose id is the line's number from 0.
     pub fn new(vocabulary: &str) -> Self {
@@ -97,8 +95,6 @@ impl Tokenizer {
             .find_map(|end| pieces.get(&text[..end]).map(|id| (*id, end)))
     }
 }
-
-// === impl Pass ===
 
 impl Pass<'_> {
     fn run(&mut self, chars: impl Iterator<Item = char>) {

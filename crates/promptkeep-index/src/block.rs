@@ -37,8 +37,6 @@ pub struct Block {
     removed_count: AtomicUsize,
 }
 
-// === impl Shape ===
-
 impl Shape {
     /// Number of words of one code.
     pub const fn words(self) -> usize {
@@ -52,8 +50,6 @@ impl Shape {
         })
     }
 }
-
-// === impl Block ===
 
 impl Block {
     /// Number of vectors, including removed ones.

@@ -35,8 +35,6 @@ enum Point {
 /// Distance `1 − cosine`. hnsw_rs requires that it is never negative.
 struct Cosine(Shape);
 
-// === impl Graph ===
-
 impl Graph {
     /// Creates an empty graph for about `capacity` vectors. It may grow beyond that.
     pub fn new(shape: Shape, capacity: usize) -> Self {
@@ -69,8 +67,6 @@ impl Graph {
     }
 }
 
-// === impl Point ===
-
 impl Point {
     fn vector(&self, shape: Shape) -> &[f32] {
         match self {
@@ -79,8 +75,6 @@ impl Point {
         }
     }
 }
-
-// === impl Cosine ===
 
 impl Distance<Point> for Cosine {
     /// Both slices have one point.

@@ -22,8 +22,6 @@ pub enum Kernel {
     Avx512,
 }
 
-// === impl Kernel ===
-
 impl Kernel {
     /// Returns the best instruction set of this processor.
     pub fn detect() -> Self {

@@ -84,8 +84,6 @@ pub struct Neighbour {
     pub similarity: f32,
 }
 
-// === impl Index ===
-
 impl Index {
     /// Creates an empty index of vectors with `dimensions` components, and starts its background thread.
     ///

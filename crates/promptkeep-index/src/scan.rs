@@ -44,8 +44,6 @@ pub struct Query<'q> {
 /// Code distance, block number and position in the block. Ordered by the distance.
 type Candidate = (u16, u32, u32);
 
-// === impl Top ===
-
 impl Top {
     /// Creates an empty list.
     pub fn new(k: usize) -> Self {
@@ -71,8 +69,6 @@ impl Top {
         self.found
     }
 }
-
-// === impl Query ===
 
 impl<'q> Query<'q> {
     /// Prepares a query.
@@ -157,8 +153,6 @@ impl<'q> Query<'q> {
         (bits * share + REACH_DEVIATIONS * (bits * share * (1.0 - share)).sqrt()) as u16
     }
 }
-
-// === impl Preselection ===
 
 impl Preselection {
     /// Adds vectors of block `number`, given the `distances` of their codes.

@@ -51,8 +51,6 @@ struct Copier {
     copied: Vec<[(usize, usize); 2]>,
 }
 
-// === impl Sealed ===
-
 impl Sealed {
     /// Adds the nearest vectors to `top`.
     pub fn search(&self, query: &Query, top: &mut Top) {
@@ -151,8 +149,6 @@ fn fill(graph: &Graph, blocks: &[Arc<Block>], from: usize, stop: &AtomicBool) ->
     }
     Some(())
 }
-
-// === impl Copier ===
 
 impl Copier {
     /// Copies the vectors of block `number` that were not removed.

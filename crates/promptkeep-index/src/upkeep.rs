@@ -39,8 +39,6 @@ struct Queue {
     is_busy: bool,
 }
 
-// === impl UpkeepThread ===
-
 impl UpkeepThread {
     /// Starts the thread.
     ///
@@ -93,8 +91,6 @@ impl Drop for UpkeepThread {
         drop(self.thread.take().map(JoinHandle::join));
     }
 }
-
-// === impl Shared ===
 
 impl Shared {
     fn run(&self) {

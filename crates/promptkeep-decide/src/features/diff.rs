@@ -27,8 +27,6 @@ pub struct Diff<'t> {
     suffix: usize,
 }
 
-// === impl Diff ===
-
 impl<'t> Diff<'t> {
     /// Compares two texts.
     pub fn of(new: &'t Analysis, entry: &'t Analysis) -> Self {

@@ -36,8 +36,6 @@ pub fn split(text: &str) -> Splitter {
     splitter
 }
 
-// === impl Splitter ===
-
 impl Splitter {
     pub fn into_parts(self) -> (String, Vec<Word>, Vec<Date>, Vec<String>) {
         (self.lower, self.words, self.dates, self.quoted)

@@ -47,8 +47,6 @@ pub struct LinearScratch {
     sums: Vec<i32>,
 }
 
-// === impl Linear ===
-
 impl Linear {
     /// Packs `weight[outputs, inputs]` for the executor of `precision`.
     pub fn new(weight: &[f32], bias: Vec<f32>, precision: Precision, products: &Products) -> Self {
@@ -134,8 +132,6 @@ fn quantize_outputs(weight: &[f32], inputs: usize, top: i8) -> (Vec<i8>, Outputs
     (values, outputs)
 }
 
-// === impl Products ===
-
 impl Products {
     /// Detects the machine's instruction set.
     pub fn new() -> Self {
@@ -152,8 +148,6 @@ impl Products {
         Self { weight_peak: SAFE_WEIGHT_PEAK, ..Self::new() }
     }
 }
-
-// === impl LinearScratch ===
 
 impl LinearScratch {
     /// Creates buffers for up to `rows` rows of up to `width` inputs or outputs.

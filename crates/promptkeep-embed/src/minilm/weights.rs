@@ -44,8 +44,6 @@ pub enum WeightsError {
     Shape(String),
 }
 
-// === impl Weights ===
-
 impl Weights {
     /// Parses the bytes of `model.safetensors` and packs them for `products`.
     ///
