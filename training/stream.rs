@@ -71,12 +71,12 @@ impl Stream {
         features::of(&self.analyses[i], &self.analyses[j], similarity, around, &table.rarity)
     }
 
-    /// Returns up to `k` earlier rows for which `kept` holds, nearest first, with their similarities.
-    pub fn nearest(&self, i: usize, k: usize, kept: impl Fn(usize) -> bool) -> Vec<(usize, f32)> {
+    /// Returns up to `k` earlier rows for which `filter` holds, most similar first, with their similarities.
+    pub fn nearest(&self, i: usize, k: usize, filter: impl Fn(usize) -> bool) -> Vec<(usize, f32)> {
         let range = i * NEIGHBOURS..(i + 1) * NEIGHBOURS;
         let pairs = self.neighbours[range.clone()].iter().zip(&self.similarities[range]);
         pairs
-            .filter(|(j, _)| **j >= 0 && kept(**j as usize))
+            .filter(|(j, _)| **j >= 0 && filter(**j as usize))
             .map(|(j, s)| (*j as usize, *s))
             .take(k)
             .collect()

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Public id of an entry: the first half of its key, printed as 32 hex digits. Derived from the key, so two replicas
-/// that answer one prompt at the same time write one entry.
+/// that answer one prompt concurrently write one entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId([u8; 16]);
 

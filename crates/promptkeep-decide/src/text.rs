@@ -4,13 +4,15 @@
 mod tokens;
 
 use super::{
-    lexicon,
-    quantity::{self, Date, Quantity},
-    roles::{self, Roles},
+    lexicon, quantity, roles,
     word::{CAPITAL, DIGITS, FIRST},
 };
 
-pub use super::word::Word;
+pub use super::{
+    quantity::{Date, Quantity},
+    roles::Roles,
+    word::Word,
+};
 
 /// The parts of a text that carry its meaning.
 #[derive(Clone, Debug)]

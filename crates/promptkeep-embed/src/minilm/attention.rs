@@ -138,7 +138,7 @@ impl Block<'_> {
     }
 }
 
-/// Replaces scores by their exponentials and returns the sum, to which the padding adds nothing of note.
+/// Replaces scores by their exponentials and returns the sum, to which the padding adds almost nothing.
 #[inline(always)]
 fn exponentiate<const FMA: bool>(row: &mut [f32], tokens: usize) -> f32 {
     row[tokens..].fill(f32::MIN);
