@@ -73,17 +73,18 @@ pub struct Tally {
 /// Runs the online protocol: learns from the answers to misses and to audited hits.
 pub fn run(stream: &Stream, table: &Arc<Table>, budget: &Budget, seed: u64) -> (Tally, Learner) {
     let mut learner = Learner::new(Arc::clone(table), seed);
-    let mut kept = vec![false; stream.len()];
+    let mut cached = vec![false; stream.len()];
     let mut tally = Tally { requests: stream.len() as u32, ..Tally::default() };
     for i in 0..stream.len() {
-        let near = stream.near(i, CANDIDATES, |j| kept[j]);
-        let near: Vec<_> = near.into_iter().filter(|n| n.1 >= SIMILARITY_MIN).collect();
-        let scored: Vec<Scored> =
-            (0..near.len()).map(|k| learner.score(&stream.features(i, &near, k, table), 0)).collect();
+        let nearest = stream.nearest(i, CANDIDATES, |j| cached[j]);
+        let candidates: Vec<_> = nearest.into_iter().filter(|n| n.1 >= SIMILARITY_MIN).collect();
+        let scored: Vec<Scored> = (0..candidates.len())
+            .map(|k| learner.score(&stream.features(i, &candidates, k, table), 0))
+            .collect();
         let verdict = learner.decide(&scored, budget, AUDIT_RATE);
-        let label = |k: usize| Label::compared(stream.answers[i].same(&stream.answers[near[k].0]));
+        let label = |k: usize| Label::compared(stream.answers[i].same(&stream.answers[candidates[k].0]));
         if let Verdict::Serve { candidate, audit, .. } = verdict {
-            let right = stream.same(i, near[candidate].0);
+            let right = stream.same(i, candidates[candidate].0);
             tally.count(right, i * 2 >= stream.len());
             if let Some(propensity) = audit {
                 tally.audits += 1;
@@ -97,7 +98,7 @@ pub fn run(stream: &Stream, table: &Arc<Table>, budget: &Budget, seed: u64) -> (
                 }
             }
         } else {
-            kept[i] = true;
+            cached[i] = true;
             let best = Scored::best(&scored);
             for (k, s) in scored.iter().enumerate() {
                 learner.observe(s, label(k), Origin::Miss { best: Some(k) == best });
@@ -110,8 +111,6 @@ pub fn run(stream: &Stream, table: &Arc<Table>, budget: &Budget, seed: u64) -> (
     }
     (tally, learner)
 }
-
-// === impl Tally ===
 
 impl Tally {
     fn count(&mut self, right: bool, late: bool) {

@@ -11,8 +11,8 @@ use promptkeep_decide::{
     text::Analysis,
 };
 
-/// Neighbours of each request in the file of `prepare.py`.
-const NEAR: usize = 64;
+/// Number of neighbours of each request in the file of `prepare.py`.
+const NEIGHBOURS: usize = 64;
 
 /// One labelled stream.
 pub struct Stream {
@@ -20,11 +20,9 @@ pub struct Stream {
     pub analyses: Vec<Analysis>,
     pub answers: Vec<Answer>,
     classes: Vec<u32>,
-    near: Vec<i32>,
+    neighbours: Vec<i32>,
     similarities: Vec<f32>,
 }
-
-// === impl Stream ===
 
 impl Stream {
     /// Reads `name.jsonl` of `eval`, and the neighbours and answers of its rows in `cache`.
@@ -44,18 +42,15 @@ impl Stream {
             .lines()
             .map(|line| Ok(Answer::of(&serde_json::from_str::<String>(line)?)))
             .collect::<Result<Vec<Answer>, serde_json::Error>>()?;
-        let near = numbers(&cache.join(format!("{name}.nn.i32")), i32::from_le_bytes)?;
+        let neighbours = numbers(&cache.join(format!("{name}.nn.i32")), i32::from_le_bytes)?;
         let similarities = numbers(&cache.join(format!("{name}.nn.f32")), f32::from_le_bytes)?;
         let analyses = texts.iter().map(|text| Analysis::of(text)).collect();
-        Ok(Self { texts, analyses, answers, classes, near, similarities })
+        Ok(Self { texts, analyses, answers, classes, neighbours, similarities })
     }
 
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.texts.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
     }
 
     /// Whether two rows have the same answer, by the ground truth.
@@ -63,25 +58,32 @@ impl Stream {
         self.classes[i] == self.classes[j]
     }
 
-    /// Features of the pair of row `i` and its `k`th neighbour in `near`.
-    pub fn features(&self, i: usize, near: &[(usize, f32)], k: usize, table: &Table) -> features::Features {
-        let (j, similarity) = near[k];
-        let around = Neighbourhood::of(near, k);
+    /// Returns the features of row `i` and its candidate `k`.
+    pub fn features(
+        &self,
+        i: usize,
+        candidates: &[(usize, f32)],
+        k: usize,
+        table: &Table,
+    ) -> features::Features {
+        let (j, similarity) = candidates[k];
+        let around = Neighbourhood::of(candidates, k);
         features::of(&self.analyses[i], &self.analyses[j], similarity, around, &table.rarity)
     }
 
-    /// Returns up to `k` earlier rows for which `kept` holds, nearest first, with their similarities.
-    pub fn near(&self, i: usize, k: usize, kept: impl Fn(usize) -> bool) -> Vec<(usize, f32)> {
-        let range = i * NEAR..(i + 1) * NEAR;
-        let pairs = self.near[range.clone()].iter().zip(&self.similarities[range]);
+    /// Returns up to `k` earlier rows for which `filter` holds, most similar first, with their similarities.
+    pub fn nearest(&self, i: usize, k: usize, filter: impl Fn(usize) -> bool) -> Vec<(usize, f32)> {
+        let range = i * NEIGHBOURS..(i + 1) * NEIGHBOURS;
+        let pairs = self.neighbours[range.clone()].iter().zip(&self.similarities[range]);
         pairs
-            .filter(|(j, _)| **j >= 0 && kept(**j as usize))
+            .filter(|(j, _)| **j >= 0 && filter(**j as usize))
             .map(|(j, s)| (*j as usize, *s))
             .take(k)
             .collect()
     }
 }
 
+/// Reads a file of numbers of four bytes each.
 fn numbers<T>(path: &Path, from: impl Fn([u8; 4]) -> T) -> Result<Vec<T>, Box<dyn Error>> {
     let bytes = fs::read(path)?;
     Ok(bytes.chunks_exact(4).map(|c| from([c[0], c[1], c[2], c[3]])).collect())

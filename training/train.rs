@@ -98,6 +98,7 @@ fn report(name: &str, source: usize, examples: &[Example], table: &Table) {
     );
 }
 
+/// Returns the area under the ROC curve of scores with their labels.
 fn auc(mut rows: Vec<(f32, bool)>) -> f64 {
     rows.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut ranks, mut positives) = (0.0, 0.0);
@@ -137,10 +138,10 @@ fn rarity(path: &Path, vectors: HashMap<u32, Vector>) -> Result<Rarity> {
     let words = counts.into_iter().filter(|(_, n)| *n >= 4.0).map(|(stem, n)| {
         let (same, other) = differing.get(&stem).copied().unwrap_or_default();
         let shrink = 10.0;
-        let harm =
+        let evidence =
             ((other + shrink * base) / (same + shrink * (1.0 - base))).ln() - (base / (1.0 - base)).ln();
         let rareness = (255.0 * (1.0 - n.ln() / most)).clamp(0.0, 255.0) as u8;
-        (stem, (rareness, (16.0 * harm).clamp(-127.0, 127.0) as i8))
+        (stem, (rareness, (16.0 * evidence).clamp(-127.0, 127.0) as i8))
     });
     Ok(Rarity::new(words, vectors))
 }
@@ -161,20 +162,21 @@ fn vectors(embeddings: &Path) -> Result<HashMap<u32, Vector>> {
     Ok(vectors)
 }
 
+/// Returns the labelled pairs of all sources.
 fn examples(eval: &Path, embeddings: &Path, rarity: &Rarity) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     for (source, (name, share)) in SOURCES.iter().enumerate() {
         let stream = Stream::load(eval, embeddings, &format!("{name}_dev"))?;
         let first = examples.len();
         for i in 0..stream.len() {
-            let near = stream.near(i, CANDIDATES, |_| true);
-            for (k, (j, similarity)) in near.iter().enumerate() {
+            let candidates = stream.nearest(i, CANDIDATES, |_| true);
+            for (k, (j, similarity)) in candidates.iter().enumerate() {
                 if *similarity < SIMILARITY_MIN {
                     break;
                 }
-                let near = Neighbourhood::of(&near, k);
+                let around = Neighbourhood::of(&candidates, k);
                 let features =
-                    features::of(&stream.analyses[i], &stream.analyses[*j], *similarity, near, rarity);
+                    features::of(&stream.analyses[i], &stream.analyses[*j], *similarity, around, rarity);
                 examples.push(Example { source, features, same: stream.same(i, *j), weight: 1.0 });
             }
         }
@@ -184,7 +186,7 @@ fn examples(eval: &Path, embeddings: &Path, rarity: &Rarity) -> Result<Vec<Examp
     Ok(examples)
 }
 
-/// Trains a table on all sources, or on all but `without`.
+/// Trains a table on all sources, or on all except `without`.
 fn fit(examples: &[Example], rarity: &Rarity, without: Option<usize>) -> Table {
     let used: Vec<&Example> = examples.iter().filter(|e| Some(e.source) != without).collect();
     let (mut edges, mut means) = (Vec::new(), Vec::new());
@@ -209,19 +211,7 @@ fn fit(examples: &[Example], rarity: &Rarity, without: Option<usize>) -> Table {
         .iter()
         .map(|e| Target { label: f32::from(u8::from(e.same)), weight: e.weight, logit: 0.0 })
         .collect();
-    // The linear weights must learn how far to trust the forest on sources that it has not seen, so each source is
-    // predicted by a forest trained on the others.
-    let mut unseen = vec![0.0_f32; used.len()];
-    for source in (0..SOURCES.len()).filter(|s| Some(*s) != without) {
-        let others: Vec<usize> = (0..used.len()).filter(|i| used[*i].source != source).collect();
-        let bins: Vec<u8> = others.iter().flat_map(|i| rows.row(*i).to_vec()).collect();
-        let targets: Vec<Target> = others.iter().map(|i| targets[*i]).collect();
-        let growth = Growth { trees: GROWTH.trees / 2, ..GROWTH };
-        let forest = boost::fit(Rows { bins: &bins, width: features::COUNT }, &targets, &growth);
-        for i in (0..used.len()).filter(|i| used[*i].source == source) {
-            unseen[i] = forest.logit(rows.row(i));
-        }
-    }
+    let unseen = logits_of_unseen_sources(&used, rows, &targets);
     let total: f32 = used.iter().map(|e| e.weight).sum();
     let square: f32 = used.iter().zip(&unseen).map(|(e, z)| e.weight * z * z).sum();
     table.forest_scale = (square / total).sqrt();
@@ -237,6 +227,24 @@ fn fit(examples: &[Example], rarity: &Rarity, without: Option<usize>) -> Table {
     table
 }
 
+/// Returns for each example the logit of a forest trained on the other sources. From these the linear weights learn
+/// how far to trust the forest on sources that it has not seen.
+fn logits_of_unseen_sources(used: &[&Example], rows: Rows<'_>, targets: &[Target]) -> Vec<f32> {
+    let growth = Growth { trees: GROWTH.trees / 2, ..GROWTH };
+    let mut logits = vec![0.0_f32; used.len()];
+    for source in (0..SOURCES.len()).filter(|source| used.iter().any(|e| e.source == *source)) {
+        let others: Vec<usize> = (0..used.len()).filter(|i| used[*i].source != source).collect();
+        let bins: Vec<u8> = others.iter().flat_map(|i| rows.row(*i).to_vec()).collect();
+        let targets: Vec<Target> = others.iter().map(|i| targets[*i]).collect();
+        let forest = boost::fit(Rows { bins: &bins, width: features::COUNT }, &targets, &growth);
+        for i in (0..used.len()).filter(|i| used[*i].source == source) {
+            logits[i] = forest.logit(rows.row(i));
+        }
+    }
+    logits
+}
+
+/// Fits the pooled weights. `scale` turns the weights of the examples into those of labels.
 fn linear(used: &[&Example], inputs: &[table::Inputs], scale: f32) -> Vec<f32> {
     let labels: Vec<Labelled<'_>> = used
         .iter()

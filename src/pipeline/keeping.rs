@@ -8,7 +8,7 @@ use std::{
 use super::{AdmittedRequest, UpstreamCompletion};
 use crate::{
     cache::Cache,
-    decide::keep::Bound,
+    decide::reuse::NoReuse,
     embed::{Embedder, Embedding},
     entry::Entry,
     key::CacheKey,
@@ -87,12 +87,12 @@ impl Answer {
     /// time-dependent prompt has no text, so that only exact repeats find it.
     pub(super) fn into_entry(self, request: &AdmittedRequest, embedder: &str) -> Option<Entry> {
         let Self { completion, embedding, difficulty } = self;
-        let bound = request.bound();
-        if bound == Some(Bound::Variety) {
+        let no_reuse = request.no_reuse();
+        if no_reuse == Some(NoReuse::Variety) {
             return None;
         }
         let ttl = ttl(request);
-        let ttl = if bound.is_some() { ttl.min(request.settings.cache.careful_ttl) } else { ttl };
+        let ttl = if no_reuse.is_some() { ttl.min(request.settings.cache.careful_ttl) } else { ttl };
         let created = SystemTime::now();
         Some(Entry {
             key: request.key,
@@ -100,8 +100,8 @@ impl Answer {
             owner: request.owner.clone(),
             namespace: request.prompt.namespace.clone(),
             requested_model: request.prompt.model.clone(),
-            text: request.prompt.fuzzy_text().filter(|_| bound.is_none()).map(str::to_owned),
-            embedding: embedding.filter(|_| bound.is_none()),
+            text: request.prompt.fuzzy_text().filter(|_| no_reuse.is_none()).map(str::to_owned),
+            embedding: embedding.filter(|_| no_reuse.is_none()),
             embedder: embedder.to_owned(),
             completion,
             tags: request.cache.tags.clone(),

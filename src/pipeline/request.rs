@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cache::Epoch,
     config::Mode,
-    decide::{Bounds, Policy, keep::Bound},
+    decide::{Bounds, Policy, reuse::NoReuse},
     entry::Entry,
     key::{CacheKey, Owner, Scope},
     learn::Pair,
@@ -164,15 +164,15 @@ impl AdmittedRequest {
     }
 
     /// Why the answer must not be reused for other prompts, if `cache.keep` minds.
-    pub fn bound(&self) -> Option<Bound> {
+    pub fn no_reuse(&self) -> Option<NoReuse> {
         let configured = self.settings.cache.keep(&self.prompt.namespace);
         if self.cache.keep.unwrap_or(configured) != Keep::Careful {
             return None;
         }
         if self.prompt.temperature.is_some_and(|t| t > VARIETY_TEMPERATURE) {
-            return Some(Bound::Variety);
+            return Some(NoReuse::Variety);
         }
-        self.prompt.fuzzy_text().and_then(Bound::of)
+        self.prompt.fuzzy_text().and_then(NoReuse::of)
     }
 
     /// The record that feedback on the answer refers to.

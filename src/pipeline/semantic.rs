@@ -7,7 +7,7 @@ use super::{AdmittedRequest, Eligibility, Hit, Missed};
 use crate::{
     cache::Cache,
     config::Mode,
-    decide::{self, Bounds, Policy, keep::Bound, learner::Verdict},
+    decide::{self, Bounds, Policy, learner::Verdict, reuse::NoReuse},
     embed::{Embedded, Embedder, Embedding},
     entry::Candidate,
     learn::{Audit, Learning, ScoredCandidates},
@@ -84,7 +84,7 @@ pub(super) struct Skipped {
     pub embedding: Option<Embedding>,
     /// Tokens of the last user text; 0 when they were not counted.
     pub tokens: u32,
-    bound: Option<Bound>,
+    no_reuse: Option<NoReuse>,
 }
 
 impl SemanticLookup {
@@ -131,7 +131,7 @@ impl SemanticLookup {
         policy: Policy,
     ) -> Result<Searched, Skipped> {
         let (embedding, tokens) = self.embed(request).await?;
-        let skip = |reason| Skipped { reason, embedding: Some(embedding.clone()), tokens, bound: None };
+        let skip = |reason| Skipped { reason, embedding: Some(embedding.clone()), tokens, no_reuse: None };
         let found = match policy {
             Policy::Exact => return Err(skip(MissReason::Disabled)),
             Policy::Static { min_similarity } => {
@@ -150,12 +150,12 @@ impl SemanticLookup {
 
     /// The vector of the last user text, and its number of tokens.
     async fn embed(&self, request: &AdmittedRequest) -> Result<(Embedding, u32), Skipped> {
-        let skip = |reason, tokens| Skipped { reason, embedding: None, tokens, bound: None };
+        let skip = |reason, tokens| Skipped { reason, embedding: None, tokens, no_reuse: None };
         let enabled = self.embedder.as_ref().filter(|_| request.mode() != Mode::Exact);
         let embedder = enabled.ok_or_else(|| skip(MissReason::Disabled, 0))?;
         let text = request.prompt.fuzzy_text().ok_or_else(|| skip(MissReason::NotText, 0))?;
-        if let bound @ Some(_) = request.bound() {
-            return Err(Skipped { bound, ..skip(MissReason::NotKept, 0) });
+        if let no_reuse @ Some(_) = request.no_reuse() {
+            return Err(Skipped { no_reuse, ..skip(MissReason::NotKept, 0) });
         }
         let started = Instant::now();
         let embedded = embedder.embed(text).await;
@@ -202,7 +202,7 @@ impl SemanticLookup {
     }
 
     fn count_bound(&self, skipped: &Skipped) {
-        skipped.bound.into_iter().for_each(|bound| self.metrics.bound(bound));
+        skipped.no_reuse.into_iter().for_each(|reason| self.metrics.not_reusable(reason));
     }
 }
 

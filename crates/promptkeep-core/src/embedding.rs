@@ -1,8 +1,9 @@
-//! A text's vector.
+//! The embedding of a text: a vector of length one.
 
 use std::{fmt, sync::Arc};
 
-/// A vector of length one, so that a dot product is a cosine similarity.
+/// A vector of `f32` components with length one, so the dot product of two embeddings is their cosine similarity.
+/// Cloning is cheap: clones share the components.
 #[derive(Clone, PartialEq)]
 pub struct Embedding(Arc<[f32]>);
 
@@ -17,20 +18,20 @@ impl Embedding {
         Some(Self(values.into()))
     }
 
-    /// Takes back [`Embedding::as_slice`], bit for bit. `None` when the length is not one.
+    /// Restores an embedding from its stored components without changing a bit. `None` when the length is not one.
     pub fn of_unit_length(values: Vec<f32>) -> Option<Self> {
-        /// More than rounding makes of any vector, and too little to change a decision.
+        /// Above any rounding error of a normalised vector, and too small to change a decision.
         const TOLERANCE: f32 = 1e-3;
         let square = values.iter().map(|x| x * x).sum::<f32>();
         ((square - 1.0).abs() < TOLERANCE).then(|| Self(values.into()))
     }
 
-    /// The components.
+    /// Returns the components.
     pub fn as_slice(&self) -> &[f32] {
         &self.0
     }
 
-    /// Cosine similarity, in [-1, 1].
+    /// Returns the cosine similarity, in [-1, 1]. Both embeddings must have the same number of components.
     pub fn similarity(&self, other: &Self) -> f32 {
         self.0.iter().zip(other.0.iter()).map(|(a, b)| a * b).sum()
     }

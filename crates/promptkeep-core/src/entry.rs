@@ -1,4 +1,5 @@
-//! What is kept: one canonical entry for unary, streamed and HTTP callers alike.
+//! The cached entry, its id, and the selector that invalidates entries. One canonical entry serves unary gRPC,
+//! streams and HTTP.
 
 use std::{
     fmt,
@@ -14,93 +15,104 @@ use crate::{
     prompt::Completion,
 };
 
-/// Names an entry to callers: the first half of its key, in hex. Two replicas that answer the same
-/// prompt at once so write one entry.
+/// Public id of an entry: the first half of its key, printed as 32 hex digits. Derived from the key, so two replicas
+/// that answer one prompt concurrently write one entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId([u8; 16]);
 
-/// One kept answer and what is needed to find, judge and remove it.
+/// A cached answer with everything needed to find, decide on and remove it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
+    /// Exact identity of the prompt.
     pub key: CacheKey,
+    /// Hash of everything in the prompt except the last user text.
     pub scope: Scope,
+    /// Tenant that may read the entry.
     pub owner: Owner,
+    /// Namespace of the prompt.
     pub namespace: String,
-    /// The model name that the caller asked for: an id, a tier or `auto`.
+    /// Model name in the request: an id, a tier or `auto`.
     pub requested_model: String,
-    /// The last user text; `None` when it may only be hit exactly.
+    /// The last user text; `None` when only exact hits may find the entry.
     pub text: Option<String>,
-    /// Of `text`; `None` when it was not embedded.
+    /// Embedding of `text`; `None` when it was not embedded.
     pub embedding: Option<Embedding>,
-    /// Name of the embedder that made `embedding`; vectors of different embedders are never compared.
+    /// Name of the embedder that produced `embedding`. Vectors of different embedders are never compared.
     pub embedder: String,
+    /// The answer; empty in an alias.
     pub completion: Completion,
+    /// Labels for invalidation.
     pub tags: Vec<String>,
+    /// When the answer was produced.
     pub created: SystemTime,
-    /// Absolute, never moved by hits.
+    /// End of the TTL. Absolute: hits never move it.
     pub expires: SystemTime,
-    /// How long past `expires` it is kept, to be served once more while it is bought anew; zero: not at all.
+    /// Time after `expires` in which the entry may be served once more while a model produces a new answer; zero
+    /// disables this.
     pub stale_for: Duration,
-    /// How hard the router judged the prompt to be; `None` when nobody asked it: the prompt named a model or
-    /// a tier, or the caller got the answer by itself.
+    /// Difficulty class that the router computed for the prompt. `None` when the prompt named a model or a tier, or
+    /// when the caller provided the answer.
     pub difficulty: Option<Difficulty>,
-    /// Set when this is a paraphrase found to have the answer of the entry under that key: then the answer is
-    /// there, and `completion` has none.
+    /// For an alias: key of the entry that holds the answer. An alias is a paraphrase whose answer was found to be
+    /// that of the other entry.
     pub alias_of: Option<CacheKey>,
 }
 
-/// Which entries to remove: every criterion that is set must match.
+/// Selects entries to remove. An entry matches when it meets every criterion that is set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selector {
-    /// Only entries of these owners; empty: of every owner.
+    /// Owners whose entries match; empty for all owners.
     pub owners: Vec<Owner>,
+    /// Id of the only entry.
     pub id: Option<EntryId>,
+    /// Key of the only entry.
     pub key: Option<CacheKey>,
+    /// Namespace of the entries.
     pub namespace: Option<String>,
-    /// Matches the model that answered and the name that was asked for.
+    /// Matches the model that answered and the model name in the request.
     pub model: Option<String>,
-    /// An entry must bear all of them.
+    /// Tags that an entry must all have.
     pub tags: Vec<String>,
 }
 
-/// An entry near the prompt.
+/// An entry that is similar to a prompt, and may therefore answer it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// Whose answer would be served.
+    /// Entry whose answer would be served.
     pub entry: Arc<Entry>,
-    /// What the prompt is near to, when that is a paraphrase of the entry's own text.
+    /// Alias through which the entry was found; `None` when the search found the entry's own text.
     pub alias: Option<Arc<Entry>>,
-    /// Cosine similarity of the two texts, -1 to 1.
+    /// Cosine similarity of the prompt and [`Candidate::text`], in [-1, 1].
     pub similarity: f32,
 }
 
 // === impl EntryId ===
 
 impl EntryId {
-    /// Parses 32 hex digits.
+    /// Parses 32 hex digits; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())).then_some(text)?;
         u128::from_str_radix(digits, 16).ok().map(|n| Self(n.to_be_bytes()))
     }
 
-    /// Reads back [`EntryId::as_bytes`].
+    /// Restores an id from [`EntryId::as_bytes`].
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The half key itself.
+    /// Returns the first 16 bytes of the key.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
-    /// Range of keys that begin with this id, both ends included.
+    /// Returns the lowest and the highest key that begin with this id.
     pub fn key_range(self) -> (CacheKey, CacheKey) {
-        let bound = |fill| {
+        let filled = |fill| {
             let mut bytes = [fill; 32];
             bytes[..16].copy_from_slice(&self.0);
             CacheKey::from_bytes(bytes)
         };
-        (bound(0x00), bound(0xff))
+        (filled(0x00), filled(0xff))
     }
 }
 
@@ -127,21 +139,22 @@ impl fmt::Debug for EntryId {
 // === impl Entry ===
 
 impl Entry {
+    /// Returns the id derived from the key.
     pub fn id(&self) -> EntryId {
         self.key.into()
     }
 
-    /// Whether it may still be served at `now`.
+    /// Whether the TTL has not ended at `now`.
     pub fn is_live(&self, now: SystemTime) -> bool {
         now < self.expires
     }
 
-    /// When nobody may be served it any more, and a store removes it.
+    /// Time after which the entry is never served and stores remove it.
     pub fn kept_until(&self) -> SystemTime {
         self.expires.checked_add(self.stale_for).unwrap_or(self.expires)
     }
 
-    /// Memory it takes, about: its texts and the structure around them.
+    /// Approximate memory in bytes: the texts and the structure around them.
     pub fn size_bytes(&self) -> u64 {
         let texts = [&self.namespace, &self.requested_model, &self.embedder, &self.completion.content]
             .map(String::len)
@@ -153,7 +166,7 @@ impl Entry {
         (size_of::<Self>() + texts + optional) as u64
     }
 
-    /// Time since the answer was produced; zero when the clock went back.
+    /// Time since the answer was produced; zero when the clock was set back.
     pub fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.created).unwrap_or_default()
     }
@@ -162,8 +175,7 @@ impl Entry {
 // === impl Selector ===
 
 impl Selector {
-    /// The range of keys, both ends included, outside of which nothing matches: one key, the keys of
-    /// one id, or every key.
+    /// Returns the range of keys in which all matches lie: one key, the keys of one id, or all keys.
     pub fn key_range(&self) -> RangeInclusive<CacheKey> {
         match (self.key, self.id) {
             (Some(key), _) => key..=key,
@@ -175,15 +187,16 @@ impl Selector {
         }
     }
 
+    /// Whether `entry` meets every criterion.
     pub fn matches(&self, entry: &Entry) -> bool {
         let Self { owners, id, key, namespace, model, tags } = self;
-        let asked_or_answered =
+        let requested_or_answered =
             |model: &String| *model == entry.requested_model || *model == entry.completion.model;
         (owners.is_empty() || owners.contains(&entry.owner))
             && id.is_none_or(|id| id == entry.id())
             && key.is_none_or(|key| key == entry.key)
             && namespace.as_ref().is_none_or(|namespace| *namespace == entry.namespace)
-            && model.as_ref().is_none_or(asked_or_answered)
+            && model.as_ref().is_none_or(requested_or_answered)
             && tags.iter().all(|tag| entry.tags.contains(tag))
     }
 }
@@ -191,12 +204,12 @@ impl Selector {
 // === impl Candidate ===
 
 impl Candidate {
-    /// The key under which it was found: the alias's, or the entry's own.
+    /// Returns the key under which the search found the entry: the alias's, or the entry's own.
     pub fn key(&self) -> CacheKey {
         self.alias.as_ref().unwrap_or(&self.entry).key
     }
 
-    /// What the prompt is near to.
+    /// Returns the text that is similar to the prompt: the alias's, or the entry's own.
     pub fn text(&self) -> &str {
         self.alias.as_ref().unwrap_or(&self.entry).text.as_deref().unwrap_or_default()
     }

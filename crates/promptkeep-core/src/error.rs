@@ -1,11 +1,11 @@
-//! The error of a request. Callers read the message; the cause of an internal error is only for the log. Knows no
-//! transport: the gRPC and HTTP servers turn it into their statuses.
+//! The error of a request. Callers read the message; only the log gets the cause of an internal error. This module
+//! knows no transport: the gRPC and HTTP servers map each error to a status.
 
 use std::time::Duration;
 
 use crate::model::Attempt;
 
-/// Field of the error about an unknown model name.
+/// Field that an [`Error::InvalidArgument`] about an unknown model names.
 pub const MODEL_FIELD: &str = "prompt.model";
 
 /// Why a request failed. A fault of the cache is a miss, not an error; only calls that guarantee durability report it
@@ -18,15 +18,19 @@ pub enum Error {
     /// The request is larger than `server.max_request`.
     #[error("the request has more than the {max} bytes of server.max_request")]
     TooLarge { max: usize },
+    /// The request has no API key, or an unknown one.
     #[error("missing or unknown API key")]
     Unauthenticated,
-    /// A rate, budget or load limit was reached.
+    /// The request reached a rate, budget or load limit.
     #[error("{limit} exhausted")]
     Exhausted { limit: &'static str, retry_after: Duration },
+    /// The request needs a model, and the catalog has none.
     #[error("no upstream model is configured")]
     NoUpstream,
+    /// What the request refers to does not exist.
     #[error("{0} not found")]
     NotFound(&'static str),
+    /// The caller's deadline passed before an answer was complete.
     #[error("deadline exceeded")]
     DeadlineExceeded { attempts: Vec<Attempt> },
     /// Every model of the chain failed, or a model failed after its first token.
@@ -44,17 +48,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// An [`Error::InvalidArgument`] about `field`, a path such as `prompt.messages[2].role`.
+    /// Creates an [`Error::InvalidArgument`] about `field`, a path such as `prompt.messages[2].role`.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::InvalidArgument { field: field.into(), message: message.into() }
     }
 
-    /// An [`Error::Internal`] for the log.
+    /// Creates an [`Error::Internal`] whose cause goes to the log.
     pub fn internal(cause: &(impl ToString + ?Sized)) -> Self {
         Self::Internal { cause: cause.to_string() }
     }
 
-    /// The upstream calls made before the request failed.
+    /// Returns the upstream calls made before the request failed.
     pub fn attempts(&self) -> &[Attempt] {
         match self {
             Self::DeadlineExceeded { attempts }
@@ -64,7 +68,7 @@ impl Error {
         }
     }
 
-    /// The field at fault, if the request is wrong.
+    /// Returns the invalid field of an [`Error::InvalidArgument`].
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::InvalidArgument { field, .. } => Some(field),
@@ -72,7 +76,7 @@ impl Error {
         }
     }
 
-    /// Time after which the request may be sent again; `None` when a retry would not help.
+    /// Returns the delay after which a retry may succeed; `None` when a retry cannot help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Exhausted { retry_after, .. } => Some(*retry_after),

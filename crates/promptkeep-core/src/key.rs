@@ -1,11 +1,10 @@
-//! The canonical encoding of a prompt, and the two hashes made of it: [`Scope`], what must be equal for
-//! a semantic hit, and [`CacheKey`], what must be equal for an exact one.
+//! The canonical encoding of a prompt, and its two hashes: the [`Scope`], which must be equal for a semantic hit, and
+//! the [`CacheKey`], which must be equal for an exact hit.
 //!
-//! Encoding, version 1: every field is a tag byte, then its value; strings and lists are preceded by
-//! their length as a little-endian u64, so no two prompts share an encoding. JSON is encoded as a tree
-//! with sorted keys, so its formatting is irrelevant. Text is never normalised: prompts that differ in
-//! one byte are different prompts to a model. An absent value and an explicit one differ, because the
-//! defaults are the provider's and unknown here.
+//! Encoding, version 1: every field is a tag byte followed by its value. Strings and lists are preceded by their
+//! length as a little-endian `u64`, so no two prompts share an encoding. JSON is encoded as a tree with sorted keys,
+//! so its formatting is irrelevant. Text is never normalised: to a model, prompts that differ in one byte are
+//! different prompts. An absent value differs from an explicit default, because the default belongs to the provider.
 
 use std::fmt;
 
@@ -13,19 +12,21 @@ use serde_json::{Map, Value};
 
 use crate::prompt::{Message, Prompt};
 
-/// Changes whenever the encoding does; golden tests pin it.
+/// Domain of the scope's hash. Its version must change with the encoding; golden tests pin both.
 const SCOPE_CONTEXT: &str = "promptkeep 2026-11 scope v1";
+/// Domain of the key's hash.
 const KEY_CONTEXT: &str = "promptkeep 2026-11 key v1";
 
-/// The exact identity of a prompt, tenant and namespace included.
+/// Exact identity of a prompt, including tenant and namespace: 32 bytes of BLAKE3, printed as hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheKey([u8; 32]);
 
-/// Everything of a prompt but its last user text.
+/// Identity of a prompt without its last user text: 32 bytes of BLAKE3, printed as hex. Entries of one scope differ
+/// in the last user text only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope([u8; 32]);
 
-/// Owner of an entry. Part of every key, so that tenants cannot read each other's entries.
+/// Owner of an entry. Part of every key, so tenants cannot read each other's entries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// One tenant, by its configured name.
@@ -34,7 +35,7 @@ pub enum Owner {
     Shared,
 }
 
-/// A field's place in the encoding. Never renumber.
+/// Tag byte of a field in the encoding. Never renumber.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 enum Field {
@@ -54,7 +55,7 @@ enum Field {
     Extra = 14,
 }
 
-/// The kinds of JSON value and of optional value. Never renumber.
+/// Tag bytes of JSON values and of optional values. Never renumber.
 mod kind {
     pub const ABSENT: u8 = 0;
     pub const PRESENT: u8 = 1;
@@ -68,18 +69,18 @@ mod kind {
     pub const OBJECT: u8 = 9;
 }
 
-/// Writes the canonical encoding straight into the hash.
+/// Hashes the canonical encoding while it is written.
 struct Encoder {
     hasher: blake3::Hasher,
-    /// Small fields gather here: blake3 hashes many kilobytes at once with SIMD, and a tools list of
-    /// 100 KB is some 10,000 fields.
-    gathered: Vec<u8>,
+    /// Buffer of small fields. BLAKE3 uses SIMD on many kilobytes at once, and a list of tools of 100 KB has about
+    /// 10,000 fields.
+    buffer: Vec<u8>,
 }
 
-/// Bytes gathered before they are hashed: what blake3's widest kernel takes at once.
-const GATHER_BYTES: usize = 16 * 1024;
+/// Size of the buffer: the input of BLAKE3's widest kernel.
+const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Both hashes of `prompt` as asked by `owner`.
+/// Returns both hashes of a prompt of `owner`.
 pub fn of(owner: &Owner, prompt: &Prompt) -> (CacheKey, Scope) {
     let scope = Scope::of(owner, prompt);
     (CacheKey::in_scope(scope, prompt.fuzzy_text()), scope)
@@ -88,7 +89,7 @@ pub fn of(owner: &Owner, prompt: &Prompt) -> (CacheKey, Scope) {
 // === impl CacheKey ===
 
 impl CacheKey {
-    /// The scope covers the rest of the prompt, so hashing it with the text covers everything.
+    /// Hashes the scope with the last user text, which together cover the whole prompt.
     fn in_scope(scope: Scope, text: Option<&str>) -> Self {
         let mut encoder = Encoder::new(KEY_CONTEXT);
         encoder.write(&scope.0);
@@ -96,17 +97,17 @@ impl CacheKey {
         Self(encoder.finish())
     }
 
-    /// Reads back [`CacheKey::as_bytes`].
+    /// Restores a key from [`CacheKey::as_bytes`].
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The hash itself.
+    /// Returns the hash.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// A number from 0 to below 1 that is this key's own, and as evenly spread as keys are.
+    /// Returns a number in [0, 1) derived from the key, uniformly distributed over keys.
     pub fn share(&self) -> f64 {
         let [.., a, b, c, d] = self.0;
         f64::from(u32::from_le_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
@@ -122,7 +123,7 @@ impl Scope {
         Self(encoder.finish())
     }
 
-    /// Names of the parts hashed into the scope with their encoded sizes in bytes, for `Explain`.
+    /// Returns the names of the fields hashed into the scope and their encoded sizes in bytes, for `Explain`.
     pub fn parts(owner: &Owner, prompt: &Prompt) -> Vec<(&'static str, u64)> {
         let mut parts = Vec::new();
         let mut written = 0;
@@ -133,25 +134,25 @@ impl Scope {
         parts
     }
 
-    /// A short name: scopes of one namespace rarely share one.
+    /// Returns the first four bytes as a short name. Scopes of one namespace rarely share it.
     pub fn tag(&self) -> u32 {
         let [a, b, c, d, ..] = self.0;
         u32::from_le_bytes([a, b, c, d])
     }
 
-    /// Reads back [`Scope::as_bytes`].
+    /// Restores a scope from [`Scope::as_bytes`].
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The hash itself.
+    /// Returns the hash.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// Encodes every field of `prompt` but the last user text, telling `done` each field and the bytes
-/// written so far. A new field of [`Prompt`] does not compile until its place here is decided.
+/// Encodes every field of `prompt` except the last user text. Calls `done` after each field with the number of bytes
+/// written so far. Destructures without `..`, so a new field of [`Prompt`] does not compile until it is encoded here.
 fn encode(owner: &Owner, prompt: &Prompt, to: &mut Encoder, mut done: impl FnMut(Field, u64)) {
     let Prompt {
         namespace,
@@ -192,8 +193,8 @@ fn encode(owner: &Owner, prompt: &Prompt, to: &mut Encoder, mut done: impl FnMut
             e.string(value);
         }
     });
-    // The last field, so that its absence may be written as nothing: prompts without it keep the keys
-    // they had before there was one.
+    // An empty map writes nothing, so prompts without extra fields keep the keys of earlier versions. Unambiguous
+    // only because this field is the last.
     if !extra.is_empty() {
         field(Field::Extra, &mut |e| e.object(extra));
     }
@@ -226,29 +227,29 @@ impl Field {
 
 impl Encoder {
     fn new(context: &str) -> Self {
-        Self { hasher: blake3::Hasher::new_derive_key(context), gathered: Vec::new() }
+        Self { hasher: blake3::Hasher::new_derive_key(context), buffer: Vec::new() }
     }
 
     fn finish(mut self) -> [u8; 32] {
-        self.hasher.update(&self.gathered);
+        self.hasher.update(&self.buffer);
         self.hasher.finalize().into()
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        if self.gathered.len() + bytes.len() > GATHER_BYTES {
-            self.hasher.update(&self.gathered);
-            self.gathered.clear();
+        if self.buffer.len() + bytes.len() > BUFFER_BYTES {
+            self.hasher.update(&self.buffer);
+            self.buffer.clear();
         }
-        if bytes.len() > GATHER_BYTES {
+        if bytes.len() > BUFFER_BYTES {
             self.hasher.update(bytes);
         } else {
-            self.gathered.extend_from_slice(bytes);
+            self.buffer.extend_from_slice(bytes);
         }
     }
 
     /// Bytes written so far.
     fn count(&self) -> u64 {
-        self.hasher.count() + self.gathered.len() as u64
+        self.hasher.count() + self.buffer.len() as u64
     }
 
     fn byte(&mut self, byte: u8) {
@@ -268,7 +269,7 @@ impl Encoder {
         self.write(&n.to_le_bytes());
     }
 
-    /// Adding 0.0 turns -0.0 into 0.0, which no sampler tells apart.
+    /// Adding 0.0 turns -0.0 into 0.0: samplers treat them alike.
     fn float(&mut self, x: f32) {
         self.write(&(x + 0.0).to_le_bytes());
     }
@@ -300,7 +301,7 @@ impl Encoder {
         }
     }
 
-    /// `last_is_fuzzy`: the content of the last message is left to the key.
+    /// With `last_is_fuzzy`, leaves out the content of the last message, which only the key covers.
     fn messages(&mut self, messages: &[Message], last_is_fuzzy: bool) {
         self.length(messages.len());
         for (position, message) in messages.iter().enumerate() {
@@ -314,7 +315,7 @@ impl Encoder {
         }
     }
 
-    /// Objects by sorted key; whole numbers alike however they were written (1, 1.0, 1e0).
+    /// Encodes objects by sorted key, and equal whole numbers alike in every notation (1, 1.0, 1e0).
     fn json(&mut self, value: &Value) {
         match value {
             Value::Null => self.byte(kind::NULL),
@@ -338,8 +339,7 @@ impl Encoder {
 
     fn object(&mut self, map: &Map<String, Value>) {
         self.length(map.len());
-        // Sorted here, because serde_json keeps the written order when any crate in the build turns on
-        // its `preserve_order` feature.
+        // serde_json keeps the written order when any crate in the build enables its `preserve_order` feature.
         let mut fields: Vec<_> = map.iter().collect();
         fields.sort_unstable_by_key(|(name, _)| name.as_str());
         for (name, value) in fields {
@@ -349,7 +349,7 @@ impl Encoder {
     }
 
     fn json_number(&mut self, n: &serde_json::Number) {
-        /// 2^126, within an i128. Turning a whole float into an integer is exact, however large it is.
+        /// 2^126, which an `i128` holds. A whole float of any size converts to an integer exactly.
         const WHOLE_MAX: f64 = 85_070_591_730_234_615_865_843_651_857_942_052_864.0;
         let float = n.as_f64().unwrap_or(f64::NAN);
         if let Some(integer) = n.as_i128() {
@@ -365,13 +365,11 @@ impl Encoder {
     }
 }
 
-// === formatting ===
-
 macro_rules! show_as_hex {
     ($($hash:ty),*) => {$(
         impl fmt::Display for $hash {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
             }
         }
 

@@ -1,5 +1,5 @@
-//! Data types of model calls: tiers, routes, attempts, states. Plain data that every layer may use; it must
-//! not depend on HTTP, configuration or tracing.
+//! Data types of model calls: tiers, routes, attempts and states. Plain data without dependencies on HTTP,
+//! configuration or tracing.
 
 use std::{fmt, time::Duration};
 
@@ -8,7 +8,7 @@ pub const AUTO: &str = "auto";
 /// Value of `routing.classifier` that classifies prompts without calling a model.
 pub const LOCAL: &str = "local";
 
-/// Price and quality class of a model, highest first.
+/// Price and quality class of a model, from the highest to the lowest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tier {
     Hot,
@@ -17,33 +17,38 @@ pub enum Tier {
     Economy,
 }
 
-/// How capable a model a prompt needs.
+/// Difficulty class of a prompt: how capable its model has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Difficulty {
     /// Look-ups, classification, short rewriting.
     Easy,
     /// A few steps, or knowledge of a field.
     Moderate,
-    /// Long reasoning, design, code of some size.
+    /// Long reasoning, design, larger programs.
     Hard,
 }
 
 /// Tokens and cost of the model call that produced an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
+    /// Tokens of the prompt.
     pub prompt_tokens: u64,
+    /// Tokens of the answer.
     pub completion_tokens: u64,
-    /// US dollars by the catalog's prices.
+    /// Cost in US dollars, by the catalog's prices.
     pub cost_usd: f64,
-    /// The provider sent no usage block; the tokens are an estimate.
+    /// Whether the tokens are an estimate because the provider sent no usage block.
     pub estimated: bool,
 }
 
 /// The router's first choice for a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// Id of the model.
     pub model: String,
+    /// Tier of the model.
     pub tier: Tier,
+    /// Why the router chose it.
     pub reason: RouteReason,
 }
 
@@ -54,24 +59,30 @@ pub enum RouteReason {
     Named,
     /// The caller named a tier.
     Tier,
-    /// The namespace's own setting.
+    /// The namespace has a configured tier or model.
     Namespace,
-    /// Difficulty class computed from the prompt itself.
+    /// Difficulty class that the local classifier computed from the prompt.
     Local(Difficulty),
-    /// Difficulty class given by the classifier model.
+    /// Difficulty class that the classifier model returned.
     Classifier(Difficulty),
 }
 
-/// One upstream call, as it is reported to callers and counted.
+/// One upstream call, as reported to callers and counted in metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
+    /// Id of the model.
     pub model: String,
+    /// Tier of the model; empty when it is not in the catalog.
     pub tier: String,
+    /// Name of the provider.
     pub provider: String,
+    /// How the call ended.
     pub result: AttemptResult,
     /// Why this model was chosen.
     pub reason: AttemptReason,
+    /// Duration of the whole call.
     pub elapsed: Duration,
+    /// Time to the first token, if there was one.
     pub first_token: Option<Duration>,
     /// Tokens and cost of this call; all zero when the provider did no work.
     pub usage: Usage,
@@ -80,22 +91,25 @@ pub struct Attempt {
 /// How an upstream call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AttemptResult {
+    /// The answer is complete.
     Ok,
     /// The provider replied with this error status.
     Http(u16),
     /// No connection could be made.
     Connect,
+    /// The first token did not arrive in time.
     FirstTokenTimeout,
+    /// The stream stalled after its first token.
     IdleTimeout,
     /// The request's own deadline passed.
     Deadline,
-    /// The connection broke, or the stream closed without its end mark.
+    /// The connection broke, or the stream closed without its end marker.
     Broken,
-    /// The reply does not follow the dialect, or reports an error inside a success.
+    /// The reply does not follow the dialect, or reports an error with a success status.
     Malformed,
     /// The answer is larger than `upstream.max_answer`.
     TooLarge,
-    /// The caller left, or another attempt was faster.
+    /// The caller disconnected, or another attempt was faster.
     Cancelled,
     /// Not called: its breaker is open after recent failures.
     BreakerOpen,
@@ -110,17 +124,17 @@ pub enum AttemptReason {
     Routed(RouteReason),
     /// The models before it failed.
     Fallback,
-    /// A second try of one model, after a retryable failure.
+    /// A repeated call of one model after a retryable failure.
     Retry,
     /// The model before it was slow to send its first token.
     Hedge,
-    /// The router asked for the difficulty class of a prompt.
+    /// Classifies the difficulty of a prompt for the router.
     Classify,
-    /// The learner asked whether a cached answer fits another question.
+    /// Verifies that a cached answer fits another question.
     Verify,
 }
 
-/// What a breaker lets through.
+/// State of a breaker: which calls it lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
     /// Every call.
@@ -134,16 +148,22 @@ pub enum BreakerState {
 /// Current state of a model at a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelState {
+    /// Id of the model.
     pub model: String,
+    /// Name of the provider.
     pub provider: String,
+    /// State of the model's breaker.
     pub breaker: BreakerState,
 }
 
 /// Current state of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderState {
+    /// Name of the provider.
     pub name: String,
+    /// Region in which it runs.
     pub region: String,
+    /// Whether health probes succeed.
     pub is_up: bool,
 }
 
@@ -158,17 +178,17 @@ pub enum VerifierReply {
     Nonsense,
     /// No such model is configured, or it did not answer in time.
     Unavailable,
-    /// The model was not asked: too many verifications are in flight.
+    /// The model was not called: too many verifications are in flight.
     LeftOut,
 }
 
 // === impl Tier ===
 
 impl Tier {
-    /// Every tier, highest first.
+    /// All tiers, from the highest to the lowest.
     pub const ALL: [Self; 4] = [Self::Hot, Self::Warm, Self::Cold, Self::Economy];
 
-    /// The tier's name in the catalog, in prompts and in labels.
+    /// Returns the tier's name in the catalog, in prompts and in labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hot => "hot",
@@ -183,7 +203,7 @@ impl Tier {
         (self as u8) < other as u8
     }
 
-    /// Parses the names of [`Tier::as_str`].
+    /// Parses a name of [`Tier::as_str`].
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|tier| tier.as_str() == name)
     }
@@ -192,9 +212,10 @@ impl Tier {
 // === impl Difficulty ===
 
 impl Difficulty {
+    /// All classes, from the easiest to the hardest.
     pub const ALL: [Self; 3] = [Self::Easy, Self::Moderate, Self::Hard];
 
-    /// The class's label, and the classifier model's word for it.
+    /// Returns the class's label, which is also the word that the classifier model replies.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Easy => "easy",
@@ -207,7 +228,7 @@ impl Difficulty {
 // === impl RouteReason ===
 
 impl RouteReason {
-    /// The difficulty class that decided the route, if one did.
+    /// Returns the difficulty class that decided the route, if one did.
     pub const fn difficulty(self) -> Option<Difficulty> {
         match self {
             Self::Local(difficulty) | Self::Classifier(difficulty) => Some(difficulty),
@@ -215,6 +236,7 @@ impl RouteReason {
         }
     }
 
+    /// Returns the label used in replies, metrics and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Named => "named",
@@ -233,7 +255,7 @@ impl RouteReason {
 // === impl AttemptResult ===
 
 impl AttemptResult {
-    /// The result's label. Rare statuses share one label per class, so that labels stay few.
+    /// Returns the result's label. Rare statuses share one label per class, so the number of labels stays small.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -266,7 +288,7 @@ impl AttemptResult {
         }
     }
 
-    /// Whether the model was called at all.
+    /// Whether the model was called.
     pub const fn is_call(self) -> bool {
         !matches!(self, Self::BreakerOpen | Self::OverWindow)
     }
@@ -281,7 +303,7 @@ impl fmt::Display for AttemptResult {
 // === impl AttemptReason ===
 
 impl AttemptReason {
-    /// The difficulty class that decided the route, if one did.
+    /// Returns the difficulty class that decided the route, if one did.
     pub const fn difficulty(self) -> Option<Difficulty> {
         match self {
             Self::Routed(reason) => reason.difficulty(),
@@ -289,6 +311,7 @@ impl AttemptReason {
         }
     }
 
+    /// Returns the label used in replies, metrics and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Routed(reason) => reason.as_str(),
@@ -304,6 +327,7 @@ impl AttemptReason {
 // === impl BreakerState ===
 
 impl BreakerState {
+    /// Returns the label used in replies, metrics and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -316,6 +340,7 @@ impl BreakerState {
 // === impl VerifierReply ===
 
 impl VerifierReply {
+    /// Returns the label used in replies, metrics and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Fits => "fits",

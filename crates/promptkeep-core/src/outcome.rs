@@ -1,5 +1,5 @@
-//! How a request ended, why the cache did not answer it, and what its caller thought of the answer. The enums feed
-//! replies, metric labels, spans and the dashboard alike.
+//! The outcome of a request, the reason of a miss, and the caller's verdict. These enums are the only source of the
+//! labels in replies, metrics, spans and the dashboard.
 
 /// How one request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,7 +14,7 @@ pub enum Outcome {
     Upstream,
     /// The caller bypassed the cache, and a model was called.
     Bypass,
-    /// `Store` cached a completion that the caller got by itself.
+    /// `Store` cached a completion that the caller provided.
     Stored,
     /// `Lookup` found nothing.
     Miss,
@@ -25,17 +25,17 @@ pub enum Outcome {
 /// Why a request was not a semantic hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MissReason {
-    /// No candidate could be served: all were removed or too old.
+    /// No candidate could be served: all were removed or exceeded the allowed age.
     NoCandidate,
-    /// Every candidate was answered by a lower tier than the router would now choose.
+    /// Every candidate was answered by a lower tier than the router now chooses.
     LowerTier,
-    /// The nearest entry did not reach the threshold.
+    /// The most similar entry did not reach the threshold.
     BelowThreshold,
     /// A lexical guard found a difference that changes the answer.
     Guard(Guard),
     /// The namespace is in warm-up: its learner has too few labels for semantic hits.
     Learning,
-    /// Sent upstream to audit what would have been a hit.
+    /// The request was sent upstream to audit a hit.
     Audit,
     /// The namespace is over its error budget, so only exact hits are served.
     OverBudget,
@@ -56,27 +56,40 @@ pub enum MissReason {
 /// A lexical difference between two prompts that changes the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Guard {
+    /// Different numbers, or a bound ("at least") in one prompt only.
     Numbers,
+    /// One number with different units.
     Units,
+    /// Different dates or times.
     Dates,
+    /// One prompt negates what the other states.
     Negation,
+    /// Opposite words, such as "enable" and "disable".
     Antonyms,
+    /// A quotation that the other prompt lacks.
     Quoted,
+    /// An identifier, path or version that the other prompt lacks.
     Code,
+    /// Swapped roles, such as "from A to B" and "from B to A".
     Direction,
+    /// A name that the other prompt lacks.
     Entities,
+    /// Different formats of the answer.
     Format,
+    /// Different spoken or programming languages.
     Language,
-    /// The prompts ask different questions about one subject.
+    /// Different questions about one subject.
     Question,
-    /// Long texts with different words.
+    /// Different words in long prompts.
     Wording,
 }
 
 /// A caller's feedback on an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
+    /// The answer was good.
     Up,
+    /// The answer was bad.
     Down,
     /// The user turned to a person or a better model.
     Escalated,
@@ -85,7 +98,7 @@ pub enum Verdict {
 }
 
 impl Outcome {
-    /// Every outcome, in the order of reports.
+    /// All outcomes, in the order of reports.
     pub const ALL: [Self; 8] = [
         Self::Exact,
         Self::Semantic,
@@ -97,7 +110,7 @@ impl Outcome {
         Self::Error,
     ];
 
-    /// The label used in replies, metrics, spans and reports.
+    /// Returns the label used in replies, metrics, spans and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -111,7 +124,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the request got an answer or a miss, and so counts in the denominator of hit ratios.
+    /// Whether the request counts in the denominator of hit ratios. Failed requests and `Store` calls do not.
     pub const fn counts_for_hit_ratio(self) -> bool {
         !matches!(self, Self::Stored | Self::Error)
     }
@@ -123,7 +136,7 @@ impl Outcome {
 }
 
 impl MissReason {
-    /// The label used in replies, metrics, spans and reports.
+    /// Returns the label used in replies, metrics, spans and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoCandidate => "no_candidate",
@@ -144,7 +157,7 @@ impl MissReason {
 }
 
 impl Guard {
-    /// The label of the miss that the guard causes.
+    /// Returns the label of the miss that the guard causes.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Numbers => "guard_numbers",
@@ -163,14 +176,14 @@ impl Guard {
         }
     }
 
-    /// The name of the guard's check in `Explain`.
+    /// Returns the name of the guard's check in `Explain`.
     pub fn name(self) -> &'static str {
         self.reason().trim_start_matches("guard_")
     }
 }
 
 impl Verdict {
-    /// The label used in metrics and reports.
+    /// Returns the label used in metrics and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",

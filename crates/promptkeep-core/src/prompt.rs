@@ -1,5 +1,5 @@
-//! What a caller asks and what it gets: prompts, completions and cache directives, as the rest of the
-//! crate sees them. Knows no transport and no provider dialect.
+//! Prompts, completions and cache directives in the form that all layers share. This module knows no transport.
+//! Tools, tool calls and response formats keep the JSON of the OpenAI dialect.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::{error::Error, model::Usage};
 
-/// Fields of the OpenAI dialect's request that [`Prompt`] has a place of its own for, or that this server
-/// sets itself: never among [`Prompt::extra`].
+/// Fields of the OpenAI dialect's request that [`Prompt`] has a field for, or that the server sets itself.
+/// [`Prompt::extra`] must not contain them.
 pub const OWN_FIELDS: [&str; 12] = [
     "max_tokens",
     "messages",
@@ -24,18 +24,20 @@ pub const OWN_FIELDS: [&str; 12] = [
     "top_p",
 ];
 
-/// Longest namespace. Statistics keep one for each, so they must stay short.
+/// Maximum length of a namespace in bytes. Statistics keep a copy of each name, so names must stay short.
 pub const NAMESPACE_BYTES_MAX: usize = 256;
 
-/// Most tags of an entry, and the longest.
+/// Maximum number of tags of an entry.
 const TAGS_MAX: usize = 64;
+/// Maximum length of a tag in bytes.
 const TAG_BYTES_MAX: usize = 1024;
 
-/// A validated prompt. Everything but the last user text must be equal for a semantic hit. The default is an empty
-/// one, to be filled.
+/// A prompt. A semantic hit may differ in the last user text only; everything else must be equal.
+///
+/// The default is an empty prompt, which is not valid: fill it and call [`Prompt::validate`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prompt {
-    /// Groups entries that may answer one another. Never empty.
+    /// Group of entries that may answer each other's prompts. Never empty.
     pub namespace: String,
     /// Model id, tier name or `auto`. Never empty.
     pub model: String,
@@ -45,11 +47,11 @@ pub struct Prompt {
     pub temperature: Option<f32>,
     /// Nucleus sampling mass, in (0, 1].
     pub top_p: Option<f32>,
-    /// Limit of completion tokens, at least 1.
+    /// Maximum number of completion tokens, at least 1.
     pub max_tokens: Option<u32>,
-    /// Sequences that end the completion, in the caller's order.
+    /// Sequences that stop the completion, in the caller's order.
     pub stop: Vec<String>,
-    /// Seed of deterministic sampling.
+    /// Seed for deterministic sampling.
     pub seed: Option<i64>,
     /// The OpenAI dialect's `response_format`.
     pub response_format: Option<Value>,
@@ -57,27 +59,29 @@ pub struct Prompt {
     pub tools: Option<Value>,
     /// The OpenAI dialect's `tool_choice`.
     pub tool_choice: Option<Value>,
-    /// Whatever else the answer depends on. Part of the key, never sent to a model.
+    /// Other attributes that the answer depends on. Part of the key, never sent to a model.
     pub vary: BTreeMap<String, String>,
-    /// Further fields of the OpenAI dialect's request, such as `reasoning_effort`: sent as they are, and
-    /// part of the key. None of [`OWN_FIELDS`].
+    /// Further fields of the OpenAI dialect's request, such as `reasoning_effort`. Sent unchanged, and part of
+    /// the key. Must not contain any of [`OWN_FIELDS`].
     pub extra: Map<String, Value>,
 }
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
+    /// Author of the turn.
     pub role: Role,
+    /// Text of the turn; may be empty beside tool calls.
     pub content: String,
-    /// Author, when the caller names one.
+    /// Name of the author, if the caller gave one.
     pub name: Option<String>,
-    /// For [`Role::Tool`]: the call that this turn answers.
+    /// For [`Role::Tool`]: id of the call that this turn answers.
     pub tool_call_id: Option<String>,
-    /// For [`Role::Assistant`]: the calls it made.
+    /// For [`Role::Assistant`]: its tool calls, as the OpenAI dialect's `tool_calls` array.
     pub tool_calls: Option<Value>,
 }
 
-/// Who speaks.
+/// Author of a [`Message`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     System,
@@ -87,26 +91,26 @@ pub enum Role {
     Tool,
 }
 
-/// How one request may use the cache.
+/// Cache directives of one request. The default leaves everything to the server's configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CacheControl {
-    /// Do not answer from the cache.
+    /// Bypass the cache: always call a model.
     pub no_cache: bool,
-    /// Do not keep the answer.
+    /// Do not store the answer.
     pub no_store: bool,
-    /// Accept only an exact repeat.
+    /// Accept exact hits only.
     pub exact_only: bool,
-    /// Lowest cosine similarity of a semantic hit; can only tighten the server's limit.
+    /// Minimum cosine similarity of a semantic hit, 0 to 1. Can only tighten the server's limit.
     pub min_similarity: Option<f32>,
-    /// Largest accepted share of wrong answers among requests.
+    /// Maximum fraction of requests that may get a wrong answer, 0 to 1.
     pub max_error_rate: Option<f32>,
-    /// Life of an answer kept by this request; can only shorten the server's.
+    /// TTL of the entry that this request stores. Can only shorten the server's TTL.
     pub ttl: Option<Duration>,
-    /// Oldest acceptable entry.
+    /// Maximum age of an entry that may answer this request.
     pub max_age: Option<Duration>,
-    /// Labels for invalidation.
+    /// Labels by which the stored entry can be invalidated.
     pub tags: Vec<String>,
-    /// Instead of the server's `cache.keep`.
+    /// Replaces the server's `cache.keep` for this request.
     pub keep: Option<Keep>,
 }
 
@@ -120,17 +124,20 @@ pub enum Keep {
     Careful,
 }
 
-/// A model's whole answer.
+/// A complete answer of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
+    /// Text of the answer; may be empty beside tool calls.
     pub content: String,
     /// The OpenAI dialect's `tool_calls` array.
     pub tool_calls: Option<Value>,
+    /// Why the model stopped.
     pub finish_reason: FinishReason,
-    /// Id of the model that wrote it.
+    /// Id of the model that produced the answer.
     pub model: String,
     /// Tier of that model; empty when it is not in the catalog.
     pub tier: String,
+    /// Tokens and cost of the model call.
     pub usage: Usage,
 }
 
@@ -141,13 +148,14 @@ pub enum FinishReason {
     ToolCalls,
     Length,
     ContentFilter,
-    /// A value that this version does not know. Never kept.
+    /// A value that this version does not know. Such an answer is never stored.
     Other(String),
 }
 
-/// The next piece of an answer in the making.
+/// The next piece of an answer that is being streamed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Delta {
+    /// More text.
     Text(String),
     /// The OpenAI dialect's `delta.tool_calls` array.
     ToolCalls(Value),
@@ -156,33 +164,19 @@ pub enum Delta {
 // === impl Prompt ===
 
 impl Prompt {
-    /// A prompt that only says which model is asked, for requests that are passed on as they are.
+    /// Creates a prompt with a model name and nothing else, for requests that are forwarded unchanged.
     pub fn routed_as(model: String) -> Self {
-        Self {
-            namespace: String::new(),
-            model,
-            messages: Vec::new(),
-            temperature: None,
-            top_p: None,
-            max_tokens: None,
-            stop: Vec::new(),
-            seed: None,
-            response_format: None,
-            tools: None,
-            tool_choice: None,
-            vary: BTreeMap::new(),
-            extra: Map::new(),
-        }
+        Self { model, ..Self::default() }
     }
 
-    /// The text that a semantic hit may differ in: the last turn, when it is a user's and not blank.
+    /// Returns the text in which a semantic hit may differ: the last turn, if it is a user's and not blank.
     pub fn fuzzy_text(&self) -> Option<&str> {
         let last = self.messages.last()?;
         let is_text = last.role == Role::User && !last.content.trim().is_empty();
         is_text.then_some(last.content.as_str())
     }
 
-    /// Checks what the types cannot say.
+    /// Checks the rules that the types do not enforce.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] naming the first offending field.
@@ -214,7 +208,7 @@ impl Prompt {
     }
 }
 
-/// NaN is in no range, so it is refused too.
+/// Checks an optional number. NaN fails every range test, so it is refused too.
 fn check_range(
     field: &str,
     value: Option<f32>,
@@ -230,7 +224,7 @@ fn check_range(
 // === impl Role ===
 
 impl Role {
-    /// The name in the OpenAI dialect and on the wire.
+    /// Returns the name used by the OpenAI dialect and the gRPC contract.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -241,7 +235,7 @@ impl Role {
         }
     }
 
-    /// Parses [`Role::as_str`]'s names.
+    /// Parses a name of [`Role::as_str`].
     pub fn parse(name: &str) -> Option<Self> {
         [Self::System, Self::Developer, Self::User, Self::Assistant, Self::Tool]
             .into_iter()
@@ -249,7 +243,7 @@ impl Role {
     }
 }
 
-/// The beginning of `text`, at most `bytes_max` bytes of it, cut between characters.
+/// Returns the longest prefix of `text` that has at most `bytes_max` bytes and ends between characters.
 pub fn prefix(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
@@ -261,6 +255,7 @@ pub fn prefix(text: &str, bytes_max: usize) -> &str {
 // === impl Message ===
 
 impl Message {
+    /// Creates a turn without name and tool calls.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
         Self { role, content: content.into(), name: None, tool_call_id: None, tool_calls: None }
     }
@@ -269,7 +264,7 @@ impl Message {
 // === impl CacheControl ===
 
 impl CacheControl {
-    /// Checks what the types cannot say.
+    /// Checks the rules that the types do not enforce.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] naming the first offending field.
@@ -294,19 +289,19 @@ impl CacheControl {
 // === impl Completion ===
 
 impl Completion {
-    /// Whether the answer may be kept: whole, not filtered, not empty.
+    /// Whether the answer may be stored: not truncated, not filtered, not empty.
     pub fn is_complete(&self) -> bool {
-        let called_something =
+        let has_tool_calls =
             self.tool_calls.as_ref().and_then(Value::as_array).is_some_and(|calls| !calls.is_empty());
-        let said_something = !self.content.is_empty() || called_something;
-        said_something && matches!(self.finish_reason, FinishReason::Stop | FinishReason::ToolCalls)
+        let has_content = !self.content.is_empty() || has_tool_calls;
+        has_content && matches!(self.finish_reason, FinishReason::Stop | FinishReason::ToolCalls)
     }
 }
 
 // === impl FinishReason ===
 
 impl FinishReason {
-    /// The name in the OpenAI dialect and on the wire.
+    /// Returns the name used by the OpenAI dialect and the gRPC contract.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Stop => "stop",
@@ -317,7 +312,7 @@ impl FinishReason {
         }
     }
 
-    /// Never fails: unknown names are kept as they are.
+    /// Parses a name of [`FinishReason::as_str`]. Never fails: an unknown name becomes [`FinishReason::Other`].
     pub fn parse(name: &str) -> Self {
         match name {
             "stop" => Self::Stop,

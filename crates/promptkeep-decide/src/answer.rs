@@ -1,45 +1,47 @@
-//! Whether two answers say the same. A comparison labels a pair of prompts for nothing, when both
-//! answers were bought.
+//! Probability that two answers mean the same, from their words. It labels a pair of prompts at no cost when models
+//! have answered both.
 
 use std::collections::{HashMap, HashSet};
 
 use super::lexicon::hash;
 
-/// Overlap at which two answers are as likely to mean the same as not, and how sharply that changes.
-/// Answers of language models to one question share most of their words, to similar questions fewer.
+/// Overlap at which two long answers mean the same with probability one half. Answers of language models share most
+/// of their words when the questions mean the same, and fewer when they are only similar.
 const OVERLAP_EVEN: f32 = 0.44;
+/// Overlap above the even one at which the log-odds grow by one.
 const OVERLAP_SCALE: f32 = 0.02;
-/// Of answers of one word: all of it must agree. In between it goes down evenly.
+/// [`OVERLAP_EVEN`] for answers of one word. Falls linearly towards [`LONG`].
 const OVERLAP_EVEN_SHORT: f32 = 0.9;
-/// Words from which an answer is long enough for [`OVERLAP_EVEN`].
+/// Number of words from which [`OVERLAP_EVEN`] applies.
 const LONG: f32 = 20.0;
-/// What is left of the probability when the words agree but a number or a yes does not.
+/// Factor on the probability when the words agree but a number or a yes contradicts.
 const CONTRADICTED: f32 = 0.05;
-/// Words of an answer up to which a number that differs is what it says; longer ones mention many.
+/// Maximum number of words of an answer whose point is its number. Longer answers mention many numbers.
 const SAYS_A_NUMBER: u32 = 60;
-/// Longest reference, such as `[17]`, that may head an answer without being part of it.
+/// Maximum length of a leading reference such as `[17]`, which is not part of the answer.
 const REFERENCE_BYTES_MAX: usize = 64;
 
-/// First character of the scripts that are written without spaces.
+/// First character of the scripts without spaces.
 const UNSPACED: char = '\u{2e80}';
 
 /// An answer, prepared for comparison.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// Number of occurrences by hash.
     words: HashMap<u64, u32>,
+    /// Number of words.
     count: u32,
     numbers: HashSet<u64>,
-    /// It begins with "yes", or with "no".
+    /// Whether the answer begins with "yes" or "no".
     assents: Option<bool>,
 }
 
-// === impl Answer ===
-
 impl Answer {
+    /// Prepares the answer `text`. Linear in its length.
     pub fn of(text: &str) -> Self {
         let mut answer = Self { words: HashMap::new(), count: 0, numbers: HashSet::new(), assents: None };
         for run in without_reference(text).split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
-            // Scripts written without spaces: every character counts as a word.
+            // In scripts without spaces every character counts as a word.
             if run.starts_with(|c| c >= UNSPACED) {
                 run.split_inclusive(|_| true).for_each(|character| answer.add(character));
             } else {
@@ -66,13 +68,13 @@ impl Answer {
         self.count += 1;
     }
 
-    /// Share of the words of the longer answer that the other has too.
+    /// Returns the fraction of the longer answer's words that the other has too, 0 to 1.
     pub fn overlap(&self, other: &Self) -> f32 {
         let common: u32 = self.words.iter().map(|(w, n)| other.words.get(w).map_or(0, |m| *n.min(m))).sum();
         common as f32 / self.count.max(other.count).max(1) as f32
     }
 
-    /// Probability that both mean the same.
+    /// Returns the probability that both answers mean the same, 0 to 1.
     pub fn same(&self, other: &Self) -> f32 {
         let length = self.count.max(other.count);
         let shortness = (1.0 - (length as f32 - 1.0) / (LONG - 1.0)).clamp(0.0, 1.0);
@@ -81,7 +83,7 @@ impl Answer {
         if self.contradicts(other) { same * CONTRADICTED } else { same }
     }
 
-    /// The words may agree, but what they say does not.
+    /// Whether the answers contradict each other in a yes or a number, even if their words agree.
     fn contradicts(&self, other: &Self) -> bool {
         let (x, y) = (&self.numbers, &other.numbers);
         let numbers = !x.is_empty() && !y.is_empty() && x.is_disjoint(y);
@@ -90,7 +92,7 @@ impl Answer {
     }
 }
 
-/// The text behind a reference in brackets.
+/// Removes a leading reference in brackets.
 fn without_reference(text: &str) -> &str {
     match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((reference, rest)) if reference.len() <= REFERENCE_BYTES_MAX => rest,
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn other_answers_are_not() {
+    fn different_answers_are_not_the_same() {
         assert!(same("42", "43") < 0.05);
         assert!(same("alarm_set", "alarm_remove") < 0.05, "labels share words");
         assert!(same("The flight takes 4 hours from Vienna.", "The flight takes 6 hours from Vienna.") < 0.1);

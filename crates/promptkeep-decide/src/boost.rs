@@ -1,77 +1,87 @@
-//! Gradient-boosted trees over binned features: small, deterministic, fitted in milliseconds. Used by the
-//! training of the table and, with few trees, by the correction that each namespace learns.
+//! Gradient-boosted trees over binned features: small, deterministic, fitted in milliseconds. Training uses them for
+//! the pooled model, and each namespace's learner, with few trees, for its correction.
 
 use promptkeep_core::codec::{Malformed, Reader, ensure};
 
-/// Leaves of a tree end here, however large the training set.
+/// Bins per feature.
+pub const BINS: usize = 64;
+
+/// Maximum number of leaves of a tree.
 const LEAVES_MAX: usize = 64;
 
-/// How trees are grown.
+/// Parameters of [`fit`].
 #[derive(Clone, Copy, Debug)]
 pub struct Growth {
+    /// Number of trees.
     pub trees: usize,
-    /// At most `LEAVES_MAX`.
+    /// Leaves per tree, at most 64.
     pub leaves: usize,
-    /// Share of each tree's step that is taken.
+    /// Learning rate, 0 to 1.
     pub rate: f32,
-    /// Least sum of second derivatives in a leaf: keeps leaves from following single labels.
+    /// Minimum sum of second derivatives in a leaf. Keeps leaves from following single labels.
     pub hessian_min: f32,
-    /// Pulls the leaves' values towards zero.
+    /// L2 penalty, which shrinks the values of leaves towards zero.
     pub ridge: f32,
-    /// Share of the features that one tree may use.
+    /// Fraction of the features that a tree may use, 0 to 1.
     pub features: f32,
+    /// Seed of the choice of features.
     pub seed: u64,
 }
 
-/// Rows of binned features, `width` bytes each.
+/// Matrix of binned features, row by row.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
+    /// Bins below [`BINS`]; the length is a multiple of `width`.
     pub bins: &'a [u8],
+    /// Features per row.
     pub width: usize,
 }
 
-/// One example: what the label says and how much it counts.
+/// Label of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// Probability of the positive class, 0 to 1.
     pub label: f32,
+    /// Weight of the label.
     pub weight: f32,
-    /// Logit before the first tree.
+    /// Logit to which the trees are added.
     pub logit: f32,
 }
 
-/// A sum of trees.
+/// A sum of trees. The default has none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Forest {
-    /// Nodes of all trees; a tree is a run of nodes, its root first.
+    /// Nodes of all trees. The nodes of a tree are consecutive, in depth-first order.
     nodes: Vec<Node>,
+    /// Index of each tree's root.
     roots: Vec<u32>,
 }
 
 /// A split, or a leaf when `feature` is `LEAF`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Node {
+struct Node {
     feature: u8,
-    /// Rows up to this bin go to the next node, others to `right`.
+    /// Rows with at most this bin continue at the next node, others at `right`.
     bin: u8,
-    /// Offset from this node.
+    /// Offset of the right child from this node.
     right: u16,
+    /// Value of a leaf.
     value: f32,
 }
 
 const LEAF: u8 = u8::MAX;
-/// Bytes of one encoded node.
+/// Size of an encoded node.
 const NODE_BYTES: usize = 8;
 
-/// Sums over the rows of a leaf, per feature and bin.
+/// Sums of the first and second derivatives of the loss over some rows.
 #[derive(Clone, Copy, Default)]
 struct Sum {
     gradient: f32,
     hessian: f32,
 }
 
-/// A leaf that may still be split.
-struct Open {
+/// A leaf of a growing tree, with its best split if there is one.
+struct OpenLeaf {
     rows: Vec<u32>,
     node: usize,
     split: Option<Split>,
@@ -84,7 +94,8 @@ struct Split {
     bin: u8,
 }
 
-/// Fits a forest to the targets by second-order boosting of the logistic loss.
+/// Fits a forest by second-order boosting of the logistic loss. `targets` has one element for each of the `rows`.
+/// Equal arguments give equal forests.
 pub fn fit(rows: Rows<'_>, targets: &[Target], growth: &Growth) -> Forest {
     let mut forest = Forest::default();
     let mut logits: Vec<f32> = targets.iter().map(|t| t.logit).collect();
@@ -105,6 +116,7 @@ pub fn fit(rows: Rows<'_>, targets: &[Target], growth: &Growth) -> Forest {
 // === impl Rows ===
 
 impl<'a> Rows<'a> {
+    /// Returns row `i`.
     pub fn row(&self, i: usize) -> &'a [u8] {
         &self.bins[i * self.width..(i + 1) * self.width]
     }
@@ -131,9 +143,12 @@ impl Sum {
     }
 }
 
+/// Grows one tree.
 struct Tree<'a> {
     rows: Rows<'a>,
+    /// Of each row.
     sums: &'a [Sum],
+    /// Whether the tree may use each feature.
     used: &'a [bool],
     growth: &'a Growth,
 }
@@ -141,9 +156,9 @@ struct Tree<'a> {
 // === impl Tree ===
 
 impl Tree<'_> {
-    /// Always splits the leaf with the largest gain.
+    /// Splits the leaf with the largest gain until no split helps or the tree has enough leaves.
     fn grow(&self) -> Vec<Node> {
-        // Children are linked by index while growing and laid out depth first at the end.
+        // Nodes with the indices of their children; laid out depth first at the end.
         let mut nodes = vec![(Node { feature: LEAF, bin: 0, right: 0, value: 0.0 }, 0, 0)];
         let all: Vec<u32> = (0..self.sums.len() as u32).collect();
         let mut open = vec![self.open(all, 0)];
@@ -171,9 +186,9 @@ impl Tree<'_> {
         ordered
     }
 
-    fn open(&self, rows: Vec<u32>, node: usize) -> Open {
+    fn open(&self, rows: Vec<u32>, node: usize) -> OpenLeaf {
         let split = self.best_split(&rows);
-        Open { rows, node, split }
+        OpenLeaf { rows, node, split }
     }
 
     fn sum(&self, rows: &[u32]) -> Sum {
@@ -184,7 +199,7 @@ impl Tree<'_> {
 
     fn best_split(&self, rows: &[u32]) -> Option<Split> {
         let width = self.rows.width;
-        let mut bins = vec![[Sum::default(); super::table::BINS]; width];
+        let mut bins = vec![[Sum::default(); BINS]; width];
         for i in rows {
             let sum = self.sums[*i as usize];
             for (histogram, bin) in bins.iter_mut().zip(self.rows.row(*i as usize)) {
@@ -223,6 +238,7 @@ impl Tree<'_> {
     }
 }
 
+/// Appends the tree below node `at` in depth-first order.
 fn lay_out(nodes: &[(Node, usize, usize)], at: usize, to: &mut Vec<Node>) {
     let (node, left, right) = nodes[at];
     let place = to.len();
@@ -242,7 +258,7 @@ impl Forest {
         self.nodes.extend_from_slice(tree);
     }
 
-    /// The forest's addition to the logit of a row.
+    /// Returns the forest's contribution to the logit of a row, whose width is that of the training rows.
     pub fn logit(&self, row: &[u8]) -> f32 {
         (0..self.roots.len()).map(|root| self.tree(root, row)).sum()
     }
@@ -258,12 +274,12 @@ impl Forest {
         }
     }
 
-    /// Number of trees.
+    /// Returns the number of trees.
     pub fn trees(&self) -> usize {
         self.roots.len()
     }
 
-    /// Little-endian: number of nodes, of trees, the nodes, the roots.
+    /// Appends the encoding: number of nodes, number of trees, the nodes, the roots. Little-endian.
     pub fn encode(&self, to: &mut Vec<u8>) {
         to.extend((self.nodes.len() as u32).to_le_bytes());
         to.extend((self.roots.len() as u32).to_le_bytes());
@@ -275,10 +291,10 @@ impl Forest {
         self.roots.iter().for_each(|root| to.extend(root.to_le_bytes()));
     }
 
-    /// Reads what [`Forest::encode`] wrote, for rows of `width` features.
+    /// Reads a forest written by [`Forest::encode`], for rows of `width` features.
     ///
     /// # Errors
-    /// [`Malformed`], also when a walk could leave the nodes.
+    /// [`Malformed`], also when evaluation could leave the nodes.
     pub fn decode(from: &mut Reader<'_>, width: usize) -> Result<Self, Malformed> {
         let (nodes, roots) = (from.u32()? as usize, from.u32()? as usize);
         let bytes = from.take(nodes.checked_mul(NODE_BYTES).ok_or(Malformed("length"))?)?;

@@ -1,31 +1,35 @@
-//! What can be measured cheaply about a new prompt and an entry: the numbers that the learned decision
-//! works on. No second pass of any network.
+//! Features of a new prompt and an entry: the numbers from which the learned decision is made. Computed from the two
+//! analyses and the similarity, without another pass of a network.
 //!
-//! The order of [`NAMES`] is part of the trained table's version.
+//! The number and order of [`NAMES`] belong to the version of the trained table.
 
 mod diff;
 
+use promptkeep_core::outcome::Guard;
+
 use super::{
-    Guard, guard,
+    guard,
     lexicon::{self, Info},
     rarity::Rarity,
-    text::{Analysis, CAPITAL, DIGITS, FIRST, Question, TAKEN, UPPER, Word},
+    text::{Analysis, Question},
+    word::{CAPITAL, DIGITS, FIRST, TAKEN, UPPER, Word},
 };
 use diff::Diff;
 
 /// Number of features.
 pub const COUNT: usize = NAMES.len();
 
-/// Index of the feature that says that both texts are in the language that most features know.
+/// Index of the feature that is 1 when both texts are English, the language of the lexicon.
 pub const ENGLISH: usize = 62;
 
-/// Index of the feature that says that a pair differs on the surface only.
+/// Index of the feature that is 1 when the texts differ on the surface only: in case, marks, politeness, contractions
+/// and spelling.
 pub const SURFACE: usize = 63;
 
-/// The values, in the order of [`NAMES`].
+/// Values of the features, in the order of [`NAMES`].
 pub type Features = [f32; COUNT];
 
-/// What each feature is called in `Explain` and in the training report.
+/// Names of the features in `Explain`.
 pub const NAMES: [&str; 66] = [
     "similarity",
     "distance_log",
@@ -95,44 +99,45 @@ pub const NAMES: [&str; 66] = [
     "objections",
 ];
 
-/// Similarities of the other candidates.
+/// Similarities of a prompt's candidates around one of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Neighbourhood {
-    /// Of the nearest other candidate; 0 when there is none.
+    /// Similarity of the most similar other candidate; 0 when there is none.
     pub best_other: f32,
-    /// Mean over all candidates.
+    /// Mean similarity of all candidates.
     pub mean: f32,
 }
 
 impl Neighbourhood {
-    /// Around the `k`th of `near`.
-    pub fn of<T>(near: &[(T, f32)], k: usize) -> Self {
-        let others = near.iter().enumerate().filter(|(i, _)| *i != k).map(|(_, n)| n.1);
-        let mean = near.iter().map(|n| n.1).sum::<f32>() / near.len().max(1) as f32;
+    /// Computes the neighbourhood of candidate `k` from all `candidates` with their similarities.
+    pub fn of<T>(candidates: &[(T, f32)], k: usize) -> Self {
+        let others = candidates.iter().enumerate().filter(|(i, _)| *i != k).map(|(_, c)| c.1);
+        let mean = candidates.iter().map(|c| c.1).sum::<f32>() / candidates.len().max(1) as f32;
         Self { best_other: others.fold(0.0, f32::max), mean }
     }
 }
 
-/// Writes features in order.
+/// Writes the features in order.
 struct Row {
     values: Features,
     next: usize,
 }
 
-/// The features of answering `new` with the answer of `entry`.
+/// Returns the features of answering the prompt `new` with the answer of `entry`. `similarity` is the cosine of the
+/// two embeddings, in [-1, 1].
 pub fn of(
     new: &Analysis,
     entry: &Analysis,
     similarity: f32,
-    near: Neighbourhood,
+    neighbourhood: Neighbourhood,
     rarity: &Rarity,
 ) -> Features {
     let diff = Diff::of(new, entry);
     let mut row = Row { values: [0.0; COUNT], next: 0 };
     row.push(similarity);
     row.push(-(1.0005 - similarity.min(1.0)).ln());
-    row.push(similarity - near.best_other);
-    row.push(near.mean);
+    row.push(similarity - neighbourhood.best_other);
+    row.push(neighbourhood.mean);
     words(&mut row, new, entry, &diff, rarity);
     order(&mut row, &diff, new, entry);
     values(&mut row, new, entry);
@@ -145,8 +150,6 @@ pub fn of(
     row.values
 }
 
-// === impl Row ===
-
 impl Row {
     fn push(&mut self, value: f32) {
         self.values[self.next] = value;
@@ -158,7 +161,7 @@ impl Row {
     }
 }
 
-/// Words that only one of the texts has.
+/// Content words that only one of the texts has.
 fn words(row: &mut Row, new: &Analysis, entry: &Analysis, diff: &Diff<'_>, rarity: &Rarity) {
     let (x, y) = (diff.only_new.len() as f32, diff.only_entry.len() as f32);
     let shared = diff.shared as f32;
@@ -173,49 +176,49 @@ fn words(row: &mut Row, new: &Analysis, entry: &Analysis, diff: &Diff<'_>, rarit
     row.push(rare_entry);
     let all = || diff.only_new.iter().chain(&diff.only_entry);
     row.push(all().map(|w| rarity.rareness(w.stem)).fold(0.0, f32::max));
-    let harm = |words: &[&Word]| words.iter().map(|w| rarity.harm(w.stem)).sum::<f32>();
-    row.push(harm(&diff.only_new));
-    row.push(harm(&diff.only_entry));
-    row.push(all().map(|w| rarity.harm(w.stem)).fold(-1.0, f32::max));
-    likeness(row, new, entry, diff, rarity);
+    let evidence = |words: &[&Word]| words.iter().map(|w| rarity.evidence(w.stem)).sum::<f32>();
+    row.push(evidence(&diff.only_new));
+    row.push(evidence(&diff.only_entry));
+    row.push(all().map(|w| rarity.evidence(w.stem)).fold(-1.0, f32::max));
+    rewording(row, new, entry, diff, rarity);
 }
 
-/// Likeness at which a word counts as said in another word.
-const REWORDED: f32 = 0.5;
-/// Most words of each text whose meanings are compared.
-const ALIKE_MAX: usize = 12;
+/// Similarity of word vectors above which two words count as synonyms.
+const SYNONYM: f32 = 0.5;
+/// Maximum number of words of each text whose vectors are compared.
+const COMPARED_MAX: usize = 12;
 
-/// Whether what one text lacks is said there in other words.
-fn likeness(row: &mut Row, new: &Analysis, entry: &Analysis, diff: &Diff<'_>, rarity: &Rarity) {
-    let x = alike(&diff.only_new, entry, rarity);
-    let y = alike(&diff.only_entry, new, rarity);
+/// Whether one text says in other words what only the other seems to have.
+fn rewording(row: &mut Row, new: &Analysis, entry: &Analysis, diff: &Diff<'_>, rarity: &Rarity) {
+    let x = best_similarities(&diff.only_new, entry, rarity);
+    let y = best_similarities(&diff.only_entry, new, rarity);
     let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len().max(1) as f32;
     row.push(if x.is_empty() { 1.0 } else { mean(&x) });
     row.push(if y.is_empty() { 1.0 } else { mean(&y) });
     row.push(x.iter().chain(&y).copied().fold(1.0, f32::min));
-    let alien = |values: &[f32]| values.iter().map(|v| 1.0 - v.max(0.0)).sum::<f32>();
-    row.push(alien(&x));
-    row.push(alien(&y));
-    // Of the words that both lack: rewording, or one thing in the place of another.
+    let unrelated = |values: &[f32]| values.iter().map(|v| 1.0 - v.max(0.0)).sum::<f32>();
+    row.push(unrelated(&x));
+    row.push(unrelated(&y));
+    // Similar words that each text has alone: a synonym, or one thing in the place of another.
     let pair = |a: &&Word| {
-        let others = diff.only_entry.iter().take(ALIKE_MAX);
-        others.filter_map(|b| rarity.likeness(a.stem, b.stem)).fold(0.0, f32::max)
+        let others = diff.only_entry.iter().take(COMPARED_MAX);
+        others.filter_map(|b| rarity.similarity(a.stem, b.stem)).fold(0.0, f32::max)
     };
-    let best: Vec<f32> = diff.only_new.iter().take(ALIKE_MAX).map(pair).collect();
+    let best: Vec<f32> = diff.only_new.iter().take(COMPARED_MAX).map(pair).collect();
     row.push(best.iter().copied().fold(0.0, f32::max));
-    row.push(x.iter().chain(&y).filter(|v| **v > REWORDED).count() as f32);
+    row.push(x.iter().chain(&y).filter(|v| **v > SYNONYM).count() as f32);
 }
 
-/// For each of `words`, the likeness of the nearest content word of `text`; 0 for unknown words.
-fn alike(words: &[&Word], text: &Analysis, rarity: &Rarity) -> Vec<f32> {
+/// Returns for each of `words` the similarity of the most similar content word of `text`; 0 for unknown words.
+fn best_similarities(words: &[&Word], text: &Analysis, rarity: &Rarity) -> Vec<f32> {
     let nearest = |word: &&Word| {
-        let others = text.content().take(ALIKE_MAX * 2);
-        others.filter_map(|b| rarity.likeness(word.stem, b.stem)).fold(0.0, f32::max)
+        let others = text.content().take(COMPARED_MAX * 2);
+        others.filter_map(|b| rarity.similarity(word.stem, b.stem)).fold(0.0, f32::max)
     };
-    words.iter().take(ALIKE_MAX).map(nearest).collect()
+    words.iter().take(COMPARED_MAX).map(nearest).collect()
 }
 
-/// How far the order and the spelling agree.
+/// Agreement in order and spelling.
 fn order(row: &mut Row, diff: &Diff<'_>, new: &Analysis, entry: &Analysis) {
     row.push(diff.bigrams());
     row.push(diff.subsequence());
@@ -244,15 +247,14 @@ fn values(row: &mut Row, new: &Analysis, entry: &Analysis) {
     row.flag(x != y);
     row.push((new.quantities.len().min(entry.quantities.len()) as f32).min(4.0));
     row.flag(guard::units(new, entry).is_some());
-    let lacks = |x: &Analysis, y: &Analysis| x.dates.iter().any(|d| !y.dates.iter().any(|e| d.same(e)));
-    let (x, y) = (lacks(new, entry), lacks(entry, new));
+    let (x, y) = (guard::has_other_date(new, entry), guard::has_other_date(entry, new));
     row.flag(x && y);
     row.flag(x != y);
     row.flag(guard::quoted(new, entry).is_some() || guard::quoted(entry, new).is_some());
     row.flag(guard::code(new, entry).is_some() || guard::code(entry, new).is_some());
 }
 
-/// Negation, opposites, roles, languages, names.
+/// Negation, opposites, roles, topics, names.
 fn meaning(row: &mut Row, new: &Analysis, entry: &Analysis) {
     row.push(new.negations.abs_diff(entry.negations).min(3) as f32);
     row.flag(guard::prefixed(new, entry).is_some() || guard::prefixed(entry, new).is_some());
@@ -267,7 +269,7 @@ fn meaning(row: &mut Row, new: &Analysis, entry: &Analysis) {
     row.push(names_missing(entry, new));
 }
 
-/// What is asked for.
+/// What the texts ask for.
 fn asking(row: &mut Row, new: &Analysis, entry: &Analysis) {
     let (q, r) = (new.question, entry.question);
     let definite = |q: Question| q > Question::Open;
@@ -287,7 +289,7 @@ fn asking(row: &mut Row, new: &Analysis, entry: &Analysis) {
     row.flag(new.bounds != entry.bounds);
 }
 
-/// Small words that change the meaning more often than they look.
+/// Function words, which change the meaning more often than their size suggests.
 fn function_words(row: &mut Row, new: &Analysis, entry: &Analysis, diff: &Diff<'_>) {
     row.push(unmatched(new, entry, |w| w.info.has(lexicon::PREPOSITION)));
     row.push(unmatched(new, entry, |w| w.info.has(lexicon::QUANTIFIER)));
@@ -302,7 +304,7 @@ fn function_words(row: &mut Row, new: &Analysis, entry: &Analysis, diff: &Diff<'
     row.push(unmatched(new, entry, |w| w.info.has(lexicon::ACTION)));
 }
 
-/// Words of a kind that only one text has, at most four.
+/// Counts the words of a kind that only one text has, at most four.
 fn unmatched(a: &Analysis, b: &Analysis, kind: impl Fn(&Word) -> bool) -> f32 {
     let lacking = |x: &Analysis, y: &Analysis| {
         x.words.iter().filter(|w| kind(w) && !y.words.iter().any(|v| v.hash == w.hash)).take(4).count()
@@ -310,23 +312,20 @@ fn unmatched(a: &Analysis, b: &Analysis, kind: impl Fn(&Word) -> bool) -> f32 {
     (lacking(a, b) + lacking(b, a)).min(4) as f32
 }
 
-/// Share of function words that both have.
+/// Returns the fraction of function words that both texts have.
 fn function_jaccard(a: &Analysis, b: &Analysis) -> f32 {
     let is_function = |w: &&Word| w.info.has(lexicon::STOP) && !w.info.has(lexicon::FILLER);
     let total = a.words.iter().chain(&b.words).filter(is_function).count();
     if total == 0 {
         return 1.0;
     }
-    let missing = unmatched_all(a, b) + unmatched_all(b, a);
-    1.0 - missing as f32 / total as f32
+    let missing = |x: &Analysis, y: &Analysis| {
+        x.words.iter().filter(is_function).filter(|w| !y.words.iter().any(|v| v.hash == w.hash)).count()
+    };
+    1.0 - (missing(a, b) + missing(b, a)) as f32 / total as f32
 }
 
-fn unmatched_all(a: &Analysis, b: &Analysis) -> usize {
-    let is_function = |w: &&Word| w.info.has(lexicon::STOP) && !w.info.has(lexicon::FILLER);
-    a.words.iter().filter(is_function).filter(|w| !b.words.iter().any(|v| v.hash == w.hash)).count()
-}
-
-/// Groups of opposites in which the texts take different sides, at most three.
+/// Counts the groups of opposites of which the texts have different sides, at most three.
 fn opposites_differ(a: &Analysis, b: &Analysis) -> f32 {
     let mut groups: Vec<u8> = Vec::new();
     for (group, _) in a.words.iter().chain(&b.words).flat_map(|w: &Word| opposites(w.info)) {
@@ -342,7 +341,7 @@ fn opposites(info: &Info) -> impl Iterator<Item = (u8, u8)> {
     info.opposites.into_iter().filter(|o| o.0 > 0)
 }
 
-/// Words of `a` in capitals that `b` does not name, at most three.
+/// Counts the names in `a` that `b` does not have, at most three.
 fn names_missing(a: &Analysis, b: &Analysis) -> f32 {
     if !a.cased {
         return 0.0;

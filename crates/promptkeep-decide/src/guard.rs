@@ -1,20 +1,22 @@
-//! The lexical guards: each compares two analyses and names what differs. All of mode `static`'s
-//! caution beyond the similarity is here.
+//! The lexical guards: each compares two analyses and reports a difference that changes the answer. Mode `static`
+//! serves a candidate only if no guard objects.
 //!
-//! The tables are English. In texts of other languages only what is written alike everywhere is
-//! compared: digits, dates in digits, quotations and code.
+//! The lexicon is English. For texts in other languages the guards compare only digits, dates in digits, quotations
+//! and code.
 
 use std::collections::HashSet;
 
+use promptkeep_core::outcome::Guard;
+
 use super::{
-    Guard,
     lexicon::{self, hash},
     quantity::Quantity,
     similar::is_variant,
-    text::{Analysis, CAPITAL, CODE, DIGITS, FIRST, MIXED, Question, UPPER, Word},
+    text::{Analysis, Question},
+    word::{CAPITAL, CODE, DIGITS, FIRST, MIXED, UPPER, Word},
 };
 
-/// Every guard, in the order in which they are asked.
+/// All guards, in the order in which they are checked.
 pub const ALL: [Guard; 13] = [
     Guard::Numbers,
     Guard::Units,
@@ -31,8 +33,8 @@ pub const ALL: [Guard; 13] = [
     Guard::Wording,
 ];
 
-/// What `guard` has against answering one text with the other's answer, if anything. Symmetric but
-/// for the order of the names in the detail.
+/// Returns the difference that `guard` finds between two texts, or `None`. Symmetric except for the order of the
+/// words in the description.
 pub fn objection(guard: Guard, a: &Analysis, b: &Analysis) -> Option<String> {
     match guard {
         Guard::Numbers => numbers(a, b),
@@ -52,16 +54,16 @@ pub fn objection(guard: Guard, a: &Analysis, b: &Analysis) -> Option<String> {
     }
 }
 
-/// Whether [`objection`] has one.
+/// Whether `guard` finds a difference between two texts.
 pub fn objects(guard: Guard, a: &Analysis, b: &Analysis) -> bool {
     objection(guard, a, b).is_some()
 }
 
-/// Equal numbers, however they are written. Where number words are not understood, digits on one side
-/// alone may be spelled out on the other.
+/// Compares the values of numbers in any notation. Outside English, digits in one text only may be spelled out in the
+/// other, so they are no objection.
 fn numbers(a: &Analysis, b: &Analysis) -> Option<String> {
-    let only_a = a.quantities.iter().find(|q| count(a, q) != count(b, q));
-    let only_b = b.quantities.iter().find(|q| count(a, q) != count(b, q));
+    let only_a = a.quantities.iter().find(|q| has(a, q) != has(b, q));
+    let only_b = b.quantities.iter().find(|q| has(a, q) != has(b, q));
     let english = a.english && b.english;
     match (only_a, only_b) {
         (None, None) if a.bounds != b.bounds && english => Some("a bound in one only".to_owned()),
@@ -71,16 +73,17 @@ fn numbers(a: &Analysis, b: &Analysis) -> Option<String> {
     }
 }
 
-fn count(text: &Analysis, quantity: &Quantity) -> usize {
-    let near = |q: &&Quantity| (q.value - quantity.value).abs() <= 1e-9 * quantity.value.abs();
-    text.quantities.iter().filter(near).count().min(1)
+/// Whether `text` has a number of equal value. False for infinite values, even those of `text` itself.
+fn has(text: &Analysis, quantity: &Quantity) -> bool {
+    let equal = |q: &Quantity| (q.value - quantity.value).abs() <= 1e-9 * quantity.value.abs();
+    text.quantities.iter().any(equal)
 }
 
 fn shown(quantity: Option<&Quantity>) -> String {
     quantity.map_or_else(|| "none".to_owned(), |q| q.value.to_string())
 }
 
-/// One number with two units.
+/// Objects when one number has different units in the two texts.
 pub(super) fn units(a: &Analysis, b: &Analysis) -> Option<String> {
     for q in a.quantities.iter().filter(|q| q.unit > 0) {
         let mut same = b.quantities.iter().filter(|r| r.value == q.value && r.unit > 0).peekable();
@@ -91,21 +94,25 @@ pub(super) fn units(a: &Analysis, b: &Analysis) -> Option<String> {
     None
 }
 
-/// Month and weekday names are understood in English only, digits everywhere.
+/// Compares dates and times. Outside English only those in digits are parsed, so both texts must lack one.
 fn dates(a: &Analysis, b: &Analysis) -> Option<String> {
-    let lacks = |x: &Analysis, y: &Analysis| x.dates.iter().any(|d| !y.dates.iter().any(|e| d.same(e)));
-    let (only_a, only_b) = (lacks(a, b), lacks(b, a));
+    let (only_a, only_b) = (has_other_date(a, b), has_other_date(b, a));
     let differ = if a.english && b.english { only_a || only_b } else { only_a && only_b };
     differ.then(|| "different dates or times".to_owned())
 }
 
-/// A quotation must occur in the other text, quoted or not.
+/// Whether `a` has a date or time that `b` does not have.
+pub(super) fn has_other_date(a: &Analysis, b: &Analysis) -> bool {
+    a.dates.iter().any(|d| !b.dates.iter().any(|e| d.same(e)))
+}
+
+/// Objects to a quotation of `a` that does not occur in `b`, quoted or not.
 pub(super) fn quoted(a: &Analysis, b: &Analysis) -> Option<String> {
     let known = |q: &&String| b.quoted.contains(q) || b.lower.contains(q.as_str()) || same_words(q, b);
     a.quoted.iter().find(|q| !known(q)).map(|q| format!("\"{q}\" is in one only"))
 }
 
-/// Whether the words of `quotation` follow one another in `text`, whatever marks stand between them.
+/// Whether the words of `quotation` occur consecutively in `text`, with any punctuation between them.
 fn same_words(quotation: &str, text: &Analysis) -> bool {
     let other = Analysis::of(quotation);
     let words: Vec<u64> = other.words.iter().map(|w| w.hash).collect();
@@ -113,20 +120,20 @@ fn same_words(quotation: &str, text: &Analysis) -> bool {
     !words.is_empty() && hashes.windows(words.len()).any(|window| window == words)
 }
 
-/// Identifiers, paths, versions and codes such as `np.argmax`, `E0308` or `3.8.1`.
+/// Objects to an identifier, path, version or code of `a`, such as `np.argmax`, `E0308` or `3.8.1`, that `b` lacks.
 pub(super) fn code(a: &Analysis, b: &Analysis) -> Option<String> {
     let is_code = |w: &&Word| w.is(CODE | MIXED) && !w.info.has(lexicon::PROGRAMMING);
     let known = |w: &Word| b.words.iter().any(|v| v.hash == w.hash) || joined(a.str(w), &b.lower);
     a.words.iter().filter(is_code).find(|w| !known(w)).map(|w| format!("`{}` is in one only", a.str(w)))
 }
 
-/// "wi-fi" is "wifi", "mp 3" is "mp3": the same letters with other gaps.
+/// Whether `text` has the letters of `word` with other gaps: "wi-fi" is "wifi", "mp 3" is "mp3".
 fn joined(word: &str, text: &str) -> bool {
     let solid = |s: &str| s.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
     solid(text).contains(&solid(word))
 }
 
-/// One text denies what the other says, in a word of its own or in a prefix.
+/// Objects when only one text is negated, by a word or by a prefix.
 fn negation(a: &Analysis, b: &Analysis) -> Option<String> {
     if (a.negations > 0) != (b.negations > 0) {
         return Some("negated in one only".to_owned());
@@ -134,7 +141,7 @@ fn negation(a: &Analysis, b: &Analysis) -> Option<String> {
     prefixed(a, b).or_else(|| prefixed(b, a))
 }
 
-/// "able" there and "unable" here.
+/// Objects to a word of `a` with a negating prefix whose base is in `b`: "unable" and "able".
 pub(super) fn prefixed(a: &Analysis, b: &Analysis) -> Option<String> {
     for word in a.content().filter(|w| w.len() > 5) {
         let text = a.str(word);
@@ -150,7 +157,7 @@ pub(super) fn prefixed(a: &Analysis, b: &Analysis) -> Option<String> {
     None
 }
 
-/// Each text has a word of one side of a pair of opposites, and not of the same side.
+/// Objects when the texts have opposite words, or when opposites qualify exchanged nouns.
 pub(super) fn antonyms(a: &Analysis, b: &Analysis) -> Option<String> {
     for word in &a.words {
         for (group, _) in word.info.opposites.iter().filter(|o| o.0 > 0) {
@@ -170,18 +177,18 @@ pub(super) fn antonyms(a: &Analysis, b: &Analysis) -> Option<String> {
     None
 }
 
-/// "The biggest city in the smallest state" against "the smallest city in the biggest state": a noun that
-/// has one side's word before it here and the other's there.
+/// Returns a noun that opposite words qualify in the two texts, as in "the biggest city in the smallest state" and
+/// "the smallest city in the biggest state".
 fn exchanged<'t>(a: &'t Analysis, b: &Analysis, group: u8) -> Option<&'t str> {
-    let there = heads(b, group);
+    let other = heads(b, group);
     let opposed = |(noun, side): &(&Word, u8)| {
-        let mut same = there.iter().filter(|(n, _)| n.stem == noun.stem).peekable();
+        let mut same = other.iter().filter(|(n, _)| n.stem == noun.stem).peekable();
         same.peek().is_some() && same.all(|(_, s)| s != side)
     };
     heads(a, group).into_iter().find(opposed).map(|(noun, _)| a.str(noun))
 }
 
-/// The nouns that words of a group of opposites qualify, and on which side.
+/// Returns the nouns that words of a group of opposites qualify, each with the side of its qualifier.
 fn heads(text: &Analysis, group: u8) -> Vec<(&Word, u8)> {
     let mut heads = Vec::new();
     for (i, word) in text.words.iter().enumerate() {
@@ -193,19 +200,20 @@ fn heads(text: &Analysis, group: u8) -> Vec<(&Word, u8)> {
     heads
 }
 
-/// Which sides of a group of opposites a text takes, as bits.
+/// Returns the sides of a group of opposites that occur in a text, as bits.
 pub(super) fn sides(text: &Analysis, group: u8) -> u8 {
     let opposites = text.words.iter().flat_map(|w| w.info.opposites);
     opposites.filter(|o| o.0 == group).fold(0, |bits, o| bits | 1 << o.1)
 }
 
+/// Objects when a word has opposite roles in the two texts, such as source and target.
 fn direction(a: &Analysis, b: &Analysis) -> Option<String> {
     let key = a.roles.swapped(&b.roles)?;
     let word = a.words.iter().find(|w| w.stem == key);
     Some(word.map_or_else(|| "units swapped".to_owned(), |w| format!("\"{}\" on the other side", a.str(w))))
 }
 
-/// The same languages or formats are named.
+/// Objects when the texts name different topics of the kind `flag`: languages or formats.
 pub(super) fn topics(a: &Analysis, b: &Analysis, flag: u32) -> Option<String> {
     missing_topic(a, b, flag).or_else(|| missing_topic(b, a, flag))
 }
@@ -213,7 +221,7 @@ pub(super) fn topics(a: &Analysis, b: &Analysis, flag: u32) -> Option<String> {
 fn missing_topic(a: &Analysis, b: &Analysis, flag: u32) -> Option<String> {
     let named = |word: &Word| {
         let same_topic = |w: &Word| w.info.has(flag) && w.info.topic == word.info.topic;
-        // "German" and "Germany" are one thing to ask about.
+        // "German" and "Germany" name one topic.
         b.words
             .iter()
             .any(|w| same_topic(w) || (flag == lexicon::SPOKEN && is_variant(a.str(word), b.str(w))))
@@ -221,11 +229,11 @@ fn missing_topic(a: &Analysis, b: &Analysis, flag: u32) -> Option<String> {
     a.words.iter().find(|w| w.info.has(flag) && !named(w)).map(|w| format!("\"{}\" is in one only", a.str(w)))
 }
 
-/// Who, when, where, why and how many ask for different things; so do two questions about the same
-/// things of which each asks for what the other only mentions.
+/// Objects to different question words, such as "who" and "when", and to two questions of which each asks for what
+/// the other only mentions.
 fn question(a: &Analysis, b: &Analysis) -> Option<String> {
     let definite = |q: Question| q > Question::Open;
-    // A number in the question may itself ask for an amount: "what is 60 cm in inches".
+    // A question with a number may ask for an amount without "how many": "what is 60 cm in inches".
     let counts = !a.quantities.is_empty() || !b.quantities.is_empty();
     let amount = |q: Question, r: Question| q == Question::Amount && r == Question::Open && !counts;
     let (q, r) = (a.question, b.question);
@@ -237,19 +245,19 @@ fn question(a: &Analysis, b: &Analysis) -> Option<String> {
     crossed.then(|| "asks for another part".to_owned())
 }
 
-/// Words from which on a text is long: one changed word hardly moves its embedding.
+/// Number of words of a long text, in which one changed word hardly moves the embedding.
 const LONG_TEXT: usize = 40;
 
-/// Most words that a long text may have more than the other, all of which occur there too.
+/// Maximum difference between the numbers of content words of two long texts.
 const LONG_TEXT_SLACK: usize = 2;
 
-/// Long texts must have the same meaning-bearing words.
+/// Objects when two long texts have different content words.
 fn wording(a: &Analysis, b: &Analysis) -> Option<String> {
     if a.words.len().max(b.words.len()) < LONG_TEXT {
         return None;
     }
     if a.negations != b.negations {
-        return Some("another number of negations".to_owned());
+        return Some("different numbers of negations".to_owned());
     }
     let (words_a, words_b) = (a.content().count(), b.content().count());
     if words_a.abs_diff(words_b) > LONG_TEXT_SLACK {
@@ -260,8 +268,7 @@ fn wording(a: &Analysis, b: &Analysis) -> Option<String> {
     unknown.map(|w| format!("\"{}\" is in one only", a.str(w)))
 }
 
-/// A name written with a capital must occur in the other text, in whatever case, as a variant of a
-/// word or as the initials of several.
+/// Objects to a capitalised name of `a` that `b` does not have, in any case, spelling variant or abbreviation.
 fn entities(a: &Analysis, b: &Analysis) -> Option<String> {
     if !a.cased {
         return None;
@@ -274,7 +281,7 @@ fn is_name(word: &Word) -> bool {
     word.is(CAPITAL) && !word.is(FIRST | DIGITS) && word.is_content() && word.len() > 1
 }
 
-/// Whether `b` names what `word` of `a` does.
+/// Whether `b` names the thing that `word` of `a` names.
 pub(super) fn names(a: &Analysis, word: &Word, b: &Analysis) -> bool {
     let same_topic = |w: &Word| word.info.topic > 0 && w.info.topic == word.info.topic;
     if b.words.iter().any(|w| w.hash == word.hash || w.stem == word.stem || same_topic(w)) {
@@ -286,8 +293,8 @@ pub(super) fn names(a: &Analysis, word: &Word, b: &Analysis) -> bool {
         || abbreviated(a, word, b)
 }
 
-/// Whether consecutive words of `text` begin with the letters of `initials`; the last one or two may
-/// be missing, as in "USA" for "United States".
+/// Whether consecutive words of `text` begin with the letters of `initials`. The last letter may be missing, as in
+/// "USA" for "United States".
 fn has_initials(initials: &str, text: &Analysis) -> bool {
     let letters = initials.as_bytes();
     let starts_at = |i: usize| {
@@ -298,7 +305,7 @@ fn has_initials(initials: &str, text: &Analysis) -> bool {
     (0..text.words.len()).any(|i| starts_at(i) >= needed)
 }
 
-/// Whether `word` belongs to a run of names that `b` writes as initials.
+/// Whether `word` belongs to consecutive words of `a` that `b` abbreviates to their initials.
 fn abbreviated(a: &Analysis, word: &Word, b: &Analysis) -> bool {
     let short = b.words.iter().filter(|w| w.len() <= 4 && w.len() > 1 && !w.info.has(lexicon::STOP));
     let first = a.lower.as_bytes()[word.start as usize];

@@ -1,5 +1,5 @@
-//! What single English words say about the meaning of a prompt: numbers, units, months, negation,
-//! opposites, languages, formats. Tables only; how they combine is [`text`](super::text)'s matter.
+//! The lexicon: what single words contribute to the meaning of a prompt, such as numbers, units, months, negation,
+//! opposites, languages and formats. [`text`](super::text) combines words.
 
 mod words;
 
@@ -11,27 +11,28 @@ use std::{
 
 use words::*;
 
-/// What the tables know of one word; all zero for most words.
+/// Entry of one word; all zero for words that are not in the lexicon.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Info {
+    /// Flags, such as [`STOP`].
     pub flags: u32,
-    /// Meaning of a number word or month; NaN-free because `flags` says whether it is set.
+    /// Value of a number word, month, weekday or bound, as its flag defines.
     pub value: f64,
-    /// Index of the unit of measure.
+    /// Index of the unit of measure, from 1.
     pub unit: u8,
-    /// Index of the named language or format.
+    /// Index of the named language or format, from 1.
     pub topic: u8,
-    /// Index of the question word; how, what and which are three.
+    /// Index of the question word, from 1, such as [`WHAT`].
     pub wh: u8,
-    /// Up to two memberships in groups of opposites: group (from 1) and side.
+    /// Group (from 1) and side of up to two groups of opposites.
     pub opposites: [(u8, u8); 2],
 }
 
-/// Carries no meaning of its own.
+/// A function word.
 pub const STOP: u32 = 1;
-/// Politeness: may come and go without changing the answer.
+/// A word of politeness, which does not change the answer.
 pub const FILLER: u32 = 1 << 1;
-/// Negates.
+/// A negating word.
 pub const NEGATION: u32 = 1 << 2;
 /// A cardinal: seven, forty.
 pub const CARDINAL: u32 = 1 << 3;
@@ -39,7 +40,9 @@ pub const CARDINAL: u32 = 1 << 3;
 pub const MAGNITUDE: u32 = 1 << 4;
 /// An ordinal: third.
 pub const ORDINAL: u32 = 1 << 5;
+/// A month; value from 1.
 pub const MONTH: u32 = 1 << 6;
+/// A weekday; value from 1 for Monday.
 pub const WEEKDAY: u32 = 1 << 7;
 /// A day relative to now: tomorrow.
 pub const RELATIVE_DAY: u32 = 1 << 8;
@@ -47,28 +50,28 @@ pub const RELATIVE_DAY: u32 = 1 << 8;
 pub const SPOKEN: u32 = 1 << 9;
 /// A programming language.
 pub const PROGRAMMING: u32 = 1 << 10;
-/// A form that an answer is asked in.
+/// A format of the answer.
 pub const FORMAT: u32 = 1 << 11;
-/// A verb whose subject acts on its object, so that swapping them changes the meaning.
+/// A verb whose subject acts on its object, so exchanging them changes the meaning.
 pub const ACTION: u32 = 1 << 12;
-/// A function word that only English has.
+/// A function word that only English has among the supported languages.
 pub const ENGLISH: u32 = 1 << 13;
-/// A function word of another language, and not of English.
-pub const FOREIGN: u32 = 1 << 14;
-/// A month or number word that also means something else, so that its neighbours must confirm it.
+/// A function word of another language that is not an English word.
+pub const OTHER_LANGUAGE: u32 = 1 << 14;
+/// A month that is also another word, so its neighbours must confirm it.
 pub const AMBIGUOUS: u32 = 1 << 15;
-/// Morning or afternoon: value 0 or 12.
+/// "am" or "pm"; value 0 or 12, in hours.
 pub const MERIDIEM: u32 = 1 << 16;
-/// Relates its two sides: to, from, than.
+/// Relates its two sides, like to, from or than.
 pub const PREPOSITION: u32 = 1 << 17;
-/// With a number behind it: more, later. Value 1 for a lower bound, 2 for an upper one.
+/// Makes the number after it a bound. Value 1 for a lower bound, 2 for an upper one.
 pub const BOUND: u32 = 1 << 19;
-/// Says whose: my, your, their.
+/// A pronoun.
 pub const PRONOUN: u32 = 1 << 20;
-/// Narrows what is asked for: all, only, first.
+/// Restricts what the prompt asks for, like all, only or first.
 pub const QUANTIFIER: u32 = 1 << 18;
 
-/// Values of [`Info::wh`], by the order of the table below.
+/// Values of [`Info::wh`], in the order of [`QUESTION_WORDS`].
 pub const WHAT: u8 = 1;
 pub const WHICH: u8 = 2;
 pub const WHO: u8 = 3;
@@ -76,11 +79,11 @@ pub const WHEN: u8 = 5;
 pub const WHERE: u8 = 6;
 pub const WHY: u8 = 7;
 
-/// Set in the name of a word with a letter beyond ASCII; clear in all others.
+/// Bit that is set in the hash of a word with a character beyond ASCII, and clear in all others.
 pub const NON_ASCII: u64 = 1 << 63;
 
-/// The hash that names words in this module and in [`text`](super::text): FNV-1a of the lower-case
-/// bytes, without the top bit, which marks words beyond ASCII.
+/// Returns the hash that identifies a word throughout the crate: FNV-1a of its lower-case bytes without the top bit,
+/// which is reserved for [`NON_ASCII`]. The decision table contains such hashes, so the function must not change.
 pub const fn hash(word: &str) -> u64 {
     let bytes = word.as_bytes();
     let mut h = 0xcbf2_9ce4_8422_2325_u64;
@@ -92,31 +95,38 @@ pub const fn hash(word: &str) -> u64 {
     h & !NON_ASCII
 }
 
-/// What the tables know of the word with this [`hash`].
+/// Returns the entry of the word with this [`hash`].
 pub fn info(hash: u64) -> &'static Info {
     static NOTHING: Info = Info { flags: 0, value: 0.0, unit: 0, topic: 0, wh: 0, opposites: [(0, 0); 2] };
     TABLE.get(&hash).unwrap_or(&NOTHING)
 }
 
-/// Keys are hashes already.
-#[derive(Default)]
-struct Identity(u64);
+/// Map whose keys are hashes of words.
+pub type WordMap<K, V> = HashMap<K, V, BuildHasherDefault<WordHasher>>;
 
-type Table = HashMap<u64, Info, BuildHasherDefault<Identity>>;
+/// Hasher for keys that are hashes already: it only spreads their bits over the whole word.
+#[derive(Default)]
+pub struct WordHasher(u64);
+
+type Table = WordMap<u64, Info>;
 
 static TABLE: LazyLock<Table> = LazyLock::new(build);
 
-// === impl Identity ===
+// === impl WordHasher ===
 
-impl Hasher for Identity {
+impl Hasher for WordHasher {
     fn finish(&self) -> u64 {
         self.0
     }
 
     fn write(&mut self, _: &[u8]) {}
 
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+
     fn write_u64(&mut self, value: u64) {
-        self.0 = value.rotate_left(23);
+        self.0 = value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 
@@ -140,7 +150,7 @@ fn entry<'t>(table: &'t mut Table, word: &str) -> &'t mut Info {
 fn add_flags(table: &mut Table) {
     let lists = [
         (ENGLISH_WORDS, ENGLISH),
-        (FOREIGN_WORDS, FOREIGN),
+        (OTHER_LANGUAGE_WORDS, OTHER_LANGUAGE),
         (STOP_WORDS, STOP),
         (FILLER_WORDS, FILLER | STOP),
         (NEGATION_WORDS, NEGATION),
@@ -210,7 +220,7 @@ fn add_topics(table: &mut Table) {
     }
 }
 
-/// A third membership is dropped: the tables have none that matters.
+/// Adds a membership. Drops a third one: the tables have none that matters.
 fn add_opposite(info: &mut Info, group: u8, side: u8) {
     if let Some(free) = info.opposites.iter_mut().find(|o| o.0 == 0) {
         *free = (group, side);
@@ -220,6 +230,7 @@ fn add_opposite(info: &mut Info, group: u8, side: u8) {
 // === impl Info ===
 
 impl Info {
+    /// Whether any of the bits in `flag` is set.
     pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
@@ -230,20 +241,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_one_unit_share_its_index() {
+    fn all_names_of_a_unit_share_its_index() {
         assert_eq!(info(hash("km")).unit, info(hash("kilometers")).unit);
         assert_ne!(info(hash("km")).unit, info(hash("miles")).unit);
     }
 
     #[test]
-    fn opposites_are_in_one_group_on_two_sides() {
+    fn opposites_have_one_group_and_different_sides() {
         let (enable, disable) = (info(hash("enable")).opposites[0], info(hash("disable")).opposites[0]);
         assert_eq!(enable.0, disable.0);
         assert_ne!(enable.1, disable.1);
     }
 
     #[test]
-    fn unknown_words_say_nothing() {
+    fn an_unknown_word_has_an_empty_entry() {
         assert_eq!(*info(hash("xylophone")), Info::default());
     }
 }

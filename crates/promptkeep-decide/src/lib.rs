@@ -1,27 +1,65 @@
-//! Whether a near-duplicate may be served, and why not. Pure and synchronous: texts, similarities and a
-//! policy in, a decision out. Knows no store, index or transport.
+//! Decides whether a cached answer fits a similar prompt. Pure and synchronous: texts, similarities and a policy in,
+//! a decision with its reason out. Knows no store, index or transport.
 //!
-//! Mode `bounded` serves the entry of which a [`learner`] is sure enough to stay inside the error budgets;
-//! the server holds one for each namespace.
+//! * [`text`] analyses a text once: words, numbers with units, dates, quotations, code, roles.
+//! * [`guard`] compares two analyses. Mode `static` serves the most similar entry that reaches the similarity
+//!   threshold and to which no guard objects: see [`by_guards`].
+//! * [`features`] turns a pair into numbers, and a [`learner`] turns these into the probability that the entry's
+//!   answer is right. Mode `bounded` serves an entry while the expected errors stay within the error budgets. The
+//!   learner starts from a trained [`table`] and learns online from labels: [`answer`] compares the answers of a
+//!   pair.
+//! * [`reuse`] detects prompts whose answers must not be reused: personal and time-dependent ones.
+//! * [`boost`], [`logistic`] and [`rarity`] are the parts of the table, which its training needs too.
 //!
-//! Mode `static` serves the nearest entry whose similarity reaches the limit and to which no
-//! [`guard`] objects. The guards' tables are English; texts of other languages are compared in what
-//! is written alike everywhere, which makes the guards weaker there but never stricter.
+//! The lexicon is English. In other languages the guards compare only what is written alike everywhere, so they miss
+//! more differences there but object to no more paraphrases.
+//!
+//! # Example
+//!
+//! ```
+//! use promptkeep_core::outcome::Guard;
+//! use promptkeep_decide::{
+//!     features::{self, Neighbourhood},
+//!     guard,
+//!     learner::Learner,
+//!     table::Table,
+//!     text::Analysis,
+//! };
+//!
+//! let cached = Analysis::of("How do I turn on 2FA?");
+//! let paraphrase = Analysis::of("How can I enable 2FA please?");
+//! let opposite = Analysis::of("How do I disable 2FA?");
+//!
+//! // Guards: the opposite is refused, the paraphrase passes all of them.
+//! assert!(guard::objects(Guard::Antonyms, &opposite, &cached));
+//! assert!(guard::ALL.into_iter().all(|guard| !guard::objects(guard, &paraphrase, &cached)));
+//!
+//! // A learner that has seen nothing scores pairs by the trained table. 0.95 is the similarity of the embeddings.
+//! let table = Table::embedded()?;
+//! let learner = Learner::new(table.clone(), 1);
+//! let logit = |new: &Analysis| {
+//!     let features = features::of(new, &cached, 0.95, Neighbourhood::default(), &table.rarity);
+//!     learner.score(&features, 0).logit
+//! };
+//! assert!(logit(&paraphrase) > logit(&opposite));
+//! # Ok::<(), promptkeep_decide::table::TableError>(())
+//! ```
 
 pub mod answer;
 pub mod boost;
 pub mod features;
 pub mod guard;
-pub mod keep;
 pub mod learner;
 mod lexicon;
 pub mod logistic;
 mod quantity;
 pub mod rarity;
+pub mod reuse;
 mod roles;
 mod similar;
 pub mod table;
 pub mod text;
+mod word;
 
 use promptkeep_core::{
     entry::Candidate,
@@ -31,68 +69,73 @@ use promptkeep_core::{
 use learner::Budget;
 use text::Analysis;
 
-/// What the server and the caller allow.
+/// Policy of a lookup: what the server and the caller allow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Policy {
-    /// Only exact hits are wanted.
+    /// Exact hits only.
     Exact,
-    /// Guards, and the lowest cosine similarity of a hit.
+    /// Guards, and a minimum cosine similarity, in [-1, 1].
     Static { min_similarity: f32 },
-    /// What was learned, inside error budgets.
+    /// The learner, within error budgets.
     Bounded(Bounds),
 }
 
-/// What mode `bounded` keeps to.
+/// Limits of mode `bounded`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
+    /// Error budgets.
     pub budget: Budget,
-    /// Lowest cosine similarity of a candidate.
+    /// Minimum cosine similarity of a candidate, in [-1, 1].
     pub min_similarity: f32,
-    /// Least share of the hits that is checked.
+    /// Minimum fraction of hits that are audited, 0 to 1.
     pub audit_rate: f32,
-    /// Mode `shadow`: everything but the serving.
+    /// Mode `shadow`: decides and learns, but serves no semantic hit.
     pub shadow: bool,
 }
 
-/// Entries less similar than this are no candidates of mode `bounded`: none of them was ever right often
-/// enough, and comparing their answers teaches little.
+/// Minimum cosine similarity of a candidate in mode `bounded`. In measurements, less similar entries were never right
+/// often enough, and their labels taught little.
 pub const BOUNDED_SIMILARITY_MIN: f32 = 0.6;
 
-/// What to do with a prompt that has near entries.
+/// Decision on a prompt and its candidates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Decision {
-    /// Answer with this candidate.
+    /// Serve this candidate.
     Serve {
         /// Index among the candidates.
         candidate: usize,
     },
-    /// Answer with none of them, for what stood against the nearest.
+    /// Serve none of the candidates.
     Refuse {
+        /// What was wrong with the most similar candidate.
         reason: MissReason,
-        /// Index of the nearest candidate, if there is any.
+        /// Index of the most similar candidate, if there is any.
         nearest: Option<usize>,
     },
 }
 
-/// One verdict on one candidate.
+/// Result of one check on one candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
+    /// Name of the check in `Explain`.
     pub name: &'static str,
+    /// Whether the candidate passed.
     pub passed: bool,
-    /// What differs, or the figure that was compared.
+    /// The difference found, or the number that was compared.
     pub detail: String,
 }
 
-/// All verdicts on one candidate.
+/// Results of all checks on one candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explained {
+    /// The checks in order.
     pub checks: Vec<Check>,
-    /// Whether it would be served if no nearer one was.
+    /// Whether the candidate would be served if no more similar one is.
     pub accepted: bool,
 }
 
-/// Decides by similarity and guards, as mode `static` does. `candidates` are nearest first; one that is
-/// refused does not hide an acceptable one behind it.
+/// Decides by similarity and guards, as in mode `static`. `candidates` are ordered from the most to the least
+/// similar; the first acceptable one is served, even if more similar ones are refused.
 pub fn by_guards(min_similarity: f32, text: &str, candidates: &[Candidate]) -> Decision {
     let mut first_reason = None;
     let mut analysis = None;
@@ -110,16 +153,16 @@ pub fn by_guards(min_similarity: f32, text: &str, candidates: &[Candidate]) -> D
     Decision::Refuse { reason: first_reason.unwrap_or(MissReason::NoCandidate), nearest }
 }
 
-/// Every verdict of mode `static` on every candidate, in their order, for `Explain`.
+/// Returns all checks of mode `static` on each candidate, in the order of `candidates`, for `Explain`.
 pub fn explain_guards(min_similarity: f32, text: &str, candidates: &[Candidate]) -> Vec<Explained> {
     let analysis = Analysis::of(text);
     candidates.iter().map(|candidate| explain_one(min_similarity, &analysis, candidate)).collect()
 }
 
 fn explain_one(min_similarity: f32, analysis: &Analysis, candidate: &Candidate) -> Explained {
-    let near = candidate.similarity >= min_similarity;
-    let figures = format!("{:.4} of at least {min_similarity:.4}", candidate.similarity);
-    let mut checks = vec![Check { name: "similarity", passed: near, detail: figures }];
+    let passed = candidate.similarity >= min_similarity;
+    let detail = format!("{:.4} of at least {min_similarity:.4}", candidate.similarity);
+    let mut checks = vec![Check { name: "similarity", passed, detail }];
     let other = Analysis::of(candidate.text());
     checks.extend(guard::ALL.map(|guard| {
         let objection = guard::objection(guard, analysis, &other);
@@ -129,10 +172,10 @@ fn explain_one(min_similarity: f32, analysis: &Analysis, candidate: &Candidate) 
     Explained { checks, accepted }
 }
 
-/// The first guard that objects to `candidate`.
+/// Returns the first guard that objects to `candidate`.
 fn first_objection(analysis: &Analysis, candidate: &Candidate) -> Option<Guard> {
     let other = Analysis::of(candidate.text());
-    guard::ALL.into_iter().find(|guard| guard::objection(*guard, analysis, &other).is_some())
+    guard::ALL.into_iter().find(|guard| guard::objects(*guard, analysis, &other))
 }
 
 #[cfg(test)]

@@ -1,60 +1,64 @@
-//! Bayesian logistic regression: the most probable weights under a Gaussian prior, with the curvature
-//! there as their uncertainty. Knows that labels are sometimes wrong.
+//! Bayesian logistic regression with noisy labels: the most probable weights under a Gaussian prior, and the
+//! curvature of the posterior there (Laplace approximation) as their uncertainty.
 
 use super::table::{INPUTS, Inputs};
 
-/// Most Newton steps of one fit; each fit starts from the last one's weights.
+/// Maximum number of Newton steps of one fit. A fit starts from the weights of the previous one, so few are needed.
 const STEPS_MAX: usize = 12;
-/// A fit ends when no weight moves more.
+/// A fit ends when every weight moves by less than this.
 const MOVE_MIN: f64 = 1e-3;
-/// Most times a step is halved before the fit ends.
+/// Maximum number of times that a step is halved before the fit ends.
 const HALVINGS_MAX: usize = 8;
 
-/// How often labels lie.
+/// Error rates of labels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Noise {
-    /// Share of pairs with the same answer that are labelled different.
+    /// Fraction of pairs with the same answer that are labelled different.
     pub missed: f64,
-    /// Share of pairs with different answers that are labelled the same.
+    /// Fraction of pairs with different answers that are labelled the same.
     pub invented: f64,
 }
 
-/// One label.
+/// One labelled pair.
 #[derive(Clone, Copy, Debug)]
 pub struct Labelled<'a> {
+    /// Inputs of the linear model.
     pub inputs: &'a Inputs,
-    /// Added to the linear logit.
+    /// Constant added to the linear logit.
     pub offset: f32,
-    /// Whether the answers were found to be the same, 0 to 1.
+    /// Label: probability that the answers are the same, 0 to 1.
     pub same: f32,
+    /// Number of comparisons that the label counts for.
     pub weight: f32,
 }
 
-/// Where the weights come from.
+/// Gaussian prior of the weights, with [`INPUTS`] independent components.
 #[derive(Clone, Copy, Debug)]
 pub struct Prior<'a> {
+    /// Mean of each weight.
     pub mean: &'a [f32],
     /// Inverse variance of each weight.
     pub precision: &'a [f32],
 }
 
-/// Fitted weights and their uncertainty.
+/// Weights and their uncertainty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
+    /// Most probable weights, one for each of the [`INPUTS`].
     pub mean: Vec<f64>,
-    /// Lower triangle of the Cholesky factor of the precision, row by row.
+    /// Cholesky factor of the precision matrix, [`INPUTS`] × [`INPUTS`] by rows; only the lower triangle is used.
     factor: Vec<f64>,
 }
 
 // === impl Noise ===
 
 impl Noise {
-    /// Probability of the label "same" where the pair is the same with probability `p`.
+    /// Returns the probability of the label "same" for a pair that is the same with probability `p`.
     pub fn label(&self, p: f64) -> f64 {
         p * (1.0 - self.missed) + (1.0 - p) * self.invented
     }
 
-    /// Probability that a pair is the same, given its label `same`, where `p` was believed before.
+    /// Returns the probability that a pair is the same after its label `same`, given the probability `p` before it.
     pub fn posterior(&self, p: f64, same: f64) -> f64 {
         let yes = p * (1.0 - self.missed) / self.label(p).max(1e-12);
         let no = p * self.missed / (1.0 - self.label(p)).max(1e-12);
@@ -65,7 +69,7 @@ impl Noise {
 // === impl Weights ===
 
 impl Weights {
-    /// The prior itself.
+    /// Returns the mean and precision of the prior.
     pub fn of_prior(prior: &Prior<'_>) -> Self {
         let mean = prior.mean.iter().map(|m| f64::from(*m)).collect();
         let mut factor = vec![0.0; INPUTS * INPUTS];
@@ -75,12 +79,12 @@ impl Weights {
         Self { mean, factor }
     }
 
-    /// The linear logit.
+    /// Returns the linear logit of `inputs`.
     pub fn logit(&self, inputs: &Inputs) -> f64 {
         self.mean.iter().zip(inputs).map(|(w, x)| w * f64::from(*x)).sum()
     }
 
-    /// Standard deviation of the logit.
+    /// Returns the standard deviation of the logit of `inputs`.
     pub fn deviation(&self, inputs: &Inputs) -> f64 {
         let mut solved = [0.0; INPUTS];
         for i in 0..INPUTS {
@@ -91,8 +95,8 @@ impl Weights {
         solved.iter().map(|z| z * z).sum::<f64>().sqrt()
     }
 
-    /// Fits to `labels`, starting from `self`. Every step lowers the loss or is not taken, so the fit
-    /// cannot diverge.
+    /// Fits the weights to `labels`, starting from `self`. Only takes steps that lower the loss, so the fit cannot
+    /// diverge.
     pub fn fit(&self, labels: &[Labelled<'_>], prior: &Prior<'_>, noise: &Noise) -> Self {
         let mut mean = self.mean.clone();
         let mut loss = loss(&mean, labels, prior, noise);
@@ -121,7 +125,7 @@ impl Weights {
     }
 }
 
-/// Halves the step until it lowers the loss.
+/// Halves the step until it lowers the loss. `None` when no step does.
 fn shorten(mean: &[f64], step: &[f64], loss: f64, of: impl Fn(&[f64]) -> f64) -> Option<(Vec<f64>, f64)> {
     let mut share = 1.0;
     for _ in 0..HALVINGS_MAX {
@@ -135,6 +139,7 @@ fn shorten(mean: &[f64], step: &[f64], loss: f64, of: impl Fn(&[f64]) -> f64) ->
     None
 }
 
+/// Returns the probability of a logit.
 pub fn sigmoid(z: f64) -> f64 {
     1.0 / (1.0 + (-z).exp())
 }
@@ -144,7 +149,7 @@ fn dot(mean: &[f64], label: &Labelled<'_>) -> f64 {
     linear + f64::from(label.offset)
 }
 
-/// Negative log posterior.
+/// Returns the negative log posterior.
 fn loss(mean: &[f64], labels: &[Labelled<'_>], prior: &Prior<'_>, noise: &Noise) -> f64 {
     let mut loss = 0.0;
     for (i, m) in mean.iter().enumerate() {
@@ -159,8 +164,8 @@ fn loss(mean: &[f64], labels: &[Labelled<'_>], prior: &Prior<'_>, noise: &Noise)
     loss
 }
 
-/// Gradient of the log posterior and a positive definite curvature: that of the expected complete
-/// likelihood, in which each label's truth is as probable as the current weights make it.
+/// Returns the gradient of the log posterior and a positive definite curvature. The curvature is that of the expected
+/// complete likelihood: the true value of each label has the probability that the current weights give it.
 fn derivatives(
     mean: &[f64],
     labels: &[Labelled<'_>],
@@ -189,7 +194,7 @@ fn derivatives(
     (gradient, hessian)
 }
 
-/// Replaces the lower triangle by its Cholesky factor. False when it is not positive definite.
+/// Replaces the lower triangle by its Cholesky factor. Returns false when the matrix is not positive definite.
 fn cholesky(matrix: &mut [f64]) -> bool {
     for i in 0..INPUTS {
         for j in 0..=i {
@@ -209,7 +214,7 @@ fn cholesky(matrix: &mut [f64]) -> bool {
     true
 }
 
-/// Solves L Lᵀ x = b.
+/// Solves `L Lᵀ x = b` for the lower triangle `L` in `factor`.
 fn solve(factor: &[f64], b: &[f64]) -> Vec<f64> {
     let mut x = b.to_vec();
     for i in 0..INPUTS {

@@ -1,38 +1,38 @@
-//! Numbers with their units, dates and times, in any of the ways in which people write them.
+//! Parsing of numbers with units, dates and times in their usual notations.
 
 use super::{
     lexicon::{self, hash, info},
-    text::{BREAK, CAPITAL, CLOCK, CURRENCY, DIGITS, FIRST, SUFFIX, TAKEN, Word},
+    word::{BREAK, CAPITAL, CLOCK, CURRENCY, DIGITS, FIRST, SUFFIX, TAKEN, Word},
 };
 
-/// A number and what it counts.
+/// A number and its unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantity {
     pub value: f64,
-    /// Index of the unit, see [`lexicon`]; 0: none was named.
+    /// Index of the unit in the lexicon; 0 without a unit.
     pub unit: u8,
-    /// Index of the first word.
-    pub word: usize,
 }
 
-/// A day, a time or a part of either; zero where not said.
+/// A day, a time or a part of either. Fields that the text does not give are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Date {
     pub year: u16,
+    /// From 1.
     pub month: u8,
+    /// Day of the month.
     pub day: u8,
-    /// From 1, Monday.
+    /// From 1 for Monday.
     pub weekday: u8,
-    /// From 1: today, tomorrow, yesterday, tonight.
+    /// From 1 for today, tomorrow, yesterday, tonight.
     pub relative: u8,
     /// Minutes after midnight, plus one.
     pub time: u16,
-    /// Day and month may be the other way round.
+    /// Whether day and month may be exchanged, as in 01/05/2024.
     pub ambiguous: bool,
 }
 
-/// Reads the numbers and dates of `words` and marks the words as taken. Dates written in digits were
-/// found before and are in `dates`.
+/// Returns the numbers of `words`, appends their dates to `dates`, and marks both as taken. `dates` already has the
+/// dates written in digits.
 pub fn extract(words: &mut [Word], dates: &mut Vec<Date>, english: bool) -> Vec<Quantity> {
     let mut quantities = Vec::new();
     let mut i = 0;
@@ -56,7 +56,8 @@ pub fn extract(words: &mut [Word], dates: &mut Vec<Date>, english: bool) -> Vec<
     quantities
 }
 
-/// Digits with separators. "1,000" is a thousand; "3,5" is three and a half; "12:30" is minutes.
+/// Parses digits with separators: "1,000" is a thousand, "3,5" is three and a half, "12:30" is a number of minutes.
+/// Digits that are no number get an arbitrary value derived from their hash.
 pub fn parse_digits(text: &str) -> f64 {
     if let Some((hours, minutes)) = text.split_once(':') {
         let number = |s: &str| s.parse::<f64>().unwrap_or(0.0);
@@ -73,7 +74,7 @@ pub fn parse_digits(text: &str) -> f64 {
     plain.parse().unwrap_or_else(|_| f64::from((hash(text) >> 33) as u32))
 }
 
-/// 2024-01-05, 5.1.2024, 01/05/2024.
+/// Parses a date such as 2024-01-05, 5.1.2024 or 01/05/2024.
 pub fn numeric_date(text: &str) -> Option<Date> {
     let mark = ['-', '/', '.'].into_iter().find(|m| text.matches(*m).count() == 2)?;
     let mut parts = text.split(mark).map(|p| p.parse::<u16>().ok());
@@ -93,10 +94,8 @@ pub fn numeric_date(text: &str) -> Option<Date> {
     })
 }
 
-// === impl Date ===
-
 impl Date {
-    /// Whether both name the same, as far as each is unambiguous.
+    /// Whether both may be the same date.
     pub fn same(&self, other: &Self) -> bool {
         let swapped = Self { month: self.day, day: self.month, ..*self };
         let equal = |a: &Self| Self { ambiguous: false, ..*a } == Self { ambiguous: false, ..*other };
@@ -104,7 +103,7 @@ impl Date {
     }
 }
 
-/// A date or time that starts at word `i`, and the number of words it takes.
+/// Parses a date or time that starts at word `i`. Returns it with its number of words.
 fn date_at(words: &[Word], i: usize, english: bool) -> Option<(Date, usize)> {
     let word = &words[i];
     if word.is(TAKEN) {
@@ -129,7 +128,7 @@ fn date_at(words: &[Word], i: usize, english: bool) -> Option<(Date, usize)> {
     year(word).map(|year| (Date { year, ..Date::default() }, 1))
 }
 
-/// "5pm", "5:30 pm", "17:30".
+/// Parses "5pm", "5:30 pm" or "17:30".
 fn time_at(words: &[Word], i: usize) -> Option<(Date, usize)> {
     let word = &words[i];
     if !word.is(DIGITS) {
@@ -159,7 +158,7 @@ fn noon(word: &Word) -> Option<u16> {
     }
 }
 
-/// "January 5th, 2024", "5 January 2024", "the 5th of January", "January 2024", "in May".
+/// Parses "January 5th, 2024", "5 January 2024", "the 5th of January", "January 2024" or "in May".
 fn month_at(words: &[Word], i: usize) -> Option<(Date, usize)> {
     const OF: u64 = hash("of");
     let is_month = |w: &&Word| w.info.has(lexicon::MONTH);
@@ -188,7 +187,7 @@ fn month_at(words: &[Word], i: usize) -> Option<(Date, usize)> {
     confirmed.then_some((date, at - i))
 }
 
-/// A day of the month, "5" or "5th", and the number of words it takes.
+/// Parses a day of the month, "5" or "5th". Returns it with its number of words.
 fn day(words: &[Word], i: usize) -> Option<(u8, usize)> {
     let word = words.get(i).filter(|w| w.is(DIGITS) && !w.is(TAKEN))?;
     let suffixed = words.get(i + 1).is_some_and(|w| w.is(SUFFIX) && is_ordinal_suffix(w));
@@ -196,7 +195,7 @@ fn day(words: &[Word], i: usize) -> Option<(u8, usize)> {
     whole.then_some((word.number as u8, 1 + usize::from(suffixed)))
 }
 
-/// A bare number from 1900 to 2099 is a year.
+/// Parses a year: a number from 1900 to 2099 without a currency sign.
 fn year(word: &Word) -> Option<u16> {
     let plain = word.is(DIGITS) && word.len() == 4 && !word.is(TAKEN | CURRENCY);
     (plain && (1900.0..2100.0).contains(&word.number) && word.number.fract() == 0.0)
@@ -208,7 +207,7 @@ fn is_ordinal_suffix(word: &Word) -> bool {
     ENDINGS.contains(&word.hash)
 }
 
-/// A number that starts at word `i`, with magnitude and unit, and the number of words it takes.
+/// Parses a number with magnitude and unit that starts at word `i`. Returns it with its number of words.
 fn quantity_at(words: &[Word], i: usize, english: bool) -> Option<(Quantity, usize)> {
     let word = &words[i];
     if word.is(TAKEN) {
@@ -223,7 +222,7 @@ fn quantity_at(words: &[Word], i: usize, english: bool) -> Option<(Quantity, usi
     } else {
         return None;
     };
-    let mut quantity = Quantity { value, unit: 0, word: i };
+    let mut quantity = Quantity { value, unit: 0 };
     if word.is(CURRENCY) {
         quantity.unit = info(hash("dollar")).unit;
     }
@@ -245,14 +244,15 @@ fn quantity_at(words: &[Word], i: usize, english: bool) -> Option<(Quantity, usi
     Some((quantity, used))
 }
 
-/// "second" as an ordinal and not as a unit of time.
+/// Whether word `i` is "second" as an ordinal and not as a unit of time.
 fn is_second(words: &[Word], i: usize) -> bool {
     const SECOND: u64 = hash("second");
     const TIMES: [u64; 4] = [hash("per"), hash("a"), hash("each"), hash("every")];
     words[i].hash == SECOND && (i == 0 || !(TIMES.contains(&words[i - 1].hash) || words[i - 1].is(TAKEN)))
 }
 
-/// What the word before a number or date makes of it, as bits: 1 a lower bound, 2 an upper one.
+/// Whether numbers or dates are bounds ("at least 5", "before 2000"), as bits: 1 for a lower bound, 2 for an upper
+/// one.
 pub fn bounds(words: &[Word]) -> u8 {
     const THAN: u64 = hash("than");
     let mut bits = 0;
@@ -266,18 +266,18 @@ pub fn bounds(words: &[Word]) -> u8 {
     bits
 }
 
-/// "m" after a number without a space is metres, "M" millions.
+/// Whether a suffix means millions: "5M" is five millions, "5m" are five metres.
 fn is_million(word: &Word) -> bool {
     const M: u64 = hash("m");
     word.hash == M && word.is(CAPITAL)
 }
 
-/// One-letter units only when stuck to their number or capitalised, as in "20 C".
+/// Whether a word may be a unit. One letter counts only right after the number or as a capital, as in "20 C".
 fn is_unit(word: &Word) -> bool {
     word.len() > 1 || word.is(SUFFIX | CAPITAL)
 }
 
-/// "twenty five": tens and a digit.
+/// Parses a number word, or two such as "twenty five". Returns the value with its number of words.
 fn spelled(words: &[Word], i: usize) -> (f64, usize) {
     const ONE: u64 = hash("one");
     let value = words[i].info.value;

@@ -1,50 +1,31 @@
-//! How common words are, and how much a word's absence says: small tables, made by training from
-//! questions of many kinds.
-
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-};
+//! Statistics of words: how rare a word is, what it says when only one text has it, and its vector. Training derives
+//! them from questions of many kinds.
 
 use promptkeep_core::codec::{Malformed, Reader};
 
-/// Rareness of a word that the table does not know.
+use super::lexicon::WordMap;
+
+/// Rareness of a word that is not in the table.
 const UNKNOWN: f32 = 1.0;
 
-/// Numbers of a word's vector.
+/// Components of a word vector.
 pub const DIMENSIONS: usize = 24;
 
-/// A word's meaning: a direction, each number scaled to 127.
+/// Word vector: a direction whose components are scaled by 127.
 pub type Vector = [i8; DIMENSIONS];
 
-/// Per stem: how rare it is, and how often prompts of which only one has it mean different things.
+/// Statistics of words, by the lower half of the hash of their stem.
 #[derive(Clone, Debug, Default)]
 pub struct Rarity {
-    words: HashMap<u32, (u8, i8), BuildHasherDefault<Stem>>,
-    vectors: HashMap<u32, Vector, BuildHasherDefault<Stem>>,
+    /// Rareness and evidence, see [`Rarity::new`].
+    words: WordMap<u32, (u8, i8)>,
+    vectors: WordMap<u32, Vector>,
 }
-
-/// Stems are hashes already.
-#[derive(Clone, Copy, Debug, Default)]
-struct Stem(u64);
-
-impl Hasher for Stem {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {}
-
-    fn write_u32(&mut self, value: u32) {
-        self.0 = u64::from(value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
-// === impl Rarity ===
 
 impl Rarity {
-    /// From stems, by the lower half of their hash, to rareness (255 the rarest) and harm (in
-    /// sixteenths of a logit).
+    /// Creates statistics. `words` has for each stem its rareness, from 0 to 255 for the rarest, and its evidence of
+    /// a difference in sixteenths of a logit; `vectors` has the word vectors. Both are keyed by the lower half of the
+    /// stem's hash.
     pub fn new(
         words: impl IntoIterator<Item = (u32, (u8, i8))>,
         vectors: impl IntoIterator<Item = (u32, Vector)>,
@@ -52,14 +33,15 @@ impl Rarity {
         Self { words: words.into_iter().collect(), vectors: vectors.into_iter().collect() }
     }
 
-    /// Little-endian: the number of words, then each, sorted by stem.
+    /// Appends the encoding: the number of words and the words, then the number of vectors and the vectors, both
+    /// sorted by stem. Little-endian.
     pub fn encode(&self, to: &mut Vec<u8>) {
         let mut words: Vec<_> = self.words.iter().collect();
         words.sort_unstable();
         to.extend((words.len() as u32).to_le_bytes());
-        for (stem, (rareness, harm)) in words {
+        for (stem, (rareness, evidence)) in words {
             to.extend(stem.to_le_bytes());
-            to.extend([*rareness, *harm as u8]);
+            to.extend([*rareness, *evidence as u8]);
         }
         let mut vectors: Vec<_> = self.vectors.iter().collect();
         vectors.sort_unstable();
@@ -70,18 +52,18 @@ impl Rarity {
         }
     }
 
-    /// Reads what [`Rarity::encode`] wrote.
+    /// Reads statistics written by [`Rarity::encode`].
     ///
     /// # Errors
-    /// [`Malformed`].
+    /// [`Malformed`]
     pub fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let mut words = HashMap::default();
+        let mut words = WordMap::default();
         for _ in 0..from.u32()? {
             let stem = from.u32()?;
-            let [rareness, harm] = from.array()?;
-            words.insert(stem, (rareness, harm as i8));
+            let [rareness, evidence] = from.array()?;
+            words.insert(stem, (rareness, evidence as i8));
         }
-        let mut vectors = HashMap::default();
+        let mut vectors = WordMap::default();
         for _ in 0..from.u32()? {
             let stem = from.u32()?;
             vectors.insert(stem, from.array::<DIMENSIONS>()?.map(|x| x as i8));
@@ -89,21 +71,21 @@ impl Rarity {
         Ok(Self { words, vectors })
     }
 
-    /// How near the meanings of two words are, -1 to 1; `None` when one is unknown.
-    pub fn likeness(&self, a: u64, b: u64) -> Option<f32> {
+    /// Returns the cosine similarity of two stems' vectors, in [-1, 1]; `None` when one has no vector.
+    pub fn similarity(&self, a: u64, b: u64) -> Option<f32> {
         let (a, b) = (self.vectors.get(&(a as u32))?, self.vectors.get(&(b as u32))?);
         let dot: i32 = a.iter().zip(b).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum();
         Some(dot as f32 / (127.0 * 127.0))
     }
 
-    /// 0 for the commonest words, 1 for unknown ones.
+    /// Returns the rareness of a stem: 0 for the most common words, 1 for unknown ones.
     pub fn rareness(&self, stem: u64) -> f32 {
         self.words.get(&(stem as u32)).map_or(UNKNOWN, |w| f32::from(w.0) / 255.0)
     }
 
-    /// Evidence, in logits, that texts of which only one has this word mean different things; 0 when
-    /// nothing is known.
-    pub fn harm(&self, stem: u64) -> f32 {
+    /// Returns the evidence, in logits, that two texts mean different things when only one of them has this stem; 0
+    /// for unknown stems.
+    pub fn evidence(&self, stem: u64) -> f32 {
         self.words.get(&(stem as u32)).map_or(0.0, |w| f32::from(w.1) / 16.0)
     }
 }

@@ -1,11 +1,10 @@
-//! Which part of a prompt plays which role: from where to where, what before what, who acts on whom.
-//! Two prompts of the same words whose roles are swapped ask different things, and an embedding
-//! hardly sees it.
+//! The roles of words in a prompt: source and target, first and second, agent and patient. Two prompts with equal
+//! words and swapped roles ask different things, and their embeddings hardly differ.
 
 use super::{
     lexicon::{self, hash},
     quantity::Quantity,
-    text::{BREAK, CLOCK, TAKEN, Word},
+    word::{BREAK, CLOCK, TAKEN, Word},
 };
 
 /// One side of a relation. Opposite roles differ in the lowest bit.
@@ -14,26 +13,27 @@ use super::{
 pub enum Role {
     Source = 0,
     Target = 1,
-    /// The greater, earlier or preferred.
+    /// The greater, earlier or preferred one.
     First = 2,
     Second = 3,
-    /// What acts or causes.
+    /// The one that acts or causes.
     Agent = 4,
+    /// The one that is acted on.
     Patient = 5,
 }
 
 /// The roles of a text's words.
 #[derive(Clone, Debug, Default)]
 pub struct Roles {
-    /// Stem, or unit beyond [`UNIT`], and its role.
+    /// Key of a word, which is its stem or [`UNIT`] plus its unit, and its role.
     assigned: Vec<(u64, Role)>,
 }
 
-/// Most words of one argument.
+/// Maximum number of words in one argument.
 const ARGUMENT_MAX: usize = 3;
-/// Words between a time and the place it holds in.
+/// Maximum number of words between a time and its place.
 const TIME_REACH: usize = 4;
-/// Keys of units of measure, apart from all word hashes, whose upper half is never all ones.
+/// Base of the keys of units of measure. Differs from the hash of every ASCII word, whose top bit is clear.
 const UNIT: u64 = 0xffff_ffff_0000_0000;
 
 const FROM: u64 = hash("from");
@@ -46,50 +46,50 @@ const OF: u64 = hash("of");
 const TIME: u64 = hash("time");
 const DUE: u64 = hash("due");
 const COMPARING: [u64; 3] = [hash("than"), hash("over"), hash("instead")];
-/// Verbs whose object goes somewhere: "to convert A to B" has one "to" that takes it there, the second.
+/// Verbs of conversion. In "to convert A to B" only the second "to" marks a target.
 const MOVING: [u64; 6] =
     [hash("convert"), hash("change"), hash("switch"), hash("translate"), hash("transform"), hash("turn")];
-/// Words that make "from A to B" the same as "from B to A".
+/// Words with which "from A to B" means the same as "from B to A".
 const SYMMETRIC: [u64; 4] = [hash("far"), hash("distance"), hash("between"), hash("different")];
 const EFFECTS: [u64; 5] =
     [hash("effect"), hash("effects"), hash("impact"), hash("influence"), hash("consequences")];
 
-/// Reads the roles of `words`.
+/// Finds the roles of `words`.
 pub fn extract(words: &[Word], quantities: &[Quantity]) -> Roles {
-    let mut reader = Reader { words, roles: Roles::default() };
+    let mut parser = Parser { words, roles: Roles::default() };
     if words.iter().any(|w| SYMMETRIC.contains(&w.hash)) {
-        return reader.roles;
+        return parser.roles;
     }
     let directed = words.iter().any(|w| w.hash == FROM);
     for (i, word) in words.iter().enumerate() {
         match word.hash {
-            FROM => reader.right(i, Role::Source),
+            FROM => parser.right(i, Role::Source),
             TO if words.get(i + 1).is_some_and(|next| MOVING.contains(&next.hash)) => {}
             TO if i > 0 && words[i - 1].hash == DUE => {
-                reader.left(i - 1, Role::Patient);
-                reader.right(i, Role::Agent);
+                parser.left(i - 1, Role::Patient);
+                parser.right(i, Role::Agent);
             }
             TO | INTO => {
-                reader.right(i, Role::Target);
+                parser.right(i, Role::Target);
                 if !directed {
-                    reader.left(i, Role::Source);
+                    parser.left(i, Role::Source);
                 }
             }
-            IN => reader.place(i),
-            h if COMPARING.contains(&h) => reader.both(i, Role::First, Role::Second),
-            h if EFFECTS.contains(&h) => reader.effect(i),
-            _ if word.info.has(lexicon::ACTION) => reader.action(i),
+            IN => parser.place(i),
+            h if COMPARING.contains(&h) => parser.both(i, Role::First, Role::Second),
+            h if EFFECTS.contains(&h) => parser.effect(i),
+            _ if word.info.has(lexicon::ACTION) => parser.action(i),
             _ => {}
         }
     }
-    reader.conversion(quantities);
-    reader.roles
+    parser.conversion(quantities);
+    parser.roles
 }
 
 // === impl Roles ===
 
 impl Roles {
-    /// A word that has a role here and the opposite one there, by its key.
+    /// Returns the key of a word whose role in `other` is the opposite of its role here.
     pub fn swapped(&self, other: &Self) -> Option<u64> {
         let has = |roles: &Self, key: u64, role: u8| {
             roles.assigned.iter().any(|(k, r)| *k == key && *r as u8 == role)
@@ -101,7 +101,7 @@ impl Roles {
         self.assigned.iter().find(opposed).map(|(key, _)| *key)
     }
 
-    /// Words that play the same role in both.
+    /// Counts the words that have equal roles in both texts.
     pub fn agreeing(&self, other: &Self) -> usize {
         self.assigned.iter().filter(|a| other.assigned.contains(a)).count()
     }
@@ -112,15 +112,16 @@ impl Roles {
     }
 }
 
-struct Reader<'w> {
+/// Collects the roles of one text.
+struct Parser<'w> {
     words: &'w [Word],
     roles: Roles,
 }
 
-// === impl Reader ===
+// === impl Parser ===
 
-impl Reader<'_> {
-    /// The argument after word `i`: its first content words.
+impl Parser<'_> {
+    /// Gives `role` to the argument after word `i`: its first content words.
     fn right(&mut self, i: usize, role: Role) {
         let mut taken = 0;
         for word in self.words.iter().skip(i + 1) {
@@ -134,7 +135,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The argument before word `i`.
+    /// Gives `role` to the argument before word `i`.
     fn left(&mut self, i: usize, role: Role) {
         let mut taken = 0;
         for j in (0..i).rev() {
@@ -154,7 +155,7 @@ impl Reader<'_> {
         self.right(i, right);
     }
 
-    /// Subject and object of a verb; the other way round in the passive voice.
+    /// Gives roles to subject and object of the verb `i`; exchanged in the passive voice.
     fn action(&mut self, i: usize) {
         let by = (i + 1..(i + 4).min(self.words.len())).find(|j| self.words[*j].hash == BY);
         match by {
@@ -171,7 +172,7 @@ impl Reader<'_> {
         }
     }
 
-    /// "effect of X on Y".
+    /// Handles "effect of X on Y".
     fn effect(&mut self, i: usize) {
         if self.words.get(i + 1).is_none_or(|w| w.hash != OF) {
             return;
@@ -183,7 +184,7 @@ impl Reader<'_> {
         self.right(on, Role::Patient);
     }
 
-    /// "6 pm in Tokyo" knows the time there; "what time in Rome" asks for it.
+    /// Handles "6 pm in Tokyo", which gives a time, and "what time in Rome", which asks for one.
     fn place(&mut self, i: usize) {
         for word in self.words[i.saturating_sub(TIME_REACH)..i].iter().rev() {
             if word.is(TAKEN) && (word.is(CLOCK) || word.info.has(lexicon::MERIDIEM)) {
@@ -195,7 +196,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A unit without a number is what a number with a unit is to be turned into.
+    /// A unit without a number is the target of converting a number with a unit.
     fn conversion(&mut self, quantities: &[Quantity]) {
         let free = self.words.iter().find(|w| w.info.unit > 0 && !w.is(TAKEN));
         let given = quantities.iter().find(|q| q.unit > 0);
@@ -206,7 +207,7 @@ impl Reader<'_> {
     }
 }
 
-/// Function words and verbs end an argument that has begun; prepositions always do.
+/// Prepositions and verbs end an argument; other function words end it once it has a word.
 const fn ends_argument(word: &Word, taken: usize) -> bool {
     let relates = word.info.has(lexicon::PREPOSITION | lexicon::ACTION);
     relates || (taken > 0 && word.info.has(lexicon::STOP))

@@ -1,19 +1,20 @@
-//! Whether two words are one word spelled differently.
+//! Whether two words are spellings or forms of one word.
 
-/// Longest word whose spelling is compared, bytes.
-const WORD_MAX: usize = 32;
-/// Shortest word in which one wrong letter is taken for a typing mistake.
-const TYPO_MIN: usize = 5;
+/// Maximum length of a word whose spelling is compared, bytes.
+const WORD_BYTES_MAX: usize = 32;
+/// Minimum length of a word in which one wrong letter counts as a typing mistake, bytes.
+const TYPO_BYTES_MIN: usize = 5;
 
-/// Whether one is the other with a typing mistake or a derived ending: "perccent", "Indian".
+/// Whether one word is the other with a typing mistake ("perccent") or a derived ending ("Indian").
 pub fn is_variant(a: &str, b: &str) -> bool {
     is_typo(a, b) || is_derived(a, b)
 }
 
-/// One letter added, left out, replaced, or two neighbours exchanged; never the first letter.
+/// Whether the words differ by one letter added, left out or replaced, or by two exchanged neighbours. The first
+/// letter must be equal.
 pub fn is_typo(a: &str, b: &str) -> bool {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    if short.len() < TYPO_MIN || long.len() > WORD_MAX || long.len() - short.len() > 1 {
+    if short.len() < TYPO_BYTES_MIN || long.len() > WORD_BYTES_MAX || long.len() - short.len() > 1 {
         return false;
     }
     let (short, long) = (short.as_bytes(), long.as_bytes());
@@ -29,7 +30,7 @@ pub fn is_typo(a: &str, b: &str) -> bool {
     s.is_empty() || s[1..] == l[1..] || exchanged
 }
 
-/// "German" and "Germany", "Italy" and "Italian": all but the end of the shorter is common.
+/// Whether the words share all but their endings: "German" and "Germany", "Italy" and "Italian".
 fn is_derived(a: &str, b: &str) -> bool {
     let common = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
     let (short, long) = (a.len().min(b.len()), a.len().max(b.len()));
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_are_not() {
+    fn different_words_are_not_variants() {
         for (a, b) in [("rome", "home"), ("paris", "basel"), ("austria", "australia"), ("", "a")] {
             assert!(!is_variant(a, b), "{a} {b}");
         }

@@ -1,57 +1,59 @@
-//! What training made offline and every namespace starts from: bins of the features, the pooled weights
-//! and forest, and what is known of words. Committed as one small file and embedded in the binary.
+//! The decision table: bins of the features, pooled weights and forest, and word statistics. Training makes it
+//! offline; each namespace's learner starts from it. It is one small file, embedded in the binary.
 
 use std::sync::{Arc, LazyLock};
 
 use promptkeep_core::codec::{Malformed, Reader, ensure};
 
 use super::{
-    boost::Forest,
+    boost::{BINS, Forest},
     features::{self, Features},
     rarity::Rarity,
 };
 
-/// Bins per feature.
-pub const BINS: usize = 64;
-/// Numbers that the linear model sees of a pair: one, the features, the forest's logit.
+/// Inputs of the linear model: the constant one, the features, the forest's logit.
 pub const INPUTS: usize = features::COUNT + 2;
 
 /// First bytes of the file.
 const MAGIC: &[u8; 8] = b"pkdecide";
-/// Changes with the features, their order, the encoding and the meaning of any number in it.
+/// Version of the format. Changes with the features, their order, the encoding, or the meaning of any number in it.
 const VERSION: u32 = 1;
 
-/// What the linear model sees.
+/// Inputs of the linear model for one pair.
 pub type Inputs = [f32; INPUTS];
 
-/// A pair, as far as the model can tell it from others.
+/// The bin of each feature: all that the models see of a pair.
 pub type Bins = [u8; features::COUNT];
 
-/// See the [module](self).
+/// The decision table, see the [module](self).
 #[derive(Clone, Debug)]
 pub struct Table {
-    /// Upper bounds of all bins but the last, ascending, per feature.
+    /// For each feature, the upper bounds of all bins except the last, ascending.
     pub edges: Vec<Vec<f32>>,
-    /// Standardised mean of each bin, per feature.
+    /// For each feature, the standardised mean of each bin.
     pub means: Vec<Vec<f32>>,
     /// The pooled forest.
     pub forest: Forest,
-    /// Divides the forest's logit to make an input of standard deviation one.
+    /// Divisor that scales the forest's logit to a standard deviation of one.
     pub forest_scale: f32,
     /// Pooled weights of the [`Inputs`].
     pub weights: Vec<f32>,
+    /// Statistics of words.
     pub rarity: Rarity,
-    /// Of the encoded bytes.
+    /// Hash of the encoded table; 0 before it is encoded and decoded.
     pub fingerprint: u64,
 }
 
-/// A table that this build cannot use.
+/// Why bytes are not a table that this build can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
+    /// The bytes are not a decision table.
     #[error("not a decision table")]
-    Foreign,
+    NotATable,
+    /// The table has another version of the format.
     #[error("decision table of version {found}, this build needs {VERSION}")]
     Version { found: u32 },
+    /// The table is truncated or malformed.
     #[error("decision table is damaged")]
     Damaged,
 }
@@ -59,22 +61,22 @@ pub enum TableError {
 // === impl Table ===
 
 impl Table {
-    /// The table embedded in this binary, decoded once.
+    /// Returns the table embedded in this binary, which is decoded once.
     ///
     /// # Errors
-    /// [`TableError`] when the build embedded a file of another version.
+    /// [`TableError`] when the build embedded a table of another version.
     pub fn embedded() -> Result<Arc<Self>, TableError> {
         static TABLE: LazyLock<Result<Arc<Table>, TableError>> =
             LazyLock::new(|| Table::decode(include_bytes!("table.bin")).map(Arc::new));
         TABLE.clone()
     }
 
-    /// Tells tables apart: what was learned with one means nothing with another.
+    /// Returns a hash that identifies the table. State learned with one table is invalid with another.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 
-    /// The bin of every feature.
+    /// Returns the bin of each feature.
     pub fn bin(&self, features: &Features) -> Bins {
         let mut bins = [0; features::COUNT];
         for ((bin, edges), value) in bins.iter_mut().zip(&self.edges).zip(features) {
@@ -83,12 +85,12 @@ impl Table {
         bins
     }
 
-    /// What the linear model sees of a binned pair.
+    /// Returns the inputs of the linear model for a pair.
     pub fn inputs(&self, bins: &Bins) -> Inputs {
         self.inputs_with(bins, self.forest.logit(bins))
     }
 
-    /// The same where the forest's logit is known.
+    /// Returns the inputs of the linear model for a pair whose `forest` logit is known.
     pub fn inputs_with(&self, bins: &Bins, forest: f32) -> Inputs {
         let mut inputs = [1.0; INPUTS];
         for (f, bin) in bins.iter().enumerate() {
@@ -98,7 +100,7 @@ impl Table {
         inputs
     }
 
-    /// Little-endian; see [`Table::decode`].
+    /// Returns the little-endian encoding, which [`Table::decode`] reads.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
@@ -114,13 +116,13 @@ impl Table {
         bytes
     }
 
-    /// Reads a table.
+    /// Reads a table written by [`Table::encode`].
     ///
     /// # Errors
-    /// [`TableError`]: another kind of file, another version, or not what [`Table::encode`] writes.
+    /// [`TableError`] when the bytes are not a table, have another version, or are damaged.
     pub fn decode(bytes: &[u8]) -> Result<Self, TableError> {
         let mut from = Reader::new(bytes);
-        from.expect(MAGIC, "magic").map_err(|_| TableError::Foreign)?;
+        from.expect(MAGIC, "magic").map_err(|_| TableError::NotATable)?;
         let found = from.u32()?;
         if found != VERSION {
             return Err(TableError::Version { found });
@@ -155,7 +157,8 @@ impl From<Malformed> for TableError {
     }
 }
 
-/// Equally filled bins of weighted values: the edges and, standardised, the means.
+/// Divides weighted `values` into bins of about equal weight. Returns the edges between the bins and the standardised
+/// mean of each bin.
 pub fn bins_of(values: &[(f32, f32)]) -> (Vec<f32>, Vec<f32>) {
     let mut sorted: Vec<(f64, f64)> = values.iter().map(|(v, w)| (f64::from(*v), f64::from(*w))).collect();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -187,15 +190,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_embedded_table_is_of_this_version() {
+    fn the_embedded_table_decodes_and_encodes_to_its_own_bytes() {
         let table = Table::embedded().unwrap();
         assert_eq!(table.encode(), include_bytes!("table.bin"));
     }
 
     #[test]
-    fn other_files_and_versions_are_refused() {
+    fn other_files_other_versions_and_damaged_tables_are_refused() {
         let bytes = include_bytes!("table.bin").to_vec();
-        assert_eq!(Table::decode(b"something else").err(), Some(TableError::Foreign));
+        assert_eq!(Table::decode(b"something else").err(), Some(TableError::NotATable));
         let mut newer = bytes.clone();
         newer[MAGIC.len()] = 99;
         assert_eq!(Table::decode(&newer).err(), Some(TableError::Version { found: 99 }));

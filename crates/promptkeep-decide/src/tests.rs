@@ -1,3 +1,5 @@
+//! Tests of mode `static`: which pairs the guards refuse, and what is served.
+
 use std::{sync::Arc, time::SystemTime};
 
 use promptkeep_core::{
@@ -9,7 +11,7 @@ use promptkeep_core::{
 
 use super::*;
 
-/// Pairs of texts that mean different things, and the guard that must see it.
+/// Pairs of texts with different meanings, and the guard that must object.
 const DIFFERENT: &[(Guard, &str, &str)] = &[
     (Guard::Numbers, "Reset the router after 30 days", "Reset the router after 90 days"),
     (Guard::Numbers, "What is 35% of 360?", "What is 53% of 360?"),
@@ -46,7 +48,7 @@ const DIFFERENT: &[(Guard, &str, &str)] = &[
     (Guard::Direction, "Does stress cause headaches?", "Do headaches cause stress?"),
     (Guard::Direction, "Can caffeine cause acne", "Is it possible that caffeine is caused by acne"),
     (Guard::Direction, "convert JSON into YAML", "convert YAML into JSON"),
-    // The infinitive's "to" once hid the one that points: both units seemed to be on both sides.
+    // The "to" of the infinitive was once taken for the "to" of the target, which put both units on both sides.
     (
         Guard::Direction,
         "Write a function to convert miles to kilometers",
@@ -89,7 +91,7 @@ const LONG_B: &str = "Summarise this text. The meeting began late because the tr
     only talk about the budget of the next quarter and the new office. Nearly everybody agreed that the plan is sound, \
     and that the move should be done before the end of the spring.";
 
-/// Pairs that ask the same thing: no guard may object.
+/// Paraphrases: no guard may object.
 const SAME: &[(&str, &str)] = &[
     ("list thirty days", "list 30 days"),
     ("list 30.0 days", "list 30 days"),
@@ -127,7 +129,7 @@ const SAME: &[(&str, &str)] = &[
 ];
 
 /// Paraphrases in other languages: no guard may object.
-const FOREIGN: &[(&str, &str)] = &[
+const OTHER_LANGUAGES: &[(&str, &str)] = &[
     ("Wie kann ich mein Passwort zurücksetzen?", "Was muss ich tun, um mein Kennwort neu zu setzen?"),
     ("Wie wird das Wetter in Berlin?", "Wetter in Berlin"),
     ("Ich brauche 5 Äpfel und eine Birne", "Ich brauche fünf Äpfel und eine Birne"),
@@ -141,27 +143,11 @@ const FOREIGN: &[(&str, &str)] = &[
 ];
 
 fn entry(text: &str) -> Arc<Entry> {
-    let message = Message {
-        role: Role::User,
-        content: text.to_owned(),
-        name: None,
-        tool_call_id: None,
-        tool_calls: None,
-    };
     let prompt = Prompt {
         namespace: "default".to_owned(),
         model: "auto".to_owned(),
-        messages: vec![message],
-        temperature: None,
-        top_p: None,
-        max_tokens: None,
-        stop: Vec::new(),
-        seed: None,
-        response_format: None,
-        tools: None,
-        tool_choice: None,
-        vary: Default::default(),
-        extra: Default::default(),
+        messages: vec![Message::new(Role::User, text)],
+        ..Prompt::default()
     };
     let owner = Owner::Tenant("default".to_owned());
     let (key, scope) = key::of(&owner, &prompt);
@@ -203,7 +189,7 @@ fn objections(a: &str, b: &str) -> Vec<Guard> {
 }
 
 #[test]
-fn differences_are_seen_by_their_guard_from_both_sides() {
+fn a_guard_objects_to_its_difference_in_both_directions() {
     for (guard, a, b) in DIFFERENT {
         for (x, y) in [(a, b), (b, a)] {
             assert!(
@@ -216,28 +202,28 @@ fn differences_are_seen_by_their_guard_from_both_sides() {
 }
 
 #[test]
-fn paraphrases_pass() {
-    for (a, b) in SAME.iter().chain(FOREIGN) {
+fn no_guard_objects_to_a_paraphrase() {
+    for (a, b) in SAME.iter().chain(OTHER_LANGUAGES) {
         assert_eq!((objections(a, b), objections(b, a)), (vec![], vec![]), "{a:?} / {b:?}");
     }
 }
 
 #[test]
-fn a_text_has_nothing_against_itself() {
+fn no_guard_objects_to_an_identical_text() {
     for (_, a, b) in DIFFERENT {
         assert_eq!((objections(a, a), objections(b, b)), (vec![], vec![]), "{a:?} / {b:?}");
     }
 }
 
 #[test]
-fn digits_and_code_are_guarded_in_other_languages() {
+fn numbers_code_and_quotations_are_guarded_in_other_languages() {
     assert_eq!(objections("Wie lange dauern 30 Tage?", "Wie lange dauern 90 Tage?"), [Guard::Numbers]);
     assert_eq!(objections("如何打开 config.toml", "如何打开 main.toml"), [Guard::Code]);
     assert_eq!(objections("Was heißt «guten Tag»?", "Was heißt «gute Nacht»?"), [Guard::Quoted]);
 }
 
 #[test]
-fn the_nearest_acceptable_candidate_is_served() {
+fn the_most_similar_acceptable_candidate_is_served() {
     let candidates = [
         candidate("How do I disable 2FA?", 0.97),
         candidate("How can I turn on 2FA?", 0.93),
@@ -248,7 +234,7 @@ fn the_nearest_acceptable_candidate_is_served() {
 }
 
 #[test]
-fn the_nearest_candidates_objection_names_the_miss() {
+fn the_objection_to_the_most_similar_candidate_is_the_reason_of_the_miss() {
     let refused = |reason, nearest| Decision::Refuse { reason, nearest };
     let far = [candidate("How do I disable 2FA?", 0.97), candidate("How can I turn on 2FA?", 0.5)];
     let decision = by_guards(MIN, "How do I enable 2FA?", &far);
@@ -258,7 +244,7 @@ fn the_nearest_candidates_objection_names_the_miss() {
 }
 
 #[test]
-fn explain_lists_every_verdict_and_agrees_with_decide() {
+fn explain_lists_every_check_and_agrees_with_the_decision() {
     let candidates = [candidate("How do I disable 2FA?", 0.97), candidate("How can I turn on 2FA?", 0.93)];
     let explained = explain_guards(MIN, "How do I enable 2FA?", &candidates);
     assert_eq!(explained.iter().map(|e| e.accepted).collect::<Vec<_>>(), [false, true]);
@@ -269,7 +255,7 @@ fn explain_lists_every_verdict_and_agrees_with_decide() {
 }
 
 #[test]
-fn odd_texts_are_analysed_without_panic() {
+fn unusual_texts_are_analysed_without_panic() {
     let long = "’".repeat(300);
     for text in [
         "",

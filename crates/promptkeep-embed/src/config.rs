@@ -1,14 +1,16 @@
-//! The settings of the embedders.
+//! Configuration of the embedders.
 
 use std::{path::PathBuf, thread, time::Duration};
 
 /// `[embedding]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddingConfig {
+    /// Implementation.
     pub kind: EmbeddingKind,
     /// `minilm`: directory with `model.safetensors` and `vocab.txt`. `None` uses the user's cache directory,
     /// which the first start fills.
     pub model_dir: Option<PathBuf>,
+    /// `minilm`: number format of the computation.
     pub precision: Precision,
     /// `minilm`: number of worker threads.
     pub threads: usize,
@@ -31,14 +33,18 @@ pub struct EmbeddingConfig {
 /// Implementation of the embedder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmbeddingKind {
+    /// all-MiniLM-L6-v2 in this process.
     Minilm,
+    /// An OpenAI-compatible endpoint.
     Openai,
 }
 
 /// Number format in which the in-process model computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
+    /// 8-bit integers: faster, with cosines to the `F32` vectors above 0.98.
     Int8,
+    /// Single precision.
     F32,
 }
 

@@ -1,9 +1,8 @@
-//! all-MiniLM-L6-v2 in process: a forward pass of its own, in f32 or int8, one text at a time. Knows
-//! nothing of threads and queues.
+//! The model all-MiniLM-L6-v2: a forward pass in f32 or int8, one text at a time. Knows no threads and queues.
 //!
-//! Where the time goes (int8, AVX-512): at 12 tokens three quarters are the four products per layer, the
-//! rest in equal small parts; at 128 tokens attention is a fifth. A whole pass takes 1.3 (12 tokens) to 1.6
-//! times (128) as long as its products alone. Padding the rows to whole tiles was measured and gave nothing.
+//! Profile (int8, AVX-512): at 12 tokens the four matrix products per layer take three quarters of the time, and the
+//! rest is spread evenly; at 128 tokens attention takes a fifth. A whole pass takes 1.3 times (12 tokens) to 1.6
+//! times (128 tokens) as long as its matrix products. Padding rows to whole tiles was measured and did not help.
 
 mod attention;
 mod linear;
@@ -21,9 +20,9 @@ use weights::{Layer, Weights};
 use super::{EmbedError, Embedded, Embedding, tokenizer::Tokenizer};
 use crate::Precision;
 
-/// Length of a vector.
+/// Components of a vector.
 pub const HIDDEN: usize = 384;
-/// Most tokens of a text, start and end marks included: the model was trained on no more.
+/// Maximum number of tokens of a text, including the start and end tokens. The model was trained on at most as many.
 pub const WINDOW: usize = 256;
 
 const LAYERS: usize = 6;
@@ -32,37 +31,35 @@ const HEAD: usize = HIDDEN / HEADS;
 const INTERMEDIATE: usize = 4 * HIDDEN;
 const VOCABULARY: usize = 30_522;
 
-/// The model: read-only, shared by all threads.
+/// The model, read-only and shared by all threads.
 pub struct MiniLm {
     tokenizer: Tokenizer,
     weights: Weights,
     precision: Precision,
 }
 
-/// One thread's use of a model, with every buffer a forward pass needs.
+/// A model with the buffers of one forward pass, for one thread.
 pub struct Session {
     model: Arc<MiniLm>,
     products: Products,
     ids: Vec<u32>,
-    /// `[tokens, HIDDEN]`: the state that each layer changes.
+    /// `[tokens, HIDDEN]`: the state that each layer updates.
     hidden: Vec<f32>,
     /// `[tokens, QKV]`, then `[tokens, INTERMEDIATE]`.
     wide: Vec<f32>,
-    /// `[tokens, HIDDEN]`: what attention gathered.
+    /// `[tokens, HIDDEN]`: output of attention.
     context: Vec<f32>,
-    /// `[tokens, HIDDEN]`: what a layer adds.
+    /// `[tokens, HIDDEN]`: update of the state by half a layer.
     delta: Vec<f32>,
     attention: AttentionScratch,
     linear: LinearScratch,
 }
 
-// === impl MiniLm ===
-
 impl MiniLm {
-    /// From the contents of `model.safetensors` and `vocab.txt`.
+    /// Parses the contents of `model.safetensors` and `vocab.txt`.
     ///
     /// # Errors
-    /// When the weights are not this model's.
+    /// When the weights are not those of this model.
     pub fn new(weights: &[u8], vocabulary: &str, precision: Precision) -> Result<Self, WeightsError> {
         Self::packed_for(&Products::new(), weights, vocabulary, precision)
     }
@@ -77,8 +74,8 @@ impl MiniLm {
         Ok(Self { tokenizer: Tokenizer::new(vocabulary), weights, precision })
     }
 
-    /// Name of the vectors. Machines with and without VNNI share one: their vectors differ by less than
-    /// the quantisation moves both, and replicas of a mixed fleet should share their entries.
+    /// Returns the name of the vectors. Machines with and without VNNI share it: their vectors differ by less than
+    /// the error of quantisation, and replicas on different machines should share their entries.
     pub fn name(&self) -> &'static str {
         match self.precision {
             Precision::F32 => "all-MiniLM-L6-v2/f32",
@@ -86,15 +83,14 @@ impl MiniLm {
         }
     }
 
-    /// The model's tokenizer.
+    /// Returns the model's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 }
 
-// === impl Session ===
-
 impl Session {
+    /// Creates a session with its buffers, about 5 MB.
     pub fn new(model: Arc<MiniLm>) -> Self {
         let state = || vec![0.0; WINDOW * HIDDEN];
         Self {
@@ -110,7 +106,7 @@ impl Session {
         }
     }
 
-    /// Embeds one text: mean of the last layer's tokens, scaled to length one.
+    /// Embeds one text: the mean of the last layer's tokens, scaled to length one.
     ///
     /// # Errors
     /// When the vector is not finite, which no text should cause.
@@ -131,7 +127,7 @@ impl Session {
         Ok(Embedded::Vector { embedding, tokens: tokens as u32 })
     }
 
-    /// Word plus position, normed.
+    /// Sets the state to the sum of word and position embeddings, normalised.
     fn look_up(&mut self, weights: &Weights) {
         let rows = self.hidden.chunks_exact_mut(HIDDEN).zip(weights.positions.chunks_exact(HIDDEN));
         for ((row, position), id) in rows.zip(&self.ids) {
@@ -141,6 +137,7 @@ impl Session {
         }
     }
 
+    /// Applies one layer to the state.
     fn run(&mut self, layer: &Layer) {
         let tokens = self.ids.len();
         let Self { products, hidden, wide, context, delta, attention, linear, .. } = self;
@@ -163,7 +160,7 @@ impl Session {
         add_norm_rows(hidden, delta, &layer.output_norm);
     }
 
-    /// The mean but for its length, which does not matter.
+    /// Returns the sum of the tokens' states. Its direction is that of the mean, and its length does not matter.
     fn sum_of_tokens(&self) -> Vec<f32> {
         let mut sum = vec![0.0; HIDDEN];
         for row in self.hidden[..self.ids.len() * HIDDEN].chunks_exact(HIDDEN) {

@@ -1,5 +1,5 @@
-//! An [`Embedder`] over an OpenAI-compatible `/embeddings` endpoint. Texts that arrive while a call is under
-//! way go together in the next one, so nobody waits for a timer. Provider JSON stays in here.
+//! An [`Embedder`] over an OpenAI-compatible `/embeddings` endpoint. Texts that arrive while all calls are in flight
+//! form the next batch, so no text waits for a timer. Only this file knows the provider's JSON.
 
 use std::{env, sync::Arc};
 
@@ -18,33 +18,35 @@ use tokio::{
 use super::{EmbedError, Embedded, Embedder, Embedding, StartError, http_client};
 use crate::EmbeddingConfig;
 
-/// Calls under way at once; while all are busy, texts gather for the next.
+/// Maximum number of calls in flight. While all are busy, texts wait for the next batch.
 const CALLS_MAX: usize = 4;
 
-/// Longer texts are over any provider's window (8,192 tokens) in all but freak cases, and are not sent.
+/// Maximum length of a text that is sent, in bytes. Longer texts nearly always exceed the providers' windows of 8,192
+/// tokens.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of a reply that are not numbers.
+/// Maximum size of a reply without its numbers.
 const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 
-/// Handle of the batching task, which ends when this is dropped.
+/// An embedder over HTTP with its batching task, which ends when this is dropped.
 pub struct OpenAi {
     name: String,
     dimensions: usize,
     queue: Sender<Job>,
-    /// The batching task; dropping it aborts it and its calls.
+    /// The batching task. Dropping the set aborts the task and its calls.
     _task: JoinSet<()>,
 }
 
 type Answer = Result<Embedded, EmbedError>;
 
+/// A text that waits for its vector.
 struct Job {
     text: String,
-    /// Closed when the caller has gone.
+    /// Closed when the caller has left.
     reply: oneshot::Sender<Answer>,
 }
 
-/// What a call needs.
+/// The endpoint and the parameters of every call.
 struct Endpoint {
     client: Client,
     url: String,
@@ -78,13 +80,14 @@ struct Usage {
     prompt_tokens: u32,
 }
 
-/// How a call failed, as far as its callers care.
+/// Why a call failed.
 #[derive(Debug)]
 enum CallError {
-    /// The provider says that the input is too long.
+    /// The provider refused the input as too long.
     TooLong,
-    /// It refuses the input for another reason; in a batch, one text may be at fault.
+    /// The provider refused the input for another reason. In a batch, one text may be the cause.
     Refused(StatusCode),
+    /// Another failure; the message is for the log.
     Failed(String),
 }
 
@@ -94,13 +97,13 @@ impl OpenAi {
     /// Starts the batching task on the current tokio runtime.
     ///
     /// # Errors
-    /// When a key of `[embedding]` is missing or malformed, or the key's variable is not set.
+    /// When a value of `[embedding]` is missing or malformed, or the API key's environment variable is not set.
     pub fn start(config: &EmbeddingConfig) -> Result<Self, StartError> {
         let endpoint = Endpoint::new(config)?;
         let (queue, jobs) = mpsc::channel(config.queue.max(1));
         let name = format!("openai/{}/{}", config.model, config.dimensions);
         let mut task = JoinSet::new();
-        task.spawn(gather(Arc::new(endpoint), jobs, config.batch.max(1)));
+        task.spawn(send_batches(Arc::new(endpoint), jobs, config.batch.max(1)));
         Ok(Self { name, dimensions: config.dimensions, queue, _task: task })
     }
 }
@@ -128,13 +131,13 @@ impl Embedder for OpenAi {
     }
 }
 
-/// The provider does not say how many tokens it counted; four bytes each is the usual guess.
+/// Estimates the number of tokens at four bytes each, because the provider does not report it.
 fn over_window(text: &str) -> Embedded {
     Embedded::OverWindow { tokens: u32::try_from(text.len() / 4).unwrap_or(u32::MAX) }
 }
 
-/// Makes batches of what waits, one for each free call.
-async fn gather(endpoint: Arc<Endpoint>, mut jobs: Receiver<Job>, batch_max: usize) {
+/// Sends the waiting texts in batches, one batch for each free call.
+async fn send_batches(endpoint: Arc<Endpoint>, mut jobs: Receiver<Job>, batch_max: usize) {
     let free = Arc::new(Semaphore::new(CALLS_MAX));
     let mut calls = JoinSet::new();
     while let Some(first) = jobs.recv().await {
@@ -145,7 +148,7 @@ async fn gather(endpoint: Arc<Endpoint>, mut jobs: Receiver<Job>, batch_max: usi
         {
             batch.push(job);
         }
-        // Whoever left in the meantime is not paid for.
+        // Texts of callers that have left would cost money for nothing.
         batch.retain(|job| !job.reply.is_closed());
         let endpoint = Arc::clone(&endpoint);
         calls.spawn(async move {
@@ -176,14 +179,14 @@ impl Endpoint {
         Ok(Self { client, url, model: config.model.clone(), dimensions: config.dimensions })
     }
 
-    /// Answers every job of a batch.
+    /// Embeds a batch and replies to all of its jobs.
     async fn answer(&self, mut batch: Vec<Job>) {
         if batch.is_empty() {
             return;
         }
         match self.call(&batch).await {
-            Ok(answers) => send(batch, answers),
-            // One bad text must not cost the others their answer.
+            Ok(answers) => reply_all(batch, answers),
+            // Halves the batch until the text at fault is alone, so that the others get their vectors.
             Err(CallError::TooLong | CallError::Refused(_)) if batch.len() > 1 => {
                 let rest = batch.split_off(batch.len() / 2);
                 Box::pin(self.answer(batch)).await;
@@ -191,7 +194,7 @@ impl Endpoint {
             }
             Err(CallError::TooLong) => {
                 let answers = batch.iter().map(|job| Ok(over_window(&job.text))).collect();
-                send(batch, answers);
+                reply_all(batch, answers);
             }
             Err(CallError::Refused(status)) => fail(batch, &format!("provider replied {status}")),
             Err(CallError::Failed(cause)) => fail(batch, &cause),
@@ -207,14 +210,14 @@ impl Endpoint {
         if !status.is_success() {
             return Err(refusal(response).await);
         }
-        // Nobody writes a number in more than 32 bytes.
+        // A number has at most 32 bytes.
         let body = read_at_most(response, batch.len() * self.dimensions * 32 + ENVELOPE_BYTES_MAX).await?;
         let reply = serde_json::from_slice(&body)
-            .map_err(|_| CallError::Failed("provider's reply is not of the dialect".to_owned()))?;
+            .map_err(|_| CallError::Failed("provider's reply does not follow the dialect".to_owned()))?;
         self.check(batch, reply)
     }
 
-    /// Sorts the vectors to their texts.
+    /// Assigns the vectors to their texts.
     fn check(&self, batch: &[Job], reply: Reply) -> Result<Vec<Answer>, CallError> {
         let mut vectors: Vec<Option<Vec<f32>>> = vec![None; batch.len()];
         for item in reply.data {
@@ -233,11 +236,11 @@ impl Endpoint {
     fn check_one(&self, vector: Option<Vec<f32>>, tokens: u32) -> Answer {
         let fail = |cause: String| Err(EmbedError::Failed(cause));
         let Some(vector) = vector else {
-            return fail("provider left a text out".to_owned());
+            return fail("provider sent no vector for a text".to_owned());
         };
         if vector.len() != self.dimensions {
             return fail(format!(
-                "provider's vectors have {} dimensions, embedding.dimensions says {}",
+                "provider's vectors have {} dimensions, embedding.dimensions is {}",
                 vector.len(),
                 self.dimensions
             ));
@@ -249,9 +252,9 @@ impl Endpoint {
     }
 }
 
-fn send(batch: Vec<Job>, answers: Vec<Answer>) {
+fn reply_all(batch: Vec<Job>, answers: Vec<Answer>) {
     for (job, answer) in batch.into_iter().zip(answers) {
-        // Fails when the caller left in the meantime, which is its right.
+        // Fails when the caller has left meanwhile.
         drop(job.reply.send(answer));
     }
 }
@@ -268,23 +271,23 @@ fn headers(api_key_env: &str) -> Result<header::HeaderMap, StartError> {
         let wrong = |what: &str| StartError::config("api_key_env", &format!("{api_key_env} {what}"));
         let key = env::var(api_key_env).map_err(|_| wrong("is not set"))?;
         let mut value = header::HeaderValue::from_str(&format!("Bearer {key}"))
-            .map_err(|_| wrong("has characters that a header cannot carry"))?;
+            .map_err(|_| wrong("has characters that are invalid in a header"))?;
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
     }
     Ok(headers)
 }
 
-/// What a reply without success means. Only the dialect's own words for a text that is too long are known.
+/// Classifies an error reply. Recognises only the dialect's own phrases for a text that is too long.
 async fn refusal(response: Response) -> CallError {
     let status = response.status();
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => CallError::TooLong,
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
             let body = read_at_most(response, ENVELOPE_BYTES_MAX).await.unwrap_or_default();
-            let says = String::from_utf8_lossy(&body).to_lowercase();
+            let message = String::from_utf8_lossy(&body).to_lowercase();
             let too_long = ["context length", "context_length", "too long", "maximum input", "token limit"];
-            if too_long.iter().any(|words| says.contains(words)) {
+            if too_long.iter().any(|phrase| message.contains(phrase)) {
                 CallError::TooLong
             } else {
                 CallError::Refused(status)
@@ -308,7 +311,7 @@ async fn read_at_most(mut response: Response, bytes_max: usize) -> Result<Vec<u8
 // === impl CallError ===
 
 impl CallError {
-    /// Without the address, which may hold a secret.
+    /// Describes a transport error without the address, which may contain a secret.
     fn transport(error: &reqwest::Error) -> Self {
         let cause = if error.is_timeout() {
             "provider did not reply in time"

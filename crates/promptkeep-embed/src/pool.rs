@@ -1,5 +1,5 @@
-//! The threads that run the in-process model: a bounded queue before them, one text per thread at a time
-//! (embedding several texts together was measured to be slower than one after the other).
+//! Worker threads of the in-process model behind a bounded queue. Each thread embeds one text at a time: batches were
+//! measured to be slower.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,28 +18,26 @@ use super::{
     minilm::{HIDDEN, MiniLm, Session},
 };
 
-/// An [`Embedder`] over threads of its own. They end when it is dropped.
+/// An [`Embedder`] with worker threads of its own. They end when it is dropped.
 pub struct Pool {
     name: &'static str,
     queue: SyncSender<Job>,
-    /// Each of one thread. The matrix products split themselves over the rayon pool they run in: in a
-    /// pool of one, each stays on its thread.
+    /// One pool of one thread per worker. Matrix products split themselves over the rayon pool in which they run, so
+    /// in a pool of one they stay on the worker's thread.
     _threads: Vec<ThreadPool>,
 }
 
 struct Job {
     text: Box<str>,
-    /// Closed when the caller has gone.
+    /// Closed when the caller has left.
     reply: oneshot::Sender<Result<Embedded, EmbedError>>,
 }
 
-// === impl Pool ===
-
 impl Pool {
-    /// Starts `threads` threads behind a queue of `queue` texts.
+    /// Starts `threads` worker threads, at least one, behind a queue of `queue` texts.
     ///
     /// # Errors
-    /// When the system gives no more threads.
+    /// When the system cannot start a thread.
     pub fn start(model: &Arc<MiniLm>, threads: usize, queue: usize) -> Result<Self, ThreadPoolBuildError> {
         let (sender, receiver) = sync_channel(queue);
         let receiver = Arc::new(Mutex::new(receiver));
@@ -78,7 +76,7 @@ impl Embedder for Pool {
     }
 }
 
-/// Takes jobs until the queue is closed. A panic costs its own job only.
+/// Embeds texts until the queue is closed. A panic fails only its own job.
 fn work(model: &Arc<MiniLm>, jobs: &Mutex<Receiver<Job>>) {
     let mut session = Session::new(Arc::clone(model));
     while let Some(job) = next(jobs) {
@@ -86,14 +84,15 @@ fn work(model: &Arc<MiniLm>, jobs: &Mutex<Receiver<Job>>) {
             continue;
         }
         match catch_unwind(AssertUnwindSafe(|| session.embed(&job.text))) {
-            // Fails when the caller left in the meantime, which is its right.
+            // Fails when the caller has left meanwhile.
             Ok(result) => drop(job.reply.send(result)),
             Err(_) => session = Session::new(Arc::clone(model)),
         }
     }
 }
 
-/// The lock is held while waiting: whoever holds it is the next to work. Nothing can panic under it.
+/// Waits for the next job. Holds the lock while it waits, so one worker waits for a job and the others for the lock.
+/// Nothing panics under the lock.
 fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
     jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }

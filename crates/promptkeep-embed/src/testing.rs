@@ -1,4 +1,4 @@
-//! What several tests of this module need: the real model and the reference.
+//! Fixtures shared by tests: the real model, and the reference texts with their tokens and vectors.
 
 use std::{env, path::PathBuf, sync::Arc};
 
@@ -10,14 +10,14 @@ use super::{
 };
 use crate::Precision;
 
-/// A text of the reference with what the reference tokenizer makes of it.
+/// A reference text with the token ids of the reference tokenizer.
 #[derive(Deserialize)]
 pub struct Sample {
     pub text: String,
     pub ids: Vec<u32>,
 }
 
-/// The model's files; the first test to ask gets them, the others wait.
+/// Returns the model's files. The first test to call it downloads them, the others wait.
 pub fn files() -> ModelBytes {
     let dir = env::var_os("PROMPTKEEP_EMBEDDING__MODEL_DIR").map(PathBuf::from);
     let folder = model_files::folder(dir.as_deref()).unwrap();
@@ -37,7 +37,7 @@ pub fn samples() -> Vec<Sample> {
     serde_json::from_str(include_str!("../tests/data/minilm_reference.json")).unwrap()
 }
 
-/// The reference vectors of the first samples.
+/// Returns the reference vectors of the first samples.
 pub fn vectors() -> Vec<Vec<f32>> {
     let (numbers, _) = include_bytes!("../tests/data/minilm_reference.i16").as_chunks::<2>();
     let numbers: Vec<f32> = numbers.iter().map(|b| f32::from(i16::from_le_bytes(*b)) / 32767.0).collect();

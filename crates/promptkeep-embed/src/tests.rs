@@ -1,3 +1,5 @@
+//! Tests of starting the in-process embedder.
+
 use std::fs;
 
 use tempfile::TempDir;
@@ -17,7 +19,7 @@ fn config_of(dir: &TempDir) -> EmbeddingConfig {
 }
 
 #[tokio::test]
-async fn a_configured_folder_without_the_model_is_not_filled() {
+async fn nothing_is_downloaded_into_a_configured_folder() {
     let dir = TempDir::new().unwrap();
     let text = refusal(&config_of(&dir)).await;
     assert!(text.contains(&dir.path().join("model.safetensors").display().to_string()), "{text}");
@@ -25,7 +27,7 @@ async fn a_configured_folder_without_the_model_is_not_filled() {
 }
 
 #[tokio::test]
-async fn a_corrupt_model_stops_the_start_and_is_named() {
+async fn the_start_fails_and_names_a_corrupt_file() {
     let dir = TempDir::new().unwrap();
     let mut weights = testing::files().weights;
     weights[50_000_000] ^= 1;
@@ -35,7 +37,7 @@ async fn a_corrupt_model_stops_the_start_and_is_named() {
 }
 
 #[tokio::test]
-async fn paraphrases_are_nearer_than_other_questions() {
+async fn paraphrases_are_more_similar_than_other_questions() {
     let files = testing::files();
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("model.safetensors"), files.weights).unwrap();
@@ -53,7 +55,7 @@ async fn paraphrases_are_nearer_than_other_questions() {
 }
 
 #[test]
-fn a_vector_without_direction_is_none() {
+fn a_vector_without_direction_cannot_be_normalised() {
     for values in [vec![], vec![0.0; 3], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0]] {
         assert!(Embedding::normalized(values).is_none());
     }

@@ -1,40 +1,35 @@
-//! Text to the ids of BERT's uncased WordPiece vocabulary. Gives what the reference tokenizer gives, but
-//! for two things: `[SEP]` and its like in a text are plain characters, so that a caller cannot forge them;
-//! and characters that Unicode 8, whose tables the reference has, did not know or put elsewhere are taken
-//! for what they are now. On 442,771 texts, one for each character among them, nothing else differed.
+//! The tokenizer of BERT's uncased WordPiece vocabulary. It differs from the reference tokenizer in two points only:
+//! `[SEP]` and other special tokens in a text are plain characters, so a caller cannot forge them; and characters
+//! have their categories of today's Unicode, where the reference uses Unicode 8. Nothing else differed on 442,771
+//! texts, among them one for each character.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-};
-
+use fnv::FnvHashMap;
 use icu_normalizer::DecomposingNormalizerBorrowed;
 use icu_properties::{CodePointMapData, props::GeneralCategory};
 
+/// Ids of the special tokens `[UNK]`, `[CLS]` and `[SEP]`.
 const UNKNOWN: u32 = 100;
 const START: u32 = 101;
 const END: u32 = 102;
 
-/// Longer words are unknown, as in the reference.
+/// Maximum length of a word in characters. Longer words are unknown, as in the reference.
 const WORD_CHARS_MAX: usize = 100;
 
-/// Counting stops here: nobody needs to know how far a megabyte is over the window.
-pub const COUNT_MAX: usize = 8192;
+/// Number of tokens at which encoding stops. It is far over the window of every model of the family.
+const COUNT_MAX: usize = 8192;
 
-/// WordPiece with a fixed vocabulary.
+/// A WordPiece tokenizer with a fixed vocabulary.
 pub struct Tokenizer {
-    /// Pieces that begin a word.
+    /// Pieces that start a word.
     initial: Pieces,
-    /// Pieces that go on with one, without their `##`.
+    /// Pieces that continue a word, without their `##`.
     following: Pieces,
-    /// Bytes of the longest piece.
+    /// Length of the longest piece in bytes.
     longest: usize,
 }
 
-type Pieces = HashMap<Box<str>, u32, BuildHasherDefault<Fnv>>;
-
-/// FNV-1a: the keys are short and come from the vocabulary, so nobody can make them collide.
-struct Fnv(u64);
+/// Ids by piece. FNV suits short keys, and callers cannot make keys of the vocabulary collide.
+type Pieces = FnvHashMap<Box<str>, u32>;
 
 /// One pass over one text.
 struct Pass<'a> {
@@ -42,14 +37,12 @@ struct Pass<'a> {
     ids: &'a mut Vec<u32>,
     /// The word so far, lower-cased and without accents.
     word: String,
-    /// Its characters; more than [`WORD_CHARS_MAX`] are only counted.
+    /// Number of its characters; those beyond [`WORD_CHARS_MAX`] are only counted.
     chars: usize,
 }
 
-// === impl Tokenizer ===
-
 impl Tokenizer {
-    /// From `vocab.txt`: one piece per line, the id is the line's number from 0.
+    /// Parses `vocab.txt`: one piece per line, whose id is the line's number from 0.
     pub fn new(vocabulary: &str) -> Self {
         let (mut initial, mut following) = (Pieces::default(), Pieces::default());
         let mut longest = 0;
@@ -63,8 +56,8 @@ impl Tokenizer {
         Self { initial, following, longest }
     }
 
-    /// Replaces `ids` by the tokens of `text`, start and end marks included; stops at about
-    /// [`COUNT_MAX`].
+    /// Replaces `ids` by the tokens of `text`, including the start and end tokens. Stops at about [`COUNT_MAX`]
+    /// tokens.
     pub fn encode(&self, text: &str, ids: &mut Vec<u32>) {
         ids.clear();
         ids.push(START);
@@ -77,7 +70,7 @@ impl Tokenizer {
         ids.push(END);
     }
 
-    /// Appends the pieces of one word: always the longest that fits, or unknown for the whole.
+    /// Appends the pieces of one word, always taking the longest that fits; one unknown token if that fails.
     fn split(&self, word: &str, ids: &mut Vec<u32>) {
         let before = ids.len();
         let mut rest = word;
@@ -102,8 +95,6 @@ impl Tokenizer {
             .find_map(|end| pieces.get(&text[..end]).map(|id| (*id, end)))
     }
 }
-
-// === impl Pass ===
 
 impl Pass<'_> {
     fn run(&mut self, chars: impl Iterator<Item = char>) {
@@ -130,7 +121,7 @@ impl Pass<'_> {
         }
     }
 
-    /// `c` is decomposed already, so that an accent is a character of its own.
+    /// Handles a character beyond ASCII. Text is decomposed already, so an accent is a character of its own.
     fn unicode(&mut self, c: char) {
         use GeneralCategory as G;
         match CodePointMapData::<GeneralCategory>::new().get(c) {
@@ -166,7 +157,7 @@ impl Pass<'_> {
         self.chars = 0;
     }
 
-    /// A character that is a word of its own.
+    /// Adds a character that is a word of its own.
     fn alone(&mut self, c: char) {
         self.end_word();
         self.push(c);
@@ -174,32 +165,12 @@ impl Pass<'_> {
     }
 }
 
-/// The blocks that BERT takes for Chinese, in which words have no spaces.
+/// Whether a character is in the blocks that BERT treats as Chinese, where each character is a word.
 fn is_ideograph(c: char) -> bool {
     matches!(c,
         '\u{4E00}'..='\u{9FFF}' | '\u{3400}'..='\u{4DBF}' | '\u{20000}'..='\u{2A6DF}'
         | '\u{2A700}'..='\u{2B73F}' | '\u{2B740}'..='\u{2B81F}' | '\u{2B920}'..='\u{2CEAF}'
         | '\u{F900}'..='\u{FAFF}' | '\u{2F800}'..='\u{2FA1F}')
-}
-
-// === impl Fnv ===
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for Fnv {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! The vectors of one scope: an open block that grows and shrinks, sealed blocks that only lose vectors,
-//! and over the sealed ones a graph once they are many.
+//! The vectors of one scope: an open block that grows and shrinks, sealed blocks that only lose vectors, and a graph
+//! over the sealed blocks once they are many.
 //!
-//! Two locks, taken in this order. `slots` is held by whoever changes the scope, sometimes for
-//! milliseconds; searches never take it. `view` is what searches see: held for writing only to put a
-//! change in place, for reading only to look at the open block and to take hold of the rest. So no
-//! search waits for more than the copy of a vector, however much is inserted or rebuilt.
+//! Two locks, taken in this order. Changes of the scope hold `slots`, sometimes for milliseconds; searches never take
+//! it. `view` is what searches see: it is locked for writing only to install a change, and for reading only to scan
+//! the open block and to clone the pointer to the rest. So a search waits at most for the copy of a vector, however
+//! much is inserted or rebuilt.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use super::{
     Neighbour,
     block::{BLOCK, Block, Shape},
     scan::{Query, Top},
-    sealed::Sealed,
+    sealed::{Rebuilt, Sealed},
 };
 use crate::{IndexConfig, IndexKind};
 use promptkeep_core::{embedding::Embedding, key::CacheKey};
@@ -29,75 +29,70 @@ use promptkeep_core::{embedding::Embedding, key::CacheKey};
 pub struct Cell {
     slots: Mutex<Slots>,
     view: RwLock<View>,
-    /// Already waits for upkeep.
+    /// Whether the scope waits for upkeep.
     is_queued: AtomicBool,
 }
 
-/// Where the vectors are.
+/// Positions of the vectors.
 #[derive(Default)]
 struct Slots {
-    /// Boxed, because most scopes have none.
+    /// Boxed, because most scopes have no sealed blocks.
     sealed: Option<Box<SealedSlots>>,
-    /// The scope was empty and left the index: what would be inserted here would be lost.
+    /// Whether the scope was empty and left the index, so that an inserted vector would be lost.
     is_retired: bool,
 }
 
+/// Positions of the vectors in sealed blocks.
 #[derive(Default)]
 struct SealedSlots {
-    /// Of the live vectors.
+    /// Positions of the vectors that were not removed.
     by_key: HashMap<CacheKey, Slot>,
-    /// Vectors in the blocks, dead ones included.
+    /// Number of vectors in the blocks, including removed ones.
     total: usize,
 }
 
-/// Block number and place in it.
+/// Block number and position in the block.
 #[derive(Clone, Copy, PartialEq)]
 struct Slot {
     block: u32,
     at: u32,
 }
 
-/// What searches see.
+/// State that searches see.
 #[derive(Default)]
 struct View {
     open: Block,
     sealed: Option<Arc<Sealed>>,
 }
 
-/// The scope left the index; another may have taken its place there.
+/// Error: the scope has left the index, which may have a new one by now.
 #[derive(Debug)]
 pub struct Retired;
 
-/// What became of a vector that was to go.
+/// Result of removing a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
+    /// The scope does not have the vector.
     Absent,
+    /// The vector was removed.
     Removed,
-    /// Removed, and the scope is empty now.
+    /// The vector was removed, and the scope is empty now.
     Last,
 }
 
-/// What is to be done about a scope in the background.
+/// Work on a scope for the background thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upkeep {
-    /// Drop the dead vectors, and build the graph anew where one is wanted.
+    /// Drop the removed vectors, and build a new graph if `with_graph`.
     Rebuild { with_graph: bool },
-    /// Add to the graph, or begin one with, the sealed blocks that it does not hold.
+    /// Add the sealed blocks that the graph does not have, or start a graph with them.
     Extend,
-}
-
-/// A rebuild that has still to be put in place.
-pub struct Rebuilt {
-    pub old: Arc<Sealed>,
-    pub new: Sealed,
-    /// Of each vector that was copied: where it was and where it is.
-    pub copied: Vec<[(usize, usize); 2]>,
 }
 
 // === impl Cell ===
 
 impl Cell {
-    /// Adds a vector, or replaces the one under the same key. Returns whether it was added.
+    /// Adds a vector, or replaces the vector under this key. Returns whether it was added.
     pub fn insert(&self, shape: Shape, key: CacheKey, vector: &[f32]) -> Result<bool, Retired> {
         let mut slots = self.slots();
         if slots.is_retired {
@@ -108,12 +103,12 @@ impl Cell {
             self.view_mut().open.replace(shape, at, vector);
             return Ok(false);
         }
-        if self.holds_sealed(&slots, shape, key, vector) {
+        if self.has_sealed(&slots, shape, key, vector) {
             return Ok(false);
         }
-        let was_there = self.kill_sealed(&mut slots, key);
+        let is_replaced = self.remove_sealed(&mut slots, key);
         self.push(&mut slots, shape, key, vector);
-        Ok(!was_there)
+        Ok(!is_replaced)
     }
 
     /// Removes a vector.
@@ -122,13 +117,13 @@ impl Cell {
         let open_at = self.view().open.position(key);
         if let Some(at) = open_at {
             self.view_mut().open.swap_remove(shape, at);
-        } else if !self.kill_sealed(&mut slots, key) {
+        } else if !self.remove_sealed(&mut slots, key) {
             return Removal::Absent;
         }
         if self.is_empty(&slots) { Removal::Last } else { Removal::Removed }
     }
 
-    /// The up to `k` nearest vectors, nearest first.
+    /// Returns up to `k` vectors with the highest similarity, most similar first.
     pub fn search(&self, shape: Shape, query: &Embedding, k: usize) -> Vec<Neighbour> {
         let mut top = Top::new(k);
         let query = Query::new(shape, query);
@@ -153,16 +148,17 @@ impl Cell {
         slots.sealed_len() == 0 && self.view().open.len() == 0
     }
 
-    /// Takes the scope out of use if it is empty. Returns whether it did.
+    /// Retires the scope if it is empty. Returns whether it did.
     pub fn retire(&self) -> bool {
         let mut slots = self.slots();
         slots.is_retired = self.is_empty(&slots);
         slots.is_retired
     }
 
+    /// Allocated bytes.
     pub fn memory_bytes(&self) -> usize {
         let slots = self.slots();
-        // A map keeps an eighth of its places free and a byte of control beside each.
+        // A map keeps an eighth of its slots free, and a control byte for each slot.
         let slot = size_of::<(CacheKey, Slot)>() + 1;
         let slots = slots.sealed.as_ref().map_or(0, |sealed| sealed.by_key.capacity() * slot * 8 / 7);
         let view = self.view();
@@ -171,27 +167,28 @@ impl Cell {
         size_of::<Self>() + slots + blocks
     }
 
-    /// Whether this very vector is there: an entry that is bought again after it expired has the same.
-    fn holds_sealed(&self, slots: &Slots, shape: Shape, key: CacheKey, vector: &[f32]) -> bool {
+    /// Whether a sealed block has this vector under this key. That is common: a new answer to an expired prompt has
+    /// an identical vector.
+    fn has_sealed(&self, slots: &Slots, shape: Shape, key: CacheKey, vector: &[f32]) -> bool {
         let slot = slots.sealed.as_ref().and_then(|sealed| sealed.by_key.get(&key));
         let view = self.view();
-        let there = slot
+        let present = slot
             .zip(view.sealed.as_ref())
             .map(|(slot, sealed)| sealed.blocks[slot.block as usize].vector(shape, slot.at as usize));
-        there == Some(vector)
+        present == Some(vector)
     }
 
-    /// Tombstones the vector under `key` in a sealed block. A search that began earlier may still
-    /// find it.
-    fn kill_sealed(&self, slots: &mut Slots, key: CacheKey) -> bool {
+    /// Marks the vector under `key` as removed if it is in a sealed block. Returns whether it was. A search that
+    /// began earlier may still find it.
+    fn remove_sealed(&self, slots: &mut Slots, key: CacheKey) -> bool {
         let slot = slots.sealed.as_mut().and_then(|sealed| sealed.by_key.remove(&key));
         if let (Some(slot), Some(sealed)) = (slot, &self.view().sealed) {
-            sealed.blocks[slot.block as usize].kill(slot.at as usize);
+            sealed.blocks[slot.block as usize].mark_removed(slot.at as usize);
         }
         slot.is_some()
     }
 
-    /// Appends to the open block, and seals it when it is full.
+    /// Appends a vector to the open block, and seals the block when it is full.
     fn push(&self, slots: &mut Slots, shape: Shape, key: CacheKey, vector: &[f32]) {
         let mut view = self.view_mut();
         view.open.push(shape, key, vector);
@@ -207,8 +204,8 @@ impl Cell {
         slots.sealed.get_or_insert_default().add(number, &block);
     }
 
-    /// A panic under a lock is a bug; what it leaves behind is at worst a missing vector, which the
-    /// cache repairs as it does any other.
+    /// Locks the slots. Ignores poisoning: a panic under the lock is a bug, and leaves at worst a missing vector,
+    /// which the cache repairs.
     fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -222,20 +219,20 @@ impl Cell {
     }
 }
 
-// === upkeep: only one thread calls these ===
+// === upkeep: called by the background thread only, except `queue` ===
 
 impl Cell {
-    /// Whether something is to be done and nobody was told yet: then the caller tells.
+    /// Returns whether upkeep is due and the scope was not queued yet. Then the caller must queue it.
     pub fn queue(&self, config: &IndexConfig) -> bool {
         self.due(config).is_some() && !self.is_queued.swap(true, Ordering::Relaxed)
     }
 
-    /// From now on, changes ask for upkeep again.
+    /// Lets later changes queue the scope again.
     pub fn unqueue(&self) {
         self.is_queued.store(false, Ordering::Relaxed);
     }
 
-    /// What is to be done.
+    /// Returns the upkeep that is due.
     pub fn due(&self, config: &IndexConfig) -> Option<Upkeep> {
         let slots = self.slots();
         let slots = slots.sealed.as_ref()?;
@@ -248,21 +245,22 @@ impl Cell {
             IndexKind::Hnsw => true,
         };
         if (total - live) as f32 > config.rebuild_at * total as f32 {
-            // A graph that exists is kept until half of it is gone, not to come and go at the limit.
+            // A graph is dropped only at half the limit, so that it does not come and go around the limit.
             let limit = if sealed.graph.is_some() { config.scan_max / 2 } else { config.scan_max };
             return Some(Upkeep::Rebuild { with_graph: wants_graph(limit) });
         }
-        let begins_or_goes_on = sealed.graph.is_some() || wants_graph(config.scan_max);
-        (begins_or_goes_on && sealed.graphed < sealed.blocks.len()).then_some(Upkeep::Extend)
+        let has_or_wants_graph = sealed.graph.is_some() || wants_graph(config.scan_max);
+        (has_or_wants_graph && sealed.graphed < sealed.blocks.len()).then_some(Upkeep::Extend)
     }
 
-    /// The sealed vectors as they are now.
+    /// Returns the current sealed blocks.
     pub fn sealed(&self) -> Option<Arc<Sealed>> {
         self.view().sealed.clone()
     }
 
-    /// Puts a graph over the first blocks of `extended` in place. Blocks sealed meanwhile stay.
-    pub fn put_graph(&self, extended: &Sealed) {
+    /// Installs the graph of `extended`, which covers the first blocks. Blocks sealed meanwhile stay outside the
+    /// graph.
+    pub fn install_graph(&self, extended: &Sealed) {
         let _slots = self.slots();
         let mut view = self.view_mut();
         if let Some(sealed) = &mut view.sealed {
@@ -272,8 +270,8 @@ impl Cell {
         }
     }
 
-    /// Puts a rebuild in place: removals since it began are done to it, blocks sealed meanwhile added.
-    pub fn put_rebuilt(&self, rebuilt: Rebuilt) {
+    /// Installs a rebuild: repeats the removals since it began, and adds the blocks sealed meanwhile.
+    pub fn install_rebuilt(&self, rebuilt: Rebuilt) {
         let Rebuilt { old, mut new, copied } = rebuilt;
         let mut renumbered = SealedSlots::default();
         for (number, block) in new.blocks.iter().enumerate() {
@@ -281,12 +279,12 @@ impl Cell {
         }
         let mut slots = self.slots();
         for [was, is] in copied {
-            if old.blocks[was.0].is_dead(was.1) {
-                new.blocks[is.0].kill(is.1);
+            if old.blocks[was.0].is_removed(was.1) {
+                new.blocks[is.0].mark_removed(is.1);
             }
         }
         for (number, block) in new.blocks.iter().enumerate() {
-            renumbered.forget_dead(number, block);
+            renumbered.drop_removed(number, block);
         }
         let now = self.sealed();
         for block in now.iter().flat_map(|now| &now.blocks[old.blocks.len()..]) {
@@ -310,6 +308,7 @@ impl Slots {
 // === impl SealedSlots ===
 
 impl SealedSlots {
+    /// Adds the vectors of block `number`.
     fn add(&mut self, number: usize, block: &Block) {
         self.total += block.len();
         for at in block.live() {
@@ -318,12 +317,13 @@ impl SealedSlots {
         }
     }
 
-    /// For vectors that died since [`add`](Self::add). The same key may live on elsewhere.
-    fn forget_dead(&mut self, number: usize, block: &Block) {
-        if block.dead_count() == 0 {
+    /// Drops the vectors of block `number` that were removed since [`add`](Self::add). Another block may have a new
+    /// vector under such a key.
+    fn drop_removed(&mut self, number: usize, block: &Block) {
+        if block.removed_count() == 0 {
             return;
         }
-        for at in (0..block.len()).filter(|at| block.is_dead(*at)) {
+        for at in (0..block.len()).filter(|at| block.is_removed(*at)) {
             let slot = Slot { block: number as u32, at: at as u32 };
             if self.by_key.get(&block.keys()[at]) == Some(&slot) {
                 self.by_key.remove(&block.keys()[at]);

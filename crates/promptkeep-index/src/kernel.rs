@@ -1,34 +1,34 @@
-//! The two inner loops: products of vectors, and differing bits of their sign codes. The same plain
-//! Rust is compiled for several instruction sets, and the best one is chosen at run time; this is the
-//! only unsafe code of the index.
+//! The two inner loops: dot products of vectors, and Hamming distances of sign codes. Plain Rust, compiled for
+//! several instruction sets, of which the best is selected at run time. The only unsafe code of the index.
 
-/// Codes are interleaved in groups of this many, word by word, so that one instruction counts bits of
-/// several codes. Long enough for the compiler to keep the loop over a group one; with 8, a register's
-/// worth, it unrolled that loop, gathered words instead of loading them, and was four times slower.
+/// Number of codes in a group. Codes are interleaved in groups, word by word, so that one instruction counts bits of
+/// several codes. With 8, which fill a register, the compiler unrolled the loop over a group, gathered words instead
+/// of loading them, and the loop was four times slower.
 pub const GROUP: usize = 64;
 
-/// Sums kept apart in a product, so that they fit the widest registers and hide their latency.
+/// Number of partial sums of a dot product. They fill the widest registers and hide the latency of additions.
 const LANES: usize = 64;
 
 /// The instruction set in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
+    /// The baseline of the target.
     Portable,
+    /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX-512 with vector population counts.
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
-// === impl Kernel ===
-
 impl Kernel {
-    /// The best that this processor has.
+    /// Returns the best instruction set of this processor.
     pub fn detect() -> Self {
         Self::available().last().copied().unwrap_or(Self::Portable)
     }
 
-    /// All that this processor has, the best last.
+    /// Returns all supported instruction sets of this processor, the best last.
     pub fn available() -> Vec<Self> {
         #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
         let mut available = vec![Self::Portable];
@@ -48,11 +48,11 @@ impl Kernel {
         available
     }
 
-    /// The dot product: of vectors of length one, their cosine.
+    /// Returns the dot product, which for vectors of length one is their cosine similarity.
     pub fn dot(self, a: &[f32], b: &[f32]) -> f32 {
         match self {
             Self::Portable => dot::<false>(a, b),
-            // SAFETY: `available` made this variant only after it detected the features.
+            // SAFETY: only `available` creates this variant, after it detected the features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { dot_avx2(a, b) },
             // SAFETY: as above.
@@ -61,12 +61,12 @@ impl Kernel {
         }
     }
 
-    /// Writes to `distances` how many bits of each code in `groups` differ from `query`. A group is
-    /// [`GROUP`] codes; `distances` has room for all of them.
+    /// Writes the Hamming distance of `query` to each code in `groups` to `distances`, which must have room for all
+    /// codes. A group is [`GROUP`] interleaved codes.
     pub fn hamming(self, groups: &[u64], query: &[u64], distances: &mut [u16]) {
         match self {
             Self::Portable => hamming(groups, query, distances),
-            // SAFETY: `available` made this variant only after it detected the features.
+            // SAFETY: only `available` creates this variant, after it detected the features.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { hamming_avx2(groups, query, distances) },
             // SAFETY: as above.
@@ -76,7 +76,7 @@ impl Kernel {
     }
 }
 
-/// `FUSED` only where the instruction set has it: elsewhere it is a function call.
+/// `FUSED` is for instruction sets with fused multiply-add only: elsewhere that is a function call.
 #[inline(always)]
 fn dot<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
@@ -92,7 +92,7 @@ fn dot<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
     sum(&mut sums) + rest
 }
 
-/// Halves by halves, which keeps whole registers busy.
+/// Adds the upper half to the lower half repeatedly, which keeps whole registers busy.
 #[inline(always)]
 fn sum(lanes: &mut [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
@@ -113,7 +113,7 @@ fn hamming(groups: &[u64], query: &[u64], distances: &mut [u16]) {
         let mut counts = [0_u64; GROUP];
         for (word, query) in words.iter().zip(query) {
             for code in 0..GROUP {
-                // Not `+=`: its overflow check would keep a build with checks from using wide registers.
+                // Not `+=`: in a build with overflow checks, its check prevents the use of wide registers.
                 counts[code] = counts[code].wrapping_add(u64::from((word[code] ^ query).count_ones()));
             }
         }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kernel_multiplies_alike() {
+    fn all_kernels_compute_equal_dot_products() {
         for length in [0, 1, 63, 64, 65, 384, 1000] {
             let (a, b) = (floats(1, length), floats(2, length));
             let expected: f64 = a.iter().zip(&b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kernel_counts_alike() {
+    fn all_kernels_compute_equal_hamming_distances() {
         let mut random = fastrand::Rng::with_seed(3);
         for words in 1..8 {
             let query: Vec<_> = (0..words).map(|_| random.u64(..)).collect();

@@ -1,4 +1,4 @@
-//! Nearest vectors by looking at all of them: their sign codes first, then the best in full.
+//! Search by scanning: sign codes preselect vectors, which are then compared in full precision.
 
 use std::{collections::BinaryHeap, f32::consts::PI, ops::Deref};
 
@@ -8,165 +8,174 @@ use super::{
 };
 use promptkeep_core::{embedding::Embedding, key::CacheKey};
 
-/// Vectors compared in full after the codes chose them.
+/// Number of vectors that the codes preselect for the comparison in full precision.
 const RERANK: usize = 64;
-/// The same where so many vectors lie close together that the codes cannot tell them apart, as with
-/// prompts made from one template.
+/// Number of preselected vectors when many are so close together that the codes cannot separate them, as with prompts
+/// made from one template.
 const RERANK_DENSE: usize = 1024;
-/// Standard deviations of a code distance within which the nearest vector is looked for.
-const SURENESS: f32 = 3.0;
-/// Similarity below which nobody would serve an answer, so that looking further is not worth its time.
-const NEAR: f32 = 0.7;
+/// Standard deviations of the code distance that [`Query::reach`] allows for the nearest vector.
+const REACH_DEVIATIONS: f32 = 3.0;
+/// Similarity below which no answer is served, so that a second scan would not pay.
+const SERVABLE_SIMILARITY_MIN: f32 = 0.7;
 
-/// The best `k` found so far, nearest first.
+/// The `k` most similar vectors found so far, most similar first.
 pub struct Top {
     k: usize,
     found: Vec<Neighbour>,
 }
 
-/// The vectors with the nearest codes so far, the farthest on top.
-struct Chosen {
+/// The vectors with the smallest code distances so far.
+struct Preselection {
+    /// Maximum number of vectors.
     limit: usize,
-    /// Code distance beyond which nothing is taken, although there is room.
+    /// Maximum code distance.
     reach: u16,
+    /// The largest distance is on top.
     heap: BinaryHeap<Candidate>,
 }
 
-/// The vector that is looked for.
+/// The query vector and its sign code.
 pub struct Query<'q> {
     shape: Shape,
     embedding: &'q Embedding,
     code: Vec<u64>,
 }
 
-/// A vector chosen by its code, ordered by the distance: block and place in it.
+/// Code distance, block number and position in the block. Ordered by the distance.
 type Candidate = (u16, u32, u32);
 
-// === impl Top ===
-
 impl Top {
+    /// Creates an empty list.
     pub fn new(k: usize) -> Self {
         Self { k, found: Vec::new() }
     }
 
+    /// Adds a vector if it is among the `k` most similar.
     pub fn offer(&mut self, similarity: f32, key: CacheKey) {
-        let is_nearer = |n: &Neighbour| n.similarity >= similarity;
-        let place = self.found.partition_point(is_nearer);
-        if place < self.k {
+        let position = self.found.partition_point(|n| n.similarity >= similarity);
+        if position < self.k {
             self.found.truncate(self.k - 1);
-            self.found.insert(place, Neighbour { key, similarity });
+            self.found.insert(position, Neighbour { key, similarity });
         }
     }
 
-    /// How many are looked for.
+    /// Maximum number of vectors.
     pub fn k(&self) -> usize {
         self.k
     }
 
+    /// Returns the vectors, most similar first.
     pub fn into_found(self) -> Vec<Neighbour> {
         self.found
     }
 }
 
-// === impl Query ===
-
 impl<'q> Query<'q> {
+    /// Prepares a query.
     pub fn new(shape: Shape, embedding: &'q Embedding) -> Self {
         Self { shape, embedding, code: shape.code(embedding.as_slice()).collect() }
     }
 
+    /// The query vector.
     pub fn embedding(&self) -> &'q Embedding {
         self.embedding
     }
 
-    /// Compares the vector at `at` in full.
+    /// Compares the query with the vector at `at` in full precision.
     pub fn offer(&self, block: &Block, at: usize, top: &mut Top) {
         let product = self.shape.kernel.dot(self.embedding.as_slice(), block.vector(self.shape, at));
-        // Rounding may exceed what a cosine can be.
+        // Rounding may push the product out of the range of a cosine.
         top.offer(product.clamp(-1.0, 1.0), block.keys()[at]);
     }
 
-    /// Looks at all vectors of `blocks`, when there are few, or else at those with the nearest codes.
+    /// Searches `blocks`: compares all vectors if they are few, or else those with the smallest code distances.
     pub fn scan<B: Deref<Target = Block>>(&self, blocks: &[B], top: &mut Top) {
         if blocks.iter().all(|block| block.codes().is_empty()) {
             return self.scan_in_full(blocks, top);
         }
         let mut found = Top::new(top.k);
-        let chosen = self.choose(blocks, RERANK, u16::MAX);
-        let farthest = chosen.peek().map_or(0, |(distance, ..)| *distance);
-        let has_left_out = chosen.len() == RERANK;
-        self.rerank(blocks, chosen, &mut found);
+        let preselected = self.preselect(blocks, RERANK, u16::MAX);
+        let farthest = preselected.peek().map_or(0, |(distance, ..)| *distance);
+        let is_truncated = preselected.len() == RERANK;
+        self.rerank(blocks, preselected, &mut found);
         let reach = self.reach(&found);
-        if has_left_out && farthest <= reach {
+        if is_truncated && farthest <= reach {
             found = Top::new(top.k);
-            self.rerank(blocks, self.choose(blocks, RERANK_DENSE, reach), &mut found);
+            self.rerank(blocks, self.preselect(blocks, RERANK_DENSE, reach), &mut found);
         }
         found.found.iter().for_each(|neighbour| top.offer(neighbour.similarity, neighbour.key));
     }
 
-    /// Compares every vector in full.
-    pub fn scan_in_full<B: Deref<Target = Block>>(&self, blocks: &[B], top: &mut Top) {
+    /// Compares the query with every vector in full precision.
+    fn scan_in_full<B: Deref<Target = Block>>(&self, blocks: &[B], top: &mut Top) {
         for block in blocks {
             block.live().for_each(|at| self.offer(block, at, top));
         }
     }
 
-    /// The up to `limit` vectors with the nearest codes, none farther than `reach`.
-    fn choose<B: Deref<Target = Block>>(
+    /// Returns up to `limit` vectors with the smallest code distances, none above `reach`.
+    fn preselect<B: Deref<Target = Block>>(
         &self,
         blocks: &[B],
         limit: usize,
         reach: u16,
     ) -> BinaryHeap<Candidate> {
-        let mut chosen = Chosen { limit, reach, heap: BinaryHeap::with_capacity(limit + 1) };
+        let mut preselection = Preselection { limit, reach, heap: BinaryHeap::with_capacity(limit + 1) };
         let mut distances = [0; BLOCK];
         for (number, block) in blocks.iter().enumerate() {
             let distances = &mut distances[..block.codes().len() / self.code.len()];
             self.shape.kernel.hamming(block.codes(), &self.code, distances);
-            chosen.take_from(block, number as u32, &distances[..block.len()]);
+            preselection.add_block(block, number as u32, &distances[..block.len()]);
         }
-        chosen.heap
+        preselection.heap
     }
 
-    fn rerank<B: Deref<Target = Block>>(&self, blocks: &[B], chosen: BinaryHeap<Candidate>, top: &mut Top) {
-        for (_, number, at) in chosen {
+    /// Compares the query with the preselected vectors in full precision.
+    fn rerank<B: Deref<Target = Block>>(
+        &self,
+        blocks: &[B],
+        preselected: BinaryHeap<Candidate>,
+        top: &mut Top,
+    ) {
+        for (_, number, at) in preselected {
             self.offer(&blocks[number as usize], at as usize, top);
         }
     }
 
-    /// The code distance within which a vector nearer than the best found almost surely is: bits differ
-    /// with probability angle / pi. Zero when nothing found is near enough to matter.
+    /// Returns a code distance that a vector more similar than the best found one almost never exceeds. Each bit
+    /// differs with probability angle / π. Zero when no found vector is similar enough to be served.
     fn reach(&self, found: &Top) -> u16 {
-        let Some(nearest) = found.found.first().filter(|n| n.similarity >= NEAR) else { return 0 };
+        let Some(nearest) = found.found.first().filter(|n| n.similarity >= SERVABLE_SIMILARITY_MIN) else {
+            return 0;
+        };
         let bits = self.shape.dimensions as f32;
         let share = nearest.similarity.acos() / PI;
-        (bits * share + SURENESS * (bits * share * (1.0 - share)).sqrt()) as u16
+        (bits * share + REACH_DEVIATIONS * (bits * share * (1.0 - share)).sqrt()) as u16
     }
 }
 
-// === impl Chosen ===
-
-impl Chosen {
-    /// Offers the vectors of block `number`, given the `distances` of their codes.
-    fn take_from(&mut self, block: &Block, number: u32, distances: &[u16]) {
-        /// So many that the minimum, which is quick to compute, seldom lets them pass.
+impl Preselection {
+    /// Adds vectors of block `number`, given the `distances` of their codes.
+    fn add_block(&mut self, block: &Block, number: u32, distances: &[u16]) {
+        /// Number of vectors that are skipped together when their minimum distance, which is fast to compute, is too
+        /// large.
         const CHUNK: usize = 64;
         for (chunk, distances) in distances.chunks(CHUNK).enumerate() {
-            // `Iterator::min` keeps the place too, which costs ten times as much.
+            // Ten times as fast as `Iterator::min`, which does not vectorise.
             let nearest = distances.iter().fold(u16::MAX, |nearest, distance| nearest.min(*distance));
             if nearest >= self.limit_distance() {
                 continue;
             }
             for (offset, distance) in distances.iter().enumerate() {
                 let at = chunk * CHUNK + offset;
-                if *distance < self.limit_distance() && !block.is_dead(at) {
+                if *distance < self.limit_distance() && !block.is_removed(at) {
                     self.push((*distance, number, at as u32));
                 }
             }
         }
     }
 
-    /// Only what is nearer than this is taken.
+    /// Distance that a vector must fall below to be added.
     fn limit_distance(&self) -> u16 {
         match self.heap.peek() {
             Some((worst, ..)) if self.heap.len() == self.limit => *worst,

@@ -1,4 +1,4 @@
-//! The thread that rebuilds scopes and grows their graphs, so that nobody waits for it.
+//! The background thread that rebuilds scopes and grows their graphs, so that callers do not wait for it.
 
 use std::{
     collections::VecDeque,
@@ -15,8 +15,8 @@ use super::{
 };
 use crate::IndexConfig;
 
-/// The thread and its queue. Dropping it ends the thread, in the middle of a graph if need be.
-pub struct Keeper {
+/// Handle of the background thread and its queue. Dropping it stops the thread, even while it builds a graph.
+pub struct UpkeepThread {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -24,25 +24,26 @@ pub struct Keeper {
 struct Shared {
     shape: Shape,
     config: IndexConfig,
-    /// Held for moments only.
+    /// Locked briefly only.
     queue: Mutex<Queue>,
-    /// The queue changed, or the thread became idle.
+    /// Signals that the queue changed or the thread became idle.
     changed: Condvar,
+    /// Set when the thread must end.
     stop: AtomicBool,
 }
 
-/// Bounded by the number of scopes: each is in it once.
+/// Scopes that wait for upkeep, each at most once.
 #[derive(Default)]
 struct Queue {
     cells: VecDeque<Arc<Cell>>,
     is_busy: bool,
 }
 
-// === impl Keeper ===
-
-impl Keeper {
+impl UpkeepThread {
+    /// Starts the thread.
+    ///
     /// # Panics
-    /// When the system has no thread to give.
+    /// When the system cannot start a thread.
     pub fn start(shape: Shape, config: IndexConfig) -> Self {
         let shared = Arc::new(Shared {
             shape,
@@ -51,26 +52,26 @@ impl Keeper {
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
         });
-        let kept = shared.clone();
-        let thread = thread::Builder::new().name("index-upkeep".to_owned()).spawn(move || kept.run());
+        let own = shared.clone();
+        let thread = thread::Builder::new().name("index-upkeep".to_owned()).spawn(move || own.run());
         let thread = thread.unwrap_or_else(|cause| panic!("cannot start the index's thread: {cause}"));
         Self { shared, thread: Some(thread) }
     }
 
-    /// Queues `cell` if something is to be done about it.
-    pub fn look_at(&self, cell: &Arc<Cell>) {
+    /// Queues `cell` if upkeep is due.
+    pub fn queue_if_due(&self, cell: &Arc<Cell>) {
         if cell.queue(&self.shared.config) {
             self.push(cell.clone());
         }
     }
 
-    /// Queues `cell` in any case; the last to hold it has to free it.
+    /// Queues `cell` unconditionally. The thread frees it if it holds the last reference.
     pub fn push(&self, cell: Arc<Cell>) {
         self.shared.queue().cells.push_back(cell);
         self.shared.changed.notify_all();
     }
 
-    /// Waits until nothing is to be done.
+    /// Waits until the queue is empty and the thread is idle.
     pub fn wait(&self) {
         let mut queue = self.shared.queue();
         while queue.is_busy || !queue.cells.is_empty() {
@@ -79,31 +80,29 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for UpkeepThread {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        // Under the lock, or the thread could miss it between looking at the flag and waiting.
+        // Under the lock, so the thread cannot miss the signal between its check of the flag and its wait.
         let queue = self.shared.queue();
         self.shared.changed.notify_all();
         drop(queue);
-        // A panic there was reported when it happened.
+        // A panic of the thread was reported when it happened.
         drop(self.thread.take().map(JoinHandle::join));
     }
 }
-
-// === impl Shared ===
 
 impl Shared {
     fn run(&self) {
         while let Some(cell) = self.next() {
             cell.unqueue();
             while let Some(upkeep) = cell.due(&self.config)
-                && self.keep(&cell, upkeep).is_some()
+                && self.perform(&cell, upkeep).is_some()
             {}
         }
     }
 
-    /// The next cell, once there is one; `None` at the end.
+    /// Waits for the next cell. `None` when stopped.
     fn next(&self) -> Option<Arc<Cell>> {
         let mut queue = self.queue();
         queue.is_busy = false;
@@ -120,13 +119,13 @@ impl Shared {
         }
     }
 
-    /// `None` when stopped.
-    fn keep(&self, cell: &Cell, upkeep: Upkeep) -> Option<()> {
+    /// Does one piece of upkeep. `None` when stopped.
+    fn perform(&self, cell: &Cell, upkeep: Upkeep) -> Option<()> {
         let old = cell.sealed()?;
         match upkeep {
-            Upkeep::Extend => cell.put_graph(&old.extend(self.shape, &self.stop)?),
+            Upkeep::Extend => cell.install_graph(&old.extend(self.shape, &self.stop)?),
             Upkeep::Rebuild { with_graph } => {
-                cell.put_rebuilt(old.clone().rebuild(self.shape, with_graph, &self.stop)?);
+                cell.install_rebuilt(old.clone().rebuild(self.shape, with_graph, &self.stop)?);
                 old.free();
             }
         }

@@ -13,7 +13,7 @@ use super::{
     register::{Dollars, FloatGauge, family, seconds_by, single},
 };
 use crate::{
-    decide::keep::Bound,
+    decide::reuse::NoReuse,
     outcome::{MissReason, Outcome, Verdict},
     telemetry::stats::Observation,
 };
@@ -142,8 +142,8 @@ impl Metrics {
     }
 
     /// Counts a personal or time-dependent prompt.
-    pub fn bound(&self, bound: Bound) {
-        self.requests.bound_prompts.get_or_create(&ReasonLabel { reason: bound.as_str() }).inc();
+    pub fn not_reusable(&self, reason: NoReuse) {
+        self.requests.bound_prompts.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
     }
 
     /// Counts a request that was shed.

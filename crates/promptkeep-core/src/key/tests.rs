@@ -16,7 +16,7 @@ fn tenant() -> Owner {
 }
 
 fn message(role: Role, content: &str) -> Message {
-    Message { role, content: content.into(), name: None, tool_call_id: None, tool_calls: None }
+    Message::new(role, content)
 }
 
 fn question(text: &str) -> Prompt {
@@ -24,16 +24,7 @@ fn question(text: &str) -> Prompt {
         namespace: "support".into(),
         model: "auto".into(),
         messages: vec![message(Role::User, text)],
-        temperature: None,
-        top_p: None,
-        max_tokens: None,
-        stop: Vec::new(),
-        seed: None,
-        response_format: None,
-        tools: None,
-        tool_choice: None,
-        vary: BTreeMap::new(),
-        extra: Default::default(),
+        ..Prompt::default()
     }
 }
 
@@ -80,7 +71,7 @@ fn with_tools(text: &str) -> Prompt {
 }
 
 #[test]
-fn every_part_but_the_last_user_text_is_in_the_scope() {
+fn the_scope_covers_everything_except_the_last_user_text() {
     let variants = [
         changed(|_| ()),
         changed(|p| p.namespace.push('x')),
@@ -127,15 +118,15 @@ fn every_part_but_the_last_user_text_is_in_the_scope() {
 }
 
 #[test]
-fn the_last_user_text_is_in_the_key_alone() {
+fn only_the_key_covers_the_last_user_text() {
     let other = changed(|p| p.messages[4].content = "and then?".into());
     assert_eq!(scope(&full()), scope(&other));
     assert_ne!(key(&full()), key(&other));
 }
 
-/// Only a user's text may be answered by a similar prompt; the output of a tool is data.
+/// A similar prompt may answer a user's text, never the output of a tool.
 #[test]
-fn a_last_turn_without_user_text_is_in_the_scope() {
+fn the_scope_covers_a_last_turn_without_user_text() {
     for role in [Role::Tool, Role::Assistant, Role::System] {
         let ends_with = |text| changed(|p| p.messages.push(message(role, text)));
         assert_ne!(scope(&ends_with("1")), scope(&ends_with("2")), "{role:?}");
@@ -182,7 +173,7 @@ fn moving_text_between_fields_changes_the_hash() {
     assert_ne!(scope(&varied(&[("a", "bc")])), scope(&varied(&[("ab", "c")])));
     assert_ne!(scope(&varied(&[("a", "b"), ("c", "d")])), scope(&varied(&[("a", "d"), ("c", "b")])));
 
-    // Between the turn before the last and the last user text.
+    // Across the boundary of the last user text.
     let system = |a: &str, b: &str| Prompt {
         messages: vec![message(Role::System, a), message(Role::User, b)],
         ..question("")
@@ -199,9 +190,9 @@ fn moving_text_between_fields_changes_the_hash() {
     );
 }
 
-/// The texts look alike, but a model sees other tokens, so they are different prompts.
+/// Texts that look alike but have different tokens are different prompts to a model.
 #[test]
-fn canonically_equivalent_text_differs() {
+fn text_is_not_normalised() {
     for (composed, decomposed) in
         [("caf\u{e9}", "cafe\u{301}"), ("\u{212b}", "\u{c5}"), ("\u{ac00}", "\u{1100}\u{1161}")]
     {
@@ -285,7 +276,7 @@ fn equal_numbers_have_one_key_in_every_notation() {
     assert_eq!(key(&temperature(0.0)), key(&temperature(-0.0)));
 }
 
-/// The provider's default may change, so an absent field differs from one with the default value.
+/// A provider's default may change, so an absent field differs from an explicit default.
 #[test]
 fn an_absent_field_differs_from_its_default() {
     let explicit = [
@@ -321,7 +312,7 @@ fn parts_name_every_field_once_with_its_size() {
     assert_eq!(names, fields);
     let extra = changed(|p| drop(p.extra.insert("verbosity".into(), json!("low"))));
     assert_eq!(Scope::parts(&tenant(), &extra).last().map(|(name, _)| *name), Some("extra"));
-    // Tag, kind of owner, length and the four bytes of the name.
+    // Tag, kind of owner, length of the name, four bytes of the name.
     assert_eq!(parts[0].1, 1 + 1 + 8 + 4);
     // Tag, length, "support".
     assert_eq!(parts[1].1, 1 + 8 + 7);

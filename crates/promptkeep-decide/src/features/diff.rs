@@ -1,33 +1,34 @@
-//! The difference of two texts, word by word.
+//! The difference of two texts, word by word. All lengths count words.
 
-use super::super::{
+use crate::{
     lexicon,
-    similar::is_variant,
-    text::{Analysis, Word},
+    similar::{is_typo, is_variant},
+    text::Analysis,
+    word::Word,
 };
 
-/// Longest stretch that is aligned, words; what is beyond is taken for different.
+/// Maximum length of a sequence that is aligned; words beyond it count as different.
 const ALIGN_MAX: usize = 48;
 
-/// What two texts share and what not.
+/// The words that two texts share, and the words that only one of them has.
 pub struct Diff<'t> {
     new: &'t Analysis,
     entry: &'t Analysis,
-    /// Content words that the entry lacks, variants apart.
+    /// Content words of the new text that the entry lacks. Excludes words of which the entry has a variant.
     pub only_new: Vec<&'t Word>,
+    /// Content words of the entry that the new text lacks, likewise.
     pub only_entry: Vec<&'t Word>,
-    /// Content words that both have.
+    /// Number of content words that both have.
     pub shared: usize,
-    /// Of these, only as variants of one another.
+    /// Number of the shared words that are variants of each other.
     pub spelled_alike: usize,
-    /// Words before the first difference and behind the last one.
+    /// Number of words before the first difference and after the last one.
     prefix: usize,
     suffix: usize,
 }
 
-// === impl Diff ===
-
 impl<'t> Diff<'t> {
+    /// Compares two texts.
     pub fn of(new: &'t Analysis, entry: &'t Analysis) -> Self {
         let mut only_new = lacking(new, entry);
         let mut only_entry = lacking(entry, new);
@@ -49,13 +50,13 @@ impl<'t> Diff<'t> {
         }
     }
 
-    /// The words between the common start and the common end.
+    /// Returns the words between the common prefix and the common suffix, of the new text and of the entry.
     pub fn middle(&self) -> (&'t [Word], &'t [Word]) {
         let cut = |words: &'t [Word]| &words[self.prefix..words.len() - self.suffix];
         (cut(&self.new.words), cut(&self.entry.words))
     }
 
-    /// Longest common subsequence of all words, as a share of their mean number.
+    /// Returns the length of the longest common subsequence as a fraction of the mean length.
     pub fn subsequence(&self) -> f32 {
         let (a, b) = self.middle();
         let total = self.new.words.len() + self.entry.words.len();
@@ -66,7 +67,7 @@ impl<'t> Diff<'t> {
         2.0 * common as f32 / total as f32
     }
 
-    /// Share of pairs of neighbouring words that both have.
+    /// Returns the fraction of pairs of neighbouring words that both texts have.
     pub fn bigrams(&self) -> f32 {
         let (a, b) = (&self.new.words, &self.entry.words);
         if a.len() < 2 || b.len() < 2 {
@@ -81,28 +82,27 @@ impl<'t> Diff<'t> {
         2.0 * (around + found) as f32 / (a.len() + b.len() - 2) as f32
     }
 
-    /// Share of pairs of shared content words that stand in the other order.
+    /// Returns the fraction of pairs of shared content words that have the opposite order.
     pub fn inversions(&self) -> f32 {
         let (a, b) = self.middle();
-        let mut places = [0_usize; ALIGN_MAX];
+        let mut positions = [0_usize; ALIGN_MAX];
         let mut n = 0;
         for word in a.iter().filter(|w| w.is_content()).take(ALIGN_MAX) {
-            if let Some(place) = b.iter().position(|v| v.stem == word.stem) {
-                places[n] = place;
+            if let Some(position) = b.iter().position(|v| v.stem == word.stem) {
+                positions[n] = position;
                 n += 1;
             }
         }
         if n < 2 {
             return 0.0;
         }
-        let places = &places[..n];
+        let positions = &positions[..n];
         let inverted: usize =
-            (0..n).map(|i| places[i + 1..].iter().filter(|p| **p < places[i]).count()).sum();
+            (0..n).map(|i| positions[i + 1..].iter().filter(|p| **p < positions[i]).count()).sum();
         inverted as f32 / (n * (n - 1) / 2) as f32
     }
 
-    /// Whether only case, marks, politeness, contractions and spelling differ: the same words in the
-    /// same order.
+    /// Whether the texts have equal words in equal order. Ignores case, marks, politeness, contractions and spelling.
     pub fn is_surface(&self) -> bool {
         let plain = |text: &'t Analysis| text.words.iter().filter(|w| !w.info.has(lexicon::FILLER));
         let (mut a, mut b) = (plain(self.new), plain(self.entry));
@@ -111,7 +111,7 @@ impl<'t> Diff<'t> {
                 (None, None) => return true,
                 (Some(x), Some(y)) if x.hash == y.hash => {}
                 (Some(x), Some(y)) if x.is_content() && y.is_content() => {
-                    if !super::super::similar::is_typo(self.new.str(x), self.entry.str(y)) {
+                    if !is_typo(self.new.str(x), self.entry.str(y)) {
                         return false;
                     }
                 }
@@ -121,12 +121,12 @@ impl<'t> Diff<'t> {
     }
 }
 
-/// Content words of `a` whose stem does not occur in `b`.
+/// Returns the content words of `a` whose stem does not occur in `b`.
 fn lacking<'t>(a: &'t Analysis, b: &Analysis) -> Vec<&'t Word> {
     a.content().filter(|w| b.stems.binary_search(&w.stem).is_err()).collect()
 }
 
-/// Takes pairs of variants out of both lists and counts them.
+/// Removes pairs of variants from both lists and returns their number.
 fn drop_variants<'t>(
     new: &Analysis,
     a: &mut Vec<&'t Word>,
@@ -142,15 +142,15 @@ fn drop_variants<'t>(
             let topic = x.info.topic > 0 && x.info.topic == y.info.topic && x.info.flags == y.info.flags;
             topic || is_variant(new.str(x), entry.str(y))
         });
-        if let Some(place) = found {
-            b.swap_remove(place);
+        if let Some(position) = found {
+            b.swap_remove(position);
         }
         found.is_none()
     });
     before - a.len()
 }
 
-/// Length of the longest common subsequence.
+/// Returns the length of the longest common subsequence.
 fn subsequence(a: &[Word], b: &[Word]) -> usize {
     let (a, b) = (&a[..a.len().min(ALIGN_MAX)], &b[..b.len().min(ALIGN_MAX)]);
     let mut lengths = [0_u8; ALIGN_MAX + 1];
@@ -165,7 +165,7 @@ fn subsequence(a: &[Word], b: &[Word]) -> usize {
     usize::from(lengths[b.len()])
 }
 
-/// Dice coefficient of the letter trigrams of two stretches; 1 for two empty ones.
+/// Returns the Dice coefficient of the letter trigrams of two word sequences; 1 for two empty ones.
 pub fn trigrams(a: &[Word], lower_a: &str, b: &[Word], lower_b: &str) -> f32 {
     let (a, b) = (grams(a, lower_a), grams(b, lower_b));
     if a.is_empty() && b.is_empty() {
@@ -186,7 +186,7 @@ pub fn trigrams(a: &[Word], lower_a: &str, b: &[Word], lower_b: &str) -> f32 {
     2.0 * common as f32 / (a.len() + b.len()) as f32
 }
 
-/// The sorted trigrams of a stretch of at most [`ALIGN_MAX`] words.
+/// Returns the sorted letter trigrams of the first [`ALIGN_MAX`] words.
 fn grams(words: &[Word], lower: &str) -> Vec<u32> {
     let words = &words[..words.len().min(ALIGN_MAX)];
     let (Some(first), Some(last)) = (words.first(), words.last()) else { return Vec::new() };

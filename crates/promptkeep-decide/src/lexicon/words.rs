@@ -1,12 +1,12 @@
-//! The tables themselves: one string of words per list, one list per meaning.
+//! Word lists of the lexicon. Each string is a list of words separated by spaces.
 
-/// Function words that occur in English alone among the languages of [`FOREIGN_WORDS`].
+/// Function words of English that the languages of [`OTHER_LANGUAGE_WORDS`] do not have.
 pub const ENGLISH_WORDS: &str = "the of and to how what which who when where why is are was were do does did can could \
     should would will my your his her its our their this that these those with from about into be been have has \
     had i you he she it we they there some any if than then not for on at by or a an";
 
 /// Function words of German, French, Spanish, Italian, Portuguese and Dutch.
-pub const FOREIGN_WORDS: &str = "der die das den dem ein eine einen einem einer und ist sind wie ich mein meine nicht kein \
+pub const OTHER_LANGUAGE_WORDS: &str = "der die das den dem ein eine einen einem einer und ist sind wie ich mein meine nicht kein \
     keine mit von zu zum zur für auf wo wann warum welche welcher welches kann sie wir auch bei nach aus über wird \
     le la les des un une du est sont je mon ma mes ne pas pour avec dans sur que qui quel quelle quels quelles \
     comment où quand pourquoi au aux ce cette puis el los las una uno del y es son mi mis no sin con por para qué \
@@ -108,7 +108,7 @@ pub const ORDINALS: &[(&str, f64)] = &[
     ("twentieth", 20.0),
 ];
 
-/// Months, each with its names; `may` and `march` are also other words.
+/// Names of each month.
 pub const MONTHS: [&str; 12] = [
     "january jan",
     "february feb",
@@ -134,10 +134,10 @@ pub const WEEKDAYS: [&str; 7] = [
     "sunday sundays",
 ];
 
-/// Days relative to now, each with its names.
+/// Names of each day relative to today.
 pub const RELATIVE_DAYS: [&str; 4] = ["today", "tomorrow", "yesterday", "tonight"];
 
-/// Units of measure, each with its names.
+/// Names of each unit of measure. The position is the unit's index.
 pub const UNITS: &[&str] = &[
     "km kilometer kilometers kilometre kilometres kms",
     "m meter meters metre metres",
@@ -194,7 +194,7 @@ pub const SPOKEN_LANGUAGES: &str = "english french german spanish italian portug
     cantonese japanese korean arabic hindi urdu bengali tamil telugu turkish polish swedish norwegian danish finnish \
     greek hebrew czech hungarian romanian ukrainian vietnamese thai indonesian malay swahili latin persian farsi";
 
-/// Programming languages, each with its names. One-letter names are left out.
+/// Names of each programming language, without one-letter names.
 pub const PROGRAMMING_LANGUAGES: &[&str] = &[
     "python py python3",
     "javascript js",
@@ -221,7 +221,7 @@ pub const PROGRAMMING_LANGUAGES: &[&str] = &[
     "cobol",
 ];
 
-/// Forms of an answer, each with its names.
+/// Names of each format of an answer.
 pub const FORMATS: &[&str] = &[
     "json",
     "xml",
@@ -247,8 +247,7 @@ pub const FORMATS: &[&str] = &[
 pub const QUESTION_WORDS: [&str; 9] =
     ["what", "which", "who whom", "whose", "when", "where", "why", "how", "whether"];
 
-/// Groups of opposites: words of different sides of a group mean different things. Each side in one
-/// string.
+/// Groups of opposites, each with one string per side. Words of different sides of a group have different meanings.
 pub const OPPOSITES: &[&[&str]] = &[
     &[
         "enable enabled enables enabling activate activated activating allow allows allowed allowing permit permits",

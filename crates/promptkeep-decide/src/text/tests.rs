@@ -1,3 +1,5 @@
+//! Tests of the analysis of single texts.
+
 use super::*;
 
 fn numbers(text: &str) -> Vec<f64> {
@@ -9,18 +11,18 @@ fn dates(text: &str) -> Vec<Date> {
 }
 
 #[test]
-fn numbers_are_read_in_words_and_digits() {
+fn numbers_are_parsed_in_words_and_digits() {
     assert_eq!(numbers("two thousand and 30.50, 1,000 or 3,5"), [2000.0, 30.5, 1000.0, 3.5]);
     assert_eq!(numbers("forty two, 10k, 2M, the 3rd, seventh"), [42.0, 10_000.0, 2e6, 3.0, 7.0]);
 }
 
 #[test]
-fn one_alone_is_no_number() {
+fn the_word_one_alone_is_not_a_number() {
     assert!(numbers("which one is the best one").is_empty());
 }
 
 #[test]
-fn units_belong_to_their_number() {
+fn a_unit_belongs_to_its_number() {
     let text = Analysis::of("5km and 7 miles");
     assert_eq!(text.quantities.len(), 2);
     assert!(text.quantities.iter().all(|q| q.unit > 0));
@@ -28,7 +30,7 @@ fn units_belong_to_their_number() {
 }
 
 #[test]
-fn one_date_has_many_forms() {
+fn all_notations_of_a_date_are_parsed_alike() {
     let day = Date { year: 2024, month: 1, day: 5, ..Date::default() };
     for form in ["Jan 5 2024", "January 5th, 2024", "5 January 2024", "the 5th of January 2024", "2024-01-05"]
     {
@@ -40,7 +42,7 @@ fn one_date_has_many_forms() {
 }
 
 #[test]
-fn times_count_in_minutes() {
+fn times_are_minutes_after_midnight_plus_one() {
     let at = |time| [Date { time, ..Date::default() }];
     assert_eq!(dates("at 3pm"), at(901));
     assert_eq!(dates("at 15:00"), at(901));
@@ -48,14 +50,14 @@ fn times_count_in_minutes() {
 }
 
 #[test]
-fn contractions_are_opened() {
+fn contractions_are_expanded() {
     let text = Analysis::of("What's wrong, why can't I? Don't!");
     assert_eq!(text.lower, "what is wrong why can not i do not");
     assert_eq!(text.negations, 2);
 }
 
 #[test]
-fn languages_are_told_apart_by_function_words() {
+fn english_is_detected_by_its_function_words() {
     assert!(Analysis::of("how do I get to Berlin").english);
     assert!(!Analysis::of("wie komme ich nach Berlin").english);
     assert!(!Analysis::of("Москва").english);

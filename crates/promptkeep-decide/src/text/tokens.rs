@@ -1,18 +1,16 @@
-//! Cuts a text into words. Contractions are opened ("don't" is "do not"), digits are read, code is
-//! kept whole, quotation marks are looked into.
+//! Splits a text into words. Expands contractions ("don't" becomes "do not"), parses digits, keeps code in one piece
+//! and collects quotations.
 
-use super::{
-    super::{
-        lexicon::{self, hash},
-        quantity::{self, Date},
-    },
-    BREAK, CAPITAL, CLOCK, CODE, CURRENCY, DIGITS, FIRST, MIXED, SUFFIX, TAKEN, UPPER, Word,
+use crate::{
+    lexicon::{self, hash},
+    quantity::{self, Date},
+    word::{BREAK, CAPITAL, CLOCK, CODE, CURRENCY, DIGITS, FIRST, MIXED, SUFFIX, TAKEN, UPPER, Word},
 };
 
-/// Longest text between quotation marks that is compared as a whole, bytes.
-const QUOTED_MAX: usize = 200;
+/// Maximum length of a quotation in bytes; longer ones are not collected.
+const QUOTED_BYTES_MAX: usize = 200;
 
-/// Gathers the words of one text.
+/// Collects the words of one text.
 pub struct Splitter {
     lower: String,
     words: Vec<Word>,
@@ -22,7 +20,7 @@ pub struct Splitter {
     next: u16,
 }
 
-/// Cuts `text` at white space and marks.
+/// Splits `text` at white space and punctuation.
 pub fn split(text: &str) -> Splitter {
     let mut splitter = Splitter {
         lower: String::with_capacity(text.len() + 16),
@@ -38,14 +36,12 @@ pub fn split(text: &str) -> Splitter {
     splitter
 }
 
-// === impl Splitter ===
-
 impl Splitter {
     pub fn into_parts(self) -> (String, Vec<Word>, Vec<Date>, Vec<String>) {
         (self.lower, self.words, self.dates, self.quoted)
     }
 
-    /// One run without white space.
+    /// Splits one run of characters without white space.
     fn chunk(&mut self, chunk: &str) {
         let inner = chunk.trim_matches(|c: char| !c.is_alphanumeric() && !"+#$€£%".contains(c));
         let lead = &chunk[..inner.as_ptr() as usize - chunk.as_ptr() as usize];
@@ -67,7 +63,7 @@ impl Splitter {
         self.after(&chunk[lead.len() + inner.len()..], inner);
     }
 
-    /// What the marks behind a chunk say about the next word. "Dr." and "U.S." end no sentence.
+    /// Sets the shape of the next word by the marks after a chunk. "Dr." and "U.S." do not end a sentence.
     fn after(&mut self, marks: &str, inner: &str) {
         let abbreviation = marks.starts_with('.') && (inner.len() <= 2 || inner.contains('.'));
         if marks.contains(['!', '?', ':']) || (marks.contains('.') && !abbreviation) {
@@ -77,7 +73,7 @@ impl Splitter {
         }
     }
 
-    /// Cuts at marks inside the chunk and between digits and letters.
+    /// Splits at marks inside the chunk, and between digits and letters.
     fn pieces(&mut self, chunk: &str) {
         let mut rest = chunk;
         while let Some(c) = rest.chars().next() {
@@ -115,7 +111,7 @@ impl Splitter {
         }
     }
 
-    /// Digits with letters after them are a number and its suffix: unit, magnitude or ordinal.
+    /// Adds a number. Letters right after it are its suffix: a unit, a magnitude or an ordinal ending.
     fn number(&mut self, piece: &str, left: &str) {
         let value = quantity::parse_digits(piece);
         self.push(piece, if piece.contains(':') { DIGITS | CLOCK } else { DIGITS });
@@ -190,7 +186,7 @@ impl Splitter {
     }
 }
 
-/// Contractions written without the apostrophe count as the negation they carry.
+/// Hashes a word. A contraction without its apostrophe, such as "dont", gets the hash of "not".
 fn expand(word: &str) -> u64 {
     const NOT: u64 = hash("not");
     match word {
@@ -210,8 +206,8 @@ fn lower_into(to: &mut String, piece: &str) {
     }
 }
 
-/// The word without plural, past and progressive endings.
-pub fn stem(word: &str) -> &str {
+/// Returns the word without plural, past and progressive endings.
+fn stem(word: &str) -> &str {
     if word.len() <= 3 || !word.is_ascii() {
         return word;
     }
@@ -225,7 +221,7 @@ pub fn stem(word: &str) -> &str {
     word
 }
 
-/// "stopped" and "stop" are one word.
+/// Removes a doubled consonant, so that "stopped" and "stop" have one stem.
 fn undouble<'w>(rest: &'w str, ending: &str) -> &'w str {
     let bytes = rest.as_bytes();
     let last = bytes[bytes.len() - 1];
@@ -240,7 +236,7 @@ fn undouble<'w>(rest: &'w str, ending: &str) -> &'w str {
     }
 }
 
-/// Length of the number at the start: digits with single separators between them.
+/// Returns the length of the number at the start: digits with single separators between them.
 fn digits(text: &str) -> usize {
     let bytes = text.as_bytes();
     let digit = |i: usize| bytes.get(i).is_some_and(u8::is_ascii_digit);
@@ -251,7 +247,7 @@ fn digits(text: &str) -> usize {
     end
 }
 
-/// Length of the word at the start: letters, digits after a letter, an apostrophe between letters.
+/// Returns the length of the word at the start: letters, digits after a letter, an apostrophe between letters.
 fn word_length(text: &str) -> usize {
     let mut end = 0;
     let mut chars = text.char_indices().peekable();
@@ -266,12 +262,12 @@ fn word_length(text: &str) -> usize {
     end
 }
 
-/// Scripts written without spaces: every character is a word.
+/// Whether the character belongs to a script without spaces, in which every character counts as a word.
 const fn is_ideograph(c: char) -> bool {
     matches!(c as u32, 0x3040..=0x30ff | 0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0x0e00..=0x0e7f)
 }
 
-/// Identifiers, paths, addresses, versions and flags. `inner` is `chunk` without outer marks.
+/// Whether a chunk is an identifier, path, address, version or flag. `inner` is `chunk` without outer marks.
 fn is_code(inner: &str, chunk: &str) -> bool {
     if !inner.is_ascii() || inner.len() < 2 {
         return false;
@@ -291,27 +287,27 @@ fn is_code(inner: &str, chunk: &str) -> bool {
         || is_camel(inner)
 }
 
-/// 3.5, 1,000.50, 12:30, with or without a unit; 3.8.1 is a version.
+/// Whether this is a number such as 3.5 or 1,000.50, with or without a unit. 3.8.1 is a version.
 fn is_plain_number(inner: &str) -> bool {
     let inner = inner.trim_start_matches(['$', '+']);
     inner.starts_with(|c: char| c.is_ascii_digit()) && inner.matches('.').count() == 1
 }
 
-/// U.S., e.g, p.m: single letters with stops; also words that lack a space after a full stop.
+/// Whether this is an abbreviation such as U.S. or p.m, or two sentences without a space after the full stop.
 fn is_initials(inner: &str) -> bool {
     inner.split('.').all(|part| part.len() <= 1)
         || inner.split('.').any(|part| part.starts_with(char::is_uppercase))
 }
 
-/// A capital after a small letter, as in `useState`; names such as `iPhone` and `YouTube` too, which
-/// do no harm because case is ignored when code is compared.
+/// Whether a capital follows a small letter, as in `useState`. Names such as `iPhone` match too, which is harmless:
+/// comparisons of code ignore case.
 fn is_camel(inner: &str) -> bool {
     let bytes = inner.as_bytes();
     let hump = |pair: &[u8]| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase();
     bytes.iter().all(u8::is_ascii_alphanumeric) && bytes.windows(2).any(hump)
 }
 
-/// Contents of all pairs of quotation marks, lower case.
+/// Returns the contents of all pairs of quotation marks in lower case.
 fn quoted(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     if !text.contains(['"', '\'', '`', '“', '‘', '«', '„', '「']) {
@@ -323,7 +319,7 @@ fn quoted(text: &str) -> Vec<String> {
         let inside = &rest[open.len_utf8()..];
         if let Some(end) = closing(open, before, inside) {
             let content = inside[..end].trim_matches(|c: char| !c.is_alphanumeric());
-            if !content.is_empty() && content.len() <= QUOTED_MAX {
+            if !content.is_empty() && content.len() <= QUOTED_BYTES_MAX {
                 found.push(content.to_lowercase());
             }
             rest = &inside[end..];
@@ -337,7 +333,8 @@ fn quoted(text: &str) -> Vec<String> {
     found
 }
 
-/// Where the quotation opened by `open` ends. An apostrophe opens one only after a space.
+/// Returns the end of the quotation opened by `open`. An apostrophe opens a quotation only after white space or a
+/// bracket.
 fn closing(open: char, before: char, inside: &str) -> Option<usize> {
     let close: &[char] = match open {
         '"' => &['"'],
@@ -352,7 +349,7 @@ fn closing(open: char, before: char, inside: &str) -> Option<usize> {
     inside.find(close)
 }
 
-/// The first apostrophe that no letter follows.
+/// Returns the first apostrophe that no letter or digit follows.
 fn closing_apostrophe(inside: &str) -> Option<usize> {
     let ends =
         |(i, mark): &(usize, &str)| !inside[i + mark.len()..].starts_with(|c: char| c.is_alphanumeric());

@@ -1,30 +1,30 @@
-//! Self-attention of one layer, in f32: a small share of the work at prompt lengths, so it is not worth
-//! quantising.
+//! Self-attention of one layer in f32. It is a small fraction of the work at prompt lengths, so quantising it would
+//! not pay.
 
 use super::{
     HEAD, HEADS, HIDDEN,
     simd::{dispatch, exp, fma, sum_of},
 };
 
-/// Width of a row that holds query, key and value side by side.
+/// Width of a row with query, key and value.
 pub const QKV: usize = 3 * HIDDEN;
 
-/// Keys handled at once; rows of scores are padded to a multiple of it.
+/// Keys per block. Rows of scores are padded to a multiple of it.
 const KEYS: usize = 16;
 
-/// Queries handled at once, so that a key or value that was loaded is used several times.
+/// Queries per block, so that a loaded key or value is used several times.
 const QUERIES: usize = 4;
 
-/// Buffers of one head, reused.
+/// Reusable buffers of one head.
 pub struct AttentionScratch {
-    /// Keys of the head, transposed: `HEAD` rows of padded length.
+    /// Keys of the head, transposed: `[HEAD, padded tokens]`.
     keys: Vec<f32>,
-    /// Scores of [`QUERIES`] queries against all keys.
+    /// Scores of one block of queries against all keys: `[QUERIES, padded tokens]`.
     scores: Vec<f32>,
 }
 
 impl AttentionScratch {
-    /// For texts of up to `tokens` tokens.
+    /// Creates buffers for texts of up to `tokens` tokens.
     pub fn new(tokens: usize) -> Self {
         let padded = tokens.next_multiple_of(KEYS);
         Self { keys: vec![0.0; HEAD * padded], scores: vec![0.0; QUERIES * padded] }
@@ -32,8 +32,8 @@ impl AttentionScratch {
 }
 
 dispatch! {
-    /// `out[tokens, HIDDEN] = softmax(Q Kᵀ) V` per head, for `qkv[tokens, QKV]`. The usual factor
-    /// `1 / sqrt(HEAD)` is in the weights of Q already.
+    /// Computes `out[tokens, HIDDEN] = softmax(Q Kᵀ) V` for each head of `qkv[tokens, QKV]`. The weights of Q contain
+    /// the usual factor `1 / sqrt(HEAD)`.
     pub fn attend(qkv: &[f32], out: &mut [f32], scratch: &mut AttentionScratch) = attend_body
 }
 
@@ -70,13 +70,13 @@ fn transpose_keys(qkv: &[f32], tokens: usize, head: usize, keys: &mut [f32]) {
     }
 }
 
-/// Up to [`QUERIES`] neighbouring queries of one head.
+/// Up to [`QUERIES`] consecutive queries of one head.
 #[derive(Clone, Copy)]
 struct Block<'a> {
     qkv: &'a [f32],
     tokens: usize,
     head: usize,
-    /// First query's token.
+    /// Token of the first query.
     first: usize,
 }
 
@@ -93,7 +93,7 @@ impl Block<'_> {
         self.mix::<N, FMA>(scores, &inverse, out);
     }
 
-    /// `scores[N, padded] = Q Kᵀ`.
+    /// Computes `scores[N, padded] = Q Kᵀ`.
     #[inline(always)]
     fn score<const N: usize, const FMA: bool>(self, keys: &[f32], scores: &mut [f32]) {
         let padded = self.tokens.next_multiple_of(KEYS);
@@ -115,7 +115,7 @@ impl Block<'_> {
         }
     }
 
-    /// `out = scores V`, each row times its `inverse`.
+    /// Computes `out = scores V`, with each row multiplied by its `inverse`.
     #[inline(always)]
     fn mix<const N: usize, const FMA: bool>(self, scores: &[f32], inverse: &[f32; N], out: &mut [f32]) {
         let padded = self.tokens.next_multiple_of(KEYS);
@@ -138,7 +138,7 @@ impl Block<'_> {
     }
 }
 
-/// Replaces scores by their exponentials and returns the sum. The padding gets next to nothing.
+/// Replaces scores by their exponentials and returns the sum, to which the padding adds almost nothing.
 #[inline(always)]
 fn exponentiate<const FMA: bool>(row: &mut [f32], tokens: usize) -> f32 {
     row[tokens..].fill(f32::MIN);

@@ -1,5 +1,5 @@
-//! A linear layer with two executors: f32, and u8 × i8 with a zero point per token and a scale per output
-//! channel (one scale per matrix loses too much: cosines to f32 as low as 0.90).
+//! A linear layer with two executors: f32, and u8 × i8 with a zero point per token and a scale per output channel.
+//! One scale per matrix loses too much precision: cosines to f32 were as low as 0.90.
 
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_tensor::{Matrix, NdTensorView};
@@ -7,46 +7,45 @@ use rten_tensor::{Matrix, NdTensorView};
 use super::simd::{RowQuant, dequantize, quantize};
 use crate::Precision;
 
-/// 255 × 64 × 2 fits into 16 bits.
+/// Largest weight with which a sum of two products fits into 16 bits: 255 × 64 × 2.
 const SAFE_WEIGHT_PEAK: i8 = 64;
 
-/// `y = x Wᵀ + b`.
+/// A linear layer `y = x Wᵀ + b`.
 pub struct Linear {
     inputs: usize,
     bias: Vec<f32>,
     weights: Packed,
 }
 
-/// Weights in the order the product reads them.
+/// Weights in the order in which the product reads them.
 enum Packed {
     F32(PackedBMatrix<f32>),
     Int8(PackedBMatrix<i8>, Outputs),
 }
 
-/// What turns the sums of an int8 product back into numbers, per output.
+/// Parameters that turn the sums of an int8 product back into numbers, per output.
 #[derive(Default)]
 pub struct Outputs {
+    /// Scale of each output's weights.
     pub scales: Vec<f32>,
-    /// Sum of the output's weights: a row's zero point adds that many times itself to the product.
+    /// Sum of each output's weights. A row's product contains its zero point as many times.
     pub weight_sums: Vec<i32>,
 }
 
-/// Products for the machine's instruction set. Not `Send`: each worker makes its own.
+/// Matrix products for the machine's instruction set. Not `Send`: each worker creates its own.
 pub struct Products {
     f32: GemmExecutor<f32>,
     int8: GemmExecutor<u8, i8, i32>,
-    /// Largest i8 of a quantised weight.
+    /// Maximum absolute value of a quantised weight.
     weight_peak: i8,
 }
 
-/// Buffers of the int8 executor, reused.
+/// Reusable buffers of the int8 executor.
 pub struct LinearScratch {
     quantized: Vec<u8>,
     rows: Vec<RowQuant>,
     sums: Vec<i32>,
 }
-
-// === impl Linear ===
 
 impl Linear {
     /// Packs `weight[outputs, inputs]` for the executor of `precision`.
@@ -67,7 +66,7 @@ impl Linear {
         Self { inputs, bias, weights }
     }
 
-    /// `out[rows, outputs]` from `x[rows, inputs]`.
+    /// Computes `out[rows, outputs]` from `x[rows, inputs]`.
     pub fn apply(&self, x: &[f32], out: &mut [f32], products: &Products, scratch: &mut LinearScratch) {
         let rows = x.len() / self.inputs;
         match &self.weights {
@@ -83,8 +82,7 @@ impl Linear {
                 let quantized = &mut scratch.quantized[..x.len()];
                 let sums = &mut scratch.sums[..out.len()];
                 quantize_rows(x, rows, quantized);
-                // The zero points are not given to the product: version 0.27 uses those of the first
-                // rows for all rows.
+                // `dequantize` subtracts the zero points: rten-gemm 0.27 applies those of the first rows to all rows.
                 products
                     .int8
                     .gemm(
@@ -120,7 +118,7 @@ fn quantize_rows(x: &[f32], rows: &mut [RowQuant], quantized: &mut [u8]) {
     }
 }
 
-/// Rows of `weight` as i8 from `-top` to `top`.
+/// Quantises the rows of `weight` to the range from `-top` to `top`.
 fn quantize_outputs(weight: &[f32], inputs: usize, top: i8) -> (Vec<i8>, Outputs) {
     let mut values = Vec::with_capacity(weight.len());
     let mut outputs = Outputs::default();
@@ -134,28 +132,25 @@ fn quantize_outputs(weight: &[f32], inputs: usize, top: i8) -> (Vec<i8>, Outputs
     (values, outputs)
 }
 
-// === impl Products ===
-
 impl Products {
+    /// Detects the machine's instruction set.
     pub fn new() -> Self {
         let int8 = GemmExecutor::<u8, i8, i32>::new();
-        // Without VNNI, x86 adds two products in 16 bits, where 255 × 127 × 2 would saturate. Weights give
-        // way: activations of seven bits lose more (mean cosine 0.9955, lowest 0.976).
+        // Without VNNI, x86 adds two products in 16 bits, where 255 × 127 × 2 would saturate. Smaller weights lose
+        // less than activations of seven bits (mean cosine 0.9955, lowest 0.976).
         let weight_peak = if int8.may_saturate() { SAFE_WEIGHT_PEAK } else { i8::MAX };
         Self { f32: GemmExecutor::new(), int8, weight_peak }
     }
 
-    /// What [`Self::new`] is on a machine without VNNI.
+    /// Returns the products of a machine without VNNI.
     #[cfg(test)]
     pub fn without_vnni() -> Self {
         Self { weight_peak: SAFE_WEIGHT_PEAK, ..Self::new() }
     }
 }
 
-// === impl LinearScratch ===
-
 impl LinearScratch {
-    /// For up to `rows` rows of up to `width` inputs or outputs.
+    /// Creates buffers for up to `rows` rows of up to `width` inputs or outputs.
     pub fn new(rows: usize, width: usize) -> Self {
         Self {
             quantized: vec![0; rows * width],

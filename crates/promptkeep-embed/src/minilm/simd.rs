@@ -1,18 +1,18 @@
-//! The loops that are not matrix products, written so that the compiler vectorises them, and compiled
-//! once per instruction set. Knows nothing of the model but the order of its numbers.
+//! The loops beside the matrix products, written so that the compiler vectorises them, and compiled once per
+//! instruction set. Knows only the layout of the model's numbers.
 //!
-//! The release binary is built for every x86-64 machine; without this, these loops run on vectors of
-//! four and take as long as the products.
+//! The release binary targets all x86-64 machines. Compiled for its baseline only, these loops use vectors of four
+//! and take as long as the matrix products.
 
 use super::linear::Outputs;
 
-/// `a * b + c`, fused where the instruction set can; elsewhere a fused one would be a library call.
+/// Computes `a * b + c`, fused if the instruction set has it; elsewhere a fused operation would be a library call.
 #[inline(always)]
 pub fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Defines `$name`, which runs `$body::<FMA>` compiled for the best instruction set of the machine.
+/// Defines `$name`, which runs `$body::<FMA>` compiled for the machine's best instruction set.
 macro_rules! dispatch {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
         $(#[$doc])*
@@ -46,7 +46,7 @@ macro_rules! dispatch {
 }
 pub(super) use dispatch;
 
-/// Accumulators kept side by side, so that a sum or maximum needs no particular order and vectorises.
+/// Number of independent accumulators, so that the compiler may vectorise a sum or maximum.
 const LANES: usize = 16;
 
 /// Scale and shift of a layer norm.
@@ -55,7 +55,7 @@ pub struct Norm {
     pub bias: Vec<f32>,
 }
 
-/// How a row of u8 is read back: `(q - zero_point) * scale`.
+/// Quantisation of a row of u8, which stand for `(q - zero_point) * scale`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RowQuant {
     pub scale: f32,
@@ -63,22 +63,22 @@ pub struct RowQuant {
 }
 
 dispatch! {
-    /// Gaussian error linear unit, in place, exact to about 1e-6.
+    /// Applies the Gaussian error linear unit in place. The error is about 1e-6.
     pub fn gelu(values: &mut [f32]) = gelu_body
 }
 
 dispatch! {
-    /// `row = norm(row + delta)`.
+    /// Computes `row = norm(row + delta)`.
     pub fn add_norm(row: &mut [f32], delta: &[f32], norm: &Norm) = add_norm_body
 }
 
 dispatch! {
-    /// Maps the range of `row`, zero included, to `0..=255`.
+    /// Maps the range of `row`, extended to include zero, to `0..=255`.
     pub fn quantize(row: &[f32], out: &mut [u8]) -> RowQuant = quantize_body
 }
 
 dispatch! {
-    /// One row of an int8 product as numbers, plus `bias`.
+    /// Turns one row of an int8 product into numbers and adds `bias`.
     pub fn dequantize(sums: &[i32], row: RowQuant, outputs: &Outputs, bias: &[f32], out: &mut [f32])
         = dequantize_body
 }
@@ -90,7 +90,7 @@ fn gelu_body<const FMA: bool>(values: &mut [f32]) {
     }
 }
 
-/// Abramowitz and Stegun 7.1.26: error below 2e-7.
+/// Computes the error function by Abramowitz and Stegun 7.1.26. The error is below 2e-7.
 #[inline(always)]
 fn erf<const FMA: bool>(x: f32) -> f32 {
     let a = x.abs();
@@ -103,15 +103,15 @@ fn erf<const FMA: bool>(x: f32) -> f32 {
     positive.copysign(x)
 }
 
-/// `e^x` for `x` at most 88, relative error about 1e-7; below -87 it stays at `e^-87`.
+/// Computes `e^x` for `x` up to 88 with a relative error of about 1e-7. Returns `e^-87` for smaller `x`.
 #[inline(always)]
 pub fn exp<const FMA: bool>(x: f32) -> f32 {
-    /// Adding it rounds a small float to an integer, which then sits in the low bits.
+    /// Adding it rounds a small float to an integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let x = if x > -87.0 { x } else { -87.0 };
     let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    // ln 2 in two parts, so that the remainder keeps its low bits.
+    // ln 2 in two parts, so the remainder keeps its low bits.
     let r = fma::<FMA>(n, -0.693_359_4, x);
     let r = fma::<FMA>(n, 2.121_944_4e-4, r);
     let mut p = fma::<FMA>(r, 1.987_569_1e-4, 1.398_2e-3);
@@ -126,7 +126,7 @@ pub fn exp<const FMA: bool>(x: f32) -> f32 {
 
 #[inline(always)]
 fn add_norm_body<const FMA: bool>(row: &mut [f32], delta: &[f32], norm: &Norm) {
-    /// Of the model's configuration.
+    /// From the model's configuration.
     const EPSILON: f32 = 1e-12;
     for (x, d) in row.iter_mut().zip(delta) {
         *x += d;
@@ -152,7 +152,7 @@ pub fn sum_of(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     lanes.iter().sum::<f32>() + rest.iter().map(|x| f(*x)).sum::<f32>()
 }
 
-/// Smallest and largest value, zero included.
+/// Returns the smallest and the largest of the values and zero.
 #[inline(always)]
 fn range_of(values: &[f32]) -> (f32, f32) {
     let (mut low, mut high) = ([0.0; LANES], [0.0; LANES]);
@@ -170,7 +170,7 @@ fn range_of(values: &[f32]) -> (f32, f32) {
 
 #[inline(always)]
 fn quantize_body<const FMA: bool>(row: &[f32], out: &mut [u8]) -> RowQuant {
-    /// Adding it rounds to the nearest integer, which is then the low byte.
+    /// Adding it rounds to the nearest integer in the low byte.
     const ROUND: f32 = 8_388_608.0;
     const TOP: f32 = 255.0;
     let (low, high) = range_of(row);

@@ -1,3 +1,5 @@
+//! Tests of the forward pass against the reference vectors.
+
 use super::{
     super::testing::{files, model, samples, vectors},
     *,
@@ -10,7 +12,7 @@ fn embed(session: &mut Session, text: &str) -> Embedding {
     }
 }
 
-/// Cosine to the reference, for each of its texts.
+/// Returns the cosine to the reference vector of each reference text.
 fn cosines(session: &mut Session) -> Vec<f32> {
     let mut cosines = Vec::new();
     for (sample, vector) in samples().into_iter().zip(vectors()) {
@@ -29,7 +31,7 @@ fn mean(cosines: &[f32]) -> f32 {
 }
 
 #[test]
-fn f32_gives_the_reference_vectors() {
+fn f32_reproduces_the_reference_vectors() {
     let cosines = cosines(&mut Session::new(model(Precision::F32)));
     assert!(cosines.len() >= 48);
     assert!(lowest(&cosines) >= 0.999, "{cosines:?}");
@@ -46,7 +48,7 @@ fn int8_stays_close_to_the_reference_vectors() {
     assert_close(&cosines(&mut Session::new(model(Precision::Int8))));
 }
 
-/// With the weights of a machine without VNNI, on any machine.
+/// Uses the weights of a machine without VNNI on any machine.
 #[test]
 fn int8_stays_close_without_vnni() {
     let files = files();
@@ -56,7 +58,7 @@ fn int8_stays_close_without_vnni() {
 }
 
 #[test]
-fn a_session_keeps_nothing_of_the_text_before() {
+fn the_previous_text_does_not_change_a_vector() {
     let mut session = Session::new(model(Precision::Int8));
     let before = embed(&mut session, "short");
     embed(&mut session, &"a much longer text ".repeat(40));
@@ -64,7 +66,7 @@ fn a_session_keeps_nothing_of_the_text_before() {
 }
 
 #[test]
-fn another_models_weights_are_refused() {
+fn weights_of_another_model_are_refused() {
     let Err(error) = MiniLm::new(b"not safetensors", "", Precision::F32) else { panic!("accepted") };
     assert!(matches!(error, WeightsError::Format(_)), "{error}");
 }

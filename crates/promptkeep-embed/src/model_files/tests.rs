@@ -1,3 +1,5 @@
+//! Tests of finding and verifying the model's files.
+
 use tempfile::TempDir;
 
 use super::*;
@@ -7,7 +9,7 @@ fn os(text: &str) -> Option<OsString> {
 }
 
 #[test]
-fn the_cache_folder_follows_the_xdg_rules() {
+fn the_cache_directory_follows_the_xdg_rules() {
     assert_eq!(cache_folder(os("/x"), os("/h")), Some(PathBuf::from("/x")));
     assert_eq!(cache_folder(os("relative"), os("/h")), Some(PathBuf::from("/h/.cache")));
     assert_eq!(cache_folder(os(""), os("/h")), Some(PathBuf::from("/h/.cache")));
@@ -17,12 +19,12 @@ fn the_cache_folder_follows_the_xdg_rules() {
 }
 
 #[test]
-fn a_configured_folder_comes_first() {
+fn a_configured_directory_takes_precedence() {
     assert_eq!(folder(Some(Path::new("/models/x"))).unwrap(), PathBuf::from("/models/x"));
 }
 
 #[test]
-fn a_missing_file_is_named_with_what_to_do() {
+fn the_error_names_a_missing_file_and_says_what_to_do() {
     let dir = TempDir::new().unwrap();
     let Err(error) = read(dir.path()) else { panic!("an empty folder has a model") };
     let text = error.to_string();
@@ -33,18 +35,18 @@ fn a_missing_file_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_damaged_file_is_named() {
+fn the_error_names_a_damaged_file() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("model.safetensors");
     fs::write(&path, b"truncated").unwrap();
-    let Err(error) = read(dir.path()) else { panic!("the checksum was not looked at") };
+    let Err(error) = read(dir.path()) else { panic!("the checksum was not verified") };
     assert!(matches!(error, ModelError::Checksum { .. }), "{error}");
     assert!(error.to_string().starts_with(&path.display().to_string()), "{error}");
     assert!(error.to_string().contains("checksum"), "{error}");
 }
 
 #[test]
-fn an_unreadable_file_is_named() {
+fn the_error_names_an_unreadable_file() {
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join("model.safetensors")).unwrap();
     let Err(error) = read(dir.path()) else { panic!("a folder was read as a file") };

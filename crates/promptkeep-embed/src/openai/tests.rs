@@ -1,3 +1,5 @@
+//! Tests of the HTTP embedder with a provider on a real socket.
+
 use std::{
     pin::Pin,
     sync::Mutex,
@@ -19,7 +21,7 @@ use crate::EmbeddingKind;
 
 const DIMENSIONS: usize = 3;
 
-/// A provider on a real socket, whose replies wait for permits of `gate`.
+/// A provider whose replies wait for permits of a semaphore.
 struct Provider {
     url: String,
     seen: mpsc::Receiver<Vec<String>>,
@@ -34,11 +36,11 @@ struct Shared {
     reply: Script,
 }
 
-/// What the provider replies to these texts.
+/// Returns the provider's reply to some texts.
 type Script = fn(&[String]) -> (Status, String);
 
 impl Provider {
-    /// With the gate open.
+    /// Starts a provider that replies at once.
     async fn start(reply: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/", listener.local_addr().unwrap());
@@ -51,7 +53,7 @@ impl Provider {
         Self { url, seen: receiver, state, _server: server }
     }
 
-    /// With the gate closed.
+    /// Starts a provider that replies only after [`Provider::open`].
     async fn start_closed() -> Self {
         let provider = Self::start(vectors).await;
         provider.state.gate.forget_permits(Semaphore::MAX_PERMITS);
@@ -88,12 +90,12 @@ async fn answer(State(state): State<Arc<Shared>>, headers: HeaderMap, body: Stri
     (state.reply)(&texts)
 }
 
-/// The direction of a text's vector: its length against one.
+/// Returns the direction of a text's vector, which depends on its length.
 fn direction(text: &str) -> Vec<f32> {
     vec![text.len() as f32, 1.0, 0.0]
 }
 
-/// A right reply, with the vectors in reverse order.
+/// Replies correctly, with the vectors in reverse order.
 fn vectors(texts: &[String]) -> (Status, String) {
     let item = |(index, text): (usize, &String)| json!({ "index": index, "embedding": direction(text) });
     let data: Vec<Value> = texts.iter().enumerate().map(item).rev().collect();
@@ -118,12 +120,12 @@ fn failure(answer: Answer) -> String {
 
 type Pending<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
-/// Polls once, which puts the text into the queue.
+/// Polls a future once, which queues its text.
 fn poll_once(future: &mut Pending<'_>) -> Poll<Answer> {
     future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Puts one text into each call there can be, and waits until all are under way.
+/// Occupies every call with one text, and waits until all calls are in flight.
 async fn occupy<'a>(embedder: &'a OpenAi, provider: &mut Provider) -> Vec<Pending<'a>> {
     let mut pending = Vec::new();
     for _ in 0..CALLS_MAX {
@@ -136,7 +138,7 @@ async fn occupy<'a>(embedder: &'a OpenAi, provider: &mut Provider) -> Vec<Pendin
 }
 
 #[tokio::test]
-async fn texts_that_wait_go_together() {
+async fn waiting_texts_form_one_batch() {
     let mut provider = Provider::start_closed().await;
     let embedder = provider.embedder();
     let busy = occupy(&embedder, &mut provider).await;
@@ -156,7 +158,7 @@ async fn texts_that_wait_go_together() {
 }
 
 #[tokio::test]
-async fn a_batch_has_a_limit() {
+async fn a_batch_has_a_maximum_size() {
     let mut provider = Provider::start_closed().await;
     let embedder = OpenAi::start(&EmbeddingConfig { batch: 4, ..provider.config() }).unwrap();
     let busy = occupy(&embedder, &mut provider).await;
@@ -173,7 +175,7 @@ async fn a_batch_has_a_limit() {
 }
 
 #[tokio::test]
-async fn whoever_left_is_not_sent() {
+async fn texts_of_callers_that_left_are_not_sent() {
     let mut provider = Provider::start_closed().await;
     let embedder = provider.embedder();
     let _busy = occupy(&embedder, &mut provider).await;
@@ -188,7 +190,7 @@ async fn whoever_left_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once() {
+async fn a_full_queue_refuses_a_text_at_once() {
     let mut provider = Provider::start_closed().await;
     let embedder = OpenAi::start(&EmbeddingConfig { queue: 2, ..provider.config() }).unwrap();
     let _busy = occupy(&embedder, &mut provider).await;
@@ -198,7 +200,7 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 #[tokio::test]
-async fn a_silent_provider_is_given_up() {
+async fn a_silent_provider_runs_into_the_timeout() {
     let provider = Provider::start_closed().await;
     let config = EmbeddingConfig { timeout: Duration::from_millis(50), ..provider.config() };
     let embedder = OpenAi::start(&config).unwrap();
@@ -206,26 +208,26 @@ async fn a_silent_provider_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_unreachable_provider_is_said_to_be() {
+async fn an_unreachable_provider_is_reported() {
     let provider = Provider::start(vectors).await;
-    // Nobody listens on port 1 of the loopback.
+    // No server listens on port 1 of the loopback.
     let config = EmbeddingConfig { base_url: "http://127.0.0.1:1".to_owned(), ..provider.config() };
     let embedder = OpenAi::start(&config).unwrap();
     assert_eq!(failure(embedder.embed("text").await), "provider cannot be reached");
 }
 
 #[tokio::test]
-async fn wrong_replies_are_failures() {
+async fn invalid_replies_are_failures() {
     let cases: [(Script, &str); 8] = [
         (|_| (Status::INTERNAL_SERVER_ERROR, "{}".to_owned()), "provider replied 500 Internal Server Error"),
         (|_| (Status::UNAUTHORIZED, String::new()), "provider replied 401 Unauthorized"),
         (|_| (Status::BAD_REQUEST, "no such model".to_owned()), "provider replied 400 Bad Request"),
-        (|_| (Status::OK, "<html>".to_owned()), "provider's reply is not of the dialect"),
+        (|_| (Status::OK, "<html>".to_owned()), "provider's reply does not follow the dialect"),
         (|_| (Status::OK, " ".repeat(1_000_000)), "provider's reply is too large"),
-        (|_| (Status::OK, json!({ "data": [] }).to_string()), "provider left a text out"),
+        (|_| (Status::OK, json!({ "data": [] }).to_string()), "provider sent no vector for a text"),
         (
             |_| (Status::OK, json!({ "data": [{ "index": 0, "embedding": [1.0] }] }).to_string()),
-            "provider's vectors have 1 dimensions, embedding.dimensions says 3",
+            "provider's vectors have 1 dimensions, embedding.dimensions is 3",
         ),
         (
             |_| (Status::OK, json!({ "data": [{ "index": 0, "embedding": [0, 0, 0] }] }).to_string()),
@@ -239,7 +241,7 @@ async fn wrong_replies_are_failures() {
 }
 
 #[tokio::test]
-async fn one_text_over_the_window_costs_the_others_nothing() {
+async fn a_text_over_the_window_does_not_fail_its_batch() {
     fn refuses_long(texts: &[String]) -> (Status, String) {
         if texts.iter().any(|text| text == "long") {
             let error =
@@ -265,9 +267,9 @@ async fn a_huge_text_is_not_sent() {
 }
 
 #[tokio::test]
-async fn the_key_comes_from_the_named_variable() {
+async fn the_api_key_comes_from_the_configured_variable() {
     let provider = Provider::start(vectors).await;
-    // Cargo sets this one for every test.
+    // Cargo sets this variable for every test.
     let config = EmbeddingConfig { api_key_env: "CARGO_MANIFEST_DIR".to_owned(), ..provider.config() };
     OpenAi::start(&config).unwrap().embed("text").await.unwrap();
     let sent = provider.state.authorization.lock().unwrap().clone().unwrap();
@@ -275,7 +277,7 @@ async fn the_key_comes_from_the_named_variable() {
 }
 
 #[tokio::test]
-async fn wrong_keys_of_the_section_are_named() {
+async fn the_error_names_the_wrong_configuration_key() {
     let provider = Provider::start(vectors).await;
     let base = provider.config();
     let cases = [

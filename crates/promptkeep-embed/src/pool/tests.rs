@@ -1,3 +1,5 @@
+//! Tests of the worker threads.
+
 use std::{
     pin::Pin,
     task::{Context, Poll, Waker},
@@ -9,7 +11,7 @@ use crate::Precision;
 
 const TEXT: &str = "How do I reset my password?";
 
-/// Takes a worker some milliseconds.
+/// Returns a text that keeps a worker busy for some milliseconds.
 fn long_text() -> String {
     "word ".repeat(250)
 }
@@ -21,13 +23,13 @@ fn vector(embedded: Embedded) -> super::super::Embedding {
     }
 }
 
-/// Polls once, which puts the text into the queue.
+/// Polls a future once, which queues its text.
 fn poll_once<T>(future: &mut Pin<Box<dyn Future<Output = T> + Send + '_>>) -> Poll<T> {
     future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
 #[tokio::test]
-async fn embeds_on_its_threads_as_a_session_does() {
+async fn the_pool_returns_the_vectors_of_a_session() {
     let model = model(Precision::Int8);
     let pool = Pool::start(&model, 2, 8).unwrap();
     let expected = vector(Session::new(Arc::clone(&model)).embed(TEXT).unwrap());
@@ -39,7 +41,7 @@ async fn embeds_on_its_threads_as_a_session_does() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once() {
+async fn a_full_queue_refuses_a_text_at_once() {
     let pool = Pool::start(&model(Precision::F32), 1, 2).unwrap();
     let text = long_text();
     let mut pending: Vec<_> = (0..100).map(|_| pool.embed(&text)).collect();
@@ -48,7 +50,7 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 #[tokio::test]
-async fn callers_that_leave_do_no_harm() {
+async fn callers_that_leave_do_not_disturb_others() {
     let pool = Pool::start(&model(Precision::Int8), 1, 8).unwrap();
     let text = long_text();
     for _ in 0..4 {
@@ -59,7 +61,7 @@ async fn callers_that_leave_do_no_harm() {
 }
 
 #[tokio::test]
-async fn threads_end_with_the_pool() {
+async fn the_threads_end_with_the_pool() {
     let model = model(Precision::Int8);
     let pool = Pool::start(&model, 2, 8).unwrap();
     vector(pool.embed(TEXT).await.unwrap());
@@ -70,7 +72,7 @@ async fn threads_end_with_the_pool() {
 }
 
 #[tokio::test]
-async fn a_text_over_the_window_is_counted_not_cut() {
+async fn a_text_over_the_window_is_not_truncated() {
     let pool = Pool::start(&model(Precision::Int8), 1, 8).unwrap();
     let fits = pool.embed(&"word ".repeat(254)).await.unwrap();
     assert!(matches!(fits, Embedded::Vector { tokens: 256, .. }), "{fits:?}");

@@ -1,3 +1,5 @@
+//! Tests against the reference tokenizer.
+
 use super::{
     super::testing::{files, samples},
     *,
@@ -14,7 +16,7 @@ fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
 }
 
 #[test]
-fn gives_the_ids_of_the_reference_tokenizer() {
+fn the_ids_are_those_of_the_reference_tokenizer() {
     let tokenizer = tokenizer();
     let mut wrong = Vec::new();
     for sample in samples() {
@@ -27,14 +29,14 @@ fn gives_the_ids_of_the_reference_tokenizer() {
 }
 
 #[test]
-fn marks_in_a_text_are_plain_characters() {
+fn special_tokens_in_a_text_are_plain_characters() {
     let ids = ids(&tokenizer(), "[SEP]");
     assert_eq!(ids.iter().filter(|id| **id == END).count(), 1);
     assert_eq!(ids.len(), 5);
 }
 
 #[test]
-fn counting_stops_early() {
+fn encoding_stops_at_the_limit() {
     let ids = ids(&tokenizer(), &"a ".repeat(1_000_000));
     assert!((COUNT_MAX..COUNT_MAX + 10).contains(&ids.len()), "{}", ids.len());
 }

@@ -1,6 +1,8 @@
+//! Tests of attention against the plain formula.
+
 use super::*;
 
-/// Softmax attention, as it is written.
+/// Returns softmax attention by its definition.
 fn plain(qkv: &[f32]) -> Vec<f32> {
     let tokens = qkv.len() / QKV;
     let part =
@@ -23,10 +25,10 @@ fn plain(qkv: &[f32]) -> Vec<f32> {
 }
 
 #[test]
-fn agrees_with_the_plain_formula_for_every_remainder() {
+fn attention_agrees_with_its_definition_for_every_remainder_of_a_block() {
     let mut random = fastrand::Rng::with_seed(7);
     let mut scratch = AttentionScratch::new(40);
-    // Longest first, so that what it leaves in the buffers would show.
+    // Longest first, so that values left in the buffers would show.
     for tokens in [37, 34, 32, 19, 16, 7, 4, 3, 2, 1] {
         let qkv: Vec<f32> = (0..tokens * QKV).map(|_| random.f32() * 2.0 - 1.0).collect();
         let mut out = vec![f32::NAN; tokens * HIDDEN];

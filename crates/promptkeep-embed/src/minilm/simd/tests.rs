@@ -1,6 +1,8 @@
+//! Tests of the vectorised loops.
+
 use super::*;
 
-/// From -8 to 8.
+/// Returns numbers from -8 to 8.
 fn values() -> Vec<f32> {
     (0..=1003).map(|i| (i as f32 - 501.5) / 62.5).collect()
 }
@@ -15,7 +17,7 @@ fn exp_is_exact_to_single_precision() {
     assert!(exp::<false>(f32::MIN) < 2e-38);
 }
 
-/// Against known values of the normal distribution.
+/// Compares with known values of the normal distribution.
 #[test]
 fn gelu_is_exact() {
     let known =
@@ -27,9 +29,8 @@ fn gelu_is_exact() {
     }
 }
 
-/// The machine's instruction set and the plain one agree.
 #[test]
-fn dispatched_loops_agree_with_plain_ones() {
+fn the_dispatched_loop_agrees_with_the_plain_one() {
     let (mut fast, mut plain) = (values(), values());
     gelu(&mut fast);
     gelu_body::<false>(&mut plain);
@@ -51,21 +52,21 @@ fn add_norm_gives_mean_zero_and_variance_one_before_its_scale() {
 }
 
 #[test]
-fn quantized_numbers_read_back_within_a_step() {
+fn quantised_numbers_are_restored_within_a_step() {
     for shift in [-20.0, 0.0, 3.0, 20.0] {
         let row: Vec<f32> = values().iter().map(|x| x + shift).collect();
         let mut out = vec![0; row.len()];
         let quant = quantize(&row, &mut out);
         for (x, q) in row.iter().zip(&out) {
             let back = (f32::from(*q) - quant.zero_point as f32) * quant.scale;
-            // The rounded zero point moves the ends by up to half a step more.
+            // Rounding the zero point moves the ends by up to half a step more.
             assert!((back - x).abs() <= quant.scale * 1.001, "{x} came back as {back}");
         }
     }
 }
 
 #[test]
-fn a_row_of_zeros_quantizes_to_zeros() {
+fn a_row_of_zeros_is_quantised_to_its_zero_point() {
     let mut out = [7; 20];
     let quant = quantize(&[0.0; 20], &mut out);
     assert!(out.iter().all(|q| i32::from(*q) == quant.zero_point));

