@@ -44,7 +44,7 @@ const SWEEP_PAGE: usize = 1000;
 /// Pause between two sweeps. Every read checks the expiry, so a sweep only frees space.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// See the [module](self).
+/// Every cached answer.
 pub struct Cache {
     memory: MemoryTier<CacheKey, Arc<Entry>, BySize>,
     store: TimedStore,

@@ -59,7 +59,7 @@ const DECODE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum audits of lookups whose answers may still come.
 const CHECKS_MAX: usize = 10_000;
 
-/// See the [module](self).
+/// The learners of all namespaces.
 pub struct Learning {
     table: Arc<Table>,
     /// The least recently used are evicted; their snapshots stay.

@@ -64,7 +64,7 @@ pub struct UpstreamSettings<'a> {
     pub upstream: &'a UpstreamConfig,
     /// Name of this deployment's region.
     pub region: &'a str,
-    /// [`Embedder::name`](crate::embed::Embedder::name) of the embeddings in [`Ask`]; empty without an
+    /// [`Embedder::name`](crate::embed::Embedder::name) of the embeddings in [`UpstreamRequest`]; empty without an
     /// embedder.
     pub embedder: &'a str,
 }

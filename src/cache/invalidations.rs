@@ -15,7 +15,7 @@ const REMEMBERED_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(u64);
 
-/// See the [module](self).
+/// The most recent invalidations, numbered.
 #[derive(Default)]
 pub(super) struct Invalidations {
     /// A std lock: held for a push or a short walk, never across an await.

@@ -27,7 +27,7 @@ use crate::{
 /// Ten minutes: beyond every deadline of the demo.
 const LATENCY_MAX_MICROS: u64 = 600_000_000;
 
-/// See the [module](self).
+/// What a run of the demo served, saved and got wrong.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub requests: usize,

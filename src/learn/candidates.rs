@@ -18,7 +18,7 @@ use crate::{
 /// later.
 const ALIAS_PROBABILITY_MIN: f32 = 0.5;
 
-/// See the [module](self).
+/// The nearest entries of a prompt, with their features and scores.
 #[derive(Clone, Debug)]
 pub struct ScoredCandidates {
     pub(super) namespace: Arc<Namespace>,

@@ -43,7 +43,7 @@ pub struct NamespaceId {
     pub name: String,
 }
 
-/// See the [module](self).
+/// The learner of one namespace, its rejected pairs, and the state of its snapshot.
 pub struct Namespace {
     id: NamespaceId,
     table: Arc<Table>,

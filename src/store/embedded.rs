@@ -52,7 +52,7 @@ const FILE_NAME: &str = "promptkeep.redb";
 /// need only cover inner nodes and the writes of one transaction.
 const PAGE_CACHE_BYTES: usize = 64 << 20;
 
-/// See the [module](self). Dropping it waits until the queue is written, then releases the file.
+/// The store in one file. Dropping it waits until the queue is written, then releases the file.
 pub struct EmbeddedStore {
     writer: Writer,
     shared: Arc<Shared>,

@@ -48,7 +48,7 @@ use crate::{
     key::CacheKey,
 };
 
-/// See the [module](self).
+/// The store that replicas share.
 pub struct RedisStore {
     core: Arc<Core>,
     queue: Arc<Queue>,

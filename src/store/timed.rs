@@ -8,7 +8,7 @@ use std::{
 use super::{Op, Store, StoreError};
 use crate::telemetry::{metrics::Metrics, stats::Ledger};
 
-/// See the [module](self).
+/// A [`Store`] with a timeout, metrics and warnings for its calls.
 #[derive(Clone)]
 pub struct TimedStore {
     inner: Arc<dyn Store>,

@@ -13,9 +13,9 @@ pub struct Word {
     pub start: u32,
     /// End of the word in [`Analysis::lower`](super::text::Analysis::lower), bytes.
     pub end: u32,
-    /// Shape bits, such as [`CAPITAL`].
+    /// Shape bits, such as `CAPITAL`.
     pub shape: u16,
-    /// Value of a word with [`DIGITS`]; 0 for others.
+    /// Value of a word with `DIGITS`; 0 for others.
     pub number: f64,
     /// Entry of the lexicon.
     pub info: &'static Info,

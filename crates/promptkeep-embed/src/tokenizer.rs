@@ -56,7 +56,7 @@ impl Tokenizer {
         Self { initial, following, longest }
     }
 
-    /// Replaces `ids` by the tokens of `text`, including the start and end tokens. Stops at about [`COUNT_MAX`]
+    /// Replaces `ids` by the tokens of `text`, including the start and end tokens. Stops at about `COUNT_MAX`
     /// tokens.
     pub fn encode(&self, text: &str, ids: &mut Vec<u32>) {
         ids.clear();

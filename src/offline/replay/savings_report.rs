@@ -29,7 +29,7 @@ const OUTCOMES: Table = Table { label: 14, cells: &[10, 9] };
 const NAMESPACES: Table = Table { label: 32, cells: &[10, 10, 10] };
 const MONEY: Table = Table { label: 46, cells: &[12] };
 
-/// See the [module](self).
+/// What the cache would have served and saved of the recorded traffic.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub requests: usize,

@@ -37,7 +37,7 @@ pub struct RowResult {
     pub is_right: bool,
 }
 
-/// See the [module](self).
+/// How many of the hits on labelled traffic were right.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub requests: usize,

@@ -51,7 +51,7 @@ pub const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of a command on a cluster that delays commands for other partitions, which may answer.
 pub const CLUSTER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// See the [module](self).
+/// The operations on one Redis.
 pub struct Core {
     pub link: Arc<Link>,
     pub keys: Keys,

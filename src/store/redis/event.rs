@@ -30,7 +30,7 @@ pub struct Origin {
     pub at: Position,
 }
 
-/// See the [module](self).
+/// One event between replicas.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {

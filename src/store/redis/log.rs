@@ -30,7 +30,7 @@ pub struct Position {
     pub n: u64,
 }
 
-/// See the [module](self).
+/// This replica's copy of the log of invalidations.
 #[derive(Default)]
 pub struct Log {
     /// A std lock: held for a short scan, never across an await.

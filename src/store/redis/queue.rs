@@ -62,7 +62,7 @@ pub struct Put {
 /// The caller that waits for a write. It gets the result of the first attempt; a failed write is retried without it.
 pub struct Done<T>(Option<oneshot::Sender<Result<T, Fault>>>);
 
-/// See the [module](self).
+/// The queue of writes.
 pub struct Queue {
     /// A std mutex: held for a short scan, never across an await.
     state: Mutex<State>,

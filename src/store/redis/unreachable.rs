@@ -11,7 +11,7 @@ use super::keys::Partition;
 /// Pause between two calls that try a partition.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
-/// See the [module](self).
+/// The partitions that do not answer at present.
 pub struct Unreachable {
     started: Instant,
     /// By partition, milliseconds since `started` at which the next call may try it; 0 if it is reachable.

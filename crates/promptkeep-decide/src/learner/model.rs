@@ -35,7 +35,7 @@ const LANGUAGE_LABELS: f32 = 150.0;
 const GROWTH: Growth =
     Growth { trees: 60, leaves: 7, rate: 0.08, hessian_min: 3.0, ridge: 3.0, features: 0.5, seed: 7 };
 
-/// See the [module](self).
+/// The fitted model of one namespace.
 #[derive(Clone, Debug)]
 pub struct Model {
     weights: Weights,
