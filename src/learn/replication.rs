@@ -61,7 +61,7 @@ impl Learning {
         let mut parts = Vec::new();
         for (id, namespace) in self.namespaces.iter() {
             let (unpublished, dropped) = namespace.take_unpublished();
-            self.metrics.labels_shared(LabelWay::Untold, dropped);
+            self.metrics.labels_shared(LabelWay::Dropped, dropped);
             let Some(unpublished) = unpublished else { continue };
             message.add(&id, &unpublished);
             parts.push((namespace, unpublished));
@@ -78,8 +78,8 @@ impl Learning {
             return;
         }
         let labels = parts.iter().filter_map(|(_, part)| part.delta.as_ref()).map(Delta::labels).sum();
-        match self.store.call(Op::Tell, |store| store.publish(message.bytes)).await {
-            Ok(true) => self.metrics.labels_shared(LabelWay::Told, labels),
+        match self.store.call(Op::Publish, |store| store.publish(message.bytes)).await {
+            Ok(true) => self.metrics.labels_shared(LabelWay::Published, labels),
             Ok(false) => {}
             Err(_) => parts.into_iter().for_each(|(namespace, part)| namespace.restore_unpublished(part)),
         }
@@ -114,7 +114,7 @@ impl Learning {
             if from_other_region && !received.rejected.is_empty() {
                 self.publish_now.notify_one();
             }
-            self.metrics.labels_shared(LabelWay::Heard, new);
+            self.metrics.labels_shared(LabelWay::Received, new);
         }
     }
 

@@ -93,7 +93,7 @@ impl Store for SnapshotStore {
 
     async fn publish(&self, message: Vec<u8>) -> Result<bool, StoreError> {
         lock(&self.published).push(message);
-        self.answer(Op::Tell, true)
+        self.answer(Op::Publish, true)
     }
 
     async fn get(&self, _: CacheKey) -> Result<Option<Arc<Entry>>, StoreError> {

@@ -225,7 +225,7 @@ impl Store for RedisStore {
     }
 
     async fn publish(&self, message: Vec<u8>) -> Result<bool, StoreError> {
-        learner_events::publish(&self.core, None, message).await.map_err(of(Op::Tell))?;
+        learner_events::publish(&self.core, None, message).await.map_err(of(Op::Publish))?;
         Ok(true)
     }
 

@@ -150,7 +150,7 @@ impl Store for FaultStore {
     }
 
     async fn publish(&self, message: Vec<u8>) -> Result<bool, StoreError> {
-        self.meet(Op::Tell, self.inner.publish(message)).await
+        self.meet(Op::Publish, self.inner.publish(message)).await
     }
 
     async fn learner_event(&self) -> LearnerEvent {

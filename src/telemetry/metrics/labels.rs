@@ -31,11 +31,11 @@ pub enum LabelOrigin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelWay {
     /// Published to the other replicas.
-    Told,
+    Published,
     /// Received from another replica.
-    Heard,
+    Received,
     /// Dropped, because too many were unpublished; other replicas read them in the snapshot.
-    Untold,
+    Dropped,
 }
 
 /// Operation of the store.
@@ -48,7 +48,7 @@ pub enum StoreOp {
     Expire,
     Flush,
     Claim,
-    Tell,
+    Publish,
 }
 
 impl Rpc {
@@ -92,16 +92,16 @@ impl LabelOrigin {
 impl LabelWay {
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Told => "told",
-            Self::Heard => "heard",
-            Self::Untold => "untold",
+            Self::Published => "told",
+            Self::Received => "heard",
+            Self::Dropped => "untold",
         }
     }
 }
 
 impl StoreOp {
     pub const ALL: [Self; 8] =
-        [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush, Self::Claim, Self::Tell];
+        [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush, Self::Claim, Self::Publish];
 
     /// The label used in metrics and error messages.
     pub const fn as_str(self) -> &'static str {
@@ -113,7 +113,7 @@ impl StoreOp {
             Self::Expire => "expire",
             Self::Flush => "flush",
             Self::Claim => "claim",
-            Self::Tell => "tell",
+            Self::Publish => "tell",
         }
     }
 }
