@@ -169,7 +169,7 @@ impl Learning {
         }
         let permit = self.verifying.try_acquire().ok();
         if permit.is_none() {
-            self.metrics.verification(VerifierReply::LeftOut);
+            self.metrics.verification(VerifierReply::Skipped);
         }
         permit
     }

@@ -124,7 +124,7 @@ pub trait Store: Send + Sync + 'static {
     /// Returns up to `limit` entries with keys above `after`, in key order. An empty page ends the scan.
     async fn scan(&self, after: Option<CacheKey>, limit: usize) -> Result<Vec<Arc<Entry>>, StoreError>;
 
-    /// Removes entries past [`Entry::kept_until`] and, above `max_entries`, those closest to it. Returns their keys, at
+    /// Removes entries past [`Entry::removed_at`] and, above `max_entries`, those closest to it. Returns their keys, at
     /// most `limit`, so that one call stays short.
     async fn expire(&self, max_entries: u64, limit: usize) -> Result<Vec<CacheKey>, StoreError>;
 

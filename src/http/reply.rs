@@ -53,7 +53,7 @@ impl Facts {
             id: Some(id),
             hit: None,
             saved_usd: None,
-            reason: Some(MissReason::NotKept),
+            reason: Some(MissReason::NotReusable),
         }
     }
 

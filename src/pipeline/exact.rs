@@ -103,12 +103,12 @@ impl ServedStale {
         if until.len() >= SERVED_MAX {
             until.retain(|_, until| *until > now);
         }
-        let kept_until = entry.kept_until();
-        until.len() < SERVED_MAX && until.insert(entry.key, kept_until) != Some(kept_until)
+        let removed_at = entry.removed_at();
+        until.len() < SERVED_MAX && until.insert(entry.key, removed_at) != Some(removed_at)
     }
 
     fn contains(&self, entry: &Entry) -> bool {
         let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.get(&entry.key) == Some(&entry.kept_until())
+        until.get(&entry.key) == Some(&entry.removed_at())
     }
 }

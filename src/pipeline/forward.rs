@@ -93,7 +93,7 @@ impl Forwarding {
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let bytes = self.reply.next().await?;
         if bytes.is_none() && self.reply.status < 400 {
-            self.record.finish(Outcome::Bypass, Some(MissReason::NotKept), 0.0);
+            self.record.finish(Outcome::Bypass, Some(MissReason::NotReusable), 0.0);
         }
         Ok(bytes)
     }

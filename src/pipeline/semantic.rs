@@ -155,7 +155,7 @@ impl SemanticLookup {
         let embedder = enabled.ok_or_else(|| skip(MissReason::Disabled, 0))?;
         let text = request.prompt.fuzzy_text().ok_or_else(|| skip(MissReason::NotText, 0))?;
         if let no_reuse @ Some(_) = request.no_reuse() {
-            return Err(Skipped { no_reuse, ..skip(MissReason::NotKept, 0) });
+            return Err(Skipped { no_reuse, ..skip(MissReason::NotReusable, 0) });
         }
         let started = Instant::now();
         let embedded = embedder.embed(text).await;

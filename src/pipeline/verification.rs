@@ -46,7 +46,7 @@ impl Verification {
         match reply {
             VerifierReply::Fits => compared.set_verified(index, true),
             VerifierReply::Differs => compared.set_verified(index, false),
-            VerifierReply::Nonsense | VerifierReply::Unavailable | VerifierReply::LeftOut => {}
+            VerifierReply::Nonsense | VerifierReply::Unavailable | VerifierReply::Skipped => {}
         }
     }
 }

@@ -96,13 +96,13 @@ impl Store for MemoryStore {
 impl State {
     fn put(&mut self, entry: Arc<Entry>) {
         self.remove(&entry.key);
-        self.by_expiry.insert((entry.kept_until(), entry.key));
+        self.by_expiry.insert((entry.removed_at(), entry.key));
         self.entries.insert(entry.key, entry);
     }
 
     fn remove(&mut self, key: &CacheKey) {
         if let Some(entry) = self.entries.remove(key) {
-            self.by_expiry.remove(&(entry.kept_until(), *key));
+            self.by_expiry.remove(&(entry.removed_at(), *key));
         }
     }
 

@@ -150,7 +150,7 @@ impl Entry {
     }
 
     /// Time after which the entry is never served and stores remove it.
-    pub fn kept_until(&self) -> SystemTime {
+    pub fn removed_at(&self) -> SystemTime {
         self.expires.checked_add(self.stale_for).unwrap_or(self.expires)
     }
 

@@ -179,7 +179,7 @@ pub enum VerifierReply {
     /// No such model is configured, or it did not answer in time.
     Unavailable,
     /// The model was not called: too many verifications are in flight.
-    LeftOut,
+    Skipped,
 }
 
 // === impl Tier ===
@@ -347,7 +347,7 @@ impl VerifierReply {
             Self::Differs => "differs",
             Self::Nonsense => "nonsense",
             Self::Unavailable => "unavailable",
-            Self::LeftOut => "left_out",
+            Self::Skipped => "left_out",
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum MissReason {
     /// The last turn is not a user text.
     NotText,
     /// The prompt is personal or time-dependent, so its answer is not reused for other prompts.
-    NotKept,
+    NotReusable,
     /// The scope has no entries.
     ScopeEmpty,
     /// The mode or the caller allows exact hits only.
@@ -148,7 +148,7 @@ impl MissReason {
             Self::OverBudget => "over_budget",
             Self::OverWindow => "over_window",
             Self::NotText => "not_text",
-            Self::NotKept => "not_kept",
+            Self::NotReusable => "not_kept",
             Self::ScopeEmpty => "scope_empty",
             Self::Disabled => "disabled",
             Self::EmbeddingUnavailable => "embedding_unavailable",

@@ -135,7 +135,7 @@ impl Recorder {
             metrics.saved(outcome, observation.saved_usd);
         }
         metrics.at_hot_tier(self.hot_tier_usd);
-        metrics.began(observation, self.ledger.objective());
+        metrics.late_answer(observation, self.ledger.objective());
     }
 
     /// Writes the request's log line and ends its span.

@@ -211,7 +211,7 @@ impl<'t> Tables<'t> {
 
     fn put(&mut self, entry: &Entry) -> Result<(), Cause> {
         let key = entry.key.as_bytes();
-        let expires = nanos(entry.kept_until());
+        let expires = nanos(entry.removed_at());
         let bytes = codec::encode(entry);
         let replaced = self.entries.insert(key, (expires, bytes.as_slice()))?.map(|old| old.value().0);
         if let Some(old) = replaced {

@@ -228,7 +228,7 @@ impl Core {
         let id = entry.id();
         let keys = self.keys_of(id, &Facet::of(entry));
         let (value, expiry, now) =
-            (value::encode(entry, seen), millis(entry.kept_until()), millis(SystemTime::now()));
+            (value::encode(entry, seen), millis(entry.removed_at()), millis(SystemTime::now()));
         let (expiry, now) = (expiry.max(1).to_string(), now.to_string());
         let arguments = [&value, expiry.as_bytes(), entry.key.as_bytes(), id.as_bytes(), now.as_bytes()];
         let added: u64 = self.link.run(wait, &self.put, &keys, &arguments).await?;

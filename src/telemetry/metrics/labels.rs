@@ -100,8 +100,16 @@ impl LabelWay {
 }
 
 impl StoreOp {
-    pub const ALL: [Self; 8] =
-        [Self::Get, Self::Put, Self::Remove, Self::Scan, Self::Expire, Self::Flush, Self::Claim, Self::Publish];
+    pub const ALL: [Self; 8] = [
+        Self::Get,
+        Self::Put,
+        Self::Remove,
+        Self::Scan,
+        Self::Expire,
+        Self::Flush,
+        Self::Claim,
+        Self::Publish,
+    ];
 
     /// The label used in metrics and error messages.
     pub const fn as_str(self) -> &'static str {

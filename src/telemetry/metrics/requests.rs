@@ -130,7 +130,7 @@ impl Metrics {
     }
 
     /// Counts an answer that started later than `objective`.
-    pub fn began(&self, seen: &Observation<'_>, objective: Duration) {
+    pub fn late_answer(&self, seen: &Observation<'_>, objective: Duration) {
         if seen.outcome.counts_for_hit_ratio() && seen.wait() > objective {
             self.requests.late_answers.inc();
         }
