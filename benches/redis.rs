@@ -104,13 +104,13 @@ fn replica_at(config: &StoreConfig, max_memory: u64) -> Arc<Cache> {
     let cache = Arc::new(Cache::new(&cache, store, vectors, metrics));
     tokio::spawn({
         let cache = Arc::clone(&cache);
-        async move { cache.follow().await }
+        async move { cache.maintenance.follow().await }
     });
     cache
 }
 
 async fn store_entry(cache: &Cache, n: u64) {
-    cache.keep(entry(n), Durability::Queued, cache.epoch()).await.expect("the queue is long enough");
+    cache.keep(entry(n), Durability::Queued, cache.tiers.epoch()).await.expect("the queue is long enough");
 }
 
 async fn fill(cache: &Cache, entries: u64) {
@@ -293,7 +293,7 @@ async fn load(url: String) {
         NO_MEMORY,
     );
     let started = Instant::now();
-    let vectors = cache.load().await.expect("redis answers");
+    let vectors = cache.maintenance.load().await.expect("redis answers");
     let elapsed = started.elapsed().as_secs_f64();
     let each = (resident_bytes() - before) / vectors as f64;
     println!(

@@ -211,7 +211,7 @@ impl Server {
 
     /// Whether the index has been loaded from the store.
     pub fn is_ready(&self) -> bool {
-        self.cache.is_loaded()
+        self.cache.maintenance.is_loaded()
     }
 
     fn http_api(&self, config: &Config) -> http::Api {
@@ -238,8 +238,8 @@ impl Server {
         let (loading, following, sweeping) = (Arc::clone(cache), Arc::clone(cache), Arc::clone(cache));
         let upstreams = self.upstreams.clone();
         self.run_until_stopped(async move { load_index(&loading).await });
-        self.run_until_stopped(async move { following.follow().await });
-        self.run_until_stopped(async move { sweeping.sweep().await });
+        self.run_until_stopped(async move { following.maintenance.follow().await });
+        self.run_until_stopped(async move { sweeping.maintenance.sweep().await });
         self.run_until_stopped(async move { learning.share().await });
         self.run_until_stopped(async move { upstreams.watch_health().await });
     }
@@ -266,10 +266,10 @@ async fn start_embedder(config: &Config) -> Result<Option<Arc<dyn Embedder>>, em
 async fn load_index(cache: &Cache) {
     let mut started = Instant::now();
     loop {
-        match cache.load().await {
+        match cache.maintenance.load().await {
             Ok(vectors) => {
                 tracing::info!(vectors, elapsed = ?started.elapsed(), "index loaded");
-                cache.wait_until_stale().await;
+                cache.maintenance.wait_until_stale().await;
                 started = Instant::now();
             }
             Err(error) => {

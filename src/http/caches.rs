@@ -155,7 +155,7 @@ fn in_cache(namespace: String) -> Selector {
 fn request(caller: Caller, cache: String, prompt: String, attributes: &Attributes) -> Request {
     let message =
         Message { role: Role::User, content: prompt, name: None, tool_call_id: None, tool_calls: None };
-    let prompt = Prompt { messages: vec![message], ..Prompt::routed_as(String::new()) };
+    let prompt = Prompt { messages: vec![message], ..Prompt::default() };
     let caller = Caller { namespace: cache, vary: attributes.clone(), ..caller };
     caller.request(prompt)
 }

@@ -34,7 +34,7 @@ pub(super) async fn embeddings(
     let Some(model) = body.get("model").and_then(Value::as_str) else {
         return Err(Error::invalid("model", "is required").into());
     };
-    let route = Prompt::routed_as(model.to_owned());
+    let route = Prompt { model: model.to_owned(), ..Prompt::default() };
     pass_on(&api, caller, Endpoint::Embeddings, route, body).await
 }
 

@@ -26,10 +26,10 @@ pub(super) async fn alive() -> &'static str {
 /// Answers 503 until the index is loaded. Until then exact hits are served, but only some of the semantic ones.
 pub(super) async fn ready(State(api): State<Api>) -> impl IntoResponse {
     let (entries, vectors) = api.cache.sizes();
-    if api.cache.is_loaded() {
+    if api.cache.maintenance.is_loaded() {
         return (StatusCode::OK, format!("ready: {entries} entries, {vectors} vectors\n"));
     }
-    let percent = api.cache.loaded_share() * 100.0;
+    let percent = api.cache.maintenance.loaded_share() * 100.0;
     let loading = format!("loading the index: {percent:.0} % of {entries} entries, {vectors} vectors\n");
     (StatusCode::SERVICE_UNAVAILABLE, loading)
 }
@@ -47,7 +47,7 @@ pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> impl 
 /// Sets the gauges.
 fn refresh(api: &Api) {
     let settings = api.pipeline.settings();
-    api.cache.report();
+    api.cache.maintenance.report();
     api.metrics.stats(&api.pipeline.statistics.of_server(None, None), settings.cache.max_wrong_hits);
     api.metrics.states(&api.upstreams.model_states(), &api.upstreams.provider_states());
     let now = SystemTime::now();

@@ -68,7 +68,7 @@ impl Admission {
         let owner = tenant.owner(&prompt.namespace);
         let (key, scope) = key::of(&owner, &prompt);
         let deadline = deadline.unwrap_or_else(|| Instant::now() + settings.timeout);
-        let (id, epoch) = (RequestId::random(), self.cache.epoch());
+        let (id, epoch) = (RequestId::random(), self.cache.tiers.epoch());
         Ok(AdmittedRequest {
             id,
             tenant,

@@ -160,7 +160,7 @@ impl Coalescing {
         found.retain(|(similarity, Announced { entry, epoch, .. })| {
             *similarity >= min_similarity
                 && difficulty <= entry.difficulty
-                && !self.cache.is_invalidated(*epoch, entry)
+                && !self.cache.tiers.is_invalidated(*epoch, entry)
         });
         found.sort_by(|a, b| b.0.total_cmp(&a.0));
         found.truncate(CANDIDATES_BOUNDED);

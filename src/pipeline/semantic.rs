@@ -178,7 +178,7 @@ impl SemanticLookup {
         embedding: &Embedding,
         count: usize,
     ) -> Result<Vec<Candidate>, MissReason> {
-        if !self.cache.has_scope(request.scope) {
+        if !self.cache.tiers.has_scope(request.scope) {
             return Err(MissReason::ScopeEmpty);
         }
         let started = Instant::now();

@@ -91,7 +91,7 @@ fn prompt(instructions: &str, text: String) -> Prompt {
         messages: vec![message(Role::System, instructions.to_owned()), message(Role::User, text)],
         temperature: Some(0.0),
         max_tokens: Some(REPLY_TOKENS_MAX),
-        ..Prompt::routed_as(String::new())
+        ..Prompt::default()
     }
 }
 

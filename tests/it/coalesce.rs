@@ -115,7 +115,7 @@ async fn the_model_call_is_cancelled_when_all_callers_disconnect() {
     drop(leader);
     server.wait_for_errors(1).await;
     unary.abort();
-    upstream.wait_for_leavers(1).await;
+    upstream.wait_for_disconnects(1).await;
     assert_eq!(lookup(&mut client, "Count.").await.outcome(), Outcome::Miss);
     let again = complete(&mut client, "Count.").await;
     assert_eq!((again.outcome(), text(again).as_str()), (Outcome::Upstream, "again"));

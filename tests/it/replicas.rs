@@ -174,7 +174,7 @@ async fn two_replicas_that_answer_one_prompt_at_once_store_one_entry() {
 #[tokio::test]
 async fn a_replica_catches_up_after_it_was_cut_off() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let proxy = Proxy::before(redis.port).await;
+    let proxy = Proxy::in_front_of(redis.port).await;
     let (_a, mut a) = replica(with_store(redis.store(), semantic_config(&[&upstream]))).await;
     let (_b, mut b) = replica(with_store(store_through(&proxy, &redis), semantic_config(&[&upstream]))).await;
     complete(&mut a, "Gone?").await;
@@ -186,7 +186,7 @@ async fn a_replica_catches_up_after_it_was_cut_off() {
     // While cut off it serves the entries it has, and calls the model for others.
     assert!(lookup_is(&b, "Gone?", Outcome::Exact).await);
     assert_eq!(complete(&mut b, "New?").await.outcome(), Outcome::Upstream);
-    proxy.set(Network::Whole);
+    proxy.set(Network::Up);
     wait_for(&b, "Gone?", Outcome::Miss).await;
     wait_for(&b, PARAPHRASE, Outcome::Semantic).await;
     wait_for(&a, "New?", Outcome::Exact).await;
@@ -195,7 +195,7 @@ async fn a_replica_catches_up_after_it_was_cut_off() {
 #[tokio::test]
 async fn a_replica_cut_off_beyond_the_length_of_the_streams_reloads_everything() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let proxy = Proxy::before(redis.port).await;
+    let proxy = Proxy::in_front_of(redis.port).await;
     let (_a, mut a) = replica(with_store(redis.store(), semantic_config(&[&upstream]))).await;
     let (server_b, mut b) =
         replica(with_store(store_through(&proxy, &redis), semantic_config(&[&upstream]))).await;
@@ -213,7 +213,7 @@ async fn a_replica_cut_off_beyond_the_length_of_the_streams_reloads_everything()
     for stream in streams {
         redis.command::<u64>(&format!("XTRIM {stream} MAXLEN 0")).await;
     }
-    proxy.set(Network::Whole);
+    proxy.set(Network::Up);
     wait_for(&b, "Gone?", Outcome::Miss).await;
     wait_for(&b, "Mine?", Outcome::Miss).await;
     wait_for(&b, PARAPHRASE, Outcome::Semantic).await;

@@ -386,7 +386,7 @@ async fn the_callers_deadline_ends_a_call_with_deadline_exceeded() {
         assert_eq!((refused.code, refused.message.as_str()), (Code::DeadlineExceeded, "deadline exceeded"));
         assert!(started.elapsed() < Duration::from_secs(10), "not the server's own timeout");
     }
-    upstream.wait_for_leavers(2).await;
+    upstream.wait_for_disconnects(2).await;
 }
 
 #[tokio::test]
@@ -399,7 +399,7 @@ async fn a_stream_ends_at_the_callers_deadline() {
     let streamed = Events::open(&mut client, request).await.rest().await;
     assert_eq!(streamed.text, "One ");
     assert_eq!(streamed.error.unwrap().code(), Code::DeadlineExceeded);
-    upstream.wait_for_leavers(1).await;
+    upstream.wait_for_disconnects(1).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::common::{
-    events::{Events, Said},
+    events::{Events, StreamedReply},
     fake_upstream::{FakeUpstream, Reply},
     process::{Process, promptkeep},
     test_server::{
@@ -177,7 +177,7 @@ fn tool_calls() -> Value {
 }
 
 /// Joins the pieces as an OpenAI client does.
-fn assemble(said: &Said) -> Value {
+fn assemble(said: &StreamedReply) -> Value {
     let mut calls: Vec<Value> = Vec::new();
     for piece in &said.tool_calls {
         let pieces: Vec<Value> = serde_json::from_str(piece).unwrap();

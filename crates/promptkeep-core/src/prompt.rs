@@ -164,11 +164,6 @@ pub enum Delta {
 // === impl Prompt ===
 
 impl Prompt {
-    /// Creates a prompt with a model name and nothing else, for requests that are forwarded unchanged.
-    pub fn routed_as(model: String) -> Self {
-        Self { model, ..Self::default() }
-    }
-
     /// Returns the text in which a semantic hit may differ: the last turn, if it is a user's and not blank.
     pub fn fuzzy_text(&self) -> Option<&str> {
         let last = self.messages.last()?;

@@ -106,7 +106,11 @@ fn route(body: &Fields) -> Prompt {
         tool_call_id: None,
         tool_calls: None,
     };
-    Prompt { messages: turns(body).map(message).collect(), ..Prompt::routed_as(text(body.get("model"))) }
+    Prompt {
+        model: text(body.get("model")),
+        messages: turns(body).map(message).collect(),
+        ..Prompt::default()
+    }
 }
 
 fn turns(body: &Fields) -> impl Iterator<Item = &Value> {

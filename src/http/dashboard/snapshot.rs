@@ -138,7 +138,7 @@ impl Snapshot {
         let (pipeline, ledger) = (&api.pipeline, api.pipeline.statistics.ledger());
         let settings = pipeline.settings();
         let stats = pipeline.statistics.of_server(None, None);
-        let (memory_bytes, index_bytes) = api.cache.memory();
+        let (memory_bytes, index_bytes) = api.cache.tiers.memory();
         let has_tenants = settings.tenants.have_keys();
         Self {
             at: unix_seconds(SystemTime::now()),
@@ -162,8 +162,8 @@ impl Snapshot {
                 errors: stats.store_errors,
                 memory_bytes,
                 index_bytes,
-                index_loaded: api.cache.loaded_share(),
-                replication_lag: seconds_by_region(api.cache.lags()),
+                index_loaded: api.cache.maintenance.loaded_share(),
+                replication_lag: seconds_by_region(api.cache.maintenance.lags()),
             },
             namespaces: ledger.largest_namespaces(NAMESPACES_MAX).into_iter().map(Namespace::from).collect(),
             shows_prompts: settings.show_prompts,

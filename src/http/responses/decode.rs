@@ -51,7 +51,7 @@ pub(super) fn decode(mut body: Map<String, Value>) -> Result<Decoded, Error> {
         None => {
             let model = body.get("model").and_then(Value::as_str).unwrap_or_default().to_owned();
             let input = body.get("input").map(Value::to_string).unwrap_or_default();
-            let route = Prompt { messages: vec![turn(Role::User, input)], ..Prompt::routed_as(model) };
+            let route = Prompt { model, messages: vec![turn(Role::User, input)], ..Prompt::default() };
             Ok(Decoded::Uncacheable { route: Box::new(route), body })
         }
     }
@@ -86,12 +86,13 @@ fn plain(body: &Map<String, Value>) -> Result<Option<Prompt>, Error> {
         Some(value) => value.as_f64().map(Some).ok_or_else(|| Error::invalid(name, "must be a number")),
     };
     let mut prompt = Prompt {
+        model: text_or_null("model", body.get("model").cloned())?.unwrap_or_default(),
         messages,
         temperature: number("temperature")?.map(|number| number as f32),
         top_p: number("top_p")?.map(|number| number as f32),
         max_tokens: max_tokens(body.get("max_output_tokens"))?,
         response_format,
-        ..Prompt::routed_as(text_or_null("model", body.get("model").cloned())?.unwrap_or_default())
+        ..Prompt::default()
     };
     if let Some(instructions) = text_or_null("instructions", body.get("instructions").cloned())? {
         prompt.messages.insert(0, turn(Role::System, instructions));

@@ -17,7 +17,7 @@ pub struct Events(Streaming<CompleteChunk>);
 
 /// Everything that a stream sent, up to its end or an error.
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct StreamedReply {
     pub started: Option<Started>,
     pub text: String,
     /// Pieces of the tool calls, as JSON.
@@ -55,13 +55,13 @@ impl Events {
     }
 
     /// Reads the stream to its end.
-    pub async fn rest(mut self) -> Said {
-        let mut said = Said::default();
+    pub async fn rest(mut self) -> StreamedReply {
+        let mut said = StreamedReply::default();
         loop {
             match self.message().await {
                 Ok(Some(chunk)) => said.take(chunk.event.expect("a known event")),
                 Ok(None) => return said,
-                Err(error) => return Said { error: Some(error), ..said },
+                Err(error) => return StreamedReply { error: Some(error), ..said },
             }
         }
     }
@@ -71,7 +71,7 @@ impl Events {
     }
 }
 
-impl Said {
+impl StreamedReply {
     fn take(&mut self, event: Event) {
         match event {
             Event::Started(started) => self.started = Some(started),

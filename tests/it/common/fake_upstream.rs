@@ -120,12 +120,12 @@ impl FakeUpstream {
     }
 
     /// Waits until `count` clients have disconnected while their reply was held back.
-    pub async fn wait_for_leavers(&self, count: usize) {
+    pub async fn wait_for_disconnects(&self, count: usize) {
         wait_for(&self.state.disconnects, count).await;
     }
 
     /// Waits until `count` more health probes have been answered.
-    pub async fn wait_for_health_checks(&self, count: usize) {
+    pub async fn wait_for_probes(&self, count: usize) {
         let now = *self.state.probes.borrow();
         wait_for(&self.state.probes, now + count).await;
     }

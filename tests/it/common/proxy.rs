@@ -18,7 +18,7 @@ use tokio::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
     /// Forwards everything.
-    Whole,
+    Up,
     /// Accepts and keeps connections, but forwards nothing.
     Stalled,
     /// Closes every connection, new ones included.
@@ -35,10 +35,10 @@ pub struct Proxy {
 
 impl Proxy {
     /// Starts a proxy in front of the server on this loopback port.
-    pub async fn before(port: u16) -> Self {
+    pub async fn in_front_of(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let network = Arc::new(watch::Sender::new(Network::Whole));
+        let network = Arc::new(watch::Sender::new(Network::Up));
         let port = Arc::new(AtomicU16::new(port));
         let task = tokio::spawn({
             let (network, port) = (Arc::clone(&network), Arc::clone(&port));
@@ -57,10 +57,10 @@ impl Proxy {
     }
 
     /// Closes every connection and forwards new ones to another port.
-    pub fn lead_to(&self, port: u16) {
+    pub fn redirect_to(&self, port: u16) {
         self.port.store(port, Ordering::Relaxed);
         self.set(Network::Cut);
-        self.set(Network::Whole);
+        self.set(Network::Up);
     }
 
     pub fn set(&self, network: Network) {
@@ -86,7 +86,7 @@ async fn forward(mut client: TcpStream, port: u16, mut network: watch::Receiver<
             Network::Stalled => drop(changed.await),
             // Stopping the copy loses bytes that were read but not yet written, so after a stall the
             // connection can only hang.
-            Network::Whole => tokio::select! {
+            Network::Up => tokio::select! {
                 _ = copy_bidirectional(&mut client, &mut server) => return,
                 _ = changed => {}
             },

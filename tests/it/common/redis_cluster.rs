@@ -45,12 +45,12 @@ impl RedisCluster {
             master.command::<()>(&meet).await;
         }
         let cluster = Self { masters };
-        cluster.until_whole().await;
+        cluster.wait_until_complete().await;
         cluster
     }
 
     /// Waits until every master reports that all slots are served.
-    pub async fn until_whole(&self) {
+    pub async fn wait_until_complete(&self) {
         for master in &self.masters {
             until(async || {
                 let info = master.command::<String>("CLUSTER INFO").await;

@@ -200,6 +200,6 @@ async fn a_caller_that_leaves_cancels_its_upstream_call() {
         let pending = tokio::spawn(Response::to(post(&server, "/v1/chat/completions", &body)));
         upstream.wait_for_calls(calls + 1).await;
         pending.abort();
-        upstream.wait_for_leavers(calls + 1).await;
+        upstream.wait_for_disconnects(calls + 1).await;
     }
 }

@@ -81,7 +81,7 @@ async fn requests_succeed_while_a_master_is_dead() {
     }
     assert_eq!(complete(&mut a, PARAPHRASE).await.outcome(), Outcome::Semantic);
     cluster.masters[2].restart().await;
-    cluster.until_whole().await;
+    cluster.wait_until_complete().await;
     let (_b, b) = semantic_replica(&upstream, cluster.store()).await;
     for n in 0..30 {
         wait_for(&b, &format!("{n}?"), Outcome::Exact).await;
@@ -119,7 +119,7 @@ async fn writes_for_a_dead_master_do_not_delay_others() {
     let (_a, mut a) = semantic_replica(&upstream, cluster.store()).await;
     assert_other_masters_take_writes(&mut a, &mut cluster, |cluster| cluster.masters[2].kill()).await;
     cluster.masters[2].restart().await;
-    cluster.until_whole().await;
+    cluster.wait_until_complete().await;
     // The master lost its entries; the writes that waited for it arrive.
     until(async || cluster.keys("*:e:*").await.len() >= 40).await;
 }
@@ -135,7 +135,7 @@ async fn writes_for_a_hanging_master_do_not_delay_others() {
         complete(&mut a, &format!("after {n}?")).await;
     }
     cluster.masters[2].signal("CONT");
-    cluster.until_whole().await;
+    cluster.wait_until_complete().await;
     until(async || cluster.keys("*:e:*").await.len() == 10).await;
     let (_b, b) = semantic_replica(&upstream, cluster.store()).await;
     for n in 0..10 {

@@ -99,7 +99,7 @@ async fn labels_of_two_replicas_at_once_are_neither_lost_nor_counted_twice() {
 #[tokio::test]
 async fn labels_learned_during_a_partition_are_merged() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let proxy = Proxy::before(redis.port).await;
+    let proxy = Proxy::in_front_of(redis.port).await;
     let (server_a, mut a) = learning_replica(&upstream, redis.store()).await;
     let (server_b, mut b) = learning_replica(&upstream, store_through(&proxy, &redis)).await;
     complete(&mut a, RESET).await;
@@ -110,7 +110,7 @@ async fn labels_learned_during_a_partition_are_merged() {
     tokio::join!(add_labels(&mut a, "one", 20), add_labels(&mut b, "two", 30));
     report_wrong_hit(&mut b, &hit).await;
     assert!(lookup_is(&a, RESPELLED, Outcome::Semantic).await);
-    proxy.set(Network::Whole);
+    proxy.set(Network::Up);
     wait_for(&a, RESPELLED, Outcome::Miss).await;
     for client in [&a, &b] {
         until(async || has_labels(client, 50).await).await;
@@ -126,7 +126,7 @@ async fn labels_learned_during_a_partition_are_merged() {
 #[tokio::test]
 async fn missed_learner_events_are_read_from_the_snapshot() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let proxy = Proxy::before(redis.port).await;
+    let proxy = Proxy::in_front_of(redis.port).await;
     let (server_a, mut a) = learning_replica(&upstream, redis.store()).await;
     let (_b, b) = learning_replica(&upstream, store_through(&proxy, &redis)).await;
     complete(&mut a, RESET).await;
@@ -136,7 +136,7 @@ async fn missed_learner_events_are_read_from_the_snapshot() {
     report_wrong_hit(&mut a, &hit).await;
     server_a.stop().await;
     redis.command::<u64>("XTRIM promptkeep:lessons MAXLEN 0").await;
-    proxy.set(Network::Whole);
+    proxy.set(Network::Up);
     wait_for(&b, RESPELLED, Outcome::Miss).await;
 }
 

@@ -104,7 +104,7 @@ async fn without_redis_or_a_lease_each_replica_calls_the_model() {
     let gate = Gate::new();
     upstream.always(Reply::text("answer").hold_before(1, &gate));
     let none = StoreConfig { lease: Duration::ZERO, ..redis.store() };
-    let proxy = Proxy::before(redis.port).await;
+    let proxy = Proxy::in_front_of(redis.port).await;
     let [(_a, a), (_b, b)] = two_replicas(&upstream, none).await;
     let [(_c, c), (_d, d)] = two_replicas(&upstream, store_through(&proxy, &redis)).await;
     proxy.set(Network::Cut);

@@ -60,12 +60,12 @@ async fn serves_while_redis_hangs() {
 #[tokio::test]
 async fn serves_while_the_network_drops_everything() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let proxy = Proxy::before(redis.port).await;
+    let proxy = Proxy::in_front_of(redis.port).await;
     let (_server, mut client) = semantic_replica(&upstream, store_through(&proxy, &redis)).await;
     complete(&mut client, RESET).await;
     proxy.set(Network::Stalled);
     assert_serves(&client, "While it was stalled?").await;
-    proxy.set(Network::Whole);
+    proxy.set(Network::Up);
     wait_for_redis(&upstream, &redis, "While it was stalled?").await;
 }
 
@@ -175,13 +175,13 @@ async fn serves_while_a_redis_replica_takes_over() {
     second.command::<()>(&format!("REPLICAOF 127.0.0.1 {}", first.port)).await;
     until(async || second.command::<String>("INFO replication").await.contains("master_link_status:up"))
         .await;
-    let proxy = Proxy::before(first.port).await;
+    let proxy = Proxy::in_front_of(first.port).await;
     let (_server, mut client) = semantic_replica(&upstream, store_through(&proxy, &first)).await;
     complete(&mut client, RESET).await;
     for n in 0..30 {
         if n == 10 {
             first.kill();
-            proxy.lead_to(second.port);
+            proxy.redirect_to(second.port);
         }
         if n == 20 {
             second.command::<()>("REPLICAOF NO ONE").await;
@@ -234,7 +234,7 @@ async fn serves_when_redis_is_down_at_the_start() {
 #[tokio::test]
 async fn an_invalidation_during_an_outage_holds_after_it() {
     let (upstream, redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let proxy = Proxy::before(redis.port).await;
+    let proxy = Proxy::in_front_of(redis.port).await;
     let (_a, mut a) = semantic_replica(&upstream, store_through(&proxy, &redis)).await;
     let (_b, b) = semantic_replica(&upstream, redis.store()).await;
     complete(&mut a, RESET).await;
@@ -243,7 +243,7 @@ async fn an_invalidation_during_an_outage_holds_after_it() {
     let failed = a.invalidate(whole_namespace("default")).await.unwrap_err();
     assert_eq!(failed.code(), Code::Unavailable);
     assert!(lookup_is(&a, RESET, Outcome::Miss).await);
-    proxy.set(Network::Whole);
+    proxy.set(Network::Up);
     wait_for(&b, RESET, Outcome::Miss).await;
     assert!(lookup_is(&a, RESET, Outcome::Miss).await);
 }
@@ -252,7 +252,7 @@ async fn an_invalidation_during_an_outage_holds_after_it() {
 #[tokio::test]
 async fn invalidations_are_published_again_to_a_redis_that_lost_its_data() {
     let (upstream, mut redis) = (FakeUpstream::start().await, RedisServer::start().await);
-    let proxy = Proxy::before(redis.port).await;
+    let proxy = Proxy::in_front_of(redis.port).await;
     let (_a, mut a) = semantic_replica(&upstream, redis.store()).await;
     let (_b, b) = semantic_replica(&upstream, store_through(&proxy, &redis)).await;
     complete(&mut a, RESET).await;
@@ -261,6 +261,6 @@ async fn invalidations_are_published_again_to_a_redis_that_lost_its_data() {
     a.invalidate(whole_namespace("default")).await.unwrap();
     redis.restart().await;
     assert!(lookup_is(&b, RESET, Outcome::Exact).await, "it has not received the invalidation");
-    proxy.set(Network::Whole);
+    proxy.set(Network::Up);
     wait_for(&b, RESET, Outcome::Miss).await;
 }

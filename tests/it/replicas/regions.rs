@@ -14,7 +14,7 @@ pub struct Region {
 impl Region {
     pub async fn new(name: &'static str) -> Self {
         let redis = RedisServer::start().await;
-        let peer_network = Proxy::before(redis.port).await;
+        let peer_network = Proxy::in_front_of(redis.port).await;
         Self { name, redis, peer_network }
     }
 
@@ -92,7 +92,7 @@ async fn the_lag_behind_an_unreachable_region_grows_even_if_it_was_never_reached
         Some(lag == 0.0)
     };
     until(async || is_up_to_date().await == Some(false)).await;
-    us.peer_network.set(Network::Whole);
+    us.peer_network.set(Network::Up);
     until(async || is_up_to_date().await == Some(true)).await;
     us.peer_network.set(Network::Cut);
     until(async || is_up_to_date().await == Some(false)).await;
@@ -121,7 +121,7 @@ async fn a_partition_loses_no_entry_and_serves_no_invalidated_one() {
         "it still serves its own entries"
     );
     for region in [&eu, &us] {
-        region.peer_network.set(Network::Whole);
+        region.peer_network.set(Network::Up);
     }
     until(async || outcome_in(&in_us, "other", "From eu?").await == Outcome::Exact).await;
     assert_eq!(outcome_in(&in_us, "docs", "Stale?").await, Outcome::Miss);

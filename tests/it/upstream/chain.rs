@@ -202,7 +202,7 @@ async fn an_unhealthy_provider_is_tried_last_until_it_recovers() {
 
     first.health(503);
     // A round of health checks starts only after the results of the previous round are applied.
-    first.wait_for_health_checks(4).await;
+    first.wait_for_probes(4).await;
     assert_eq!(are_up(&upstreams), [false, true]);
     assert_eq!(complete(&upstreams, &prompt("Hi")).await.unwrap().0.model, "model-warm");
     assert_eq!(first.calls(), 0, "no request reached it");
@@ -210,7 +210,7 @@ async fn an_unhealthy_provider_is_tried_last_until_it_recovers() {
     assert_eq!(complete(&upstreams, &prompt("Hi")).await.unwrap().0.model, "model-cold", "the last resort");
 
     first.health(404);
-    first.wait_for_health_checks(3).await;
+    first.wait_for_probes(3).await;
     assert_eq!(are_up(&upstreams), [true, true]);
     assert_eq!(complete(&upstreams, &prompt("Hi")).await.unwrap().0.model, "model-cold");
     watching.abort();
@@ -255,7 +255,7 @@ async fn a_caller_that_leaves_before_the_first_token_cancels_the_call() {
     });
     fake.wait_for_calls(1).await;
     caller.abort();
-    fake.wait_for_leavers(1).await;
+    fake.wait_for_disconnects(1).await;
     assert!(caller.await.is_err());
     assert_eq!(results(&seen.attempts()), [Cancelled]);
 }

@@ -30,7 +30,7 @@ async fn the_faster_attempt_answers_and_the_slower_is_cancelled_and_charged() {
     let (prompt, seen) = (prompt("How long is a piece of string?"), SeenAttempts::default());
     let answer = open_seen(&upstreams, &prompt, &seen).await.unwrap();
     let (completion, attempts, _) = read(answer).await.unwrap();
-    slow.wait_for_leavers(1).await;
+    slow.wait_for_disconnects(1).await;
     assert_eq!(completion.model, "model-warm");
     assert_eq!(results(&attempts), [Cancelled, Good]);
     assert_eq!(attempts[1].reason, AttemptReason::Hedge);
@@ -49,7 +49,7 @@ async fn a_slow_first_attempt_that_streams_before_the_hedge_answers() {
     second.wait_for_calls(1).await;
     gate.open();
     let (completion, attempts) = call.await.unwrap().unwrap();
-    second.wait_for_leavers(1).await;
+    second.wait_for_disconnects(1).await;
     assert_eq!((completion.content.as_str(), results(&attempts)), ("first", vec![Cancelled, Good]));
     assert_eq!(attempts[0].model, "model-warm");
 }

@@ -227,7 +227,7 @@ async fn a_dropped_answer_cancels_the_call_and_is_reported() {
     let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
     let seen = SeenAttempts::default();
     drop(open_seen(&upstreams, &prompt("Hi"), &seen).await.unwrap());
-    fake.wait_for_leavers(1).await;
+    fake.wait_for_disconnects(1).await;
     assert_eq!(results(&seen.attempts()), [AttemptResult::Cancelled]);
     assert!(seen.attempts()[0].usage.cost_usd > 0.0, "the received tokens are charged");
 }
