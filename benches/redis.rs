@@ -184,7 +184,7 @@ async fn replication() {
     let redis = RedisServer::start().await;
     let (a, b) = (replica(&redis, MEMORY), replica(&redis, MEMORY));
     fill(&a, HOT).await;
-    b.load().await.expect("redis answers");
+    b.maintenance.load().await.expect("redis answers");
     let mut micros = histogram();
     for n in HOT..HOT + 500 {
         let started = Instant::now();
@@ -203,7 +203,7 @@ async fn stream() {
     let redis = RedisServer::start().await;
     let (a, b) = (replica(&redis, MEMORY), replica(&redis, MEMORY));
     fill(&a, 10 * HOT).await;
-    b.load().await.expect("redis answers");
+    b.maintenance.load().await.expect("redis answers");
     let search = {
         let b = Arc::clone(&b);
         let queries: Arc<Vec<Embedding>> = Arc::new((0..HOT).filter_map(|n| entry(n).embedding).collect());

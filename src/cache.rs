@@ -14,7 +14,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout_at};
 
 pub use self::{invalidations::Epoch, maintenance::Maintenance, tiers::Tiers};
 use crate::{
@@ -262,7 +262,9 @@ impl Cache {
     /// Removes the vector of `key` if the store has no entry under `missing`. It stays if the store fails, or if the entry
     /// has only expired.
     async fn repair(&self, key: CacheKey, missing: CacheKey, deadline: Instant) {
-        if let Ok(None) = self.store.call_until(Op::Get, deadline, |store| store.get(missing)).await {
+        // Not counted: the read that found nothing was.
+        let read = timeout_at(deadline.into(), self.store.inner().get(missing)).await;
+        if matches!(read, Ok(Ok(None))) {
             self.tiers.forget(&[key]);
         }
     }

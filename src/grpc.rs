@@ -24,7 +24,7 @@ use crate::{
     tenant::{Tenant, bearer},
 };
 
-/// The generated types. Only this module and the command-line client name them.
+/// The generated types. Only this module and the clients in `cli` and `demo` name them.
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated from the proto")]
 pub mod proto {
     tonic::include_proto!("promptkeep.v1");
@@ -164,8 +164,8 @@ impl PromptCache for Api {
         let (_, extensions, proto::CompleteRequest { prompt, cache }) = request.into_parts();
         reply(async {
             let request = self.request(&extensions, prompt, cache)?;
-            let answering = self.pipeline.complete(Rpc::CompleteStream, request).await?;
-            Ok(Box::pin(chunks(answering)) as ChunkStream)
+            let answer = self.pipeline.complete(Rpc::CompleteStream, request).await?;
+            Ok(Box::pin(chunks(answer)) as ChunkStream)
         })
         .await
     }
@@ -249,12 +249,12 @@ async fn reply<T>(handler: impl Future<Output = Result<T, Error>>) -> Result<Res
 }
 
 /// The answer as a stream of messages, which ends after an error.
-fn chunks(answering: AnswerStream) -> impl Stream<Item = Result<proto::CompleteChunk, Status>> {
-    let next = |mut answering: AnswerStream| async move {
-        let chunk = answering.next().await.transpose()?;
-        Some((chunk.map(encode::chunk).map_err(|error| status::of(&error)), answering))
+fn chunks(answer: AnswerStream) -> impl Stream<Item = Result<proto::CompleteChunk, Status>> {
+    let next = |mut answer: AnswerStream| async move {
+        let chunk = answer.next().await.transpose()?;
+        Some((chunk.map(encode::chunk).map_err(|error| status::of(&error)), answer))
     };
-    futures_util::stream::unfold(answering, next)
+    futures_util::stream::unfold(answer, next)
 }
 
 fn text<'a>(metadata: &'a MetadataMap, name: &str) -> Option<&'a str> {

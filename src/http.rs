@@ -8,11 +8,11 @@ mod chat;
 mod dashboard;
 mod failure;
 mod forward;
+mod health;
 mod models;
 mod reply;
 mod responses;
 mod sse;
-mod status;
 
 use std::sync::Arc;
 
@@ -59,9 +59,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/caches/{cache}/entries", post(caches::store).delete(caches::remove_by_attributes))
         .route("/v1/caches/{cache}/entries/{entry}", delete(caches::remove))
         .route("/v1/caches/{cache}/flush", post(caches::flush))
-        .route("/healthz", get(status::alive))
-        .route("/readyz", get(status::ready))
-        .route("/metrics", get(status::metrics))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
         .fallback(async || Failure::from(Error::NotFound("path")))
         .method_not_allowed_fallback(async || Failure::wrong_method())
         .with_state(api)

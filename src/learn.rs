@@ -40,7 +40,7 @@ use crate::{
     key::{CacheKey, Owner},
     model::VerifierReply,
     prompt::{Completion, prefix},
-    store::{Op, Snapshot, TimedStore},
+    store::{Snapshot, TimedStore},
     telemetry::metrics::{LabelOrigin, Metrics},
 };
 
@@ -57,7 +57,7 @@ const CERTAINLY_SAME: f32 = 0.95;
 const DECODE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum audits of lookups whose answers may still come.
-const CHECKS_MAX: usize = 10_000;
+const AUDITS_MAX: usize = 10_000;
 
 /// The learners of all namespaces.
 pub struct Learning {
@@ -97,7 +97,7 @@ impl Learning {
             comparing: Semaphore::new(config.max_comparisons),
             judge_rate: config.judge_rate,
             verifying: Semaphore::new(config.max_judgements),
-            audits: Cache::new(CHECKS_MAX),
+            audits: Cache::new(AUDITS_MAX),
             waiting: Mutex::default(),
             publish_now: Notify::new(),
             metrics,
@@ -129,8 +129,14 @@ impl Learning {
     /// Reads the snapshot of a namespace; `None` if the store fails.
     async fn read(&self, id: &NamespaceId) -> Option<Arc<Namespace>> {
         let name = id.snapshot_name();
-        let deadline = self.store.deadline();
-        let snapshot = self.store.call_until(Op::Get, deadline, |store| store.snapshot(&name)).await.ok()?;
+        let snapshot = match timeout(self.store.timeout(), self.store.inner().snapshot(&name)).await {
+            Ok(Ok(snapshot)) => snapshot,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a snapshot cannot be read");
+                return None;
+            }
+            Err(_) => return None,
+        };
         let (id, learner) = (id.clone(), self.new_learner(id));
         let Some(Snapshot { version, bytes }) = snapshot else {
             return Some(Arc::new(Namespace::new(id, learner)));

@@ -1,6 +1,6 @@
 //! promptkeep: a semantic prompt-cache server in front of LLM inference.
 //!
-//! The modules stand in the order a request meets them; [`pipeline`] is the path itself. See
+//! The modules stand from the ground up, each above those it uses; [`pipeline`] is the path of a request. See
 //! `ARCHITECTURE.md` for the map and the invariants.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]

@@ -81,7 +81,7 @@ impl OfflinePipeline {
             trace: Trace::default(),
         };
         let reply = match self.pipeline().complete(Rpc::Complete, request).await {
-            Ok(answering) => answering.whole().await,
+            Ok(answer) => answer.whole().await,
             Err(error) => Err(error),
         };
         self.pipeline().wait_until_idle().await;

@@ -1,5 +1,5 @@
-//! The path of a request: admit, exact, join, semantic, paraphrase, lease, model call, keep, learn. Each step is a
-//! type that owns the parts it needs; [`Pipeline`] calls them in order. Knows no transport: the gRPC and HTTP servers
+//! The path of a request: admit, exact, join, semantic, paraphrase, lease, model call, keep, follow up. Each step is a
+//! type that owns the parts it needs; [`Pipeline`] calls them in order. Knows no server: gRPC and HTTP
 //! decode a [`Request`], call the pipeline and encode its answer.
 
 mod admission;
@@ -37,8 +37,8 @@ use self::{
     eligibility::Eligibility,
     exact::{Exact, ExactLookup},
     follow_up::{FollowUp, FollowUps},
-    keeping::{Answer, Keeping},
-    model_calls::{Lease, ModelCalls},
+    keeping::{Keeping, NewAnswer},
+    model_calls::{LeaseOutcome, ModelCalls},
     recording::Recording,
     request::AdmittedRequest,
     semantic::{Decision, SemanticLookup},
@@ -92,7 +92,7 @@ pub struct Pipeline {
     pub feedback: FeedbackIntake,
     /// Requests that the cache cannot hold.
     pub forwarder: Forwarder,
-    /// Counters and estimates, and who may see which.
+    /// Statistics, limited to what a tenant may see.
     pub statistics: Statistics,
 }
 
@@ -134,7 +134,7 @@ impl Pipeline {
     /// Answers from the cache alone. The id names a hit in feedback.
     ///
     /// # Errors
-    /// Only for an invalid request or an exceeded limit; a miss is a reply.
+    /// Only for an invalid request, an exceeded limit or the caller's deadline; a miss is a reply.
     pub async fn lookup(&self, mut request: Request) -> Result<(RequestId, Result<Hit, Missed>), Error> {
         let mut record = self.recording.start(Rpc::Lookup, &mut request);
         let request = self.admission.admit(request)?;
@@ -161,7 +161,7 @@ impl Pipeline {
     /// [`AnswerStream::whole`], at once. Dropping it cancels the model call unless others wait for it too.
     ///
     /// # Errors
-    /// For an invalid request or an exceeded limit; later failures come from [`AnswerStream`].
+    /// For an invalid request, an exceeded limit or the caller's deadline; later failures come from [`AnswerStream`].
     pub async fn complete(self: &Arc<Self>, rpc: Rpc, mut request: Request) -> Result<AnswerStream, Error> {
         let record = self.recording.start(rpc, &mut request);
         let request = Arc::new(self.admission.admit(request)?);
@@ -225,14 +225,14 @@ impl Pipeline {
         }
         // Held until the answer is kept or the call has failed.
         let _lease = match self.model_calls.lease(request).await {
-            Lease::AlreadyAnswered(hit) => return Ok((FlightResult::Hit(hit), FollowUp::Nothing)),
-            Lease::Granted(lease) => lease,
+            LeaseOutcome::AlreadyAnswered(hit) => return Ok((FlightResult::Hit(hit), FollowUp::Nothing)),
+            LeaseOutcome::Granted(lease) => lease,
         };
         let _announced = self.coalescing.announce(request, &context);
         let upstream = self.model_calls.open(request, context.embedding.as_ref()).await?;
         let completed = Arc::new(self.model_calls.relay(request, upstream, missed, leader).await?);
         if !request.cache.no_store && completed.completion.is_complete() {
-            let answer = Answer::of(&completed, context.embedding.clone());
+            let answer = NewAnswer::of(&completed, context.embedding.clone());
             // A store failure is counted in the cache; it must not cost this caller the answer.
             let _ = self.keeping.keep(request, answer, Durability::Queued).await;
         }

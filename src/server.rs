@@ -205,7 +205,7 @@ impl Server {
     }
 
     /// Number of requests in flight.
-    pub fn requests_under_way(&self) -> usize {
+    pub fn requests_in_flight(&self) -> usize {
         self.pipeline.requests_in_flight()
     }
 

@@ -1,4 +1,4 @@
-//! Storage that outlives the process. [`Store`] is one of the crate's two traits: `embedded` is one file, `redis` is
+//! Storage that outlives the process. [`Store`] is a trait with three implementations: `embedded` is one file, `redis` is
 //! shared by replicas, `memory` is lost at exit. The store is the truth; the memory tier and the index are copies of it.
 
 pub mod codec;

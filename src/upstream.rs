@@ -246,7 +246,7 @@ impl fmt::Debug for Upstreams {
     }
 }
 
-// === impl Ask ===
+// === impl UpstreamRequest ===
 
 impl<'a> UpstreamRequest<'a> {
     pub fn new(prompt: &'a Prompt, deadline: Instant) -> Self {

@@ -33,8 +33,8 @@ pub(super) async fn answer<D: Dialect>(
         return from_cache::<D>(api, request, delivery.is_streamed, options).await;
     }
     if delivery.is_streamed {
-        let answering = api.pipeline.complete(Rpc::CompleteStream, request).await?;
-        return sse::reply(answering, |started| D::new(options, started)).await;
+        let answer = api.pipeline.complete(Rpc::CompleteStream, request).await?;
+        return sse::reply(answer, |started| D::new(options, started)).await;
     }
     let reply = api.pipeline.complete(Rpc::Complete, request).await?.whole().await?;
     Ok(reply::whole(&Facts::of_reply(&reply), &D::whole(&options, reply.id, reply.completion())))

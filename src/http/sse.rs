@@ -55,23 +55,23 @@ pub(super) trait Dialect: Send + Sized + 'static {
 
 /// A stream in flight.
 struct Events<D> {
-    answering: AnswerStream,
+    answer: AnswerStream,
     dialect: D,
     /// Written and not yet sent.
     ready: Vec<u8>,
     ended: bool,
 }
 
-/// Streams `answering`. The status is sent with the first token, so that earlier errors have their own status.
+/// Streams `answer`. The status is sent with the first token, so that earlier errors have their own status.
 pub(super) async fn reply<D: Dialect>(
-    mut answering: AnswerStream,
+    mut answer: AnswerStream,
     dialect: impl FnOnce(&Started) -> D,
 ) -> Result<Response, Failure> {
-    let Some(Chunk::Started(started)) = answering.next().await? else {
+    let Some(Chunk::Started(started)) = answer.next().await? else {
         return Err(Error::internal("a stream without a beginning").into());
     };
     let mut facts = Facts::of_started(&started);
-    let mut events = Events { answering, dialect: dialect(&started), ready: Vec::new(), ended: false };
+    let mut events = Events { answer, dialect: dialect(&started), ready: Vec::new(), ended: false };
     events.dialect.started(&mut events.ready);
     // An entry's answer is complete, so it is sent in one piece, and the headers can include what it saved.
     while is_from_entry(started.outcome) && !events.ended {
@@ -106,7 +106,7 @@ fn event_stream(facts: &Facts, body: Body) -> Response {
 impl<D: Dialect> Events<D> {
     /// Writes the next event; at the end, returns what the answer saved, in US dollars.
     async fn advance(&mut self) -> Result<Option<f64>, Error> {
-        match self.answering.next().await? {
+        match self.answer.next().await? {
             Some(Chunk::Delta(delta)) => self.dialect.delta(&mut self.ready, &delta),
             Some(Chunk::Finished(reply)) => {
                 self.dialect.finished(&mut self.ready, reply.completion());

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     decide::learner::{Delta, Learner},
-    store::{LearnerEvent, Op, Snapshot, SnapshotVersion, StoreError},
+    store::{LearnerEvent, Snapshot, SnapshotVersion, StoreError},
     telemetry::metrics::LabelWay,
 };
 
@@ -78,10 +78,13 @@ impl Learning {
             return;
         }
         let labels = parts.iter().filter_map(|(_, part)| part.delta.as_ref()).map(Delta::labels).sum();
-        match self.store.call(Op::Publish, |store| store.publish(message.bytes)).await {
+        match self.store.inner().publish(message.bytes).await {
             Ok(true) => self.metrics.labels_shared(LabelWay::Published, labels),
             Ok(false) => {}
-            Err(_) => parts.into_iter().for_each(|(namespace, part)| namespace.restore_unpublished(part)),
+            Err(error) => {
+                tracing::debug!(%error, "deltas are published later");
+                parts.into_iter().for_each(|(namespace, part)| namespace.restore_unpublished(part));
+            }
         }
     }
 
@@ -153,9 +156,12 @@ impl Learning {
         for (_, namespace) in self.namespaces.iter() {
             loop {
                 let mut version = namespace.version.lock().await;
-                if let Ok(merged) = self.merge_snapshot(&namespace).await {
-                    *version = merged;
-                    break;
+                match self.merge_snapshot(&namespace).await {
+                    Ok(merged) => {
+                        *version = merged;
+                        break;
+                    }
+                    Err(error) => tracing::warn!(%error, "a snapshot cannot be read"),
                 }
                 drop(version);
                 sleep(PUBLISH_EVERY).await;
@@ -169,7 +175,7 @@ impl Learning {
         namespace: &Arc<Namespace>,
     ) -> Result<Option<SnapshotVersion>, StoreError> {
         let name = namespace.id().snapshot_name();
-        let snapshot = self.store.call(Op::Get, |store| store.snapshot(&name)).await?;
+        let snapshot = self.store.inner().snapshot(&name).await?;
         let Some(Snapshot { version, bytes }) = snapshot else { return Ok(None) };
         let namespace = Arc::clone(namespace);
         // A panic leaves the namespace as it was.
@@ -189,7 +195,13 @@ impl Learning {
     /// Writes a snapshot. Returns whether the store answered.
     pub(super) async fn save(&self, namespace: &Arc<Namespace>) -> bool {
         let mut unsaved = Unsaved { namespace, is_saved: false };
-        let Ok(is_saved) = self.replace_snapshot(namespace).await else { return false };
+        let is_saved = match self.replace_snapshot(namespace).await {
+            Ok(is_saved) => is_saved,
+            Err(error) => {
+                tracing::warn!(%error, "a snapshot cannot be saved");
+                return false;
+            }
+        };
         unsaved.is_saved = is_saved;
         if !is_saved {
             let namespace = namespace.id().name.as_str();
@@ -210,8 +222,7 @@ impl Learning {
             let encoded = spawn_blocking(move || Snapshot::of(writer.encode()));
             let Ok(snapshot) = encoded.await else { return Ok(false) };
             let (written, replaces) = (snapshot.version, *version);
-            let put = self.store.call(Op::Put, |store| store.put_snapshot(name, snapshot, replaces));
-            if put.await? {
+            if self.store.inner().put_snapshot(name, snapshot, replaces).await? {
                 *version = Some(written);
                 return Ok(true);
             }

@@ -15,7 +15,7 @@ use crate::{
     entry::{Entry, Selector},
     model::Usage,
     prompt::FinishReason,
-    store::{Durability, SnapshotVersion, Store, StoreError},
+    store::{Durability, Op, SnapshotVersion, Store, StoreError},
     telemetry::stats::Ledger,
 };
 

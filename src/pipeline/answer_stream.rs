@@ -156,7 +156,7 @@ impl AnswerStream {
                 self.rejoins += 1;
                 self.rejoins <= REJOINS_MAX
             }
-            // Another leader would fail alike.
+            // Another leader would fail too.
             _ => false,
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    AdmittedRequest, Answer, Hit, UpstreamCompletion,
+    AdmittedRequest, Hit, NewAnswer, UpstreamCompletion,
     flight::{self, Event, Flights, Follower, Leader},
     semantic::{CANDIDATES_BOUNDED, SemanticContext},
 };
@@ -30,7 +30,7 @@ pub(super) type FlightLeader = Leader<FlightKey, Piece, FlightResult>;
 pub(super) type FlightFollower = Follower<Piece, FlightResult>;
 pub(super) type Join = flight::Joined<FlightKey, Piece, FlightResult>;
 
-/// What makes two misses one flight: the prompt, and what the callers allow the cache to do.
+/// Key of a flight: the prompt's key and a hash of the cache directives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FlightKey(CacheKey, u64);
 
@@ -46,7 +46,7 @@ pub(super) enum Piece {
     Delta(Delta),
 }
 
-/// How a flight ends well.
+/// Successful result of a flight.
 #[derive(Clone, Debug)]
 pub(super) enum FlightResult {
     /// The cache answered after all.
@@ -119,7 +119,7 @@ impl Coalescing {
             usage: Usage::default(),
         };
         let difficulty = self.upstreams.difficulty(&request.prompt, context.embedding.as_ref());
-        let answer = Answer { completion, embedding: context.embedding.clone(), difficulty };
+        let answer = NewAnswer { completion, embedding: context.embedding.clone(), difficulty };
         let entry = Arc::new(answer.into_entry(request, "")?);
         self.announced.add(Announced { flight: FlightKey::of(request), epoch: request.epoch, entry })
     }
@@ -133,6 +133,9 @@ impl Coalescing {
         let Policy::Bounded(bounds @ Bounds { shadow: false, .. }) = request.policy() else { return None };
         let (scored, embedding) = (context.scored.as_ref()?, context.embedding.as_ref()?);
         let announced = self.similar(request, embedding, bounds.min_similarity);
+        if announced.is_empty() {
+            return None;
+        }
         let candidates = announced.iter().map(|(similarity, announced)| Candidate {
             entry: Arc::clone(&announced.entry),
             alias: None,
@@ -155,8 +158,11 @@ impl Coalescing {
         embedding: &Embedding,
         min_similarity: f32,
     ) -> Vec<(f32, Announced)> {
-        let difficulty = self.upstreams.difficulty(&request.prompt, Some(embedding));
         let mut found = self.announced.in_scope(request.scope, embedding);
+        if found.is_empty() {
+            return found;
+        }
+        let difficulty = self.upstreams.difficulty(&request.prompt, Some(embedding));
         found.retain(|(similarity, Announced { entry, epoch, .. })| {
             *similarity >= min_similarity
                 && difficulty <= entry.difficulty

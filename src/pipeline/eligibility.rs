@@ -47,7 +47,7 @@ impl Eligibility {
         }
         let classified = self.upstreams.difficulty(&request.prompt, Some(embedding));
         candidates.retain(|Candidate { entry, .. }| {
-            // For the same prompt, the class it had when it was answered holds.
+            // An entry of this very prompt keeps the class it was answered with.
             let stored = entry.difficulty.filter(|_| entry.key == request.key);
             self.is_good_enough(request, stored.or(classified), entry)
         });
@@ -65,8 +65,8 @@ impl Eligibility {
             || !self.upstreams.wants_higher_tier(&request.prompt, difficulty, &entry.completion)
     }
 
-    /// Whether the entry is the prompt's own, or one that it may be an alias of. Aliases are served only where
-    /// near entries are, and only while the namespace is within its budgets.
+    /// Whether the entry is the prompt's own, or may answer it as the target of an alias. Aliases are served only
+    /// where near entries are, and only while the namespace is within its budgets.
     fn may_be_alias(&self, request: &AdmittedRequest, entry: &Entry) -> bool {
         if entry.key == request.key {
             return entry.alias_of.is_none();

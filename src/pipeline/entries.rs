@@ -6,7 +6,8 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Admission, Answer, FollowUps, Keeping, Recording, Request, SemanticLookup, request::fill_defaults, within,
+    Admission, FollowUps, Keeping, NewAnswer, Recording, Request, SemanticLookup, request::fill_defaults,
+    within,
 };
 use crate::{
     cache::Cache,
@@ -32,11 +33,11 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Keeps a completion that the caller got by itself. It is durable when this returns.
+    /// Stores a completion that the caller got from its own model. It is durable when this returns.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for an incomplete answer, [`Error::StoreUnavailable`] when it could not be made
-    /// durable.
+    /// [`Error::InvalidArgument`] for an invalid prompt or an incomplete answer, [`Error::Exhausted`] for an exceeded
+    /// limit, [`Error::StoreUnavailable`] when the entry is not durable, [`Error::DeadlineExceeded`].
     pub async fn store(&self, mut request: Request, completion: Completion) -> Result<EntryId, Error> {
         let mut record = self.recording.start(Rpc::Store, &mut request);
         let request = self.admission.admit(request)?;
@@ -50,9 +51,9 @@ impl Entries {
         let (semantic, keeping) = (Arc::clone(&self.semantic), Arc::clone(&self.keeping));
         let (follow_ups, tasks) = (Arc::clone(&self.follow_ups), self.tasks.clone());
         let store = async move {
-            let context = semantic.context(&request).await;
+            let context = semantic.for_stored_answer(&request).await;
             // The caller chose the model, so the router gives the prompt no difficulty class.
-            let answer = Answer {
+            let answer = NewAnswer {
                 completion: completion.clone(),
                 embedding: context.embedding.clone(),
                 difficulty: None,
@@ -63,7 +64,7 @@ impl Entries {
             });
             Ok::<_, StoreError>(())
         };
-        self.to_its_end(deadline, store).await?.map_err(|_| Error::StoreUnavailable)?;
+        self.run_to_completion(deadline, store).await?.map_err(|_| Error::StoreUnavailable)?;
         record.finish(Outcome::Stored, None, 0.0);
         Ok(id)
     }
@@ -71,7 +72,7 @@ impl Entries {
     /// Removes entries that the tenant may see; with `dry_run` only counts them.
     ///
     /// # Errors
-    /// [`Error::StoreUnavailable`] when the removal is not durable.
+    /// [`Error::StoreUnavailable`] when the removal is not durable, [`Error::DeadlineExceeded`].
     pub async fn invalidate(
         &self,
         tenant: &Tenant,
@@ -89,7 +90,7 @@ impl Entries {
         selector.owners = tenant.owners_visible(selector.namespace.as_deref());
         let cache = Arc::clone(&self.cache);
         let remove = async move { cache.invalidate(&selector, dry_run).await };
-        self.to_its_end(deadline, remove).await?.map_err(|_| Error::StoreUnavailable)
+        self.run_to_completion(deadline, remove).await?.map_err(|_| Error::StoreUnavailable)
     }
 
     /// `selector`, narrowed to the entry that answers `prompt` when `tenant` asks it.
@@ -111,7 +112,7 @@ impl Entries {
 
     /// Runs `work`, which must not stop half-way: waits for it until `deadline`, but lets it go on after that, and
     /// also when the caller leaves. A shutdown waits for it.
-    async fn to_its_end<T: Send + 'static>(
+    async fn run_to_completion<T: Send + 'static>(
         &self,
         deadline: Instant,
         work: impl Future<Output = T> + Send + 'static,

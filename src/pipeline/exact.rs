@@ -10,7 +10,7 @@ use std::{
 use super::{AdmittedRequest, Eligibility, Hit};
 use crate::{cache::Cache, entry::Entry, key::CacheKey};
 
-/// Number of stale answers remembered as served. While there are so many, no further one is served stale.
+/// Number of stale answers remembered as served. When full, no further answer is served stale.
 const SERVED_MAX: usize = 16_384;
 
 /// Finds entries by the key of the prompt.
@@ -31,7 +31,7 @@ pub(super) enum Exact {
 /// Stale answers that were served, so that none is served twice, whatever became of its refresh.
 #[derive(Default)]
 struct ServedStale {
-    /// End of each entry's stale period, which also tells it from its replacement. A std mutex: held for one map
+    /// End of each entry's stale period, which also distinguishes it from its replacement. A std mutex: held for one map
     /// operation, or for removing what is over.
     until: Mutex<HashMap<CacheKey, SystemTime>>,
 }
@@ -41,7 +41,7 @@ impl ExactLookup {
         Self { cache, eligibility, served_stale: ServedStale::default() }
     }
 
-    /// A hit on an identical prompt answered before, still fresh.
+    /// A fresh entry with the same key.
     pub(super) async fn get(&self, request: &AdmittedRequest) -> Option<Hit> {
         if request.cache.no_cache {
             return None;
@@ -79,7 +79,7 @@ impl ExactLookup {
         }
     }
 
-    /// Marks a stale entry as served. Returns `false` when it was before.
+    /// Marks a stale entry as served. Returns `false` when it was before, or when too many are remembered.
     pub(super) fn claim_stale(&self, entry: &Entry) -> bool {
         self.served_stale.claim(entry, SystemTime::now())
     }
@@ -97,7 +97,7 @@ impl ExactLookup {
 }
 
 impl ServedStale {
-    /// Whether the entry may be served at `now`. Only the first caller to ask is told so.
+    /// Claims the entry at `now`; only the first caller succeeds.
     fn claim(&self, entry: &Entry, now: SystemTime) -> bool {
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         if until.len() >= SERVED_MAX {

@@ -1,5 +1,5 @@
-//! `Explain`: the decision on a lookup with everything that led to it. It runs the search that serves and changes
-//! nothing.
+//! `Explain`: the decision on a lookup with everything that led to it. It runs the search that serves, but counts no
+//! request and teaches nothing.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ impl Pipeline {
             explanation.reason = None;
         }
         explanation.would_serve_stale = self.exact.would_serve_stale(request).await;
-        let searched = self.semantic.search(request, request.lookup_policy()).await;
+        let searched = self.semantic.search(request).await;
         let (embedding, tokens) = match &searched {
             Ok(searched) => (Some(&searched.embedding), searched.tokens),
             Err(skipped) => (skipped.embedding.as_ref(), skipped.tokens),
@@ -74,8 +74,8 @@ impl Pipeline {
         explanation.route = self.model_calls.upstreams.route(&request.prompt, embedding);
         match searched {
             Err(skipped) => explanation.miss(skipped.reason),
-            Ok(Searched { found: Found::Static { candidates, .. }, .. }) => {
-                explain_guards(request, &candidates, &mut explanation);
+            Ok(Searched { found: Found::Static { min_similarity, candidates }, .. }) => {
+                explain_guards(request, min_similarity, &candidates, &mut explanation);
             }
             Ok(Searched { found: Found::Bounded { bounds, scored, none }, .. }) => {
                 explain_learner(&bounds, &scored, none, &mut explanation);
@@ -86,11 +86,12 @@ impl Pipeline {
 }
 
 fn explain_learner(bounds: &Bounds, scored: &ScoredCandidates, none: MissReason, to: &mut Explanation) {
+    let Some(best) = scored.best() else { return to.miss(none) };
     let assessment = scored.namespace().assess(scored, &bounds.budget);
-    match scored.best() {
-        None => to.miss(none),
-        Some(best) if assessment.candidates[best].accepted && !bounds.shadow => to.semantic_hit(),
-        Some(_) => to.miss(assessment.refusal),
+    if assessment.candidates[best].accepted && !bounds.shadow {
+        to.semantic_hit();
+    } else {
+        to.miss(assessment.refusal);
     }
     (to.threshold, to.threshold_reason) = (assessment.threshold, assessment.threshold_reason);
     let candidates = scored.candidates.iter().zip(assessment.candidates).enumerate();
@@ -103,13 +104,18 @@ fn explain_learner(bounds: &Bounds, scored: &ScoredCandidates, none: MissReason,
         .collect();
 }
 
-fn explain_guards(request: &AdmittedRequest, candidates: &[Candidate], to: &mut Explanation) {
+fn explain_guards(
+    request: &AdmittedRequest,
+    min_similarity: f32,
+    candidates: &[Candidate],
+    to: &mut Explanation,
+) {
     let text = request.prompt.fuzzy_text().unwrap_or_default();
-    match decide::by_guards(to.threshold, text, candidates) {
+    match decide::by_guards(min_similarity, text, candidates) {
         Decision::Serve { .. } => to.semantic_hit(),
         Decision::Refuse { reason, .. } => to.miss(reason),
     }
-    let verdicts = decide::explain_guards(to.threshold, text, candidates);
+    let verdicts = decide::explain_guards(min_similarity, text, candidates);
     to.candidates = candidates.iter().map(|candidate| matched(candidate, 0.0)).zip(verdicts).collect();
 }
 

@@ -1,9 +1,9 @@
-//! The step after the answer: learns from it, audits hits and makes aliases. No caller waits for it.
+//! The step after the answer: learns from it, audits hits and makes aliases. It runs when the caller has its answer.
 
 use std::sync::Arc;
 
 use super::{
-    AdmittedRequest, Answer, Decision, Keeping, Missed, ModelCalls, UpstreamCompletion, Verification,
+    AdmittedRequest, Decision, Keeping, Missed, ModelCalls, NewAnswer, UpstreamCompletion, Verification,
     semantic::{AuditedHit, SemanticContext},
 };
 use crate::{
@@ -35,7 +35,7 @@ pub(super) enum FollowUp {
         embedding: Option<Embedding>,
         completed: Arc<UpstreamCompletion>,
     },
-    /// The cache answered: find out whether rightly.
+    /// The cache answered: audit the hit.
     Audit(AuditedHit),
 }
 
@@ -62,13 +62,13 @@ impl FollowUps {
                 self.learn(request, scored, embedding, &completed.completion).await;
             }
             FollowUp::Audit(audit) => {
-                // A failed audit is one audit less; its calls are counted like all others.
+                // A failed audit is skipped; its calls are still counted.
                 let _ = self.audit(request, audit).await;
             }
         }
     }
 
-    /// Turns an audited hit of a `Lookup` into a miss, so that the caller gets the answer from a model and brings it.
+    /// Turns an audited hit of a `Lookup` into a miss, so that the caller calls its own model and stores the answer.
     pub(super) fn ask_caller_to_audit(&self, request: &AdmittedRequest, decision: Decision) -> Decision {
         let Decision::Serve { hit, audit: Some(AuditedHit { scored, embedding }) } = decision else {
             return decision;
@@ -90,8 +90,11 @@ impl FollowUps {
         context: SemanticContext,
         completion: &Completion,
     ) {
-        let Some(mut scored) = context.scored.filter(|scored| !scored.candidates.is_empty()) else { return };
+        let Some(mut scored) = context.scored else { return };
         scored.audit = self.learning.take_audit(request.key);
+        if scored.candidates.is_empty() {
+            return;
+        }
         let Some(target) = self.compare_and_learn(request, scored, completion).await else { return };
         let is_equal = self.cache.get(target).await.is_some_and(|entry| {
             entry.completion.content == completion.content
@@ -119,8 +122,8 @@ impl FollowUps {
         }
     }
 
-    /// Compares the answer with those of the near entries, asks a model where that is drawn, and teaches the
-    /// learner. Returns the entry whose answer agrees.
+    /// Compares the answer with those of the near entries, asks a model if the comparison is sampled for verification,
+    /// and teaches the learner. Returns the entry whose answer agrees.
     async fn compare_and_learn(
         &self,
         request: &AdmittedRequest,
@@ -139,7 +142,7 @@ impl FollowUps {
         let cached = self.cache.get_unresolved(request.key).await;
         let may_keep = cached.is_none_or(|entry| entry.alias_of.is_some()) && !request.cache.no_store;
         if may_keep && completed.completion.is_complete() {
-            let answer = Answer::of(&completed, Some(embedding.clone()));
+            let answer = NewAnswer::of(&completed, Some(embedding.clone()));
             // A store failure is counted in the cache.
             let _ = self.keeping.keep(request, answer, Durability::Queued).await;
         }

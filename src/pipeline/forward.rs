@@ -54,7 +54,7 @@ impl Forwarder {
         let permit = self.admission.enter(&tenant, &settings)?;
         self.admission.check_budget(&tenant)?;
         fill_defaults(&settings, &mut prompt);
-        let attempts = self.recording.forward_attempts(&tenant, &prompt.namespace, &trace);
+        let attempts = self.recording.forward_listener(&tenant, &prompt.namespace, &trace);
         let passed = ForwardRequest {
             endpoint,
             route: &prompt,

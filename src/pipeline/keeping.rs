@@ -24,8 +24,8 @@ pub(super) struct Keeping {
     embedder: String,
 }
 
-/// An answer, and what is known of its prompt.
-pub(super) struct Answer {
+/// An answer with its prompt's embedding and difficulty class.
+pub(super) struct NewAnswer {
     pub completion: Completion,
     /// Vector of the last user text, when it was embedded.
     pub embedding: Option<Embedding>,
@@ -41,11 +41,11 @@ impl Keeping {
     /// Keeps an answer; other callers find it from here on.
     ///
     /// # Errors
-    /// When the store did not take it as `durability` asks.
+    /// When the store fails at this durability.
     pub(super) async fn keep(
         &self,
         request: &AdmittedRequest,
-        answer: Answer,
+        answer: NewAnswer,
         durability: Durability,
     ) -> Result<(), StoreError> {
         match answer.into_entry(request, &self.embedder) {
@@ -76,7 +76,7 @@ impl Keeping {
     }
 }
 
-impl Answer {
+impl NewAnswer {
     /// The answer of a model call, with the difficulty class that chose the model.
     pub(super) fn of(completed: &UpstreamCompletion, embedding: Option<Embedding>) -> Self {
         let difficulty = completed.attempts.iter().find_map(|attempt| attempt.reason.difficulty());
@@ -123,7 +123,7 @@ fn alias_entry(
     embedder: &str,
 ) -> Option<Entry> {
     let without_text = Completion { content: String::new(), tool_calls: None, ..target.completion.clone() };
-    let answer = Answer { completion: without_text, embedding, difficulty: target.difficulty };
+    let answer = NewAnswer { completion: without_text, embedding, difficulty: target.difficulty };
     let own = answer.into_entry(request, embedder)?;
     let expires = own.expires.min(target.expires);
     let further = target.tags.iter().filter(|tag| !own.tags.contains(tag));

@@ -17,7 +17,7 @@ use crate::{
     upstream::{self, UpstreamRequest, Upstreams},
 };
 
-/// Pauses between two looks for the answer of another replica: the first, doubling up to the last.
+/// Polling interval while another replica answers: the first, doubling up to the maximum.
 const POLL_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 
 /// Calls models within the caller's deadline and budget.
@@ -30,7 +30,7 @@ pub(super) struct ModelCalls {
 }
 
 /// Whether to call a model.
-pub(super) enum Lease {
+pub(super) enum LeaseOutcome {
     /// No other replica calls while the lease lives.
     Granted(store::Lease),
     /// Another replica has kept the answer.
@@ -39,24 +39,24 @@ pub(super) enum Lease {
 
 impl ModelCalls {
     /// Takes the lease on the prompt, or waits, within the caller's deadline, for the replica that holds it to
-    /// answer, fail or die. A store that cannot be asked delays nobody.
-    pub(super) async fn lease(&self, request: &AdmittedRequest) -> Lease {
+    /// answer, fail or die. A failing store grants the lease.
+    pub(super) async fn lease(&self, request: &AdmittedRequest) -> LeaseOutcome {
         if request.cache.no_cache || request.cache.no_store {
-            return Lease::Granted(store::Lease::default());
+            return LeaseOutcome::Granted(store::Lease::default());
         }
         let (mut pause, longest) = POLL_PAUSES;
         loop {
             let claim = self.cache.claim(request.key).await;
             if let Some(entry) = claim.kept.filter(|entry| self.eligibility.serves(request, entry)) {
-                return Lease::AlreadyAnswered(Hit::exact(entry));
+                return LeaseOutcome::AlreadyAnswered(Hit::exact(entry));
             }
             if let Some(lease) = claim.lease {
-                return Lease::Granted(lease);
+                return LeaseOutcome::Granted(lease);
             }
             let next = Instant::now() + pause;
             if next >= request.deadline {
                 // The model call will report that the deadline has passed.
-                return Lease::Granted(store::Lease::default());
+                return LeaseOutcome::Granted(store::Lease::default());
             }
             sleep_until(next).await;
             pause = (pause * 2).min(longest);
@@ -70,7 +70,8 @@ impl ModelCalls {
         embedding: Option<&Embedding>,
     ) -> Result<upstream::Answer, Error> {
         self.admission.check_budget(&request.tenant)?;
-        let attempts = self.recording.attempts(&request.tenant, &request.prompt.namespace, &request.trace);
+        let attempts =
+            self.recording.attempt_listener(&request.tenant, &request.prompt.namespace, &request.trace);
         self.upstreams.open(ask(request, request.deadline, embedding).on_attempt(attempts)).await
     }
 
@@ -102,7 +103,7 @@ impl ModelCalls {
     ) -> Result<UpstreamCompletion, Error> {
         self.admission.check_budget(&request.tenant)?;
         let deadline = Instant::now() + request.settings.timeout;
-        let ask = ask(request, deadline, Some(embedding)).on_attempt(self.recording.audit_attempts(request));
+        let ask = ask(request, deadline, Some(embedding)).on_attempt(self.recording.audit_listener(request));
         let mut answer = self.upstreams.open(ask).await?;
         while answer.next().await?.is_some() {}
         let (completion, attempts) = answer.finish();

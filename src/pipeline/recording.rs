@@ -27,7 +27,7 @@ use crate::{
 
 pub(super) use self::recorder::Recorder;
 
-/// Everything that is counted on.
+/// The sinks of request and attempt counts.
 pub(super) struct Recording {
     metrics: Arc<Metrics>,
     ledger: Arc<Ledger>,
@@ -66,8 +66,8 @@ impl Recording {
         Recorder::new(self, rpc, request)
     }
 
-    /// Counts every model call made for one request, however it ends and whoever reads its answer.
-    pub(super) fn attempts(
+    /// The listener that counts every model call of one request, however it ends.
+    pub(super) fn attempt_listener(
         &self,
         tenant: &Arc<Tenant>,
         namespace: &str,
@@ -84,12 +84,12 @@ impl Recording {
         }
     }
 
-    /// [`Self::attempts`] for audits and verifications, whose cost comes off the savings.
-    pub(super) fn audit_attempts(
+    /// [`Self::attempt_listener`] for audits and verifications, whose cost comes off the savings.
+    pub(super) fn audit_listener(
         &self,
         request: &AdmittedRequest,
     ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
-        let count = self.attempts(&request.tenant, &request.prompt.namespace, &request.trace);
+        let count = self.attempt_listener(&request.tenant, &request.prompt.namespace, &request.trace);
         let (savings, tenant) = (self.savings.clone(), request.tenant.name().to_owned());
         move |attempt| {
             count(attempt);
@@ -97,15 +97,15 @@ impl Recording {
         }
     }
 
-    /// [`Self::attempts`] for forwarded requests. Nobody reads their answer here, so its cost at the hot tier is
+    /// [`Self::attempt_listener`] for forwarded requests. Nobody reads their answer here, so its cost at the hot tier is
     /// known only when the call ends.
-    pub(super) fn forward_attempts(
+    pub(super) fn forward_listener(
         &self,
         tenant: &Arc<Tenant>,
         namespace: &str,
         trace: &Trace,
     ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
-        let count = self.attempts(tenant, namespace, trace);
+        let count = self.attempt_listener(tenant, namespace, trace);
         let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
         let (upstreams, namespace) = (self.upstreams.clone(), namespace.to_owned());
         let tenant = tenant.name().to_owned();

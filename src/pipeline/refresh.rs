@@ -25,8 +25,7 @@ impl Pipeline {
         true
     }
 
-    /// Answers for the cache, and for callers that join meanwhile. The follower keeps the flight from being
-    /// abandoned.
+    /// Leads the flight and waits for its result. The follower keeps the flight from being abandoned.
     async fn replace(
         self: Arc<Self>,
         request: Arc<AdmittedRequest>,

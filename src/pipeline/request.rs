@@ -121,8 +121,7 @@ impl AdmittedRequest {
         }
     }
 
-    /// Distinguishes callers of one prompt that allow the cache different things. A caller with `no_cache` joins
-    /// nobody.
+    /// Separates callers with different cache directives; `no_cache` never joins.
     pub fn flight_salt(&self) -> u64 {
         let CacheControl {
             no_cache,
@@ -163,7 +162,7 @@ impl AdmittedRequest {
         if self.cache.no_cache { Policy::Exact } else { self.policy() }
     }
 
-    /// Why the answer must not be reused for other prompts, if `cache.keep` minds.
+    /// The reason not to reuse the answer, unless `cache.keep` is `all`.
     pub fn no_reuse(&self) -> Option<NoReuse> {
         let configured = self.settings.cache.keep(&self.prompt.namespace);
         if self.cache.keep.unwrap_or(configured) != Keep::Careful {

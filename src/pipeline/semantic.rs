@@ -1,5 +1,5 @@
 //! The semantic lookup: embeds the last user text, searches its scope, and decides whether a near entry may be
-//! served. `Explain` runs the same search and reports the same decision.
+//! served. `Explain` runs the same search and assesses its candidates without counting them.
 
 use std::{sync::Arc, time::Instant};
 
@@ -90,10 +90,10 @@ pub(super) struct Skipped {
 impl SemanticLookup {
     /// Searches and decides, and counts the request for the namespace's error budgets.
     pub(super) async fn decide(&self, request: &AdmittedRequest) -> Decision {
-        let Searched { embedding, found, .. } = match self.search(request, request.lookup_policy()).await {
+        let Searched { embedding, found, .. } = match self.search(request).await {
             Ok(searched) => searched,
             Err(skipped) => {
-                self.count_bound(&skipped);
+                self.count_not_reusable(&skipped);
                 return Decision::miss(skipped.reason, skipped.embedding);
             }
         };
@@ -105,34 +105,36 @@ impl SemanticLookup {
         }
     }
 
-    /// The embedding of a prompt whose answer its caller brings, and in mode `bounded` the entries to compare that
-    /// answer with.
-    pub(super) async fn context(&self, request: &AdmittedRequest) -> SemanticContext {
-        match self.search(request, request.policy()).await {
-            Ok(Searched { embedding, found: Found::Bounded { scored, .. }, .. }) => {
-                SemanticContext { embedding: Some(embedding), scored: Some(scored) }
-            }
-            Ok(Searched { embedding, .. }) => SemanticContext { embedding: Some(embedding), scored: None },
+    /// Embeds a prompt that comes with its answer and, in mode `bounded`, finds the entries to compare.
+    pub(super) async fn for_stored_answer(&self, request: &AdmittedRequest) -> SemanticContext {
+        let embedding = match self.embed(request).await {
+            Ok((embedding, _)) => embedding,
             Err(skipped) => {
-                self.count_bound(&skipped);
-                SemanticContext { embedding: skipped.embedding, scored: None }
+                self.count_not_reusable(&skipped);
+                return SemanticContext::default();
             }
-        }
+        };
+        let scored = match request.policy() {
+            Policy::Bounded(bounds) => {
+                let found = self.nearest(request, &embedding, CANDIDATES_BOUNDED).await.ok();
+                match found {
+                    Some(candidates) => Some(self.score(request, &bounds, candidates).await),
+                    None => None,
+                }
+            }
+            Policy::Exact | Policy::Static { .. } => None,
+        };
+        SemanticContext { embedding: Some(embedding), scored }
     }
 
     /// Embeds and searches, without counting the request.
     ///
     /// # Errors
-    /// Why the prompt was not searched for. Its embedding is there all the same when it was made, since the new
-    /// entry needs it.
-    pub(super) async fn search(
-        &self,
-        request: &AdmittedRequest,
-        policy: Policy,
-    ) -> Result<Searched, Skipped> {
+    /// The reason for skipping the search, with the embedding if there is one: the new entry needs it.
+    pub(super) async fn search(&self, request: &AdmittedRequest) -> Result<Searched, Skipped> {
         let (embedding, tokens) = self.embed(request).await?;
         let skip = |reason| Skipped { reason, embedding: Some(embedding.clone()), tokens, no_reuse: None };
-        let found = match policy {
+        let found = match request.lookup_policy() {
             Policy::Exact => return Err(skip(MissReason::Disabled)),
             Policy::Static { min_similarity } => {
                 let candidates = self.nearest(request, &embedding, CANDIDATES_STATIC).await.map_err(skip)?;
@@ -201,7 +203,7 @@ impl SemanticLookup {
         namespace.score((request.key, request.scope), text, candidates)
     }
 
-    fn count_bound(&self, skipped: &Skipped) {
+    fn count_not_reusable(&self, skipped: &Skipped) {
         skipped.no_reuse.into_iter().for_each(|reason| self.metrics.not_reusable(reason));
     }
 }

@@ -1,4 +1,4 @@
-//! The server's counters and estimates, and which tenant may see which.
+//! The server's statistics, limited to what a tenant may see.
 
 use std::{sync::Arc, time::Duration};
 

@@ -22,7 +22,7 @@ pub(super) struct Verification {
 }
 
 impl Verification {
-    /// Verifies the decisive comparison, when it is drawn and a reply comes. Answers with tool calls are left to the
+    /// Verifies the decisive comparison, if it is sampled for verification and a reply comes. Answers with tool calls are left to the
     /// comparison, where every argument counts.
     pub(super) async fn verify(
         &self,
@@ -40,7 +40,7 @@ impl Verification {
         }
         let Some(_permit) = self.learning.verification_permit(request.key) else { return };
         let config = &request.settings.cache.learning;
-        let attempts = Arc::new(self.recording.audit_attempts(request));
+        let attempts = Arc::new(self.recording.audit_listener(request));
         let reply = self.upstreams.verify(reuse, &config.judge, config.judge_timeout, attempts).await;
         self.metrics.verification(reply);
         match reply {

@@ -23,7 +23,7 @@ impl TimedStore {
         Self { inner, timeout, metrics, ledger }
     }
 
-    /// The store itself, for calls that cannot fail.
+    /// The store itself, for calls that are not a request's: they are neither timed nor counted.
     pub fn inner(&self) -> &dyn Store {
         &*self.inner
     }

@@ -113,7 +113,7 @@ async fn an_answer_invalidated_in_flight_is_not_stored() {
         assert_eq!(caller.rest().await.text, "old news", "its caller still gets it");
         assert!(!is_cached(&mut client, "A?").await);
     }
-    assert_eq!((server.server.requests_under_way(), stats(&mut client).await.entries), (0, 0));
+    assert_eq!((server.server.requests_in_flight(), stats(&mut client).await.entries), (0, 0));
 }
 
 /// The vectors of entries that the memory tier had evicted before their removal stayed in the index for good. Eight of

@@ -8,7 +8,7 @@ pub enum Outcome {
     Exact,
     /// A near-duplicate that the decision step accepted.
     Semantic,
-    /// Joined an identical request in flight.
+    /// Joined the flight of an identical prompt or of a paraphrase.
     Coalesced,
     /// A model was called.
     Upstream,
@@ -25,7 +25,7 @@ pub enum Outcome {
 /// Why a request was not a semantic hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MissReason {
-    /// No candidate could be served: all were removed or exceeded the allowed age.
+    /// No candidate could be served: all were removed, rejected, too dissimilar or too old.
     NoCandidate,
     /// Every candidate was answered by a lower tier than the router now chooses.
     LowerTier,
@@ -35,7 +35,7 @@ pub enum MissReason {
     Guard(Guard),
     /// The namespace is in warm-up: its learner has too few labels for semantic hits.
     Learning,
-    /// The request was sent upstream to audit a hit.
+    /// `Lookup` returned a miss, so that the caller's own answer audits the hit.
     Audit,
     /// The namespace is over its error budget, so only exact hits are served.
     OverBudget,
@@ -43,7 +43,7 @@ pub enum MissReason {
     OverWindow,
     /// The last turn is not a user text.
     NotText,
-    /// The prompt is personal or time-dependent, so its answer is not reused for other prompts.
+    /// The answer is not reused: the prompt is personal or time-dependent, asks for variety, or was forwarded.
     NotReusable,
     /// The scope has no entries.
     ScopeEmpty,

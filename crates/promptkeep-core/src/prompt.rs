@@ -37,9 +37,9 @@ const TAG_BYTES_MAX: usize = 1024;
 /// The default is an empty prompt, which is not valid: fill it and call [`Prompt::validate`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prompt {
-    /// Group of entries that may answer each other's prompts. Never empty.
+    /// Group of entries that may answer each other's prompts. Empty before admission: the default.
     pub namespace: String,
-    /// Model id, tier name or `auto`. Never empty.
+    /// Model id, tier name or `auto`. Empty before admission: the default.
     pub model: String,
     /// The conversation, oldest first, with at least one user turn.
     pub messages: Vec<Message>,

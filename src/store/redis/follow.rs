@@ -152,6 +152,8 @@ async fn try_recover(
 ) -> Result<Vec<Change>, Fault> {
     let log = read_log(core, stream).await?;
     let was_trimmed = tail::was_trimmed(&core.link, stream).await?;
+    // First, so that reads obey the invalidations of others while this replica repeats its own.
+    let mut changes = record(core, log);
     if !was_trimmed {
         tracing::warn!("redis lost invalidations: this replica repeats its recent ones");
         while let Some(selector) = own.last() {
@@ -159,7 +161,6 @@ async fn try_recover(
             own.pop();
         }
     }
-    let mut changes = record(core, log);
     if was_trimmed || last_contact.elapsed() > NO_CONTACT_MAX {
         tracing::warn!("invalidations were missed: everything in memory is dropped");
         changes.insert(0, Change::MissedInvalidations);

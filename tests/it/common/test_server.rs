@@ -63,7 +63,7 @@ impl TestServer {
 
     /// Waits until exactly this many requests are in flight.
     pub async fn wait_for_requests(&self, count: usize) {
-        until(async || self.server.requests_under_way() == count).await;
+        until(async || self.server.requests_in_flight() == count).await;
     }
 
     /// Waits until this many requests have failed or lost their caller.
