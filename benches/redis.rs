@@ -117,7 +117,7 @@ async fn fill(cache: &Cache, entries: u64) {
     for n in 0..entries {
         store_entry(cache, n).await;
     }
-    cache.flush().await.expect("redis answers");
+    cache.maintenance.flush().await.expect("redis answers");
 }
 
 /// Memory tier without room, so that every read goes to Redis.

@@ -246,14 +246,6 @@ impl Cache {
         Ok(removed.len() as u64)
     }
 
-    /// Waits until every queued entry is durable.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub async fn flush(&self) -> Result<(), StoreError> {
-        self.store.call(Op::Flush, |store| store.flush()).await
-    }
-
     /// Entries in the store, and vectors in the index.
     pub fn sizes(&self) -> (u64, usize) {
         (self.store.inner().entries(), self.tiers.vectors())

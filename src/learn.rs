@@ -5,7 +5,9 @@
 mod candidates;
 mod message;
 mod namespace;
+mod rejected_pairs;
 mod replication;
+mod snapshot_timer;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,7 @@ use tokio::{
     time::timeout,
 };
 
-use self::namespace::RejectedPair;
+use self::rejected_pairs::RejectedPair;
 pub use self::{
     candidates::{Audit, Compared, Pair, ScoredCandidates},
     namespace::{Assessment, CandidateAssessment, Namespace, NamespaceId},
@@ -215,7 +217,7 @@ impl Learning {
 
     async fn fit_and_save(&self, namespace: &Arc<Namespace>) {
         let fitted = self.fit_if(namespace, Learner::is_due).await;
-        if fitted && namespace.claim_save(Instant::now(), SAVE_EVERY) {
+        if fitted && namespace.saving.claim(Instant::now(), SAVE_EVERY) {
             self.save(namespace).await;
         }
     }

@@ -1,7 +1,32 @@
 //! promptkeep: a semantic prompt-cache server in front of LLM inference.
 //!
-//! The modules stand from the ground up, each above those it uses; [`pipeline`] is the path of a request. See
-//! `ARCHITECTURE.md` for the map and the invariants.
+//! A request is a prompt. An exact repeat is answered by its key, a near-duplicate by the nearest entry of the same
+//! scope if the namespace's learner is sure enough of it, and everything else by a model. [`server::Server`] puts the
+//! parts together and listens; [`pipeline`] is the path of a request and the place to begin reading.
+//!
+//! The modules stand from the ground up, and a module uses only those before it:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`prompt`], [`key`], [`entry`], [`model`], [`outcome`], [`error`] | the words that everything speaks, of the crate promptkeep-core |
+//! | [`decide`] | whether a near entry may be served: guards, features, and the learner with its error budgets |
+//! | [`embed`] | texts to vectors: all-MiniLM-L6-v2 in process, or an OpenAI-compatible endpoint |
+//! | [`index`] | the nearest vectors of a scope |
+//! | [`config`] | the settings of every part, read from TOML and the environment |
+//! | [`telemetry`] | metrics, statistics, traces and the request log |
+//! | [`tenant`] | API keys, owners, rate limits and budgets |
+//! | [`store`] | where entries outlive the process: one file, Redis, or memory |
+//! | [`upstream`] | the models: routing, fallback, hedging, breakers, the OpenAI dialect |
+//! | [`cache`] | memory tier, index and store kept consistent |
+//! | [`learn`] | a learner for each namespace, and what replicas tell each other of it |
+//! | [`pipeline`] | the path of a request |
+//! | [`grpc`], [`http`] | the two servers: decode, call the pipeline, encode |
+//! | [`server`] | start, listen, reload, drain |
+//! | [`offline`] | recorded and labelled traffic through the same pipeline: `replay` and `tune` |
+//! | [`demo`], [`cli`] | the demo and the commands of the binary |
+//!
+//! `ARCHITECTURE.md` has the glossary, the invariants and the map of the files; `tests/architecture.rs` holds the
+//! layers.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -172,7 +172,7 @@ impl Server {
         if timeout(SAVING_MAX, self.pipeline.save_learners()).await.is_err() {
             tracing::warn!("the latest learner snapshots are not saved: the store is too slow");
         }
-        if let Err(error) = self.cache.flush().await {
+        if let Err(error) = self.cache.maintenance.flush().await {
             tracing::error!(%error, "the latest entries may not be durable");
         }
         drained.unwrap_or(Ok(()))

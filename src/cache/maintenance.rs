@@ -144,6 +144,14 @@ impl Maintenance {
         self.reload_wanted.notified().await;
     }
 
+    /// Waits until every queued entry is durable.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.store.call(Op::Flush, |store| store.flush()).await
+    }
+
     /// Sets the metrics of memory and of replication.
     pub fn report(&self) {
         self.metrics.replication(self.loaded_share(), &self.lags());

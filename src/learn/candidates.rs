@@ -103,7 +103,7 @@ impl Compared {
     pub(super) fn observe(&self, mut count: impl FnMut(LabelOrigin, f32)) {
         let ScoredCandidates { namespace, scored, audit, .. } = &self.near;
         let (best, audited) = (self.near.best(), self.near.audited());
-        namespace.set_unsaved();
+        namespace.saving.set_unsaved();
         let mut learner = namespace.learner();
         for (index, (scored, label)) in scored.iter().zip(&self.labels).enumerate() {
             let (origin, counted) = match audit.filter(|_| audited == Some(index)) {
@@ -124,7 +124,7 @@ impl Compared {
             let (before, _) = learner.estimate(&scored[*i]);
             let (entry, same) = (candidates[*i].entry.key, self.labels[*i].same);
             entry != *prompt
-                && !namespace.has_rejected(*prompt, entry)
+                && !namespace.rejected.contains(*prompt, entry)
                 && before >= ALIAS_PROBABILITY_MIN
                 && same >= certain
                 && learner.belief(before, same) >= certain
@@ -143,7 +143,7 @@ impl Pair {
 
     /// Learns from feedback.
     pub(super) fn observe(&self, same: bool) {
-        self.namespace.set_unsaved();
+        self.namespace.saving.set_unsaved();
         self.namespace.learner().observe(&self.scored, Label::reported(same), Origin::Feedback);
     }
 }

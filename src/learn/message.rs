@@ -4,7 +4,7 @@ use promptkeep_core::codec::{Malformed, Reader};
 
 use super::{
     NamespaceId,
-    namespace::{REJECTED_MAX, RejectedPair, read_pairs, write_pairs},
+    rejected_pairs::{REJECTED_MAX, RejectedPair, read_pairs, write_pairs},
 };
 use crate::{
     decide::{learner::Delta, table::Table},

@@ -7,12 +7,16 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use promptkeep_core::codec::{Malformed, Reader};
 
-use super::{ScoredCandidates, message::Unpublished};
+use super::{
+    ScoredCandidates,
+    message::Unpublished,
+    rejected_pairs::{REJECTED_MAX, RejectedPair, RejectedPairs, read_pairs},
+    snapshot_timer::SnapshotTimer,
+};
 use crate::{
     decide::{
         Check,
@@ -27,14 +31,8 @@ use crate::{
     store::SnapshotVersion,
 };
 
-/// Maximum rejected pairs; the oldest are dropped. By then their prompts have entries of their own.
-pub(super) const REJECTED_MAX: usize = 256;
-
 /// First bytes of a snapshot.
 const MAGIC: &[u8; 8] = b"pknote\0\x02";
-
-/// A prompt, and an entry whose answer is wrong for it.
-pub(super) type RejectedPair = (CacheKey, CacheKey);
 
 /// Identifies a namespace. Each learns for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,17 +47,12 @@ pub struct Namespace {
     table: Arc<Table>,
     /// Std mutexes: held for a few computations, never across an await.
     learner: Mutex<Learner>,
-    rejected: Mutex<VecDeque<RejectedPair>>,
-    /// Rejected pairs that other processes do not know yet.
-    unpublished: Mutex<VecDeque<RejectedPair>>,
-    /// Time of the last snapshot; `None` before the first, or if a rejected pair must be saved at once.
-    saved: Mutex<Option<Instant>>,
+    pub(super) rejected: RejectedPairs,
+    pub(super) saving: SnapshotTimer,
     /// Version of the last snapshot read or written. Locked while one is written, see `Learning::save`.
     pub(super) version: tokio::sync::Mutex<Option<SnapshotVersion>>,
     is_over_budget: AtomicBool,
     is_fitting: AtomicBool,
-    /// Something was learned since the last snapshot.
-    is_unsaved: AtomicBool,
 }
 
 /// A namespace's assessment of the candidates of a prompt, for `Explain`.
@@ -125,13 +118,11 @@ impl Namespace {
             id,
             table: Arc::clone(learner.table()),
             learner: learner.into(),
-            rejected: Mutex::default(),
-            unpublished: Mutex::default(),
-            saved: Mutex::default(),
+            rejected: RejectedPairs::default(),
+            saving: SnapshotTimer::default(),
             version: tokio::sync::Mutex::default(),
             is_over_budget: AtomicBool::new(false),
             is_fitting: AtomicBool::new(false),
-            is_unsaved: AtomicBool::new(false),
         }
     }
 
@@ -142,11 +133,12 @@ impl Namespace {
     /// Scores the candidates of a prompt, except rejected ones. Counts nothing.
     pub fn score(
         self: &Arc<Self>,
-        (prompt, scope): (CacheKey, Scope),
+        prompt: CacheKey,
+        scope: Scope,
         text: &str,
         mut candidates: Vec<Candidate>,
     ) -> ScoredCandidates {
-        candidates.retain(|candidate| !self.has_rejected(prompt, candidate.entry.key));
+        candidates.retain(|candidate| !self.rejected.contains(prompt, candidate.entry.key));
         let features = self.features(text, &candidates);
         let scored = {
             let learner = self.learner();
@@ -253,21 +245,16 @@ impl Namespace {
 
     /// Never serves the entry to the prompt again. Returns whether the pair is new.
     pub(super) fn reject(&self, prompt: CacheKey, entry: CacheKey) -> bool {
-        let is_new = add(&mut lock(&self.rejected), (prompt, entry));
+        let is_new = self.rejected.reject((prompt, entry));
         if is_new {
-            add(&mut lock(&self.unpublished), (prompt, entry));
-            self.save_at_once();
+            self.saving.save_at_once();
         }
         is_new
     }
 
-    pub(super) fn has_rejected(&self, prompt: CacheKey, entry: CacheKey) -> bool {
-        lock(&self.rejected).contains(&(prompt, entry))
-    }
-
     /// Takes what is to be published, and the number of labels that were dropped unpublished.
     pub(super) fn take_unpublished(&self) -> (Option<Unpublished>, usize) {
-        let rejected: Vec<_> = std::mem::take(&mut *lock(&self.unpublished)).into();
+        let rejected = self.rejected.take_unpublished();
         let mut learner = self.learner();
         let (delta, dropped) = (learner.take_delta(), learner.take_dropped());
         let is_any = !rejected.is_empty() || delta.is_some();
@@ -276,12 +263,7 @@ impl Namespace {
 
     /// Puts back what could not be published.
     pub(super) fn restore_unpublished(&self, Unpublished { rejected, delta }: Unpublished) {
-        let mut unpublished = lock(&self.unpublished);
-        let since = std::mem::replace(&mut *unpublished, rejected.into());
-        for pair in since {
-            add(&mut unpublished, pair);
-        }
-        drop(unpublished);
+        self.rejected.restore_unpublished(rejected);
         delta.into_iter().for_each(|delta| self.learner().restore_delta(delta));
     }
 
@@ -294,8 +276,8 @@ impl Namespace {
         from_other_region: bool,
     ) -> usize {
         for pair in rejected {
-            if add(&mut lock(&self.rejected), *pair) && from_other_region {
-                self.save_at_once();
+            if self.rejected.add(*pair) && from_other_region {
+                self.saving.save_at_once();
             }
         }
         delta.map_or(0, |delta| self.learner().merge_delta(delta))
@@ -305,37 +287,16 @@ impl Namespace {
     pub(super) fn merge_snapshot(&self, snapshot: &[u8]) {
         let decode = |learner: &[u8]| Learner::decode_unfitted(learner, Arc::clone(&self.table), 0);
         let Ok((rejected, learner)) = parse(snapshot, decode) else { return };
-        for pair in rejected {
-            add(&mut lock(&self.rejected), pair);
-        }
+        rejected.into_iter().for_each(|pair| {
+            self.rejected.add(pair);
+        });
         self.learner().merge(&learner);
-    }
-
-    pub(super) fn set_unsaved(&self) {
-        self.is_unsaved.store(true, Ordering::Relaxed);
-    }
-
-    fn save_at_once(&self) {
-        *lock(&self.saved) = None;
-        self.set_unsaved();
-    }
-
-    /// Returns true, once, if a snapshot is due: something was learned and the last one is `every` old. A namespace that
-    /// was only read must not overwrite what another replica learned since.
-    pub(super) fn claim_save(&self, now: Instant, every: Duration) -> bool {
-        let mut saved = lock(&self.saved);
-        let is_time = saved.is_none_or(|saved| now.duration_since(saved) >= every);
-        let due = is_time && self.is_unsaved.swap(false, Ordering::Relaxed);
-        if due {
-            *saved = Some(now);
-        }
-        due
     }
 
     /// Encodes a snapshot.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut snapshot = MAGIC.to_vec();
-        write_pairs(&mut snapshot, lock(&self.rejected).iter());
+        self.rejected.encode(&mut snapshot);
         snapshot.extend(self.learner().encode());
         snapshot
     }
@@ -345,7 +306,9 @@ impl Namespace {
         let table = Arc::clone(fresh.table());
         let decode = |learner: &[u8]| Learner::decode(learner, table, id.seed());
         match parse(snapshot, decode) {
-            Ok((rejected, learner)) => Self { rejected: rejected.into(), ..Self::new(id, learner) },
+            Ok((rejected, learner)) => {
+                Self { rejected: RejectedPairs::from(rejected), ..Self::new(id, learner) }
+            }
             Err(error) => {
                 tracing::warn!(%error, "a snapshot is of another version; its namespace learns anew");
                 Self::new(id, fresh)
@@ -360,18 +323,6 @@ impl fmt::Debug for Namespace {
     }
 }
 
-/// Adds the pair unless it is there; returns whether it was added.
-fn add(pairs: &mut VecDeque<RejectedPair>, pair: RejectedPair) -> bool {
-    if pairs.contains(&pair) {
-        return false;
-    }
-    if pairs.len() == REJECTED_MAX {
-        pairs.pop_front();
-    }
-    pairs.push_back(pair);
-    true
-}
-
 type Parsed = (VecDeque<RejectedPair>, Learner);
 
 fn parse(
@@ -382,25 +333,6 @@ fn parse(
     from.expect(MAGIC, "magic")?;
     let rejected = read_pairs(&mut from, REJECTED_MAX)?;
     Ok((rejected, decode(from.rest())?))
-}
-
-/// Writes the number of pairs, then each.
-pub(super) fn write_pairs<'a>(to: &mut Vec<u8>, pairs: impl ExactSizeIterator<Item = &'a RejectedPair>) {
-    to.extend((pairs.len() as u32).to_le_bytes());
-    for (prompt, entry) in pairs {
-        to.extend(prompt.as_bytes());
-        to.extend(entry.as_bytes());
-    }
-}
-
-/// Reads what [`write_pairs`] wrote.
-pub(super) fn read_pairs<C: FromIterator<RejectedPair>>(
-    from: &mut Reader<'_>,
-    max: usize,
-) -> Result<C, Malformed> {
-    let count = from.count(max)?;
-    let key = |from: &mut Reader<'_>| from.array().map(CacheKey::from_bytes);
-    from.repeat(count, |from| Ok((key(from)?, key(from)?)))
 }
 
 /// A panic under the lock leaves sums that are at most one label short.

@@ -186,7 +186,7 @@ impl Learning {
     /// Saves namespaces whose last snapshot is `every` old or lacks a rejected pair, as long as the store answers.
     pub(super) async fn save_due(&self, every: Duration) {
         for (_, namespace) in self.namespaces.iter() {
-            if namespace.claim_save(Instant::now(), every) && !self.save(&namespace).await {
+            if namespace.saving.claim(Instant::now(), every) && !self.save(&namespace).await {
                 return;
             }
         }
@@ -241,7 +241,7 @@ struct Unsaved<'a> {
 impl Drop for Unsaved<'_> {
     fn drop(&mut self) {
         if !self.is_saved {
-            self.namespace.set_unsaved();
+            self.namespace.saving.set_unsaved();
         }
     }
 }

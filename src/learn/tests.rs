@@ -176,7 +176,7 @@ async fn a_rejected_pair_waits_until_its_namespace_can_be_read() {
     assert!(learning.known(&Owner::Shared, "docs").is_none());
     store.is_unreachable.store(false, Ordering::Relaxed);
     learning.merge_waiting().await;
-    assert!(learning.known(&Owner::Shared, "docs").unwrap().has_rejected(key(1), key(2)));
+    assert!(learning.known(&Owner::Shared, "docs").unwrap().rejected.contains(key(1), key(2)));
 }
 
 /// Every replica wrote the whole snapshot for each rejected pair, although the rejecting replica had saved it.
@@ -188,8 +188,8 @@ async fn only_rejected_pairs_of_other_regions_are_saved_again() {
         let learning = learning(&store);
         learning.receive(&message, from_other_region).await;
         let namespace = learning.known(&Owner::Shared, "docs").unwrap();
-        assert!(namespace.has_rejected(key(1), key(2)));
-        assert_eq!(namespace.claim_save(Instant::now(), Duration::ZERO), from_other_region);
+        assert!(namespace.rejected.contains(key(1), key(2)));
+        assert_eq!(namespace.saving.claim(Instant::now(), Duration::ZERO), from_other_region);
     }
 }
 

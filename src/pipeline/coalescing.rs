@@ -141,9 +141,9 @@ impl Coalescing {
             alias: None,
             similarity: *similarity,
         });
-        let (ids, text) = ((request.key, request.scope), request.prompt.fuzzy_text()?);
+        let text = request.prompt.fuzzy_text()?;
         let namespace = scored.namespace();
-        let scored = namespace.score(ids, text, candidates.collect());
+        let scored = namespace.score(request.key, request.scope, text, candidates.collect());
         let best = scored.best().filter(|best| namespace.would_serve(&scored, *best, &bounds.budget))?;
         let key = scored.candidates[best].entry.key;
         let (_, announced) = announced.iter().find(|(_, announced)| announced.entry.key == key)?;

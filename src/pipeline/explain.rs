@@ -88,10 +88,10 @@ impl Pipeline {
 fn explain_learner(bounds: &Bounds, scored: &ScoredCandidates, none: MissReason, to: &mut Explanation) {
     let Some(best) = scored.best() else { return to.miss(none) };
     let assessment = scored.namespace().assess(scored, &bounds.budget);
-    if assessment.candidates[best].accepted && !bounds.shadow {
-        to.semantic_hit();
-    } else {
-        to.miss(assessment.refusal);
+    match assessment.candidates[best].accepted {
+        true if bounds.shadow => to.miss(MissReason::Disabled),
+        true => to.semantic_hit(),
+        false => to.miss(assessment.refusal),
     }
     (to.threshold, to.threshold_reason) = (assessment.threshold, assessment.threshold_reason);
     let candidates = scored.candidates.iter().zip(assessment.candidates).enumerate();

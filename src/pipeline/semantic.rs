@@ -200,7 +200,7 @@ impl SemanticLookup {
         candidates.retain(|candidate| candidate.similarity >= bounds.min_similarity);
         let namespace = self.learning.namespace(&request.owner, &request.prompt.namespace).await;
         let text = request.prompt.fuzzy_text().unwrap_or_default();
-        namespace.score((request.key, request.scope), text, candidates)
+        namespace.score(request.key, request.scope, text, candidates)
     }
 
     fn count_not_reusable(&self, skipped: &Skipped) {

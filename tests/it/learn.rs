@@ -15,8 +15,8 @@ use crate::common::{
     events::Events,
     fake_upstream::{FakeUpstream, Gate, Reply},
     test_server::{
-        Client, TestServer, ask, ask_with, complete, lookup, prompt, semantic_config, spawn_complete, stats,
-        store_request, tenant, text, until, with_key,
+        Client, TestServer, ask, ask_with, complete, look, lookup, prompt, semantic_config, spawn_complete,
+        stats, store_request, tenant, text, until, with_key,
     },
 };
 
@@ -270,6 +270,22 @@ async fn shadow_mode_learns_and_measures_but_serves_exact_repeats_only() {
     // The prompt got an answer of its own, which its repeat is served.
     let again = complete(&mut client, SURFACE).await;
     assert_eq!(again.r#match.unwrap().matched_text, SURFACE);
+}
+
+/// `Explain` gave a reason of the learner, such as `below_threshold`, for a candidate that mode `shadow` accepts and only
+/// does not serve.
+#[tokio::test]
+async fn explain_in_shadow_mode_gives_the_reason_of_the_lookup() {
+    let upstream = FakeUpstream::start().await;
+    upstream.always(Reply::text(ANSWER));
+    let mut config = bounded_config(&[&upstream]);
+    config.cache.mode = Mode::Shadow;
+    let (_server, mut client) = TestServer::with_client(config).await;
+    complete(&mut client, RESET).await;
+    let explained = client.explain(look(SURFACE)).await.unwrap().into_inner();
+    assert!(explained.candidates[0].accepted, "{explained:?}");
+    assert_eq!((explained.outcome(), explained.reason.as_str()), (Outcome::Miss, "disabled"));
+    assert_eq!(lookup(&mut client, SURFACE).await.reason, "disabled");
 }
 
 #[tokio::test]
