@@ -288,7 +288,7 @@ def test_every_key_exists(tmp_path):
     for value in values:
         file.write_text(value if "." in value.split(" = ")[0] else f"[cache]\n{value}")
         done = subprocess.run([BINARY, "check-config", "--json", file], text=True, capture_output=True, timeout=60)
-        problems = [problem for problem in json.loads(done.stdout)["problems"] if "is needed when" not in str(problem)]
+        problems = [problem for problem in json.loads(done.stdout)["problems"] if "is required when" not in str(problem)]
         assert not problems, value
     variables = [name.split("=") for name in MARKED if name.startswith("PROMPTKEEP_")]
     assert variables
