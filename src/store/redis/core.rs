@@ -193,7 +193,7 @@ impl Core {
 
     /// Announces changes to other replicas. A lost announcement costs them a hit or a search for a removed entry.
     pub async fn announce(
-        &self,
+        self: &Arc<Self>,
         keys: impl Iterator<Item = CacheKey>,
         origin: Option<&Origin>,
         event: fn(Vec<Key>) -> Event,
@@ -204,18 +204,28 @@ impl Core {
         }
         let streams = (0..STREAMS).zip(&by_stream);
         let pages = streams.flat_map(|(stream, keys)| keys.chunks(PAGE).map(move |page| (stream, page)));
-        join_all(pages.map(|(stream, page)| self.announce_on(stream, origin, event(page.to_vec())))).await;
+        join_all(pages.map(|(stream, page)| self.announce_on(stream, origin.cloned(), event(page.to_vec()))))
+            .await;
     }
 
-    /// Appends to a stream of changes. An unreachable part of a cluster must not delay the other streams.
-    async fn announce_on(&self, stream: u8, origin: Option<&Origin>, event: Event) {
+    /// Appends to a stream of changes. An unreachable part of a cluster must delay neither the other streams nor the
+    /// writes that follow.
+    async fn announce_on(self: &Arc<Self>, stream: u8, origin: Option<Origin>, event: Event) {
+        let partition = Partition(stream);
+        if !self.link.is_cluster() || !self.unreachable_streams.has(partition) {
+            return self.append_change(stream, origin, event).await;
+        }
+        if self.unreachable_streams.may_try(partition) {
+            let core = self.clone();
+            tokio::spawn(async move { core.append_change(stream, origin, event).await });
+        }
+    }
+
+    async fn append_change(&self, stream: u8, origin: Option<Origin>, event: Event) {
         let is_cluster = self.link.is_cluster();
         let partition = Partition(stream);
-        if is_cluster && !self.unreachable_streams.may_try(partition) {
-            return;
-        }
         let wait = if is_cluster { CLUSTER_TIMEOUT } else { BACKGROUND_TIMEOUT };
-        let appended = self.append_within(wait, &self.keys.changes(stream), origin.cloned(), event).await;
+        let appended = self.append_within(wait, &self.keys.changes(stream), origin, event).await;
         let failed = is_cluster && matches!(appended, Err(Fault::Unreachable(_)));
         self.unreachable_streams.record(partition, failed);
         if let Err(fault) = appended {

@@ -119,7 +119,7 @@ fn quarantine(core: &Core, queue: &Queue, batch: &mut Vec<Write>) {
 }
 
 /// Tries each write. Leaves those to retry in the batch and returns the fault of one of them.
-async fn attempt(core: &Core, queue: &Queue, batch: &mut Vec<Write>, turn: Turn) -> Option<Fault> {
+async fn attempt(core: &Arc<Core>, queue: &Queue, batch: &mut Vec<Write>, turn: Turn) -> Option<Fault> {
     let writes: Vec<_> = batch.iter_mut().map(|write| perform(core, queue, write, turn)).collect();
     let results = join_all(writes).await;
     let done = batch.iter().zip(&results).filter(|(_, result)| result.is_ok());
@@ -139,7 +139,7 @@ async fn attempt(core: &Core, queue: &Queue, batch: &mut Vec<Write>, turn: Turn)
     retried
 }
 
-async fn perform(core: &Core, queue: &Queue, write: &mut Write, turn: Turn) -> Result<(), Fault> {
+async fn perform(core: &Arc<Core>, queue: &Queue, write: &mut Write, turn: Turn) -> Result<(), Fault> {
     match write {
         Write::Put(put) => {
             keep(core, put, turn).await?;
@@ -184,7 +184,7 @@ async fn keep(core: &Core, put: &Put, turn: Turn) -> Result<(), Fault> {
 }
 
 /// Removes matching entries whose writer had not seen the removal.
-async fn remove(core: &Core, selector: &Selector, position: Position) -> Result<Vec<CacheKey>, Fault> {
+async fn remove(core: &Arc<Core>, selector: &Selector, position: Position) -> Result<Vec<CacheKey>, Fault> {
     let mut removed = Vec::new();
     for page in core.candidates(selector).await?.chunks(PAGE) {
         let mut found = core.matching(selector, page, false).await?;

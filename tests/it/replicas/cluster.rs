@@ -106,8 +106,8 @@ async fn assert_other_masters_take_writes(
 ) {
     assert_eq!(store_answers(a, "before", 5).await, 5);
     stop(cluster);
-    let durable = store_answers(a, "during", 40).await;
-    assert!((10..40).contains(&durable), "{durable} of 40 belong to the two live masters");
+    let durable = store_answers(a, "during", 30).await;
+    assert!((10..30).contains(&durable), "{durable} of 30 belong to the two live masters");
     let [first, second, _] = &*cluster.masters else { panic!("three masters") };
     let in_redis = first.keys("*:e:*").await.len() + second.keys("*:e:*").await.len();
     assert!(in_redis >= durable, "{in_redis} of {durable}");
@@ -121,7 +121,7 @@ async fn writes_for_a_dead_master_do_not_delay_others() {
     cluster.masters[2].restart().await;
     cluster.wait_until_complete().await;
     // The master lost its entries; the writes that waited for it arrive.
-    until(async || cluster.keys("*:e:*").await.len() >= 40).await;
+    until(async || cluster.keys("*:e:*").await.len() >= 30).await;
 }
 
 #[tokio::test]
@@ -136,9 +136,12 @@ async fn writes_for_a_hanging_master_do_not_delay_others() {
     }
     cluster.masters[2].signal("CONT");
     cluster.wait_until_complete().await;
-    until(async || cluster.keys("*:e:*").await.len() == 10).await;
     let (_b, b) = semantic_replica(&upstream, cluster.store()).await;
     for n in 0..10 {
         wait_for(&b, &format!("after {n}?"), Outcome::Exact).await;
+    }
+    // A write that lay in the master's socket may outlive the removal in Redis, but no replica serves it.
+    for n in 0..5 {
+        assert!(lookup_is(&b, &format!("before {n}?"), Outcome::Miss).await);
     }
 }
