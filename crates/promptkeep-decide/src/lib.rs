@@ -9,6 +9,7 @@
 //!   learner starts from a trained [`table`] and learns online from labels: [`answer`] compares the answers of a
 //!   pair.
 //! * [`reuse`] detects prompts whose answers must not be reused: personal and time-dependent ones.
+//! * [`surface`] detects texts that differ in nothing but case, end marks, politeness, contractions and typing mistakes.
 //! * [`boost`], [`logistic`] and [`rarity`] are the parts of the table, which its training needs too.
 //!
 //! The lexicon is English. In other languages the guards compare only what is written alike everywhere, so they miss
@@ -57,6 +58,7 @@ pub mod rarity;
 pub mod reuse;
 mod roles;
 mod similar;
+pub mod surface;
 pub mod table;
 pub mod text;
 mod word;

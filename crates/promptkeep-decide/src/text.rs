@@ -8,6 +8,8 @@ use super::{
     word::{CAPITAL, DIGITS, FIRST},
 };
 
+pub(crate) use tokens::stem;
+
 pub use super::{
     quantity::{Date, Quantity},
     roles::Roles,

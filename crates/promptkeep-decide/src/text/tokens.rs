@@ -207,7 +207,7 @@ fn lower_into(to: &mut String, piece: &str) {
 }
 
 /// Returns the word without plural, past and progressive endings.
-fn stem(word: &str) -> &str {
+pub fn stem(word: &str) -> &str {
     if word.len() <= 3 || !word.is_ascii() {
         return word;
     }
