@@ -189,6 +189,9 @@ pub struct LearningConfig {
     pub judge_timeout: Duration,
     /// Maximum number of verifications in flight; further ones are skipped.
     pub max_judgements: usize,
+    /// Maximum verdicts per hour that one tenant may teach one namespace by feedback. Further ones are counted, and
+    /// reported pairs are rejected, but they teach nothing.
+    pub feedback_per_hour: usize,
 }
 
 /// `[routing]`

@@ -3,6 +3,7 @@
 //! request, and replicas publish what they learn to each other.
 
 mod candidates;
+mod feedback_quota;
 mod message;
 mod namespace;
 mod rejected_pairs;
@@ -26,11 +27,11 @@ use tokio::{
     time::timeout,
 };
 
-use self::rejected_pairs::RejectedPair;
 pub use self::{
     candidates::{Audit, Compared, Pair, ScoredCandidates},
     namespace::{Assessment, CandidateAssessment, Namespace, NamespaceId},
 };
+use self::{feedback_quota::FeedbackQuota, rejected_pairs::RejectedPair};
 use crate::{
     config::LearningConfig,
     decide::{
@@ -43,7 +44,7 @@ use crate::{
     model::VerifierReply,
     prompt::{Completion, prefix},
     store::{Snapshot, TimedStore},
-    telemetry::metrics::{LabelOrigin, Metrics},
+    telemetry::metrics::{LabelLoss, LabelOrigin, Metrics},
 };
 
 /// Minimum time between two snapshots of a namespace.
@@ -73,6 +74,7 @@ pub struct Learning {
     judge_rate: f32,
     /// Permits for verifications.
     verifying: Semaphore,
+    feedback_quota: FeedbackQuota,
     /// Audits of lookups that were answered as misses, by prompt.
     audits: Cache<CacheKey, Audit>,
     /// Rejected pairs that wait until their namespaces can be loaded.
@@ -99,6 +101,7 @@ impl Learning {
             comparing: Semaphore::new(config.max_comparisons),
             judge_rate: config.judge_rate,
             verifying: Semaphore::new(config.max_judgements),
+            feedback_quota: FeedbackQuota::new(config.feedback_per_hour),
             audits: Cache::new(AUDITS_MAX),
             waiting: Mutex::default(),
             publish_now: Notify::new(),
@@ -161,7 +164,7 @@ impl Learning {
     /// comparisons are running.
     pub async fn compare(&self, near: ScoredCandidates, answer: &Completion) -> Option<Compared> {
         let Ok(_permit) = self.comparing.try_acquire() else {
-            self.metrics.labels_dropped(near.candidates.len());
+            self.metrics.labels_dropped(LabelLoss::Overload, near.candidates.len());
             return None;
         };
         let answer = answer.clone();
@@ -190,8 +193,13 @@ impl Learning {
         same_as
     }
 
-    /// Learns from a caller's feedback: the answer fits the prompt, or not.
-    pub async fn learn_from_feedback(&self, pair: &Pair, same: bool) {
+    /// Learns from a tenant's feedback: the answer fits the prompt, or not. Feedback above the tenant's quota in the
+    /// namespace is counted and teaches nothing.
+    pub async fn learn_from_feedback(&self, tenant: &str, pair: &Pair, same: bool) {
+        if !self.feedback_quota.admit(tenant, pair.namespace().id(), Instant::now()) {
+            self.metrics.labels_dropped(LabelLoss::FeedbackQuota, 1);
+            return;
+        }
         self.metrics.label(LabelOrigin::Feedback, f32::from(u8::from(same)));
         pair.observe(same);
         self.fit_and_save(pair.namespace()).await;

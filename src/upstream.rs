@@ -187,6 +187,12 @@ impl Upstreams {
         self.catalog.load().hottest().map_or(0.0, |model| model.price(usage).cost_usd)
     }
 
+    /// Cost of `usage` in US dollars at the model that asks most for it.
+    pub fn at_dearest_model(&self, usage: Usage) -> f64 {
+        let catalog = self.catalog.load();
+        catalog.models.iter().map(|model| model.price(usage).cost_usd).fold(0.0, f64::max)
+    }
+
     /// Id of the model whose prices [`Upstreams::at_hot_tier`] uses.
     pub fn hot_model(&self) -> Option<String> {
         self.catalog.load().hottest().map(|model| model.config.id.clone())

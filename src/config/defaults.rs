@@ -72,6 +72,7 @@ impl Default for LearningConfig {
             judge: Tier::Economy.as_str().to_owned(),
             judge_timeout: Duration::from_secs(10),
             max_judgements: 8,
+            feedback_per_hour: 20,
         }
     }
 }

@@ -31,6 +31,9 @@ const INDEXES: &[(&str, IndexKind)] =
 /// Number of recent calls that a breaker counts failures among.
 const BREAKER_CALLS: u64 = 10;
 
+/// Largest `cache.learning.feedback_per_hour`: the time of each verdict is remembered.
+const FEEDBACK_PER_HOUR_MAX: u64 = 1000;
+
 /// Configuration read from file and environment, with everything found on the way.
 pub(super) struct Loaded {
     pub config: Config,
@@ -220,6 +223,7 @@ fn read_learning(section: &mut Section<'_>, learning: &mut LearningConfig) {
         judge: name,
         judge_timeout: duration,
         max_judgements: count,
+        feedback_per_hour: count_to(FEEDBACK_PER_HOUR_MAX),
     });
 }
 

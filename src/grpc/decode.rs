@@ -131,9 +131,6 @@ fn duration(field: &str, duration: Option<prost_types::Duration>) -> Result<Opti
 pub(super) fn completion(completion: Option<proto::Completion>) -> Result<Completion, Error> {
     let completion = completion.ok_or_else(|| Error::invalid("completion", "is required"))?;
     let usage = completion.usage.unwrap_or_default();
-    if !usage.cost_usd.is_finite() || usage.cost_usd < 0.0 {
-        return Err(Error::invalid("completion.usage.cost_usd", "must not be negative"));
-    }
     Ok(Completion {
         tool_calls: json(
             "completion.tool_calls_json",

@@ -53,6 +53,7 @@ impl Pipeline {
             semantic: semantic.clone(),
             keeping: keeping.clone(),
             follow_ups: follow_ups.clone(),
+            upstreams: upstreams.clone(),
             recording: recording.clone(),
             tasks: tasks.clone(),
         };

@@ -1,5 +1,7 @@
 //! Storing the answers that callers bring, and invalidating entries.
 
+mod stated_usage;
+
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -19,6 +21,7 @@ use crate::{
     store::{Durability, StoreError},
     telemetry::metrics::Rpc,
     tenant::Tenant,
+    upstream::Upstreams,
 };
 
 /// Changes to entries that callers ask for. A change goes on when its caller leaves, so that none is half done.
@@ -28,6 +31,7 @@ pub struct Entries {
     pub(super) semantic: Arc<SemanticLookup>,
     pub(super) keeping: Arc<Keeping>,
     pub(super) follow_ups: Arc<FollowUps>,
+    pub(super) upstreams: Upstreams,
     pub(super) recording: Arc<Recording>,
     pub(super) tasks: TaskTracker,
 }
@@ -36,7 +40,7 @@ impl Entries {
     /// Stores a completion that the caller got from its own model. It is durable when this returns.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for an invalid prompt or an incomplete answer, [`Error::Exhausted`] for an exceeded
+    /// [`Error::InvalidArgument`] for an invalid prompt, an incomplete answer or impossible usage, [`Error::Exhausted`] for an exceeded
     /// limit, [`Error::StoreUnavailable`] when the entry is not durable, [`Error::DeadlineExceeded`].
     pub async fn store(&self, mut request: Request, completion: Completion) -> Result<EntryId, Error> {
         let mut record = self.recording.start(Rpc::Store, &mut request);
@@ -47,6 +51,7 @@ impl Entries {
                 "only complete answers are kept: not empty, finish_reason stop or tool_calls",
             ));
         }
+        stated_usage::check(&completion, &self.upstreams)?;
         let (id, deadline) = (request.key.into(), request.deadline);
         let (semantic, keeping) = (Arc::clone(&self.semantic), Arc::clone(&self.keeping));
         let (follow_ups, tasks) = (Arc::clone(&self.follow_ups), self.tasks.clone());

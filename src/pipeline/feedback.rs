@@ -86,21 +86,22 @@ impl FeedbackIntake {
             let model = is_in_catalog.then_some((&*served.model, &*served.tier));
             self.metrics.feedback(verdict, served.outcome, model);
             self.ledger.feedback(tenant.name(), verdict);
-            self.apply(served, verdict, contradicted).await;
+            self.apply(tenant, served, verdict, contradicted).await;
         }
         is_new
     }
 
     /// Stops serving an answer to the question that it was reported wrong for, at once. The namespace learns from
-    /// the verdict, unless the same caller has said the opposite.
-    async fn apply(&self, served: &Served, verdict: Verdict, contradicted: bool) {
+    /// the verdict, unless the same caller has said the opposite. A bad answer may still be the answer to the question
+    /// ([`Verdict::Down`]), so it says nothing about the pair.
+    async fn apply(&self, tenant: &Tenant, served: &Served, verdict: Verdict, contradicted: bool) {
         let right = match verdict {
             Verdict::Up => true,
-            Verdict::Down | Verdict::WrongHit => false,
-            Verdict::Escalated => return,
+            Verdict::WrongHit => false,
+            Verdict::Down | Verdict::Escalated => return,
         };
         if let Some(pair) = served.pair.as_ref().filter(|_| !contradicted) {
-            self.learning.learn_from_feedback(pair, right).await;
+            self.learning.learn_from_feedback(tenant.name(), pair, right).await;
         }
         let Some(prompt) = served.prompt.filter(|_| !right) else { return };
         if let Some(entry) = served.entry.filter(|entry| *entry != prompt) {

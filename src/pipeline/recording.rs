@@ -119,22 +119,23 @@ impl Recording {
         }
     }
 
-    /// US dollars that a hit saves: its tokens at the price of the model that the router would ask, or of the
-    /// entry's own where it would ask none. An exact repeat is priced at the model that answered it first, since
-    /// routing it again took a third of the call's CPU time. A stale answer saves nothing: it is replaced.
+    /// US dollars that a hit saves: its tokens at the price of the model that the router would ask, or of the hot
+    /// tier where it would ask none. An exact repeat is priced at the model that answered it first if the catalog has
+    /// it, since routing it again took a third of the call's CPU time. A stale answer saves nothing: it is replaced.
+    /// The cost in the entry is not used: a caller may have stated it.
     pub(super) fn saved(&self, request: &AdmittedRequest, hit: &Hit) -> f64 {
         if hit.is_stale {
             return 0.0;
         }
         let Completion { model, usage, .. } = &hit.entry.completion;
-        let priced = match hit.outcome {
-            Outcome::Exact => self.upstreams.price(model, *usage),
-            _ => {
-                let route = self.upstreams.route(&request.prompt, None);
-                route.and_then(|route| self.upstreams.price(&route.model, *usage))
-            }
+        let is_exact = hit.outcome == Outcome::Exact;
+        let first = || self.upstreams.price(model, *usage).filter(|_| is_exact);
+        let routed = || {
+            let route = self.upstreams.route(&request.prompt, None)?;
+            self.upstreams.price(&route.model, *usage)
         };
-        priced.unwrap_or(*usage).cost_usd
+        let priced = first().or_else(routed);
+        priced.map_or_else(|| self.upstreams.at_hot_tier(*usage), |usage| usage.cost_usd)
     }
 
     /// Counts a hit that a `Lookup` returns.

@@ -15,7 +15,7 @@ use prometheus_client::{encoding::text, registry::Registry};
 use self::{calls::Calls, quality::Quality, requests::Requests, storage::Storage};
 pub use self::{
     calls::TenantBudget,
-    labels::{LabelOrigin, LabelWay, Rpc, Shed, StoreOp},
+    labels::{LabelLoss, LabelOrigin, LabelWay, Rpc, Shed, StoreOp},
 };
 use crate::telemetry::stats::Stats;
 

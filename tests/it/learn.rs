@@ -151,7 +151,7 @@ async fn a_wrong_hit_on_an_alias_removes_the_alias() {
     let (_server, mut client) = bounded(&upstream).await;
     ask_until_the_paraphrase_is_an_alias(&client).await;
     let hit = complete(&mut client, PARAPHRASE).await;
-    send_feedback(&mut client, &hit, Verdict::Down).await;
+    send_feedback(&mut client, &hit, Verdict::WrongHit).await;
     assert_eq!(lookup(&mut client, PARAPHRASE).await.outcome(), Outcome::Miss);
     assert_eq!(lookup(&mut client, RESET).await.outcome(), Outcome::Exact);
 }

@@ -21,6 +21,7 @@ mod rpcs;
 mod stale;
 mod store;
 mod store_rpc;
+mod teaching;
 mod trace;
 mod upstream;
 mod verification;

@@ -100,6 +100,76 @@ async fn only_complete_completions_are_stored() {
     assert_eq!(stats(&mut client).await.entries, 0);
 }
 
+/// A stored `cost_usd` of 1e300 made the savings 1e300 after one hit, for ever: counters cannot fall.
+#[tokio::test]
+async fn figures_that_no_model_call_can_have_are_refused() {
+    let upstream = FakeUpstream::start().await;
+    let (_server, mut client) = TestServer::with_client(exact_config(&[&upstream])).await;
+    let usage = |prompt_tokens, completion_tokens, cost_usd| Usage {
+        prompt_tokens,
+        completion_tokens,
+        cost_usd,
+        estimated: false,
+    };
+    let cost = "completion.usage.cost_usd";
+    for (model, usage, field) in [
+        ("mine", usage(12, 34, 1e300), cost),
+        ("mine", usage(12, 34, 10_001.0), cost),
+        ("mine", usage(12, 34, -0.01), cost),
+        ("mine", usage(12, 34, f64::INFINITY), cost),
+        ("mine", usage(12, 34, f64::NAN), cost),
+        // The catalog's only model asks 1 and 10 US dollars per million tokens of input and output.
+        ("model-cold", usage(1_000_000, 100_000, 2.02), cost),
+        ("model-cold", usage(0, 0, 0.02), cost),
+        ("mine", usage(100_000_001, 0, 0.0), "completion.usage.prompt_tokens"),
+        ("mine", usage(0, u64::MAX, 0.0), "completion.usage.completion_tokens"),
+    ] {
+        let completion = Completion { model: model.to_owned(), usage: Some(usage), ..answer("Text.") };
+        let refused = client.store(store_request("A?", completion)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{usage:?}");
+        assert_eq!(refused.get_details_bad_request().unwrap().field_violations[0].field, field, "{usage:?}");
+    }
+    assert_eq!(stats(&mut client).await.entries, 0);
+    for (model, usage) in [
+        ("mine", usage(100_000_000, 100_000_000, 10_000.0)),
+        // A caller may round up to a cent.
+        ("model-cold", usage(1_000_000, 100_000, 2.01)),
+    ] {
+        let completion = Completion { model: model.to_owned(), usage: Some(usage), ..answer("Text.") };
+        client.store(store_request(model, completion.clone())).await.unwrap();
+        assert_eq!(lookup(&mut client, model).await.completion, Some(completion));
+    }
+}
+
+/// The model of a stored answer is whatever its caller wrote. When the catalog did not have it, a hit saved the cost that
+/// the caller had stated.
+#[tokio::test]
+async fn savings_follow_the_prices_of_the_catalog_and_not_the_cost_that_a_caller_states() {
+    let upstream = FakeUpstream::start().await;
+    let (server, mut client) = TestServer::with_client(semantic_config(&[&upstream])).await;
+    let usage = Usage { prompt_tokens: 1000, completion_tokens: 200, cost_usd: 5000.0, estimated: false };
+    let stored = Completion { usage: Some(usage), ..answer("Open Settings.") };
+    client.store(store_request("How do I reset my password?", stored)).await.unwrap();
+    let repeat = complete(&mut client, "How do I reset my password?").await;
+    let paraphrase = complete(&mut client, "How can I reset my password?").await;
+    assert_eq!((repeat.outcome(), paraphrase.outcome()), (Outcome::Exact, Outcome::Semantic));
+    // 1000 tokens of input at 1 US dollar per million, and 200 of output at 10.
+    for saved in [repeat.saved_usd, paraphrase.saved_usd] {
+        assert!((saved - 0.003).abs() < 1e-9, "{saved}");
+    }
+    assert!((stats(&mut client).await.saved_usd - 0.006).abs() < 1e-9);
+    assert!((server.metric("promptkeep_saved_usd_total", &[]).await - 0.006).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn without_a_catalog_a_stored_answer_saves_nothing_that_could_be_priced() {
+    let (server, mut client) = TestServer::with_client(exact_config(&[])).await;
+    client.store(store_request("A?", answer("Text."))).await.unwrap();
+    assert_eq!(complete(&mut client, "A?").await.saved_usd, 0.0);
+    assert_eq!(lookup(&mut client, "A?").await.outcome(), Outcome::Exact);
+    assert_eq!(server.metric("promptkeep_saved_usd_total", &[]).await, 0.0);
+}
+
 fn disk_config(folder: &tempfile::TempDir) -> Config {
     let mut config = exact_config(&[]);
     config.store.kind = StoreKind::Embedded;

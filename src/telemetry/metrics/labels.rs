@@ -27,6 +27,15 @@ pub enum LabelOrigin {
     Feedback,
 }
 
+/// Why a label was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelLoss {
+    /// Too many comparisons were in flight.
+    Overload,
+    /// Its tenant had taught the namespace `cache.learning.feedback_per_hour` verdicts within the hour.
+    FeedbackQuota,
+}
+
 /// What happened to labels that replicas share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelWay {
@@ -85,6 +94,17 @@ impl LabelOrigin {
             Self::Miss => "miss",
             Self::Audit => "audit",
             Self::Feedback => "feedback",
+        }
+    }
+}
+
+impl LabelLoss {
+    pub const ALL: [Self; 2] = [Self::Overload, Self::FeedbackQuota];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Overload => "overload",
+            Self::FeedbackQuota => "feedback_quota",
         }
     }
 }

@@ -7,14 +7,14 @@ use prometheus_client::{
 };
 
 use super::{
-    LabelOrigin, LabelWay, Metrics,
+    LabelLoss, LabelOrigin, LabelWay, Metrics,
     register::{FloatGauge, family, single},
 };
 use crate::{decide::learner::WrongHits, model::VerifierReply};
 
 pub(super) struct Quality {
     labels: Family<LearnedLabels, Counter>,
-    labels_dropped: Counter,
+    labels_dropped: Family<LossLabel, Counter>,
     labels_shared: Family<WayLabel, Counter>,
     judgements: Family<VerificationLabel, Counter>,
     false_hit_rate: FloatGauge,
@@ -31,6 +31,11 @@ struct LearnedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LossLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WayLabel {
     way: &'static str,
 }
@@ -42,9 +47,18 @@ struct VerificationLabel {
 
 impl Quality {
     pub fn register(to: &mut Registry) -> Self {
+        let labels_dropped = family(
+            to,
+            "labels_dropped",
+            "Pairs not learned from, because of overload or a tenant's quota of feedback",
+        );
+        for loss in LabelLoss::ALL {
+            // Shows each series from the start.
+            let _ = labels_dropped.get_or_create(&LossLabel { reason: loss.as_str() });
+        }
         Self {
             labels: family(to, "labels", "Pairs of prompts whose answers were compared or verified"),
-            labels_dropped: single(to, "labels_dropped", "Pairs not compared because of overload"),
+            labels_dropped,
             labels_shared: family(
                 to,
                 "labels_shared",
@@ -87,9 +101,9 @@ impl Metrics {
         self.quality.labels.get_or_create(&LearnedLabels { origin: origin.as_str(), says }).inc();
     }
 
-    /// Counts pairs that were not compared because of overload.
-    pub fn labels_dropped(&self, pairs: usize) {
-        self.quality.labels_dropped.inc_by(pairs as u64);
+    /// Counts pairs that were not learned from.
+    pub fn labels_dropped(&self, loss: LabelLoss, pairs: usize) {
+        self.quality.labels_dropped.get_or_create(&LossLabel { reason: loss.as_str() }).inc_by(pairs as u64);
     }
 
     /// Counts labels that replicas share.

@@ -112,8 +112,8 @@ impl ModelStats {
         let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
         self.calls += 1;
         self.errors += u64::from(attempt.result != AttemptResult::Ok);
-        self.prompt_tokens += prompt_tokens;
-        self.completion_tokens += completion_tokens;
+        self.prompt_tokens = self.prompt_tokens.saturating_add(prompt_tokens);
+        self.completion_tokens = self.completion_tokens.saturating_add(completion_tokens);
         self.cost_usd += cost_usd;
     }
 }
