@@ -7,6 +7,7 @@ use promptkeep::decide::{
     features::{self, Neighbourhood},
     guard,
     learner::{Budget, Learner},
+    surface::{Difference, difference},
     table::Table,
     text::Analysis,
 };
@@ -32,13 +33,17 @@ fn decision(c: &mut Criterion) {
         b.iter(|| features::of(&new, &old, 0.9, Neighbourhood::default(), &table.rarity));
     });
     let row = features::of(&new, &old, 0.9, Neighbourhood::default(), &table.rarity);
-    c.bench_function("decide/score", |b| b.iter(|| learner.score(black_box(&row), 0)));
+    c.bench_function("decide/score", |b| b.iter(|| learner.score(black_box(&row), Difference::Wording, 0)));
     c.bench_function("decide/learned, 4 candidates, total", |b| {
         b.iter(|| {
             let new = Analysis::of(black_box(PROMPT));
             let scored = ENTRIES.map(|text| {
                 let near = Neighbourhood { best_other: 0.8, mean: 0.8 };
-                learner.score(&features::of(&new, &Analysis::of(text), 0.9, near, &table.rarity), 0)
+                learner.score(
+                    &features::of(&new, &Analysis::of(text), 0.9, near, &table.rarity),
+                    difference(PROMPT, text, &table.rarity),
+                    0,
+                )
             });
             learner.decide(&scored, &BUDGET, 0.02)
         });

@@ -64,7 +64,7 @@ impl Cache {
         Self { store, tiers, maintenance }
     }
 
-    /// Returns the live entry under `key`, following an alias. A store that fails, or takes longer than `store.timeout`,
+    /// Returns the live entry under `key`. A store that fails, or takes longer than `store.timeout`,
     /// is a miss.
     pub async fn get(&self, key: CacheKey) -> Option<Arc<Entry>> {
         self.get_or_expired(key).await.filter(|entry| entry.is_live(SystemTime::now()))
@@ -72,27 +72,11 @@ impl Cache {
 
     /// Like [`Cache::get`], but also returns an entry past its expiry while it is stored.
     pub async fn get_or_expired(&self, key: CacheKey) -> Option<Arc<Entry>> {
-        let deadline = self.store.deadline();
-        let entry = self.read_until(key, deadline).await?;
-        match entry.alias_of {
-            None => Some(entry),
-            Some(target) if entry.is_live(SystemTime::now()) => self.target_until(target, deadline).await,
-            Some(_) => None,
-        }
-    }
-
-    /// Returns the entry stored under the key itself, live or not, without following an alias.
-    pub async fn get_unresolved(&self, key: CacheKey) -> Option<Arc<Entry>> {
         self.read_until(key, self.store.deadline()).await
     }
 
     async fn get_until(&self, key: CacheKey, deadline: Instant) -> Option<Arc<Entry>> {
         self.read_until(key, deadline).await.filter(|entry| entry.is_live(SystemTime::now()))
-    }
-
-    /// The entry of an alias, live or not. Never another alias.
-    async fn target_until(&self, target: CacheKey, deadline: Instant) -> Option<Arc<Entry>> {
-        self.read_until(target, deadline).await.filter(|entry| entry.alias_of.is_none())
     }
 
     async fn read_until(&self, key: CacheKey, deadline: Instant) -> Option<Arc<Entry>> {
@@ -111,9 +95,7 @@ impl Cache {
 
     /// Returns the live entry under `key` if it is in memory, without an await.
     pub fn peek(&self, key: CacheKey) -> Option<Arc<Entry>> {
-        let live = |key| self.tiers.get(key).filter(|entry| entry.is_live(SystemTime::now()));
-        let entry = live(key)?;
-        entry.alias_of.map_or(Some(entry), |target| live(target).filter(|entry| entry.alias_of.is_none()))
+        self.tiers.get(key).filter(|entry| entry.is_live(SystemTime::now()))
     }
 
     /// Up to `k` live entries of `scope`, nearest first.
@@ -124,35 +106,18 @@ impl Cache {
         let deadline = self.store.deadline();
         for near in neighbours {
             match self.get_until(near.key, deadline).await {
-                Some(found) => candidates.extend(self.candidate(found, near.similarity, deadline).await),
-                None => self.repair(near.key, near.key, deadline).await,
+                Some(entry) => candidates.push(Candidate { entry, similarity: near.similarity }),
+                None => self.repair(near.key, deadline).await,
             }
         }
         candidates
-    }
-
-    /// Resolves a found entry to the one whose answer it stands for.
-    async fn candidate(&self, found: Arc<Entry>, similarity: f32, deadline: Instant) -> Option<Candidate> {
-        let Some(target) = found.alias_of else {
-            return Some(Candidate { entry: found, alias: None, similarity });
-        };
-        let entry = self.target_until(target, deadline).await;
-        let entry = entry.filter(|entry| entry.is_live(SystemTime::now()));
-        if entry.is_none() {
-            self.repair(found.key, target, deadline).await;
-        }
-        Some(Candidate { entry: entry?, alias: Some(found), similarity })
     }
 
     /// Requests the lease to answer the prompt of `key`. A store that fails, or takes longer than `store.timeout`,
     /// grants it.
     pub async fn claim(&self, key: CacheKey) -> Claim {
         let claim = self.store.call_until(Op::Claim, self.store.deadline(), |store| store.claim(key));
-        let mut claim = claim.await.unwrap_or_default();
-        if claim.kept.as_ref().is_some_and(|entry| entry.alias_of.is_some()) {
-            claim.kept = self.get(key).await;
-        }
-        claim
+        claim.await.unwrap_or_default()
     }
 
     /// The live entry with this id.
@@ -192,50 +157,11 @@ impl Cache {
         put
     }
 
-    /// Removes entries that `selector` matches, also while they are in flight. If it selects an alias, its entry is
-    /// removed too. Returns the number of entries, aliases included.
+    /// Removes entries that `selector` matches, also while they are in flight. Returns their number.
     ///
     /// # Errors
     /// When the store failed. The entries are gone from memory, but a restart may bring them back.
     pub async fn invalidate(&self, selector: &Selector, dry_run: bool) -> Result<u64, StoreError> {
-        let target = self.alias_target(selector).await?;
-        let mut removed = self.remove(selector, dry_run).await?;
-        if target.is_some() {
-            let selector = Selector { id: None, key: target, ..selector.clone() };
-            removed += self.remove(&selector, dry_run).await?;
-        }
-        Ok(removed)
-    }
-
-    /// The entry of the alias that `selector` selects by key or id.
-    async fn alias_target(&self, selector: &Selector) -> Result<Option<CacheKey>, StoreError> {
-        let key = match (selector.key, selector.id) {
-            (None, Some(_)) => {
-                self.store.call(Op::Remove, |store| store.remove(selector, true)).await?.first().copied()
-            }
-            (key, _) => key,
-        };
-        let Some(key) = key else { return Ok(None) };
-        let entry = match self.tiers.get(key) {
-            Some(entry) => Some(entry),
-            None => self.store.call(Op::Get, |store| store.get(key)).await?,
-        };
-        Ok(entry.and_then(|entry| entry.alias_of))
-    }
-
-    /// Removes the alias under `key`. An entry of its own stays.
-    ///
-    /// # Errors
-    /// When the store failed. The alias is gone from memory, but a restart may bring it back.
-    pub async fn remove_alias(&self, key: CacheKey) -> Result<(), StoreError> {
-        let found = self.get_until(key, self.store.deadline()).await;
-        if found.is_some_and(|entry| entry.alias_of.is_some()) {
-            self.remove(&Selector { key: Some(key), ..Selector::default() }, false).await?;
-        }
-        Ok(())
-    }
-
-    async fn remove(&self, selector: &Selector, dry_run: bool) -> Result<u64, StoreError> {
         if !dry_run {
             self.tiers.drop_matching(selector);
         }
@@ -251,11 +177,11 @@ impl Cache {
         (self.store.inner().entries(), self.tiers.vectors())
     }
 
-    /// Removes the vector of `key` if the store has no entry under `missing`. It stays if the store fails, or if the entry
-    /// has only expired.
-    async fn repair(&self, key: CacheKey, missing: CacheKey, deadline: Instant) {
+    /// Removes the vector of `key` if the store has no entry under it. It stays if the store fails, or if the entry has
+    /// only expired.
+    async fn repair(&self, key: CacheKey, deadline: Instant) {
         // Not counted: the read that found nothing was.
-        let read = timeout_at(deadline.into(), self.store.inner().get(missing)).await;
+        let read = timeout_at(deadline.into(), self.store.inner().get(key)).await;
         if matches!(read, Ok(Ok(None))) {
             self.tiers.forget(&[key]);
         }

@@ -3,6 +3,7 @@
 //! request, and replicas publish what they learn to each other.
 
 mod candidates;
+mod comparison;
 mod feedback_quota;
 mod message;
 mod namespace;
@@ -20,7 +21,6 @@ use std::{
 };
 
 use quick_cache::sync::Cache;
-use serde_json::Value;
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit},
     task::spawn_blocking,
@@ -31,30 +31,23 @@ pub use self::{
     candidates::{Audit, Compared, Pair, ScoredCandidates},
     namespace::{Assessment, CandidateAssessment, Namespace, NamespaceId},
 };
-use self::{feedback_quota::FeedbackQuota, rejected_pairs::RejectedPair};
+use self::{comparison::Comparer, feedback_quota::FeedbackQuota, rejected_pairs::RejectedPair};
 use crate::{
     config::LearningConfig,
     decide::{
-        answer::Answer,
-        learner::{Audits, Label, Learner, WrongHits},
+        learner::{Audits, LabelErrors, Learner, WrongHits},
         table::{Table, TableError},
     },
-    entry::Candidate,
+    embed::Embedder,
     key::{CacheKey, Owner},
     model::VerifierReply,
-    prompt::{Completion, prefix},
+    prompt::Completion,
     store::{Snapshot, TimedStore},
     telemetry::metrics::{LabelLoss, LabelOrigin, Metrics},
 };
 
 /// Minimum time between two snapshots of a namespace.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
-
-/// Bytes of an answer that are compared. Answers that agree so far are the same.
-const COMPARED_BYTES_MAX: usize = 16 * 1024;
-
-/// Probability from which an answer counts as certainly the same.
-const CERTAINLY_SAME: f32 = 0.95;
 
 /// Maximum time to decode a snapshot, besides the time to get it.
 const DECODE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -68,6 +61,7 @@ pub struct Learning {
     /// The least recently used are evicted; their snapshots stay.
     namespaces: Cache<NamespaceId, Arc<Namespace>>,
     store: TimedStore,
+    comparer: Comparer,
     /// Permits for comparisons. Comparisons without one are dropped.
     comparing: Semaphore,
     /// Share of the comparisons that a model verifies.
@@ -91,6 +85,7 @@ impl Learning {
     /// [`TableError`] if this build embeds a table of another version.
     pub fn new(
         config: &LearningConfig,
+        embedder: Option<Arc<dyn Embedder>>,
         store: TimedStore,
         metrics: Arc<Metrics>,
     ) -> Result<Self, TableError> {
@@ -98,6 +93,7 @@ impl Learning {
             table: Table::embedded()?,
             namespaces: Cache::new(config.max_namespaces),
             store,
+            comparer: Comparer::new(embedder),
             comparing: Semaphore::new(config.max_comparisons),
             judge_rate: config.judge_rate,
             verifying: Semaphore::new(config.max_judgements),
@@ -160,15 +156,19 @@ impl Learning {
         learner
     }
 
-    /// Compares an answer with those of the candidates. The caller should have the answer by then. `None` if too many
-    /// comparisons are running.
-    pub async fn compare(&self, near: ScoredCandidates, answer: &Completion) -> Option<Compared> {
+    /// Compares the answer to `prompt` with those of the candidates. The caller should have the answer by then. `None` if
+    /// too many comparisons are running.
+    pub async fn compare(
+        &self,
+        near: ScoredCandidates,
+        prompt: &str,
+        answer: &Completion,
+    ) -> Option<Compared> {
         let Ok(_permit) = self.comparing.try_acquire() else {
             self.metrics.labels_dropped(LabelLoss::Overload, near.candidates.len());
             return None;
         };
-        let answer = answer.clone();
-        spawn_blocking(move || compare(near, &answer)).await.ok()
+        self.comparer.compare(near, prompt, answer, self.judge_rate).await
     }
 
     /// Returns a permit to verify the comparison of `prompt` with a model, if it is among the share to verify. The
@@ -185,12 +185,10 @@ impl Learning {
         permit
     }
 
-    /// Learns from a comparison. Returns the entry that certainly has the same answer.
-    pub async fn learn(&self, compared: Compared) -> Option<CacheKey> {
+    /// Learns from a comparison.
+    pub async fn learn(&self, compared: Compared) {
         compared.observe(|origin, same| self.metrics.label(origin, same));
-        let same_as = compared.same_as(CERTAINLY_SAME);
         self.fit_and_save(compared.namespace()).await;
-        same_as
     }
 
     /// Learns from a tenant's feedback: the answer fits the prompt, or not. Feedback above the tenant's quota in the
@@ -200,7 +198,7 @@ impl Learning {
             self.metrics.labels_dropped(LabelLoss::FeedbackQuota, 1);
             return;
         }
-        self.metrics.label(LabelOrigin::Feedback, f32::from(u8::from(same)));
+        self.metrics.label(LabelOrigin::Feedback, if same { 1.0 } else { -1.0 });
         pair.observe(same);
         self.fit_and_save(pair.namespace()).await;
     }
@@ -247,47 +245,14 @@ impl Learning {
     /// Current estimate of the share of wrong answers among semantic hits, over the namespaces that `counts` selects.
     pub fn wrong_hits(&self, counts: impl Fn(&NamespaceId) -> bool) -> WrongHits {
         let mut sum = Audits::new(0);
-        let (mut missed, mut total) = (0.0, 0.0);
         for (_, namespace) in self.namespaces.iter().filter(|(id, _)| counts(id)) {
-            let (audits, share) = namespace.audits();
-            let weight = audits.checks() as f32;
-            missed += share * weight;
-            total += weight;
-            sum.add(&audits);
+            sum.add(&namespace.audits());
         }
-        sum.estimate(if total > 0.0 { missed / total } else { 0.0 })
+        sum.estimate(&LabelErrors::ASSUMED)
     }
 }
 
 /// A new id for each loaded namespace: it numbers its labels anew, so it must not be taken for the same learner.
 fn new_learner_id() -> u32 {
     fastrand::u32(1..u32::MAX)
-}
-
-/// Estimates for each candidate whether its answer is the same.
-fn compare(near: ScoredCandidates, answer: &Completion) -> Compared {
-    let words = |answer: &Completion| Answer::of(prefix(&answer.content, COMPARED_BYTES_MAX));
-    let (new_words, new_calls) = (words(answer), calls(answer));
-    let same = |entry: &Completion| {
-        if new_calls != calls(entry) {
-            return 0.0;
-        }
-        let is_empty = answer.content.is_empty() && entry.content.is_empty();
-        if is_empty { 1.0 } else { new_words.same(&words(entry)) }
-    };
-    let label = |candidate: &Candidate| Label::compared(same(&candidate.entry.completion));
-    let labels = near.candidates.iter().map(label).collect();
-    Compared { near, labels }
-}
-
-/// The function calls of an answer in order, with their arguments and without their ids. Calls that do different things
-/// share most of their words, so they are either equal or different.
-fn calls(answer: &Completion) -> Vec<(Value, Value)> {
-    let calls = answer.tool_calls.as_ref().and_then(Value::as_array);
-    let call = |call: &Value| {
-        let function = &call["function"];
-        let arguments = function["arguments"].as_str().and_then(|text| serde_json::from_str(text).ok());
-        (function["name"].clone(), arguments.unwrap_or_else(|| function["arguments"].clone()))
-    };
-    calls.into_iter().flatten().map(call).collect()
 }

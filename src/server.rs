@@ -91,9 +91,10 @@ impl Server {
     pub async fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
         let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(config.dashboard.slo_p99)));
         let store = TimedStore::new(store, config.store.timeout, Arc::clone(&metrics), Arc::clone(&ledger));
-        let learning = Learning::new(&config.cache.learning, store.clone(), Arc::clone(&metrics))?;
-        let learning = Arc::new(learning);
         let embedder = start_embedder(&config).await?;
+        let learning =
+            Learning::new(&config.cache.learning, embedder.clone(), store.clone(), Arc::clone(&metrics))?;
+        let learning = Arc::new(learning);
         let embedder_name = embedder.as_ref().map_or_else(String::new, |embedder| embedder.name().to_owned());
         let upstreams = Upstreams::new(upstream_settings(&config, &embedder_name))?;
         let vectors = embedder

@@ -35,7 +35,6 @@ pub fn entry(n: u64, scope: Scope, vector: Vec<f32>, embedder: &str) -> Entry {
         expires: created + Duration::from_secs(24 * 60 * 60),
         stale_for: Duration::ZERO,
         difficulty: None,
-        alias_of: None,
     }
 }
 

@@ -1,9 +1,16 @@
 //! A stream of requests, prepared for policies that decide by the similarity of the nearest entry.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use promptkeep::{
-    decide::answer::Answer,
+    decide::{
+        answer::{self, Answer, Prompts},
+        table::Table,
+        text::Analysis,
+    },
     embed::{Embedded, Embedder},
     offline::tune::Row,
 };
@@ -15,6 +22,7 @@ pub struct Stream {
     requests: Vec<Request>,
     /// Cosine of each request to every earlier one; negative infinity between scopes.
     similarities: Vec<Vec<f32>>,
+    table: Arc<Table>,
 }
 
 struct Request {
@@ -23,6 +31,7 @@ struct Request {
     /// Equal for equal prompts.
     prompt: usize,
     class: usize,
+    analysis: Analysis,
     answer: Answer,
 }
 
@@ -44,7 +53,13 @@ impl Stream {
             let scope = number(&mut scopes, (&row.system, &row.turns));
             let prompt = number(&mut prompts, (scope, &row.text));
             let class = number(&mut classes, &row.class);
-            requests.push(Request { scope, prompt, class, answer: Answer::of(&row.answer()) });
+            requests.push(Request {
+                scope,
+                prompt,
+                class,
+                analysis: Analysis::of(&row.text),
+                answer: Answer::of(&row.answer()),
+            });
             vectors.push(match embedder.embed(&row.text).await? {
                 Embedded::Vector { embedding, .. } => Some(embedding),
                 Embedded::OverWindow { .. } => None,
@@ -55,7 +70,7 @@ impl Stream {
             _ => f32::NEG_INFINITY,
         };
         let similarities = (0..rows.len()).map(|i| (0..i).map(|j| similarity(i, j)).collect()).collect();
-        Ok(Self { requests, similarities })
+        Ok(Self { requests, similarities, table: Table::embedded()? })
     }
 
     pub fn len(&self) -> usize {
@@ -73,9 +88,12 @@ impl Stream {
         self.requests[request].class == self.requests[entry].class
     }
 
-    /// Whether the two answers compare as equal: the only label that a policy gets.
+    /// Whether the two answers speak for equal prompts: the only label that a policy gets.
     pub fn has_equal_answers(&self, request: usize, entry: usize) -> bool {
-        self.requests[request].answer.same(&self.requests[entry].answer) > 0.5
+        let similarity = self.similarities[request][entry];
+        let (new, old) = (&self.requests[request], &self.requests[entry]);
+        let prompts = Prompts { new: &new.analysis, entry: &old.analysis, similarity };
+        self.table.evidence(&answer::features(&new.answer, &old.answer, None, prompts)) > 0.0
     }
 }
 

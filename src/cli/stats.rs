@@ -10,7 +10,7 @@ use clap::Args;
 use tonic::{Request, metadata::MetadataValue};
 
 use crate::{
-    decide::learner::WrongHits,
+    decide::learner::{LabelCounts, WrongHits},
     grpc::proto::{GetStatsRequest, prompt_cache_client::PromptCacheClient},
     offline::report::{Percent, Table},
     telemetry::stats::{ModelStats, Percentiles, Stats},
@@ -103,12 +103,16 @@ fn head(stats: &Stats) -> String {
 }
 
 fn wrong_hits(stats: &Stats) -> String {
-    let WrongHits { rate, low, high, checks } = stats.wrong_hits;
+    let WrongHits { rate, low, high, checks, labels } = stats.wrong_hits;
     if checks == 0 {
         return "wrong semantic hits: none checked yet\n".to_owned();
     }
     let [rate, low, high] = [rate, low, high].map(|share| share * 100.0);
-    format!("wrong semantic hits {rate:.1} %   95 % interval {low:.1} to {high:.1} %   checked {checks}\n")
+    let LabelCounts { comparison, verifier, feedback } = labels;
+    format!(
+        "wrong semantic hits {rate:.1} %   95 % interval {low:.1} to {high:.1} %   checked {checks} (compared \
+         {comparison}, verified {verifier}, reported {feedback})\n"
+    )
 }
 
 fn objective(stats: &Stats) -> String {

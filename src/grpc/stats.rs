@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::proto;
 use crate::{
-    decide::learner::WrongHits,
+    decide::learner::{LabelCounts, WrongHits},
     telemetry::stats::{ModelStats, Percentiles, Sizes, Stats, Sums},
 };
 
@@ -35,6 +35,9 @@ impl From<Stats> for proto::GetStatsResponse {
                 low: wrong_hits.low.into(),
                 high: wrong_hits.high.into(),
                 checked: wrong_hits.checks,
+                compared: wrong_hits.labels.comparison,
+                verified: wrong_hits.labels.verifier,
+                reported: wrong_hits.labels.feedback,
             }),
             stale_served: sums.stale_served,
         }
@@ -70,6 +73,11 @@ impl From<proto::GetStatsResponse> for Stats {
                 low: wrong_hits.low as f32,
                 high: wrong_hits.high as f32,
                 checks: wrong_hits.checked,
+                labels: LabelCounts {
+                    comparison: wrong_hits.compared,
+                    verifier: wrong_hits.verified,
+                    feedback: wrong_hits.reported,
+                },
             },
         }
     }

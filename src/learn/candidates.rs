@@ -7,22 +7,17 @@ use super::Namespace;
 use crate::{
     decide::{
         features::Features,
-        learner::{Label, Origin, Scored},
+        learner::{Label, LabelSource, Origin, Scored},
     },
     entry::Candidate,
     key::CacheKey,
     telemetry::metrics::LabelOrigin,
 };
 
-/// Lowest probability before the comparison at which a prompt may become an alias of an entry. Nobody audits an alias
-/// later.
-const ALIAS_PROBABILITY_MIN: f32 = 0.5;
-
 /// The nearest entries of a prompt, with their features and scores.
 #[derive(Clone, Debug)]
 pub struct ScoredCandidates {
     pub(super) namespace: Arc<Namespace>,
-    pub(super) prompt: CacheKey,
     /// Nearest first.
     pub candidates: Vec<Candidate>,
     /// One per candidate.
@@ -39,12 +34,15 @@ pub struct Compared {
     pub(super) near: ScoredCandidates,
     /// One per candidate.
     pub(super) labels: Vec<Label>,
+    /// Probability with which a model is asked about an audit.
+    pub(super) verified: f32,
+    pub(super) is_stored: bool,
 }
 
 /// An audit of a hit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Audit {
-    /// The hit, by [`Candidate::key`].
+    /// Key of the entry that was hit.
     pub entry: CacheKey,
     /// Probability with which the hit was chosen.
     pub propensity: f32,
@@ -79,7 +77,7 @@ impl ScoredCandidates {
 
     fn audited(&self) -> Option<usize> {
         let audit = self.audit?;
-        self.candidates.iter().position(|candidate| candidate.key() == audit.entry)
+        self.candidates.iter().position(|candidate| candidate.entry.key == audit.entry)
     }
 }
 
@@ -96,7 +94,14 @@ impl Compared {
 
     /// Replaces the label of a candidate by a verifier's.
     pub fn set_verified(&mut self, index: usize, same: bool) {
-        self.labels[index] = Label::verified(same);
+        self.labels[index] = self.labels[index].verified(same);
+    }
+
+    /// The answer came from a caller, which may say anything: unless a model verifies it, it teaches little and judges
+    /// no audit.
+    pub fn set_stored(&mut self) {
+        self.is_stored = true;
+        self.labels.iter_mut().for_each(|label| *label = label.stored());
     }
 
     /// Teaches the namespace; `count` gets every label.
@@ -106,33 +111,19 @@ impl Compared {
         namespace.saving.set_unsaved();
         let mut learner = namespace.learner();
         for (index, (scored, label)) in scored.iter().zip(&self.labels).enumerate() {
-            let (origin, counted) = match audit.filter(|_| audited == Some(index)) {
-                Some(Audit { propensity, .. }) => (Origin::Audit { propensity }, LabelOrigin::Audit),
-                None => (Origin::Miss { best: audit.is_none() && best == Some(index) }, LabelOrigin::Miss),
+            let is_trusted = !self.is_stored || label.source != LabelSource::Comparison;
+            let (origin, counted) = match audit.filter(|_| audited == Some(index) && is_trusted) {
+                Some(Audit { propensity, .. }) => {
+                    (Origin::Audit { propensity, verified: self.verified }, LabelOrigin::Audit)
+                }
+                None => {
+                    let best = audit.is_none() && best == Some(index) && is_trusted;
+                    (Origin::Miss { best }, LabelOrigin::Miss)
+                }
             };
             learner.observe(scored, *label, origin);
-            count(counted, label.same);
+            count(counted, label.evidence);
         }
-    }
-
-    /// The most probable candidate whose answer is the same with probability `certain`, both by the comparison and by
-    /// the probability before it: answers to different questions can look alike too.
-    pub(super) fn same_as(&self, certain: f32) -> Option<CacheKey> {
-        let ScoredCandidates { namespace, prompt, candidates, scored, .. } = &self.near;
-        let learner = namespace.learner();
-        let agrees = |i: &usize| {
-            let (before, _) = learner.estimate(&scored[*i]);
-            let (entry, same) = (candidates[*i].entry.key, self.labels[*i].same);
-            entry != *prompt
-                && !namespace.rejected.contains(*prompt, entry)
-                && before >= ALIAS_PROBABILITY_MIN
-                && same >= certain
-                && learner.belief(before, same) >= certain
-        };
-        let best = (0..self.labels.len())
-            .filter(agrees)
-            .max_by(|a, b| scored[*a].logit.total_cmp(&scored[*b].logit));
-        best.map(|index| candidates[index].entry.key)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
         Check,
         features::{self, Features, Neighbourhood},
         learner::{Audits, Budget, Delta, Fit, Fitted, Learner, Standing, Verdict, WrongHits},
+        surface,
         table::Table,
         text::Analysis,
     },
@@ -130,6 +131,10 @@ impl Namespace {
         &self.id
     }
 
+    pub(super) fn table(&self) -> &Table {
+        &self.table
+    }
+
     /// Scores the candidates of a prompt, except rejected ones. Counts nothing.
     pub fn score(
         self: &Arc<Self>,
@@ -140,11 +145,15 @@ impl Namespace {
     ) -> ScoredCandidates {
         candidates.retain(|candidate| !self.rejected.contains(prompt, candidate.entry.key));
         let features = self.features(text, &candidates);
+        let difference =
+            |candidate: &Candidate| surface::difference(text, candidate.text(), &self.table.rarity);
+        let differences: Vec<_> = candidates.iter().map(difference).collect();
         let scored = {
             let learner = self.learner();
-            features.iter().map(|features| learner.score(features, scope.tag())).collect()
+            let both = features.iter().zip(differences);
+            both.map(|(features, difference)| learner.score(features, difference, scope.tag())).collect()
         };
-        ScoredCandidates { namespace: Arc::clone(self), prompt, candidates, features, scored, audit: None }
+        ScoredCandidates { namespace: Arc::clone(self), candidates, features, scored, audit: None }
     }
 
     fn features(&self, text: &str, candidates: &[Candidate]) -> Vec<Features> {
@@ -233,10 +242,8 @@ impl Namespace {
         self.is_over_budget.load(Ordering::Relaxed)
     }
 
-    /// The audits, and the share of equal answers that labels miss.
-    pub(super) fn audits(&self) -> (Audits, f32) {
-        let learner = self.learner();
-        (learner.audits().clone(), learner.model().noise.missed as f32)
+    pub(super) fn audits(&self) -> Audits {
+        self.learner().audits().clone()
     }
 
     pub(super) fn learner(&self) -> MutexGuard<'_, Learner> {

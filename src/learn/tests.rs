@@ -8,10 +8,14 @@ use std::{
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{namespace::lock, *};
+use super::{comparison::calls, namespace::lock, *};
 use crate::{
     config::Config,
-    decide::{features, learner::Origin},
+    decide::{
+        features,
+        learner::{Label, Origin},
+        surface::Difference,
+    },
     entry::{Entry, Selector},
     model::Usage,
     prompt::FinishReason,
@@ -134,7 +138,7 @@ fn learning(store: &Arc<SnapshotStore>) -> Learning {
     let store: Arc<dyn Store> = Arc::clone(store) as _;
     let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(Duration::from_secs(2))));
     let store = TimedStore::new(store, Duration::from_secs(60), Arc::clone(&metrics), ledger);
-    Learning::new(&config, store, metrics).unwrap()
+    Learning::new(&config, None, store, metrics).unwrap()
 }
 
 /// The event that another process publishes for a pair that it rejected.
@@ -159,7 +163,7 @@ async fn labels_of_a_reloaded_namespace_are_received() {
     let mut other = learning.new_learner(&id);
     for _ in 0..2 {
         let mut opened = learning.new_learner(&id);
-        let scored = opened.score(&[0.5; features::COUNT], 1);
+        let scored = opened.score(&[0.5; features::COUNT], Difference::Wording, 1);
         opened.observe(&scored, Label::compared(1.0), Origin::Miss { best: true });
         assert_eq!(other.merge_delta(&opened.take_delta().unwrap()), 1);
     }

@@ -16,7 +16,7 @@ impl Pipeline {
         let admission = Arc::new(Admission::new(settings, cache.clone(), metrics.clone()));
         let recording = Recording::new(metrics.clone(), ledger.clone(), tracing, log, upstreams.clone());
         let recording = Arc::new(recording);
-        let eligibility = Eligibility::new(learning.clone(), upstreams.clone());
+        let eligibility = Eligibility::new(upstreams.clone());
         let keeping = Arc::new(Keeping::new(cache.clone(), embedder.as_deref()));
         let model_calls = Arc::new(ModelCalls {
             admission: admission.clone(),

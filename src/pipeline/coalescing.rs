@@ -138,7 +138,6 @@ impl Coalescing {
         }
         let candidates = announced.iter().map(|(similarity, announced)| Candidate {
             entry: Arc::clone(&announced.entry),
-            alias: None,
             similarity: *similarity,
         });
         let text = request.prompt.fuzzy_text()?;

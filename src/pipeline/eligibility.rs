@@ -1,34 +1,28 @@
 //! Which cached entries a caller may be served: fresh enough for it, and of a good enough tier.
 
-use std::sync::Arc;
-
 use super::AdmittedRequest;
 use crate::{
     embed::Embedding,
     entry::{Candidate, Entry},
-    learn::Learning,
     model::Difficulty,
     outcome::MissReason,
     upstream::Upstreams,
 };
 
-/// The rules of age, tier and aliases that every served entry must pass.
+/// The rules of age and tier that every served entry must pass.
 #[derive(Clone)]
 pub(super) struct Eligibility {
-    learning: Arc<Learning>,
     upstreams: Upstreams,
 }
 
 impl Eligibility {
-    pub(super) fn new(learning: Arc<Learning>, upstreams: Upstreams) -> Self {
-        Self { learning, upstreams }
+    pub(super) fn new(upstreams: Upstreams) -> Self {
+        Self { upstreams }
     }
 
     /// Whether this caller may be served the entry found under its own key.
     pub(super) fn serves(&self, request: &AdmittedRequest, entry: &Entry) -> bool {
-        self.may_be_alias(request, entry)
-            && request.accepts(entry)
-            && self.is_good_enough(request, entry.difficulty, entry)
+        request.accepts(entry) && self.is_good_enough(request, entry.difficulty, entry)
     }
 
     /// The nearest entries that this caller may be served.
@@ -63,15 +57,5 @@ impl Eligibility {
     ) -> bool {
         request.settings.cache.serve_lower_tier
             || !self.upstreams.wants_higher_tier(&request.prompt, difficulty, &entry.completion)
-    }
-
-    /// Whether the entry is the prompt's own, or may answer it as the target of an alias. Aliases are served only
-    /// where near entries are, and only while the namespace is within its budgets.
-    fn may_be_alias(&self, request: &AdmittedRequest, entry: &Entry) -> bool {
-        if entry.key == request.key {
-            return entry.alias_of.is_none();
-        }
-        let namespace = || self.learning.known(&request.owner, &request.prompt.namespace);
-        request.may_alias() && namespace().is_none_or(|namespace| !namespace.is_over_budget())
     }
 }

@@ -108,8 +108,6 @@ impl FeedbackIntake {
             let namespace = self.learning.namespace(&served.owner, &served.namespace).await;
             self.learning.reject(&namespace, prompt, entry);
         }
-        // A store failure is counted in the cache.
-        let _ = self.cache.remove_alias(prompt).await;
     }
 
     async fn served(&self, subject: Subject) -> Option<Served> {

@@ -1,4 +1,4 @@
-//! The step after the answer: learns from it, audits hits and makes aliases. It runs when the caller has its answer.
+//! The step after the answer: learns from it and audits hits. It runs when the caller has its answer.
 
 use std::sync::Arc;
 
@@ -8,9 +8,7 @@ use super::{
 };
 use crate::{
     cache::Cache,
-    embed::Embedding,
     error::Error,
-    key::CacheKey,
     learn::{Learning, ScoredCandidates},
     outcome::MissReason,
     prompt::Completion,
@@ -26,13 +24,19 @@ pub(super) struct FollowUps {
     pub verification: Verification,
 }
 
+/// Who produced an answer.
+#[derive(Clone, Copy, PartialEq)]
+enum AnswerBy {
+    Model,
+    Caller,
+}
+
 /// Work that a flight leaves to be done after its answer.
 pub(super) enum FollowUp {
     Nothing,
     /// A model answered: compare its answer with those of the near entries.
     Learn {
         scored: ScoredCandidates,
-        embedding: Option<Embedding>,
         completed: Arc<UpstreamCompletion>,
     },
     /// The cache answered: audit the hit.
@@ -46,8 +50,8 @@ impl FollowUp {
 
     pub(super) fn of_completion(context: SemanticContext, completed: Arc<UpstreamCompletion>) -> Self {
         match context {
-            SemanticContext { scored: Some(scored), embedding } if !scored.candidates.is_empty() => {
-                Self::Learn { scored, embedding, completed }
+            SemanticContext { scored: Some(scored), .. } if !scored.candidates.is_empty() => {
+                Self::Learn { scored, completed }
             }
             _ => Self::Nothing,
         }
@@ -58,8 +62,8 @@ impl FollowUps {
     pub(super) async fn run(&self, request: &AdmittedRequest, follow_up: FollowUp) {
         match follow_up {
             FollowUp::Nothing => {}
-            FollowUp::Learn { scored, embedding, completed } => {
-                self.learn(request, scored, embedding, &completed.completion).await;
+            FollowUp::Learn { scored, completed } => {
+                self.learn(request, scored, &completed.completion, AnswerBy::Model).await;
             }
             FollowUp::Audit(audit) => {
                 // A failed audit is skipped; its calls are still counted.
@@ -95,58 +99,39 @@ impl FollowUps {
         if scored.candidates.is_empty() {
             return;
         }
-        let Some(target) = self.compare_and_learn(request, scored, completion).await else { return };
-        let is_equal = self.cache.get(target).await.is_some_and(|entry| {
-            entry.completion.content == completion.content
-                && entry.completion.tool_calls == completion.tool_calls
-        });
-        if is_equal {
-            self.keeping.alias(request, target, context.embedding, completion).await;
-        }
+        self.learn(request, scored, completion, AnswerBy::Caller).await;
     }
 
-    /// Learns from an answer. When it agrees with the answer of a near entry, the prompt becomes that entry's alias.
+    /// Compares the answer with those of the near entries, asks a model if the comparison is sampled for verification,
+    /// and teaches the learner.
     async fn learn(
         &self,
         request: &AdmittedRequest,
         scored: ScoredCandidates,
-        embedding: Option<Embedding>,
         completion: &Completion,
+        by: AnswerBy,
     ) {
-        if !completion.is_complete() {
-            return;
+        let Some(text) = request.prompt.fuzzy_text().filter(|_| completion.is_complete()) else { return };
+        let Some(mut compared) = self.learning.compare(scored, text, completion).await else { return };
+        if by == AnswerBy::Caller {
+            compared.set_stored();
         }
-        let target = self.compare_and_learn(request, scored, completion).await;
-        if let Some(target) = target.filter(|_| !request.cache.no_store) {
-            self.keeping.alias(request, target, embedding, completion).await;
-        }
-    }
-
-    /// Compares the answer with those of the near entries, asks a model if the comparison is sampled for verification,
-    /// and teaches the learner. Returns the entry whose answer agrees.
-    async fn compare_and_learn(
-        &self,
-        request: &AdmittedRequest,
-        scored: ScoredCandidates,
-        completion: &Completion,
-    ) -> Option<CacheKey> {
-        let mut compared = self.learning.compare(scored, completion).await?;
         self.verification.verify(request, completion, &mut compared).await;
-        self.learning.learn(compared).await
+        self.learning.learn(compared).await;
     }
 
     /// Asks a model for the answer to a prompt that a near entry answered, keeps it and learns from it.
     async fn audit(&self, request: &AdmittedRequest, audit: AuditedHit) -> Result<(), Error> {
         let AuditedHit { scored, embedding } = audit;
         let completed = self.model_calls.audit(request, &embedding).await?;
-        let cached = self.cache.get_unresolved(request.key).await;
-        let may_keep = cached.is_none_or(|entry| entry.alias_of.is_some()) && !request.cache.no_store;
+        let cached = self.cache.get_or_expired(request.key).await;
+        let may_keep = cached.is_none() && !request.cache.no_store;
         if may_keep && completed.completion.is_complete() {
-            let answer = NewAnswer::of(&completed, Some(embedding.clone()));
+            let answer = NewAnswer::of(&completed, Some(embedding));
             // A store failure is counted in the cache.
             let _ = self.keeping.keep(request, answer, Durability::Queued).await;
         }
-        self.learn(request, scored, Some(embedding), &completed.completion).await;
+        self.learn(request, scored, &completed.completion, AnswerBy::Model).await;
         Ok(())
     }
 }

@@ -11,8 +11,7 @@ use crate::{
     decide::reuse::NoReuse,
     embed::{Embedder, Embedding},
     entry::Entry,
-    key::CacheKey,
-    model::{Difficulty, Tier},
+    model::Difficulty,
     prompt::Completion,
     store::{Durability, StoreError},
 };
@@ -53,27 +52,6 @@ impl Keeping {
             None => Ok(()),
         }
     }
-
-    /// Makes the prompt an alias of the entry under `target`, in place of its own entry with the answer `own`.
-    /// Does nothing where that would replace a better answer, or one that was stored meanwhile.
-    pub(super) async fn alias(
-        &self,
-        request: &AdmittedRequest,
-        target: CacheKey,
-        embedding: Option<Embedding>,
-        own: &Completion,
-    ) {
-        let Some(target) = self.cache.get(target).await else { return };
-        let cached = self.cache.get_unresolved(request.key).await;
-        let is_own = cached.is_none_or(|cached| cached.completion == *own);
-        if !request.may_alias() || !is_own || is_better(own, &target.completion) {
-            return;
-        }
-        if let Some(alias) = alias_entry(request, &target, embedding, &self.embedder) {
-            // A store failure is counted in the cache.
-            let _ = self.cache.keep(alias, Durability::Queued, request.epoch).await;
-        }
-    }
 }
 
 impl NewAnswer {
@@ -109,26 +87,8 @@ impl NewAnswer {
             expires: created + ttl,
             stale_for: request.stale_for(),
             difficulty,
-            alias_of: None,
         })
     }
-}
-
-/// The entry that makes the prompt an alias of `target`. It has the tags of both, so that invalidating either
-/// removes it.
-fn alias_entry(
-    request: &AdmittedRequest,
-    target: &Entry,
-    embedding: Option<Embedding>,
-    embedder: &str,
-) -> Option<Entry> {
-    let without_text = Completion { content: String::new(), tool_calls: None, ..target.completion.clone() };
-    let answer = NewAnswer { completion: without_text, embedding, difficulty: target.difficulty };
-    let own = answer.into_entry(request, embedder)?;
-    let expires = own.expires.min(target.expires);
-    let further = target.tags.iter().filter(|tag| !own.tags.contains(tag));
-    let tags = own.tags.iter().chain(further).cloned().collect();
-    Some(Entry { expires, tags, alias_of: Some(target.key), ..own })
 }
 
 /// TTL of a new entry. A caller may shorten `cache.ttl`, never lengthen it. Jitter shortens it further; it is
@@ -137,10 +97,4 @@ fn ttl(request: &AdmittedRequest) -> Duration {
     let config = &request.settings.cache;
     let whole = request.cache.ttl.map_or(config.ttl, |ttl| ttl.min(config.ttl));
     whole.mul_f64(1.0 - config.ttl_jitter * request.key.share())
-}
-
-/// Whether `own` is of a higher tier than `other`.
-fn is_better(own: &Completion, other: &Completion) -> bool {
-    let tiers = Tier::parse(&own.tier).zip(Tier::parse(&other.tier));
-    tiers.is_some_and(|(own, other)| own.is_above(other))
 }

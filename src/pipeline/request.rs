@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cache::Epoch,
     config::Mode,
-    decide::{Bounds, Policy, reuse::NoReuse},
+    decide::{Policy, reuse::NoReuse},
     entry::Entry,
     key::{CacheKey, Owner, Scope},
     learn::Pair,
@@ -145,11 +145,6 @@ impl AdmittedRequest {
     /// The namespace's mode.
     pub fn mode(&self) -> Mode {
         self.settings.cache.mode(&self.prompt.namespace)
-    }
-
-    /// Whether paraphrases may share an entry, for this caller.
-    pub fn may_alias(&self) -> bool {
-        matches!(self.policy(), Policy::Bounded(Bounds { shadow: false, .. }))
     }
 
     /// How near entries are decided on for this caller.

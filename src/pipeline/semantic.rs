@@ -186,7 +186,7 @@ impl SemanticLookup {
         let started = Instant::now();
         let mut nearest = self.cache.nearest(request.scope, embedding, count).await;
         request.trace.step("search", started);
-        nearest.retain(|candidate| candidate.key() != request.key);
+        nearest.retain(|candidate| candidate.entry.key != request.key);
         self.eligibility.filter(request, embedding, nearest)
     }
 
@@ -249,7 +249,7 @@ fn decide_by_learner(
 ) -> Decision {
     let (reason, confidence) = match scored.namespace().decide(&scored, &bounds.budget, bounds.audit_rate) {
         Verdict::Serve { candidate, probability, audit } => {
-            let entry = scored.candidates[candidate].key();
+            let entry = scored.candidates[candidate].entry.key;
             scored.audit = audit.map(|propensity| Audit { entry, propensity });
             if !bounds.shadow {
                 let hit = Hit::learned(&scored, candidate, probability);

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use promptkeep::{
     config::{Config, Mode, StoreKind, TenantConfig},
-    grpc::proto::{
-        CacheControl, CompleteResponse, FeedbackRequest, InvalidateRequest, Keep, Outcome, Verdict,
-    },
+    grpc::proto::{CacheControl, CompleteResponse, FeedbackRequest, Keep, Outcome, Verdict},
     offline::tune::{self, Protocol, Row},
 };
 use tonic::Code;
@@ -15,8 +13,8 @@ use crate::common::{
     events::Events,
     fake_upstream::{FakeUpstream, Gate, Reply},
     test_server::{
-        Client, TestServer, ask, ask_with, complete, look, lookup, prompt, semantic_config, spawn_complete,
-        stats, store_request, tenant, text, until, with_key,
+        Client, TestServer, ask, ask_with, complete, look, lookup, semantic_config, spawn_complete, stats,
+        store_request, tenant, text, until, with_key,
     },
 };
 
@@ -43,21 +41,8 @@ async fn send_feedback(client: &mut Client, served: &CompleteResponse, verdict: 
 }
 
 const LABELS: &str = "promptkeep_labels_total";
-/// Labels from a comparison of a miss's answer with its nearest candidate's.
-const MISS_SAME: &[&str] = &["origin=\"miss\"", "says=\"same\""];
 /// Labels from the audit of a hit.
 const AUDIT_SAME: &[&str] = &["origin=\"audit\"", "says=\"same\""];
-
-/// Sends a question and its paraphrase, which have equal answers, until the paraphrase is an alias.
-async fn ask_until_the_paraphrase_is_an_alias(client: &Client) {
-    complete(&mut client.clone(), RESET).await;
-    assert_eq!(complete(&mut client.clone(), PARAPHRASE).await.reason, "learning");
-    until(async || {
-        let hit = complete(&mut client.clone(), PARAPHRASE).await;
-        hit.r#match.unwrap().matched_text == RESET
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn a_new_namespace_serves_only_surface_variants_and_audits_them() {
@@ -74,21 +59,9 @@ async fn a_new_namespace_serves_only_surface_variants_and_audits_them() {
     server.wait_for_metric(LABELS, AUDIT_SAME, 1.0).await;
     assert_eq!(upstream.calls(), 3);
     let measured = stats(&mut client).await.wrong_hits.unwrap();
-    assert_eq!((measured.checked, measured.rate), (1, 0.0));
-    assert!(measured.high < 1.0);
-}
-
-#[tokio::test]
-async fn a_paraphrase_with_an_equal_answer_becomes_an_alias() {
-    let upstream = FakeUpstream::start().await;
-    upstream.always(Reply::text(ANSWER));
-    let (_server, mut client) = bounded(&upstream).await;
-    ask_until_the_paraphrase_is_an_alias(&client).await;
-    let hit = complete(&mut client, PARAPHRASE).await;
-    assert_eq!(hit.outcome(), Outcome::Exact);
-    let own = complete(&mut client, RESET).await;
-    assert_eq!(hit.r#match.as_ref().unwrap().entry_id, own.r#match.unwrap().entry_id);
-    assert_eq!(text(hit), ANSWER);
+    // One comparison of two answers says next to nothing about the rate.
+    assert_eq!((measured.checked, measured.compared, measured.low), (1, 1, 0.0));
+    assert!(measured.high > 0.9);
 }
 
 #[tokio::test]
@@ -103,19 +76,6 @@ async fn a_paraphrase_with_a_different_answer_gets_its_own_entry() {
     let again = complete(&mut client, PARAPHRASE).await;
     assert_eq!(again.r#match.as_ref().unwrap().matched_text, PARAPHRASE);
     assert_eq!(text(again), text(completed));
-}
-
-/// Invalidating a paraphrase left behind the answer that it was served.
-#[tokio::test]
-async fn invalidating_an_alias_removes_its_entry_too() {
-    let upstream = FakeUpstream::start().await;
-    upstream.always(Reply::text(ANSWER));
-    let (_server, mut client) = bounded(&upstream).await;
-    ask_until_the_paraphrase_is_an_alias(&client).await;
-    let request = InvalidateRequest { prompt: Some(prompt(PARAPHRASE)), ..InvalidateRequest::default() };
-    assert_eq!(client.invalidate(request).await.unwrap().into_inner().entries, 2);
-    assert_eq!(lookup(&mut client, RESET).await.outcome(), Outcome::Miss);
-    assert_eq!(lookup(&mut client, PARAPHRASE).await.outcome(), Outcome::Miss);
 }
 
 #[tokio::test]
@@ -144,56 +104,42 @@ async fn a_wrong_hit_is_not_served_again_even_after_a_restart() {
     assert_eq!(reported, 0.0, "a new process");
 }
 
+/// The answers to both questions share most of their words, so the second became an alias of the first: its repeat was
+/// told how to turn two-factor authentication off, with the outcome `exact`.
 #[tokio::test]
-async fn a_wrong_hit_on_an_alias_removes_the_alias() {
+async fn the_answer_that_was_produced_for_a_prompt_is_kept_for_it() {
     let upstream = FakeUpstream::start().await;
-    upstream.always(Reply::text(ANSWER));
-    let (_server, mut client) = bounded(&upstream).await;
-    ask_until_the_paraphrase_is_an_alias(&client).await;
-    let hit = complete(&mut client, PARAPHRASE).await;
-    send_feedback(&mut client, &hit, Verdict::WrongHit).await;
-    assert_eq!(lookup(&mut client, PARAPHRASE).await.outcome(), Outcome::Miss);
-    assert_eq!(lookup(&mut client, RESET).await.outcome(), Outcome::Exact);
-}
-
-/// The alias was removed, but the next request was a semantic hit on the entry that had been reported.
-#[tokio::test]
-async fn a_wrong_hit_on_an_alias_also_rejects_the_pair() {
-    let upstream = FakeUpstream::start().await;
-    upstream.always(Reply::text(ANSWER));
+    let steps = |what: &str| {
+        format!(
+            "Open the settings, choose security, and set two-factor authentication to {what}. Then confirm with a code."
+        )
+    };
+    upstream.script([Reply::text(&steps("off")), Reply::text(&steps("on"))]);
     let (server, mut client) = bounded(&upstream).await;
-    complete(&mut client, RESET).await;
-    complete(&mut client, SURFACE).await;
-    // The first hit is audited, and its answer is equivalent.
-    server.wait_for_metric(LABELS, AUDIT_SAME, 1.0).await;
-    until(async || complete(&mut client.clone(), SURFACE).await.outcome() == Outcome::Exact).await;
-    until(async || {
-        let hit = complete(&mut client.clone(), SURFACE).await;
-        hit.r#match.unwrap().matched_text == RESET
-    })
-    .await;
-    let hit = complete(&mut client, SURFACE).await;
-    send_feedback(&mut client, &hit, Verdict::WrongHit).await;
-    let found = lookup(&mut client, SURFACE).await;
-    assert_eq!(found.outcome(), Outcome::Miss, "{}", found.reason);
-}
-
-/// An entry could become an alias of itself through one of its aliases: its answer was lost, and an empty one was
-/// served.
-#[tokio::test]
-async fn an_entry_that_is_stored_again_does_not_become_its_own_alias() {
-    let upstream = FakeUpstream::start().await;
-    let (server, mut client) = bounded(&upstream).await;
-    for (question, compared) in [(RESET, 0.0), (PARAPHRASE, 1.0), (RESET, 2.0), (RESET, 2.0)] {
-        client.store(store_request(question, ANSWER)).await.unwrap();
-        if compared > 0.0 {
-            server.wait_for_metric(LABELS, MISS_SAME, compared).await;
-        }
-    }
+    complete(&mut client, "Steps to disable two-factor authentication").await;
+    let first = complete(&mut client, "How can I turn on two-factor authentication?").await;
+    assert_eq!(text(first), steps("on"));
     server.server.pipeline().wait_until_idle().await;
-    for question in [RESET, PARAPHRASE] {
-        let found = lookup(&mut client, question).await;
-        assert_eq!((found.outcome(), found.completion.unwrap().content), (Outcome::Exact, ANSWER.to_owned()));
+    let second = complete(&mut client, "How can I turn on two-factor authentication?").await;
+    assert_eq!((second.outcome(), text(second)), (Outcome::Exact, steps("on")));
+}
+
+/// A young namespace served "Is 5 < 3?" with the answer to "Is 5 > 3?": the encoder drops such marks.
+#[tokio::test]
+async fn texts_that_differ_in_a_mark_do_not_answer_each_other() {
+    let upstream = FakeUpstream::start().await;
+    let (_server, mut client) = bounded(&upstream).await;
+    for (a, b) in [
+        ("Is 5 > 3?", "Is 5 < 3?"),
+        ("What is 7 + 2?", "What is 7 - 2?"),
+        ("What does \u{1f600} mean?", "What does \u{1f622} mean?"),
+        ("Is it -5 degrees outside?", "Is it 5 degrees outside?"),
+        ("What does grep -v do?", "What does grep -V do?"),
+        ("How much is $5 in yen?", "How much is £5 in yen?"),
+    ] {
+        complete(&mut client, a).await;
+        let other = lookup(&mut client, b).await;
+        assert_eq!(other.outcome(), Outcome::Miss, "{a} / {b}");
     }
 }
 
@@ -241,17 +187,18 @@ async fn feedback_is_rate_limited() {
 }
 
 /// Callers of `Lookup` get answers from models themselves. A hit to be audited is therefore reported as a miss, and the
-/// answer that the caller stores next completes the audit.
+/// caller stores an answer next. That answer alone does not judge the audit: a caller may store anything.
 #[tokio::test]
-async fn an_audited_lookup_is_a_miss_and_the_stored_answer_completes_the_audit() {
+async fn an_audited_lookup_is_a_miss_and_the_stored_answer_alone_judges_nothing() {
     let upstream = FakeUpstream::start().await;
     let (server, mut client) = bounded(&upstream).await;
     client.store(store_request(RESET, ANSWER)).await.unwrap();
     let found = lookup(&mut client, SURFACE).await;
     assert_eq!((found.outcome(), found.reason.as_str()), (Outcome::Miss, "audit"));
     client.store(store_request(SURFACE, ANSWER)).await.unwrap();
-    server.wait_for_metric(LABELS, AUDIT_SAME, 1.0).await;
-    assert_eq!(stats(&mut client).await.wrong_hits.unwrap().checked, 1);
+    server.server.pipeline().wait_until_idle().await;
+    let measured = stats(&mut client).await.wrong_hits.unwrap();
+    assert_eq!((measured.checked, measured.compared, measured.high), (1, 0, 1.0));
     assert_eq!(upstream.calls(), 0);
 }
 

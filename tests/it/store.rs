@@ -53,7 +53,6 @@ fn entry(n: u64) -> Entry {
         expires: created + HOUR,
         stale_for: Duration::ZERO,
         difficulty: None,
-        alias_of: None,
     }
 }
 

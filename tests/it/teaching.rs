@@ -9,13 +9,10 @@ use promptkeep::{
 
 use crate::common::{
     fake_upstream::{FakeUpstream, Reply},
-    test_server::{
-        Client, TestServer, complete, lookup, prompt, semantic_config, stats, tenant, until, with_key,
-    },
+    test_server::{Client, TestServer, complete, lookup, prompt, semantic_config, stats, tenant, with_key},
 };
 
 const RESET: &str = "How do I reset my password?";
-const PARAPHRASE: &str = "How can I reset my password?";
 /// Differ from [`RESET`] only on the surface, so a namespace serves them before it has learned anything.
 const SURFACE: [&str; 4] = [
     "how do i reset my password",
@@ -139,21 +136,4 @@ async fn thumbs_on_an_exact_hit_teach_nothing() {
     }
     assert_eq!(learned(&server).await, [0.0; 3]);
     assert_eq!(lookup(&mut client, RESET).await.outcome(), Outcome::Exact);
-}
-
-/// Thumbs down removed an alias, so the next request for the paraphrase called a model.
-#[tokio::test]
-async fn thumbs_down_leave_an_alias_in_place() {
-    let upstream = FakeUpstream::start().await;
-    let (server, mut client) = TestServer::with_client(unaudited(&upstream)).await;
-    complete(&mut client, RESET).await;
-    complete(&mut client, PARAPHRASE).await;
-    let alias = async || {
-        let hit = complete(&mut client.clone(), PARAPHRASE).await;
-        hit.r#match.clone().is_some_and(|found| found.matched_text == RESET).then_some(hit)
-    };
-    until(async || alias().await.is_some()).await;
-    send(&mut client.clone(), &alias().await.unwrap(), Verdict::Down).await;
-    assert!(alias().await.is_some());
-    assert_eq!(learned(&server).await, [0.0; 3]);
 }

@@ -2,13 +2,12 @@
 
 use promptkeep::{
     config::{Config, Mode},
-    grpc::proto::Outcome,
     model::Tier,
 };
 
 use crate::common::{
     fake_upstream::{FakeUpstream, Reply},
-    test_server::{Client, TestServer, complete, semantic_config, stats, text, until},
+    test_server::{Client, TestServer, complete, semantic_config, stats, text},
 };
 
 const RESET: &str = "How do I reset my password?";
@@ -52,12 +51,6 @@ async fn the_verifier_overrides_the_comparison_of_words() {
     assert_eq!(text(complete(&mut client, PARAPHRASE).await), REWORDED);
     wait_for_opinion(&server, "fits").await;
     wait_for_label(&server, "same").await;
-    // The answers are equivalent, so the paraphrase becomes an alias of the first question.
-    until(async || {
-        let hit = complete(&mut client.clone(), PARAPHRASE).await;
-        hit.outcome() == Outcome::Exact && text(hit) == ANSWER
-    })
-    .await;
     let [seen] = &verifier.requests()[..] else { panic!("expected one verification") };
     let request = seen.body.to_string();
     assert!([RESET, PARAPHRASE, ANSWER].iter().all(|part| request.contains(part)), "{request}");
@@ -104,7 +97,7 @@ async fn a_verifier_that_is_down_is_ignored_without_a_fallback() {
     assert_eq!((answers.calls(), verifier.calls()), (2, 1));
 }
 
-/// The verifier saw only the beginning of long questions, which was equal, and its "yes" made one an alias of the other.
+/// The verifier saw only the beginning of long questions, which was equal, and its "yes" said nothing of the rest.
 #[tokio::test]
 async fn texts_too_long_to_show_are_not_verified() {
     let (answers, verifier) = (FakeUpstream::start().await, FakeUpstream::start().await);

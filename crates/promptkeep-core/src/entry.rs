@@ -39,7 +39,7 @@ pub struct Entry {
     pub embedding: Option<Embedding>,
     /// Name of the embedder that produced `embedding`. Vectors of different embedders are never compared.
     pub embedder: String,
-    /// The answer; empty in an alias.
+    /// The answer.
     pub completion: Completion,
     /// Labels for invalidation.
     pub tags: Vec<String>,
@@ -53,9 +53,6 @@ pub struct Entry {
     /// Difficulty class that the router computed for the prompt. `None` when the prompt named a model or a tier, or
     /// when the caller provided the answer.
     pub difficulty: Option<Difficulty>,
-    /// For an alias: key of the entry that holds the answer. An alias is a paraphrase whose answer was found to be
-    /// that of the other entry.
-    pub alias_of: Option<CacheKey>,
 }
 
 /// Selects entries to remove. An entry matches when it meets every criterion that is set.
@@ -80,8 +77,6 @@ pub struct Selector {
 pub struct Candidate {
     /// Entry whose answer would be served.
     pub entry: Arc<Entry>,
-    /// Alias through which the entry was found; `None` when the search found the entry's own text.
-    pub alias: Option<Arc<Entry>>,
     /// Cosine similarity of the prompt and [`Candidate::text`], in [-1, 1].
     pub similarity: f32,
 }
@@ -204,13 +199,8 @@ impl Selector {
 // === impl Candidate ===
 
 impl Candidate {
-    /// Returns the key under which the search found the entry: the alias's, or the entry's own.
-    pub fn key(&self) -> CacheKey {
-        self.alias.as_ref().unwrap_or(&self.entry).key
-    }
-
-    /// Returns the text that is similar to the prompt: the alias's, or the entry's own.
+    /// Returns the text that is similar to the prompt.
     pub fn text(&self) -> &str {
-        self.alias.as_ref().unwrap_or(&self.entry).text.as_deref().unwrap_or_default()
+        self.entry.text.as_deref().unwrap_or_default()
     }
 }

@@ -4,7 +4,7 @@
 /// How one request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// An exact repeat of a cached prompt or of an alias.
+    /// An exact repeat of a cached prompt.
     Exact,
     /// A near-duplicate that the decision step accepted.
     Semantic,

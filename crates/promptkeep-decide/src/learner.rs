@@ -16,21 +16,24 @@ mod label;
 mod model;
 mod scopes;
 mod state;
+mod wrong_rate;
 
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    features::{ENGLISH, Features, SURFACE},
-    logistic::Noise,
+    features::{ENGLISH, Features},
+    logistic::posterior,
+    surface::Difference,
     table::{Bins, Table},
 };
-pub use audit::{Audits, WrongHits};
+pub use audit::Audits;
 pub use budget::{Budget, Surplus, Threshold};
 pub use delta::{Delta, LearnerId};
 use delta::{LabelId, Replication};
-pub use label::{Label, Origin};
+pub use label::{Label, LabelSource, Origin};
 pub use model::Model;
 pub use scopes::ScopeTag;
+pub use wrong_rate::{Audited, ErrorRate, LabelCounts, LabelErrors, SourceErrors, WrongHits};
 
 /// Logit below which the label "different" is obvious and teaches little.
 const OBVIOUS_LOGIT: f32 = -3.0;
@@ -40,10 +43,16 @@ const OBVIOUS_STORED: u64 = 4;
 const EXAMPLES_MAX: usize = 8000;
 /// Requests whose best candidate determines the threshold.
 const RECENT_MAX: usize = 2000;
-/// Labelled requests before the model may decide.
-const TRUST_AFTER: u64 = 150;
+/// Probability that is served before the first fit has set a threshold.
+const START_PROBABILITY: f32 = 0.97;
+/// Least probability of a surface variant.
+const SURFACE_PROBABILITY: f32 = 0.995;
+/// Surface variants found wrong, by feedback or a verifier, after which they are decided on like other candidates.
+const WRONG_VARIANTS_MAX: usize = 3;
 /// Labelled requests at which expected errors count twice. They count more before and less after.
-const WARM_UP: f32 = 150.0;
+const WARM_UP: f32 = 5.0;
+/// Labelled requests before the first fit.
+const FIT_AFTER: u64 = 50;
 /// Requests between two fits.
 const FIT_EVERY: u64 = 100;
 /// Requests after which a label counts half.
@@ -65,6 +74,8 @@ pub struct Learner {
     since_fit: u64,
     /// Obvious labels so far.
     obvious: u64,
+    /// Surface variants that feedback or a verifier found wrong.
+    wrong_variants: usize,
     replication: Replication,
 }
 
@@ -77,8 +88,8 @@ pub struct Scored {
     scope: ScopeTag,
     /// Logit of the answer being right, before calibration and uncertainty.
     pub logit: f32,
-    /// The texts differ on the surface only.
-    pub surface: bool,
+    /// How the texts differ beyond what the features see.
+    pub difference: Difference,
     /// Both texts are in the language that most features know.
     pub english: bool,
 }
@@ -98,20 +109,30 @@ pub enum Verdict {
     Below { probability: f32 },
     /// Audits found far too many wrong hits, so only exact hits are served for now. Worth an alarm.
     OverBudget,
-    /// The namespace is in its warm-up, which serves surface variants only.
+    /// The namespace is in its warm-up, which serves only what is nearly certain.
     Learning { probability: f32 },
     /// There is no candidate.
     Nothing,
 }
 
+/// Whether a candidate may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Permit {
+    Granted,
+    /// Its probability is below the threshold.
+    Below,
+    /// Too many hits were wrong.
+    OverBudget,
+}
+
 /// What a namespace may serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Surface variants only.
+    /// Surface variants, and what is nearly certain.
     WarmUp,
     /// Candidates above the threshold.
     Trusted,
-    /// Exact hits only.
+    /// Exact hits and surface variants only.
     OverBudget,
 }
 
@@ -123,7 +144,12 @@ struct Example {
     forest: f32,
     scope: ScopeTag,
     english: bool,
-    same: f32,
+    /// Log-likelihood ratio of what was observed.
+    evidence: f32,
+    /// It is from a comparison of answers.
+    compared: bool,
+    /// The texts differ on the surface only.
+    surface: bool,
     weight: f32,
     /// Number of the request.
     at: u64,
@@ -176,25 +202,29 @@ impl Learner {
             fitted_at: 0,
             since_fit: 0,
             obvious: 0,
+            wrong_variants: 0,
             replication: Replication::default(),
         }
     }
 
     /// Scores a candidate in its scope.
-    pub fn score(&self, features: &Features, scope: ScopeTag) -> Scored {
+    pub fn score(&self, features: &Features, difference: Difference, scope: ScopeTag) -> Scored {
         let bins = self.table.bin(features);
         let forest = self.table.forest.logit(&bins);
         let inputs = self.table.inputs_with(&bins, forest);
-        let (surface, english) = (features[SURFACE] > 0.5, features[ENGLISH] > 0.5);
+        let english = features[ENGLISH] > 0.5;
         let logit = self.model.logit(&inputs, &bins, scope);
-        Scored { bins, forest, scope, logit, surface, english }
+        Scored { bins, forest, scope, logit, difference, english }
     }
 
     /// Probability that the candidate's answer is right, uncertainty included, and the standard deviation of its
     /// logit. Costs more than the score, so a request computes it for the best candidate only.
     pub fn estimate(&self, scored: &Scored) -> (f32, f32) {
         let deviation = self.model.deviation(&self.table.inputs_with(&scored.bins, scored.forest));
-        (self.model.probability(self.model.penalised(scored.logit, scored.english), deviation), deviation)
+        let probability =
+            self.model.probability(self.model.penalised(scored.logit, scored.english), deviation);
+        let certain = scored.difference == Difference::Surface && self.trusts_surface();
+        (if certain { probability.max(SURFACE_PROBABILITY) } else { probability }, deviation)
     }
 
     /// Counts the request and decides it. `budget` is the namespace's or a caller's stricter one; `audit_rate` is the
@@ -209,41 +239,40 @@ impl Learner {
         }
         self.recent.push_back(best.map(|b| Recent::of(&candidates[b])));
         let Some(candidate) = best else { return Verdict::Nothing };
-        let scored = &candidates[candidate];
-        let (probability, _) = self.estimate(scored);
-        if self.is_over_budget(budget) {
-            self.audits.idle();
-            return Verdict::OverBudget;
+        let (probability, _) = self.estimate(&candidates[candidate]);
+        match self.permits(&candidates[candidate], probability, budget) {
+            Permit::Granted => {
+                let audit = self.audits.draw(self.requests, audit_rate);
+                Verdict::Serve { candidate, probability, audit }
+            }
+            Permit::OverBudget => {
+                self.audits.idle();
+                Verdict::OverBudget
+            }
+            Permit::Below if self.threshold.is_unknown() => Verdict::Learning { probability },
+            Permit::Below => Verdict::Below { probability },
         }
-        if !self.allows(scored, probability, budget) {
-            let learning = self.labelled() < TRUST_AFTER;
-            return if learning { Verdict::Learning { probability } } else { Verdict::Below { probability } };
-        }
-        let audit = self.audits.draw(self.requests, audit_rate);
-        Verdict::Serve { candidate, probability, audit }
     }
 
     /// Whether the candidate would be served.
     pub fn would_serve(&self, scored: &Scored, budget: &Budget) -> bool {
         let (probability, _) = self.estimate(scored);
-        !self.is_over_budget(budget) && self.allows(scored, probability, budget)
+        self.permits(scored, probability, budget) == Permit::Granted
     }
 
     /// The lowest probability that may be served, above 1 if nothing may, and the reason for it.
     pub fn explain_threshold(&self, budget: &Budget) -> (f32, String, Standing) {
         if self.is_over_budget(budget) {
-            let found = self.wrong_hits();
+            let found = self.audits.recent(&LabelErrors::ASSUMED);
             let (rate, low) = (100.0 * found.rate, 100.0 * found.low);
             let reason =
-                format!("{rate:.0} % (at least {low:.0} %) of audited hits were wrong: exact hits only");
+                format!("{rate:.0} % (at least {low:.0} %) of recent hits were wrong: exact hits only");
             return (2.0, reason, Standing::OverBudget);
         }
-        if self.labelled() < TRUST_AFTER {
-            let labelled = self.labelled();
-            let reason = format!(
-                "warm-up, {labelled} of {TRUST_AFTER} answers compared: only texts that differ on the surface"
-            );
-            return (0.5, reason, Standing::WarmUp);
+        if self.threshold.is_unknown() {
+            let reason =
+                format!("warm-up, {} answers compared: only what is nearly certain", self.labelled());
+            return (START_PROBABILITY, reason, Standing::WarmUp);
         }
         let (threshold, reason) = (self.threshold.at(budget), self.threshold.reason(budget));
         let reason =
@@ -252,24 +281,39 @@ impl Learner {
     }
 
     fn is_over_budget(&self, budget: &Budget) -> bool {
-        self.audits.is_over_budget(budget, self.model.noise.missed as f32)
+        self.audits.is_over_budget(budget, &LabelErrors::ASSUMED)
     }
 
-    fn allows(&self, scored: &Scored, probability: f32, budget: &Budget) -> bool {
-        if self.labelled() < TRUST_AFTER {
-            return scored.surface && scored.logit > 0.0;
+    /// Surface variants are served whatever the namespace has learned, unless several of them were found wrong.
+    fn permits(&self, scored: &Scored, probability: f32, budget: &Budget) -> Permit {
+        let is_certain = scored.difference == Difference::Surface && self.trusts_surface();
+        let threshold =
+            if self.threshold.is_unknown() { START_PROBABILITY } else { self.threshold.at(budget) };
+        if budget.max_error_rate <= 0.0 || scored.difference == Difference::Marks {
+            Permit::Below
+        } else if is_certain {
+            Permit::Granted
+        } else if self.is_over_budget(budget) {
+            Permit::OverBudget
+        } else if probability >= threshold {
+            Permit::Granted
+        } else {
+            Permit::Below
         }
-        probability >= self.threshold.at(budget)
+    }
+
+    fn trusts_surface(&self) -> bool {
+        self.wrong_variants < WRONG_VARIANTS_MAX
     }
 
     /// Learns whether the answers of a pair are the same.
     pub fn observe(&mut self, scored: &Scored, label: Label, origin: Origin) {
-        let Label { same, mut weight } = label;
+        let Label { evidence, mut weight, .. } = label;
         let predicted = match origin {
             Origin::Miss { best } => best.then_some((scored.logit, 1.0)),
-            Origin::Audit { propensity } => {
+            Origin::Audit { propensity, verified } => {
                 let (probability, _) = self.estimate(scored);
-                self.audits.observe(probability, same, propensity);
+                self.audits.observe(probability, &Audited { propensity, verified, label });
                 Some((scored.logit, 1.0 / propensity.max(0.02)))
             }
             Origin::Feedback => None,
@@ -278,7 +322,7 @@ impl Learner {
             self.audits.count_labelled();
             self.replication.set_pending();
         }
-        if same < 0.5 && scored.logit < OBVIOUS_LOGIT {
+        if evidence < 0.0 && scored.logit < OBVIOUS_LOGIT {
             self.obvious += 1;
             if !self.obvious.is_multiple_of(OBVIOUS_STORED) {
                 return;
@@ -286,22 +330,37 @@ impl Learner {
             weight *= OBVIOUS_STORED as f32;
         }
         let &Scored { bins, forest, scope, english, .. } = scored;
+        let compared = label.source == LabelSource::Comparison;
+        let surface = scored.difference == Difference::Surface;
         let (id, at) = (self.replication.next_label(), self.requests);
-        let example = Example { id, bins, forest, scope, english, same, weight, at, predicted };
+        let example =
+            Example { id, bins, forest, scope, english, evidence, compared, surface, weight, at, predicted };
         self.replication.add(example);
         self.push(example);
+    }
+
+    /// Replaces the label of an audited hit in the estimate of [`Learner::wrong_hits`], when a better one arrives after
+    /// [`Learner::observe`] took the first. Does not teach the model; that is another [`Learner::observe`].
+    pub fn improve_audit(&mut self, before: &Audited, label: Label) {
+        self.audits.improve(before, &Audited { label, ..*before });
+        self.replication.set_pending();
     }
 
     fn push(&mut self, example: Example) {
         if self.examples.len() == EXAMPLES_MAX {
             self.examples.pop_front();
         }
+        self.wrong_variants += usize::from(example.is_wrong_variant());
         self.examples.push_back(example);
+    }
+
+    fn count_wrong_variants(&mut self) {
+        self.wrong_variants = self.examples.iter().filter(|example| example.is_wrong_variant()).count();
     }
 
     /// Whether a fit is due, counting the requests of this replica.
     pub fn is_due(&self) -> bool {
-        self.since_fit >= FIT_EVERY && self.labelled() >= FIT_EVERY
+        self.since_fit >= FIT_EVERY && self.labelled() >= FIT_AFTER
     }
 
     /// Copies the input of a fit, which is cheap.
@@ -332,14 +391,15 @@ impl Learner {
         self.audits.labelled()
     }
 
-    /// Current estimate of the share of wrong answers among semantic hits.
+    /// Estimate of the share of wrong answers among all semantic hits so far.
     pub fn wrong_hits(&self) -> WrongHits {
-        self.audits.estimate(self.model.noise.missed as f32)
+        self.audits.estimate(&LabelErrors::ASSUMED)
     }
 
-    /// Probability that the answers of a pair are the same, given the probability `before` the label `same`.
-    pub fn belief(&self, before: f32, same: f32) -> f32 {
-        self.model.noise.posterior(before.into(), same.into()) as f32
+    /// Probability that a pair asks the same after `label`, given the probability `before` it.
+    pub fn belief(&self, before: f32, label: Label) -> f32 {
+        let before = f64::from(before.clamp(1e-6, 1.0 - 1e-6));
+        posterior((before / (1.0 - before)).ln(), label.evidence.into()) as f32
     }
 
     /// Audits of served answers.
@@ -360,12 +420,26 @@ impl Learner {
     }
 }
 
+// === impl Example ===
+
+impl Example {
+    fn is_wrong_variant(&self) -> bool {
+        self.surface && !self.compared && self.evidence < 0.0
+    }
+}
+
 // === impl Scored ===
 
 impl Scored {
-    /// Index of the most probable candidate.
+    /// Index of the candidate to serve first: a surface variant, else the most probable one.
     pub fn best(candidates: &[Self]) -> Option<usize> {
-        (0..candidates.len()).max_by(|a, b| candidates[*a].logit.total_cmp(&candidates[*b].logit))
+        let rank = |candidate: &Self| match candidate.difference {
+            Difference::Surface => 2,
+            Difference::Wording => 1,
+            Difference::Marks => 0,
+        };
+        let order = |a: &Self, b: &Self| rank(a).cmp(&rank(b)).then(a.logit.total_cmp(&b.logit));
+        (0..candidates.len()).max_by(|a, b| order(&candidates[*a], &candidates[*b]))
     }
 }
 
@@ -392,7 +466,7 @@ impl Fit {
         let estimates: Vec<f32> = self.recent.iter().flatten().map(probability).collect();
         // Promises of few labels are discounted.
         let warm_up = 1.0 + WARM_UP / self.labelled as f32;
-        let surplus = Surplus::new(self.audits.surplus(model.noise.missed as f32), warm_up);
+        let surplus = Surplus::new(self.audits.surplus(), warm_up);
         let threshold = Threshold::new(estimates, self.recent.len(), surplus);
         Fitted { model, threshold, requests: self.requests }
     }

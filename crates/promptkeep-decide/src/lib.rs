@@ -23,11 +23,12 @@
 //!     features::{self, Neighbourhood},
 //!     guard,
 //!     learner::Learner,
+//!     surface::Difference,
 //!     table::Table,
 //!     text::Analysis,
 //! };
 //!
-//! let cached = Analysis::of("How do I turn on 2FA?");
+//! let cached = Analysis::of("How do I enable 2FA?");
 //! let paraphrase = Analysis::of("How can I enable 2FA please?");
 //! let opposite = Analysis::of("How do I disable 2FA?");
 //!
@@ -40,7 +41,7 @@
 //! let learner = Learner::new(table.clone(), 1);
 //! let logit = |new: &Analysis| {
 //!     let features = features::of(new, &cached, 0.95, Neighbourhood::default(), &table.rarity);
-//!     learner.score(&features, 0).logit
+//!     learner.score(&features, Difference::Wording, 0).logit
 //! };
 //! assert!(logit(&paraphrase) > logit(&opposite));
 //! # Ok::<(), promptkeep_decide::table::TableError>(())

@@ -1,4 +1,4 @@
-//! Bayesian logistic regression with noisy labels: the most probable weights under a Gaussian prior, and the
+//! Bayesian logistic regression on evidence: the most probable weights under a Gaussian prior, and the
 //! curvature of the posterior there (Laplace approximation) as their uncertainty.
 
 use super::table::{INPUTS, Inputs};
@@ -10,15 +10,6 @@ const MOVE_MIN: f64 = 1e-3;
 /// Maximum number of times that a step is halved before the fit ends.
 const HALVINGS_MAX: usize = 8;
 
-/// Error rates of labels.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Noise {
-    /// Fraction of pairs with the same answer that are labelled different.
-    pub missed: f64,
-    /// Fraction of pairs with different answers that are labelled the same.
-    pub invented: f64,
-}
-
 /// One labelled pair.
 #[derive(Clone, Copy, Debug)]
 pub struct Labelled<'a> {
@@ -26,9 +17,9 @@ pub struct Labelled<'a> {
     pub inputs: &'a Inputs,
     /// Constant added to the linear logit.
     pub offset: f32,
-    /// Label: probability that the answers are the same, 0 to 1.
-    pub same: f32,
-    /// Number of comparisons that the label counts for.
+    /// Log-likelihood ratio of what was observed: how much more probable it is if the pair asks the same.
+    pub evidence: f32,
+    /// Number of observations that it counts for.
     pub weight: f32,
 }
 
@@ -50,20 +41,9 @@ pub struct Weights {
     factor: Vec<f64>,
 }
 
-// === impl Noise ===
-
-impl Noise {
-    /// Returns the probability of the label "same" for a pair that is the same with probability `p`.
-    pub fn label(&self, p: f64) -> f64 {
-        p * (1.0 - self.missed) + (1.0 - p) * self.invented
-    }
-
-    /// Returns the probability that a pair is the same after its label `same`, given the probability `p` before it.
-    pub fn posterior(&self, p: f64, same: f64) -> f64 {
-        let yes = p * (1.0 - self.missed) / self.label(p).max(1e-12);
-        let no = p * self.missed / (1.0 - self.label(p)).max(1e-12);
-        same * yes + (1.0 - same) * no
-    }
+/// Probability that a pair asks the same after `evidence`, a log-likelihood ratio, given the `logit` before it.
+pub fn posterior(logit: f64, evidence: f64) -> f64 {
+    sigmoid(logit + evidence)
 }
 
 // === impl Weights ===
@@ -97,19 +77,16 @@ impl Weights {
 
     /// Fits the weights to `labels`, starting from `self`. Only takes steps that lower the loss, so the fit cannot
     /// diverge.
-    pub fn fit(&self, labels: &[Labelled<'_>], prior: &Prior<'_>, noise: &Noise) -> Self {
+    pub fn fit(&self, labels: &[Labelled<'_>], prior: &Prior<'_>) -> Self {
         let mut mean = self.mean.clone();
-        let mut loss = loss(&mean, labels, prior, noise);
-        let mut factor = Vec::new();
+        let mut loss = loss(&mean, labels, prior);
         for _ in 0..STEPS_MAX {
-            let (gradient, mut hessian) = derivatives(&mean, labels, prior, noise);
+            let (gradient, mut hessian) = derivatives(&mean, labels, prior);
             if !cholesky(&mut hessian) {
                 break;
             }
             let step = solve(&hessian, &gradient);
-            factor = hessian;
-            let Some((next, lower)) = shorten(&mean, &step, loss, |m| self::loss(m, labels, prior, noise))
-            else {
+            let Some((next, lower)) = shorten(&mean, &step, loss, |m| self::loss(m, labels, prior)) else {
                 break;
             };
             let moved = mean.iter().zip(&next).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
@@ -118,7 +95,8 @@ impl Weights {
                 break;
             }
         }
-        if factor.is_empty() {
+        let mut factor = information(&mean, labels, prior);
+        if !cholesky(&mut factor) {
             factor.clone_from(&self.factor);
         }
         Self { mean, factor }
@@ -149,49 +127,68 @@ fn dot(mean: &[f64], label: &Labelled<'_>) -> f64 {
     linear + f64::from(label.offset)
 }
 
-/// Returns the negative log posterior.
-fn loss(mean: &[f64], labels: &[Labelled<'_>], prior: &Prior<'_>, noise: &Noise) -> f64 {
+/// Returns the negative log posterior, up to a constant.
+fn loss(mean: &[f64], labels: &[Labelled<'_>], prior: &Prior<'_>) -> f64 {
     let mut loss = 0.0;
     for (i, m) in mean.iter().enumerate() {
         let off = m - f64::from(prior.mean[i]);
         loss += 0.5 * off * off * f64::from(prior.precision[i]);
     }
     for label in labels {
-        let yes = noise.label(sigmoid(dot(mean, label))).clamp(1e-9, 1.0 - 1e-9);
-        let same = f64::from(label.same);
-        loss -= f64::from(label.weight) * (same * yes.ln() + (1.0 - same) * (1.0 - yes).ln());
+        let p = sigmoid(dot(mean, label));
+        let ratio = f64::from(label.evidence).exp();
+        // Divided by the larger of the two likelihoods, which does not depend on the weights.
+        let likelihood = (p * ratio + 1.0 - p) / ratio.max(1.0);
+        loss -= f64::from(label.weight) * likelihood.max(1e-12).ln();
     }
     loss
 }
 
 /// Returns the gradient of the log posterior and a positive definite curvature. The curvature is that of the expected
 /// complete likelihood: the true value of each label has the probability that the current weights give it.
-fn derivatives(
-    mean: &[f64],
-    labels: &[Labelled<'_>],
-    prior: &Prior<'_>,
-    noise: &Noise,
-) -> (Vec<f64>, Vec<f64>) {
-    let mut gradient = vec![0.0; INPUTS];
-    let mut hessian = vec![0.0; INPUTS * INPUTS];
-    for i in 0..INPUTS {
-        gradient[i] = -(mean[i] - f64::from(prior.mean[i])) * f64::from(prior.precision[i]);
-        hessian[i * INPUTS + i] = f64::from(prior.precision[i]);
-    }
+fn derivatives(mean: &[f64], labels: &[Labelled<'_>], prior: &Prior<'_>) -> (Vec<f64>, Vec<f64>) {
+    let mut gradient: Vec<f64> =
+        (0..INPUTS).map(|i| -(mean[i] - f64::from(prior.mean[i])) * f64::from(prior.precision[i])).collect();
+    let mut hessian = diagonal(prior);
     for label in labels {
-        let p = sigmoid(dot(mean, label));
-        let truth = noise.posterior(p, f64::from(label.same));
+        let logit = dot(mean, label);
+        let p = sigmoid(logit);
         let weight = f64::from(label.weight);
-        let (slope, curve) = (weight * (truth - p), weight * (p * (1.0 - p)).max(1e-6));
-        for i in 0..INPUTS {
-            let x = f64::from(label.inputs[i]);
-            gradient[i] += slope * x;
-            let row = &mut hessian[i * INPUTS..i * INPUTS + i + 1];
-            let scaled = curve * x;
-            row.iter_mut().zip(label.inputs).for_each(|(h, y)| *h += scaled * f64::from(*y));
-        }
+        let slope = weight * (posterior(logit, label.evidence.into()) - p);
+        gradient.iter_mut().zip(label.inputs).for_each(|(g, x)| *g += slope * f64::from(*x));
+        add_outer(&mut hessian, label.inputs, weight * (p * (1.0 - p)).max(1e-6));
     }
     (gradient, hessian)
+}
+
+/// Returns the observed information: the curvature of the prior and of what the evidence really says. Evidence that
+/// leaves a pair as uncertain as before adds nothing.
+fn information(mean: &[f64], labels: &[Labelled<'_>], prior: &Prior<'_>) -> Vec<f64> {
+    let mut information = diagonal(prior);
+    for label in labels {
+        let logit = dot(mean, label);
+        let (p, truth) = (sigmoid(logit), posterior(logit, label.evidence.into()));
+        let known = (p * (1.0 - p) - truth * (1.0 - truth)).max(0.0);
+        add_outer(&mut information, label.inputs, f64::from(label.weight) * known);
+    }
+    information
+}
+
+fn diagonal(prior: &Prior<'_>) -> Vec<f64> {
+    let mut matrix = vec![0.0; INPUTS * INPUTS];
+    for (i, precision) in prior.precision.iter().enumerate() {
+        matrix[i * INPUTS + i] = f64::from(*precision);
+    }
+    matrix
+}
+
+/// Adds `weight` times the outer product of `inputs` to the lower triangle.
+fn add_outer(matrix: &mut [f64], inputs: &Inputs, weight: f64) {
+    for (i, x) in inputs.iter().enumerate() {
+        let scaled = weight * f64::from(*x);
+        let row = &mut matrix[i * INPUTS..=i * INPUTS + i];
+        row.iter_mut().zip(inputs).for_each(|(m, y)| *m += scaled * f64::from(*y));
+    }
 }
 
 /// Replaces the lower triangle by its Cholesky factor. Returns false when the matrix is not positive definite.

@@ -30,6 +30,28 @@ const TYPOS_MAX: usize = 2;
 /// Number of words that allow one typing mistake.
 const WORDS_PER_TYPO: usize = 5;
 
+/// How two texts differ, beyond what an encoder sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// On the surface only: the same answer serves both.
+    Surface,
+    /// In their words; the encoder and the features tell how much.
+    Wording,
+    /// In marks that the encoder drops or cannot tell apart: no likeness of the words makes them one question.
+    Marks,
+}
+
+/// Returns how two texts differ. `rarity` tells which words are common.
+pub fn difference(a: &str, b: &str, rarity: &Rarity) -> Difference {
+    if is_variant(a, b, rarity) {
+        Difference::Surface
+    } else if same_marks(a, b) {
+        Difference::Wording
+    } else {
+        Difference::Marks
+    }
+}
+
 /// Whether `a` and `b` differ on the surface only, so that the same answer serves both with certainty. `rarity` tells
 /// which words are common. Symmetric and reflexive; linear in the length of the texts.
 pub fn is_variant(a: &str, b: &str, rarity: &Rarity) -> bool {

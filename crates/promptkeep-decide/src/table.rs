@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use promptkeep_core::codec::{Malformed, Reader, ensure};
 
 use super::{
+    answer,
     boost::{BINS, Forest},
     features::{self, Features},
     rarity::Rarity,
@@ -17,7 +18,7 @@ pub const INPUTS: usize = features::COUNT + 2;
 /// First bytes of the file.
 const MAGIC: &[u8; 8] = b"pkdecide";
 /// Version of the format. Changes with the features, their order, the encoding, or the meaning of any number in it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Inputs of the linear model for one pair.
 pub type Inputs = [f32; INPUTS];
@@ -26,7 +27,7 @@ pub type Inputs = [f32; INPUTS];
 pub type Bins = [u8; features::COUNT];
 
 /// The decision table, see the [module](self).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Table {
     /// For each feature, the upper bounds of all bins except the last, ascending.
     pub edges: Vec<Vec<f32>>,
@@ -38,6 +39,10 @@ pub struct Table {
     pub forest_scale: f32,
     /// Pooled weights of the [`Inputs`].
     pub weights: Vec<f32>,
+    /// For each feature of two answers, the upper bounds of all bins except the last, ascending.
+    pub answer_edges: Vec<Vec<f32>>,
+    /// What two answers add to the logit that their prompts give.
+    pub answer_forest: Forest,
     /// Statistics of words.
     pub rarity: Rarity,
     /// Hash of the encoded table; 0 before it is encoded and decoded.
@@ -85,6 +90,20 @@ impl Table {
         bins
     }
 
+    /// Returns the bin of each feature of two answers.
+    pub fn bin_answers(&self, features: &answer::Features) -> [u8; answer::COUNT] {
+        let mut bins = [0; answer::COUNT];
+        for ((bin, edges), value) in bins.iter_mut().zip(&self.answer_edges).zip(features) {
+            *bin = edges.partition_point(|edge| edge < value) as u8;
+        }
+        bins
+    }
+
+    /// Returns the log-likelihood ratio of two answers: what they add to the logit of their prompts asking the same.
+    pub fn evidence(&self, features: &answer::Features) -> f32 {
+        self.answer_forest.logit(&self.bin_answers(features))
+    }
+
     /// Returns the inputs of the linear model for a pair.
     pub fn inputs(&self, bins: &Bins) -> Inputs {
         self.inputs_with(bins, self.forest.logit(bins))
@@ -112,6 +131,11 @@ impl Table {
         bytes.extend(self.forest_scale.to_le_bytes());
         self.weights.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
         self.forest.encode(&mut bytes);
+        for edges in &self.answer_edges {
+            bytes.push(edges.len() as u8);
+            edges.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
+        }
+        self.answer_forest.encode(&mut bytes);
         self.rarity.encode(&mut bytes);
         bytes
     }
@@ -144,10 +168,27 @@ impl Table {
         let forest_scale = from.f32()?;
         let weights = from.repeat(INPUTS, Reader::f32)?;
         let forest = Forest::decode(from, features::COUNT)?;
+        let mut answer_edges = Vec::new();
+        for _ in 0..answer::COUNT {
+            let count = usize::from(from.byte()?);
+            ensure(count < BINS, "bins")?;
+            answer_edges.push(from.repeat(count, Reader::f32)?);
+        }
+        let answer_forest = Forest::decode(from, answer::COUNT)?;
         let rarity = Rarity::decode(from)?;
         ensure(forest_scale > 0.0, "scale")?;
         from.end()?;
-        Ok(Self { edges, means, forest, forest_scale, weights, rarity, fingerprint: 0 })
+        Ok(Self {
+            edges,
+            means,
+            forest,
+            forest_scale,
+            weights,
+            answer_edges,
+            answer_forest,
+            rarity,
+            fingerprint: 0,
+        })
     }
 }
 

@@ -173,12 +173,11 @@ fn entry(text: &str) -> Arc<Entry> {
         expires: SystemTime::UNIX_EPOCH,
         stale_for: Default::default(),
         difficulty: None,
-        alias_of: None,
     })
 }
 
 fn candidate(text: &str, similarity: f32) -> Candidate {
-    Candidate { entry: entry(text), alias: None, similarity }
+    Candidate { entry: entry(text), similarity }
 }
 
 const MIN: f32 = 0.9;

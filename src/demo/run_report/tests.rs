@@ -199,7 +199,8 @@ fn the_learning_curve_has_one_line_per_block() {
     let mut exchanges: Vec<_> = (0..100).map(|i| miss(i, ["a", "b"][i % 2])).collect();
     exchanges.extend((100..119).map(|i| hit(i, Outcome::Semantic, ["a", "b"][i % 2], "a 0?")));
     exchanges.push(hit(119, Outcome::Semantic, "a", "a 0?"));
-    let measured = |checks| Some(WrongHits { rate: 0.05, low: 0.01, high: 0.2, checks });
+    let measured =
+        |checks| Some(WrongHits { rate: 0.05, low: 0.01, high: 0.2, checks, ..WrongHits::UNKNOWN });
     let run = Run { exchanges, wrong_hits: vec![measured(3), measured(10)] };
     let report = Report::new(&traffic, &run, Duration::from_secs(60));
     let learned = report.learned.as_ref().unwrap();

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
-use crate::decide;
 
 const LABELS: [&str; 8] =
     ["billing", "bug", "how_to", "feature_request", "cancellation", "praise", "security", "spam"];
@@ -88,28 +87,6 @@ fn generated_answers_vary_per_call_and_no_two_classes_share_one() {
             assert_eq!(*classes.entry(answer).or_insert(class), class);
         }
     }
-}
-
-/// Share of answer pairs that the comparison calls equal, within one class or across two.
-fn equal_share(traffic: &Traffic, of_one_class: bool) -> f64 {
-    let mut answers: Vec<_> = traffic.answers.iter().collect();
-    answers.sort_unstable();
-    let mut answers: Vec<_> =
-        answers.into_iter().flat_map(|(c, all)| all.iter().map(move |a| (c, a))).collect();
-    let mut random = fastrand::Rng::with_seed(1);
-    random.shuffle(&mut answers);
-    let pairs = answers.iter().enumerate().flat_map(|(i, a)| answers[i + 1..].iter().map(move |b| (a, b)));
-    let pairs: Vec<_> = pairs.filter(|(a, b)| (a.0 == b.0) == of_one_class).take(2000).collect();
-    let same = |a: &str, b: &str| decide::answer::Answer::of(a).same(&decide::answer::Answer::of(b)) > 0.5;
-    pairs.iter().filter(|(a, b)| same(a.1, b.1)).count() as f64 / pairs.len() as f64
-}
-
-#[test]
-fn comparing_generated_answers_gives_labels_with_some_noise() {
-    let traffic = Traffic::generated(concierge::REQUESTS);
-    let (one_class, two_classes) = (equal_share(&traffic, true), equal_share(&traffic, false));
-    assert!((0.88..0.99).contains(&one_class), "{one_class}");
-    assert!(two_classes < 0.03, "{two_classes}");
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl fmt::Display for Report {
         writeln!(f, "wrong answers  {:8.2} of requests, {of_hits} of hits", all(wrong))?;
         writeln!(f, "extra calls    {:8.2} of requests", all(extra_calls))?;
         let (rate, low, high) = (self.measured_wrong_hits, self.measured_low, self.measured_high);
-        let measured = interval(&WrongHits { rate, low, high, checks: 0 });
+        let measured = interval(&WrongHits { rate, low, high, ..WrongHits::UNKNOWN });
         writeln!(f, "the cache's own estimate of wrong hits: {measured}")
     }
 }

@@ -7,10 +7,13 @@ use super::*;
 
 /// `encode(&golden())` of the build that introduced codec 3. Never regenerate it: a failing test means that
 /// users' data has become unreadable.
-const GOLDEN: &[u8] = include_bytes!("testdata/entry-v3.bin");
+const GOLDEN: &[u8] = include_bytes!("testdata/entry-v4.bin");
+
+/// Entries of earlier versions, which are aliases.
+const ALIAS_V3: &[u8] = include_bytes!("testdata/entry-v3.bin");
 
 /// The golden entry as encoded by the build that introduced codec 2.
-const GOLDEN_V2: &[u8] = include_bytes!("testdata/entry-v2.bin");
+const ALIAS_V2: &[u8] = include_bytes!("testdata/entry-v2.bin");
 /// The golden entry as encoded by the build that introduced codec 1.
 const GOLDEN_V1: &[u8] = include_bytes!("testdata/entry-v1.bin");
 
@@ -37,7 +40,6 @@ fn golden() -> Entry {
         expires: UNIX_EPOCH + Duration::from_secs(1_790_086_400),
         stale_for: Duration::from_secs(600),
         difficulty: Some(Difficulty::Hard),
-        alias_of: Some(CacheKey::from_bytes([8; 32])),
     }
 }
 
@@ -49,7 +51,6 @@ fn smallest() -> Entry {
         embedding: None,
         tags: Vec::new(),
         difficulty: None,
-        alias_of: None,
         completion: Completion { tool_calls: None, ..golden().completion },
         ..golden()
     }
@@ -63,21 +64,22 @@ fn sealed(payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_committed_bytes_of_version_3_are_read_and_written() {
+fn the_committed_bytes_of_version_4_are_read_and_written() {
     assert_eq!(decode(GOLDEN), Ok(golden()));
     assert_eq!(encode(&golden()), GOLDEN);
 }
 
+/// An alias has no answer: served as an entry, its prompt would get an empty one.
 #[test]
-fn the_committed_bytes_of_version_2_are_read() {
-    assert_eq!(decode(GOLDEN_V2), Ok(golden()));
+fn aliases_of_versions_2_and_3_are_refused() {
+    for bytes in [ALIAS_V2, ALIAS_V3] {
+        assert_eq!(decode(bytes), Err(CodecError::Alias));
+    }
 }
 
 #[test]
 fn an_answer_is_read_without_its_vector() {
-    for bytes in [GOLDEN, GOLDEN_V2] {
-        assert_eq!(decode_answer(bytes), Ok(Entry { embedding: None, ..golden() }));
-    }
+    assert_eq!(decode_answer(GOLDEN), Ok(Entry { embedding: None, ..golden() }));
     assert_eq!(decode_answer(&encode(&smallest())), Ok(smallest()));
     let payload = &GOLDEN[HEADER..];
     for length in 0..payload.len() {
@@ -87,9 +89,9 @@ fn an_answer_is_read_without_its_vector() {
 
 #[test]
 fn the_committed_bytes_of_version_1_are_read() {
-    let without = Entry { stale_for: Duration::ZERO, difficulty: None, alias_of: None, ..golden() };
+    let without = Entry { stale_for: Duration::ZERO, difficulty: None, ..golden() };
     assert_eq!(decode(GOLDEN_V1), Ok(without.clone()));
-    assert_eq!(decode(&encode(&without)), Ok(without), "written again as version 3");
+    assert_eq!(decode(&encode(&without)), Ok(without), "written again as version 4");
 }
 
 #[test]
@@ -112,7 +114,7 @@ fn every_cut_and_every_changed_byte_is_an_error() {
         assert!(decode(&GOLDEN[..length]).is_err(), "cut to {length}");
     }
     for (golden, position) in
-        [GOLDEN, GOLDEN_V2].iter().flat_map(|golden| (0..golden.len()).map(move |at| (golden, at)))
+        [GOLDEN, ALIAS_V2].iter().flat_map(|golden| (0..golden.len()).map(move |at| (golden, at)))
     {
         let mut bytes = golden.to_vec();
         bytes[position] ^= 0x10;
@@ -165,7 +167,7 @@ prop_compose! {
         (content, tool_calls, reason, model, tier) in any::<(String, Option<Vec<String>>, String, String, String)>(),
         (prompt_tokens, completion_tokens, cents, estimated) in any::<(u64, u64, u32, bool)>(),
         tags in any::<Vec<String>>(),
-        (created, ttl_ms, stale_ms, target) in any::<(u64, u32, u32, Option<[u8; 32]>)>(),
+        (created, ttl_ms, stale_ms) in any::<(u64, u32, u32)>(),
         difficulty in proptest::option::of(proptest::sample::select(Difficulty::ALL.as_slice())),
     ) -> Entry {
         let created = UNIX_EPOCH + Duration::from_nanos(created / 2);
@@ -191,7 +193,6 @@ prop_compose! {
             expires: created + Duration::from_millis(ttl_ms.into()),
             stale_for: Duration::from_millis(stale_ms.into()),
             difficulty,
-            alias_of: target.map(CacheKey::from_bytes),
         }
     }
 }

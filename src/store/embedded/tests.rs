@@ -147,7 +147,6 @@ fn entry(n: u64) -> Arc<Entry> {
         expires: std::time::SystemTime::now() + std::time::Duration::from_secs(3600),
         stale_for: std::time::Duration::ZERO,
         difficulty: None,
-        alias_of: None,
     })
 }
 

@@ -288,7 +288,7 @@ mod tests {
     use crate::store::codec;
 
     fn put(n: u8) -> Write {
-        let entry = codec::decode(include_bytes!("../codec/testdata/entry-v3.bin")).unwrap();
+        let entry = codec::decode(include_bytes!("../codec/testdata/entry-v4.bin")).unwrap();
         let entry = Arc::new(Entry { key: CacheKey::from_bytes([n; 32]), ..entry });
         Write::Put(Put { entry, seen: Position::default(), done: None })
     }

@@ -10,7 +10,13 @@ use super::{
     LabelLoss, LabelOrigin, LabelWay, Metrics,
     register::{FloatGauge, family, single},
 };
-use crate::{decide::learner::WrongHits, model::VerifierReply};
+use crate::{
+    decide::learner::{LabelCounts, WrongHits},
+    model::VerifierReply,
+};
+
+/// Evidence from which a label says something.
+const EVIDENCE_MIN: f32 = 0.25;
 
 pub(super) struct Quality {
     labels: Family<LearnedLabels, Counter>,
@@ -21,6 +27,7 @@ pub(super) struct Quality {
     false_hit_rate_low: FloatGauge,
     false_hit_rate_high: FloatGauge,
     false_hit_checks: Gauge,
+    false_hit_labels: Family<SourceLabel, Gauge>,
     max_wrong_hits: FloatGauge,
 }
 
@@ -33,6 +40,11 @@ struct LearnedLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LossLabel {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    source: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +89,11 @@ impl Quality {
             false_hit_rate_low: single(to, "false_hit_rate_low", "Lower end of its 95 % interval"),
             false_hit_rate_high: single(to, "false_hit_rate_high", "Upper end of its 95 % interval"),
             false_hit_checks: single(to, "false_hit_checks", "Semantic hits audited for the estimate"),
+            false_hit_labels: family(
+                to,
+                "false_hit_labels",
+                "Completed audits by what judged them: a comparison of answers, a verifier or feedback",
+            ),
             max_wrong_hits: single(to, "max_wrong_hits", "Largest share that cache.max_wrong_hits allows"),
         }
     }
@@ -86,16 +103,20 @@ impl Quality {
         self.false_hit_rate_low.set(estimate.low.into());
         self.false_hit_rate_high.set(estimate.high.into());
         self.false_hit_checks.set(estimate.checks.cast_signed());
+        let LabelCounts { comparison, verifier, feedback } = estimate.labels;
+        for (source, count) in [("comparison", comparison), ("verifier", verifier), ("feedback", feedback)] {
+            self.false_hit_labels.get_or_create(&SourceLabel { source }).set(count.cast_signed());
+        }
         self.max_wrong_hits.set(max_wrong_hits.into());
     }
 }
 
 impl Metrics {
-    /// Counts a pair whose answers say the same with probability `same`.
-    pub fn label(&self, origin: LabelOrigin, same: f32) {
-        let says = match same {
-            s if s > 0.9 => "same",
-            s if s < 0.1 => "different",
+    /// Counts a pair about which this evidence, a log-likelihood ratio, was found.
+    pub fn label(&self, origin: LabelOrigin, evidence: f32) {
+        let says = match evidence {
+            e if e > EVIDENCE_MIN => "same",
+            e if e < -EVIDENCE_MIN => "different",
             _ => "unsure",
         };
         self.quality.labels.get_or_create(&LearnedLabels { origin: origin.as_str(), says }).inc();

@@ -4,7 +4,12 @@ use std::collections::VecDeque;
 
 use promptkeep_core::codec::{Malformed, Reader, ensure};
 
-use super::{Budget, LearnerId};
+use crate::logistic::posterior;
+
+use super::{
+    Budget, LearnerId,
+    wrong_rate::{Audited, LabelErrors, Tally, WrongHits},
+};
 
 /// Audits of a namespace's first hits: a hit is audited with this probability over the number of hits.
 const EARLY: f32 = 100.0;
@@ -13,6 +18,10 @@ const EARLY: f32 = 100.0;
 const COST_MAX: f32 = 2.0;
 /// Audits after which an older one counts half.
 const HALF_LIFE: f32 = 300.0;
+/// Recent audits without which a namespace is not closed.
+const CLOSE_AFTER: f64 = 20.0;
+/// Multiple of the budget that closes a namespace.
+const CLOSE_BEYOND: f32 = 2.0;
 /// Requests during a closure after which findings count half.
 const IDLE_HALF_LIFE: f64 = 2000.0;
 /// Pseudo-count of errors that occurred as expected: how many surprises it takes to believe them.
@@ -56,35 +65,24 @@ pub struct Findings {
     checks: u64,
     /// Audits that were completed.
     outcomes: u64,
-    sums: Sums,
+    /// Audits whose label was replaced by a better one.
+    improved: u64,
+    /// All completed audits, for the estimate that is reported.
+    served: Tally,
+    recent: Recent,
 }
 
-/// Sums over completed audits. They decay with every audit, whichever learner makes it.
+/// Sums over completed audits, for decisions. They decay with every audit, whichever learner makes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Sums {
-    /// Inverse propensities.
-    weight: f64,
-    /// Their squares.
-    square: f64,
-    /// Weighted errors.
-    differing: f64,
+struct Recent {
     /// Unweighted audits.
     count: f64,
     /// Unweighted errors.
     observed: f64,
     /// Errors that the model expected.
     expected: f64,
-}
-
-/// Share of wrong answers among semantic hits, with a 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
-pub struct WrongHits {
-    pub rate: f32,
-    pub low: f32,
-    pub high: f32,
-    /// Hits chosen for an audit so far.
-    #[serde(rename = "checked")]
-    pub checks: u64,
+    /// With the first label of each audit; one that replaces it comes too late for the sums that decayed since.
+    tally: Tally,
 }
 
 // === impl Audits ===
@@ -146,7 +144,7 @@ impl Audits {
             Some(0) => return,
             Some(at) if new.counts() < self.findings[at].counts() => return,
             Some(at) if new.counts() == self.findings[at].counts() => {
-                return self.findings[at].sums.decay_to(&new.sums);
+                return self.findings[at].recent.decay_to(&new.recent);
             }
             Some(at) => drop(self.findings.remove(at)),
             None => self.retire_surplus(LEARNERS_MAX - 1),
@@ -187,8 +185,8 @@ impl Audits {
     }
 
     fn decay(&mut self, factor: f64) {
-        self.findings.iter_mut().for_each(|findings| findings.sums.decay(factor));
-        self.retired.findings.sums.decay(factor);
+        self.findings.iter_mut().for_each(|findings| findings.recent.decay(factor));
+        self.retired.findings.recent.decay(factor);
     }
 
     /// Counts a hit. Returns the propensity if the hit is to be audited: the probability with which it was chosen.
@@ -206,33 +204,41 @@ impl Audits {
         })
     }
 
-    /// Records the outcome of an audit.
-    pub fn observe(&mut self, probability: f32, same: f32, propensity: f32) {
-        let weight = 1.0 / f64::from(propensity);
+    /// Records the outcome of an audit, of a hit that the model gave the `probability` of a right answer.
+    pub fn observe(&mut self, probability: f32, audited: &Audited) {
+        let Some(tally) = Tally::of(audited) else { return };
         self.decay(decay_of(1));
         let own = &mut self.findings[0];
         own.outcomes += 1;
-        own.sums.add(&Sums {
-            weight,
-            square: weight * weight,
-            differing: weight * f64::from(1.0 - same),
+        own.served.add(&tally);
+        own.recent.add(&Recent {
             count: 1.0,
-            observed: f64::from(1.0 - same),
+            observed: 1.0 - after(probability, audited.label.evidence),
             expected: f64::from(1.0 - probability),
+            tally,
         });
     }
 
-    /// Observed over expected errors. `missed` is the share of labels that say "different" by mistake.
-    pub fn surplus(&self, missed: f32) -> f32 {
-        let Sums { count, observed, expected, .. } = self.sums();
-        let wrong = (observed as f32 - missed * count as f32).max(0.0);
-        (wrong + BELIEF) / (expected as f32 + BELIEF)
+    /// Replaces the label of an audit that this learner observed. One that it does not know changes nothing.
+    pub fn improve(&mut self, before: &Audited, after: &Audited) {
+        let own = &mut self.findings[0];
+        if let (Some(before), Some(after)) = (Tally::of(before), Tally::of(after)) {
+            own.improved += 1;
+            own.served.replace(&before, &after);
+        }
     }
 
-    /// Whether even the lower end of the interval is far beyond the budget, so that only exact hits are served.
-    /// `missed` is the share of labels that say "different" by mistake; a few of them must not close a namespace.
-    pub fn is_over_budget(&self, budget: &Budget, missed: f32) -> bool {
-        self.sums().count > 20.0 && self.estimate(missed).low > 2.0 * budget.max_wrong_hits
+    /// Errors expected after the audits over those expected before. Evidence that says little moves it little.
+    pub fn surplus(&self) -> f32 {
+        let Recent { observed, expected, .. } = self.sums();
+        (observed as f32 + BELIEF) / (expected as f32 + BELIEF)
+    }
+
+    /// Whether even the lower end of the interval of recent hits is far beyond the budget, so that only exact hits are
+    /// served. Few audits must not close a namespace, nor labels that say "different" by mistake.
+    pub fn is_over_budget(&self, budget: &Budget, errors: &LabelErrors) -> bool {
+        let Recent { count, tally, .. } = self.sums();
+        count > CLOSE_AFTER && tally.is_above(CLOSE_BEYOND * budget.max_wrong_hits, errors)
     }
 
     /// Counts a request that gave labels.
@@ -258,9 +264,9 @@ impl Audits {
         self.findings.iter().chain([&self.retired.findings])
     }
 
-    fn sums(&self) -> Sums {
-        let mut sums = Sums::default();
-        self.all().for_each(|findings| sums.add(&findings.sums));
+    fn sums(&self) -> Recent {
+        let mut sums = Recent::default();
+        self.all().for_each(|findings| sums.add(&findings.recent));
         sums
     }
 
@@ -269,21 +275,31 @@ impl Audits {
         let own = &mut self.findings[0];
         own.hits += other.hits();
         own.checks += other.checks();
-        own.sums.add(&other.sums());
+        own.served.add(&other.served());
+        own.recent.add(&other.sums());
     }
 
-    /// Inverse-propensity estimate with Wilson's interval over the effective number of audits.
-    pub fn estimate(&self, missed: f32) -> WrongHits {
-        let Sums { weight, square, differing, .. } = self.sums();
-        let checks = self.checks();
-        if weight == 0.0 {
-            return WrongHits { checks, ..WrongHits::UNKNOWN };
-        }
-        let n = weight * weight / square;
-        let (low, high) = wilson(differing / weight, n);
-        let corrected = |rate: f64| ((rate as f32 - missed) / (1.0 - missed)).clamp(0.0, 1.0);
-        WrongHits { rate: corrected(differing / weight), low: corrected(low), high: corrected(high), checks }
+    fn served(&self) -> Tally {
+        let mut served = Tally::default();
+        self.all().for_each(|findings| served.add(&findings.served));
+        served
     }
+
+    /// The share of wrong answers among all hits so far.
+    pub fn estimate(&self, errors: &LabelErrors) -> WrongHits {
+        self.served().estimate(errors, self.checks())
+    }
+
+    /// The share of wrong answers among recent hits, which decisions depend on.
+    pub fn recent(&self, errors: &LabelErrors) -> WrongHits {
+        self.sums().tally.estimate(errors, self.checks())
+    }
+}
+
+/// Probability of a right answer after the evidence of its audit.
+fn after(probability: f32, evidence: f32) -> f64 {
+    let p = f64::from(probability.clamp(1e-4, 1.0 - 1e-4));
+    posterior((p / (1.0 - p)).ln(), evidence.into())
 }
 
 /// Factor of a sum after so many audits.
@@ -317,11 +333,20 @@ impl Retired {
 
 impl Findings {
     fn of(learner: LearnerId) -> Self {
-        Self { learner, labelled: 0, hits: 0, checks: 0, outcomes: 0, sums: Sums::default() }
+        Self {
+            learner,
+            labelled: 0,
+            hits: 0,
+            checks: 0,
+            outcomes: 0,
+            improved: 0,
+            served: Tally::default(),
+            recent: Recent::default(),
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.counts() == [0; 4]
+        self.counts() == [0; 5]
     }
 
     fn add(&mut self, other: &Self) {
@@ -329,54 +354,56 @@ impl Findings {
         self.hits += other.hits;
         self.checks += other.checks;
         self.outcomes += other.outcomes;
-        self.sums.add(&other.sums);
+        self.improved += other.improved;
+        self.served.add(&other.served);
+        self.recent.add(&other.recent);
     }
 
     /// No count ever falls, so a later state of one learner compares greater.
-    fn counts(&self) -> [u64; 4] {
-        [self.labelled, self.hits, self.checks, self.outcomes]
+    fn counts(&self) -> [u64; 5] {
+        [self.labelled, self.hits, self.checks, self.outcomes, self.improved]
     }
 
     pub(super) fn encode(&self, to: &mut Vec<u8>) {
         to.extend(self.learner.to_le_bytes());
         self.counts().iter().for_each(|count| to.extend(count.to_le_bytes()));
-        let mut sums = self.sums;
-        sums.all().into_iter().for_each(|sum| to.extend((*sum as f32).to_le_bytes()));
+        self.served.encode(to);
+        let Recent { count, observed, expected, tally } = self.recent;
+        [count, observed, expected].iter().for_each(|sum| to.extend(sum.to_le_bytes()));
+        tally.encode(to);
     }
 
     pub(super) fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let mut findings = Self::of(from.u32()?);
-        let Self { labelled, hits, checks, outcomes, sums, .. } = &mut findings;
-        for count in [&mut *labelled, &mut *hits, &mut *checks, &mut *outcomes] {
+        let Self { labelled, hits, checks, outcomes, improved, .. } = &mut findings;
+        for count in [&mut *labelled, &mut *hits, &mut *checks, &mut *outcomes, &mut *improved] {
             *count = from.u64()?;
         }
         // Sums over all learners must not overflow.
-        let plausible = [*labelled, *hits, *outcomes].iter().all(|count| *count < u64::MAX >> 8);
+        let plausible = [*labelled, *hits, *outcomes, *improved].iter().all(|count| *count < u64::MAX >> 8);
         ensure(plausible && checks <= hits, "counts")?;
-        for sum in sums.all() {
-            *sum = from.f32()?.into();
-            ensure(*sum >= 0.0, "sum")?;
-        }
-        Ok(findings)
+        let served = Tally::decode(from)?;
+        let (count, observed, expected) = (from.f64()?, from.f64()?, from.f64()?);
+        ensure([count, observed, expected].iter().all(|sum| (0.0..1e100).contains(sum)), "sum")?;
+        let recent = Recent { count, observed, expected, tally: Tally::decode(from)? };
+        Ok(Self { served, recent, ..findings })
     }
 }
 
-// === impl Sums ===
+// === impl Recent ===
 
-impl Sums {
-    /// In the order of the encoding.
-    fn all(&mut self) -> [&mut f64; 6] {
-        let Self { weight, square, differing, count, observed, expected } = self;
-        [weight, square, differing, count, observed, expected]
-    }
-
+impl Recent {
     fn decay(&mut self, factor: f64) {
-        self.all().into_iter().for_each(|sum| *sum *= factor);
+        let Self { count, observed, expected, tally } = self;
+        [count, observed, expected].into_iter().for_each(|sum| *sum *= factor);
+        tally.decay(factor);
     }
 
     fn add(&mut self, other: &Self) {
-        let mut other = *other;
-        self.all().into_iter().zip(other.all()).for_each(|(sum, other)| *sum += *other);
+        self.count += other.count;
+        self.observed += other.observed;
+        self.expected += other.expected;
+        self.tally.add(&other.tally);
     }
 
     /// Of two states with the same audits, the one that decayed more has seen more audits since.
@@ -387,25 +414,10 @@ impl Sums {
     }
 }
 
-// === impl WrongHits ===
-
-impl WrongHits {
-    /// The estimate before any audit.
-    pub const UNKNOWN: Self = Self { rate: 0.0, low: 0.0, high: 1.0, checks: 0 };
-}
-
-/// 95 % interval of a share seen in `n` trials.
-fn wilson(rate: f64, n: f64) -> (f64, f64) {
-    const Z: f64 = 1.96;
-    let scale = 1.0 + Z * Z / n;
-    let centre = rate + Z * Z / (2.0 * n);
-    let half = Z * (rate * (1.0 - rate) / n + Z * Z / (4.0 * n * n)).sqrt();
-    ((centre - half) / scale, (centre + half) / scale)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learner::Label;
 
     /// One audited hit by each of `learners` learners, the first of them `first`.
     fn audited(mut audits: Audits, first: u32, learners: u32) -> Audits {
@@ -413,7 +425,7 @@ mod tests {
             audits.set_id(id);
             audits.count_labelled();
             audits.draw(1000, 1.0);
-            audits.observe(0.9, 1.0, 1.0);
+            audits.observe(0.9, &Audited { propensity: 1.0, verified: 0.0, label: Label::compared(4.0) });
         }
         audits
     }
@@ -450,6 +462,46 @@ mod tests {
         let mut bytes = Vec::new();
         one.encode(&mut bytes);
         assert_eq!(totals(&Audits::decode(&mut Reader::new(&bytes), 1).unwrap()).0, before.0);
+    }
+
+    const BUDGET: Budget = Budget { max_error_rate: 0.01, max_wrong_hits: 0.05 };
+
+    fn verified(propensity: f32, same: bool) -> Audited {
+        Audited { propensity, verified: 1.0, label: Label::compared(4.0).verified(same) }
+    }
+
+    /// One odd hit early on, which stood for many, closed a namespace with "98.9 % wrong (14.9 to 100)".
+    #[test]
+    fn a_namespace_closes_for_many_wrong_hits_but_not_for_one_and_reopens() {
+        let mut audits = Audits::new(1);
+        (0..40).for_each(|_| audits.observe(0.9, &verified(1.0, true)));
+        audits.observe(0.9, &verified(0.0005, false));
+        assert!(audits.estimate(&LabelErrors::ASSUMED).rate > 0.9);
+        assert!(!audits.is_over_budget(&BUDGET, &LabelErrors::ASSUMED));
+        let mut audits = Audits::new(1);
+        (0..60).for_each(|n| audits.observe(0.9, &verified(0.2, n % 2 == 0)));
+        assert!(audits.is_over_budget(&BUDGET, &LabelErrors::ASSUMED));
+        let reported = audits.estimate(&LabelErrors::ASSUMED);
+        (0..2 * IDLE_HALF_LIFE as usize).for_each(|_| audits.idle());
+        assert!(!audits.is_over_budget(&BUDGET, &LabelErrors::ASSUMED));
+        assert_eq!(audits.estimate(&LabelErrors::ASSUMED), reported, "what was served stays wrong");
+    }
+
+    #[test]
+    fn an_improved_label_reaches_other_learners_and_the_encoding() {
+        let mut audits = audited(Audits::new(1), 1, 1);
+        let mut other = audited(Audits::new(1), 2, 1);
+        other.merge_all(&audits);
+        let before = Audited { propensity: 1.0, verified: 0.0, label: Label::compared(4.0) };
+        audits.improve(&before, &Audited { label: Label::reported(false), ..before });
+        other.merge_all(&audits);
+        let mut bytes = Vec::new();
+        other.encode(&mut bytes);
+        let read = Audits::decode(&mut Reader::new(&bytes), 1).unwrap();
+        for audits in [&other, &read] {
+            let labels = audits.estimate(&LabelErrors::ASSUMED).labels;
+            assert_eq!((labels.comparison, labels.feedback), (1, 1));
+        }
     }
 
     #[test]

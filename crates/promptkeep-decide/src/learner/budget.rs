@@ -10,8 +10,8 @@ pub struct Budget {
 }
 
 /// Shares of the budgets that expected errors may use. The rest covers what the model does not know.
-const MARGIN_REQUESTS: f32 = 0.8;
-const MARGIN_HITS: f32 = 0.9;
+const MARGIN_REQUESTS: f32 = 0.55;
+const MARGIN_HITS: f32 = 0.75;
 
 /// Factors on expected errors: errors that audits observed over those that the model expected. A factor below 1 applies
 /// to the budget of hits only, because every audit is one of them; the budget of requests was exceeded on some kinds of
@@ -64,6 +64,11 @@ impl Threshold {
         Self { sorted: probabilities, expected, requests, surplus }
     }
 
+    /// Whether no fit has set it yet.
+    pub fn is_unknown(&self) -> bool {
+        self.requests == 0
+    }
+
     /// Explains the threshold for `budget`.
     pub fn reason(&self, budget: &Budget) -> String {
         format!(
@@ -80,7 +85,7 @@ impl Threshold {
     /// Lowest probability that may be served; above 1 if nothing may.
     pub fn at(&self, budget: &Budget) -> f32 {
         let per_request =
-            MARGIN_REQUESTS * budget.max_error_rate * self.requests as f32 / self.surplus.of_requests;
+            (MARGIN_REQUESTS * budget.max_error_rate * self.requests as f32) / self.surplus.of_requests;
         let per_hit = MARGIN_HITS * budget.max_wrong_hits / self.surplus.of_hits;
         let fits =
             |i: &usize| self.expected[*i] <= per_request && self.expected[*i] <= per_hit * (*i + 1) as f32;

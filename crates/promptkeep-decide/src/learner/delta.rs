@@ -178,6 +178,7 @@ impl Learner {
         self.examples.make_contiguous().sort_by_key(|example| (example.at, example.id));
         let surplus = self.examples.len().saturating_sub(EXAMPLES_MAX);
         self.examples.drain(..surplus);
+        self.count_wrong_variants();
         self.replication.record(&self.examples);
         if self.recent.is_empty() {
             self.recent.clone_from(&other.recent);
@@ -251,6 +252,7 @@ mod tests {
     use crate::{
         features::Features,
         learner::{Budget, Label, Origin},
+        surface::Difference,
     };
 
     const BUDGET: Budget = Budget { max_error_rate: 0.01, max_wrong_hits: 0.05 };
@@ -265,10 +267,14 @@ mod tests {
     fn learn(learner: &mut Learner, random: &mut fastrand::Rng, requests: usize) {
         for n in 0..requests {
             let features: Features = std::array::from_fn(|_| random.f32());
-            let scored = learner.score(&features, 1);
+            let scored = learner.score(&features, Difference::Wording, 1);
             learner.decide(std::slice::from_ref(&scored), &BUDGET, 0.02);
             let audit = n % 10 == 0 && learner.audits.draw(learner.requests, 1.0).is_some();
-            let origin = if audit { Origin::Audit { propensity: 1.0 } } else { Origin::Miss { best: true } };
+            let origin = if audit {
+                Origin::Audit { propensity: 1.0, verified: 0.0 }
+            } else {
+                Origin::Miss { best: true }
+            };
             learner.observe(&scored, Label::compared(if n % 3 == 0 { 1.0 } else { 0.9 }), origin);
         }
     }

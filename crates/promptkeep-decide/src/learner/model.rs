@@ -2,24 +2,23 @@
 //! calibration by earlier predictions.
 
 use super::{
-    EXAMPLES_MAX, Example, HALF_LIFE, ScopeTag,
+    Example, HALF_LIFE, ScopeTag,
     scopes::{Levels, ScopeLabel},
 };
 use crate::{
     boost::{self, Forest, Growth, Rows, Target},
     features,
-    logistic::{Labelled, Noise, Prior, Weights, sigmoid},
+    logistic::{Labelled, Prior, Weights, posterior, sigmoid},
     table::{Bins, INPUTS, Inputs, Table},
 };
 
-/// Standard deviation of a namespace's weights around the pooled ones.
-const SPREAD: f32 = 0.6;
-/// Prior label noise of comparisons: one answer in thirty is off the point, and either of the two may be.
-const NOISE: Noise = Noise { missed: 0.06, invented: 0.01 };
-/// Labels that the noise prior counts for.
-const NOISE_BELIEF: f64 = 1000.0;
-/// Highest share of missed labels; beyond it labels cannot be distinguished from noise.
-const MISSED_MAX: f64 = 0.10;
+/// Standard deviation of a namespace's weights around the pooled ones, and precision of its intercept. On sources that
+/// the pooled weights were not trained on, wider ones made wrong hits that audits found too late.
+const SPREAD: f32 = 0.1;
+const INTERCEPT_PRECISION: f32 = 16.0;
+/// Largest shift of the evidence of comparisons, and steps to find it.
+const CENTRE_MAX: f64 = 3.0;
+const CENTRE_STEPS: usize = 12;
 /// Labels before a correction is fitted, and fits of the weights between two corrections.
 const CORRECT_AFTER: usize = 600;
 const CORRECT_EVERY: u32 = 5;
@@ -41,7 +40,6 @@ pub struct Model {
     weights: Weights,
     correction: Forest,
     levels: Levels,
-    pub noise: Noise,
     /// Shift and scale: the calibrated logit is shift + scale × logit.
     pub calibration: (f64, f64),
     /// Subtracted from the logits of texts in other languages.
@@ -57,7 +55,6 @@ impl Model {
             weights: Weights::of_prior(&prior),
             correction: Forest::default(),
             levels: Levels::default(),
-            noise: NOISE,
             calibration: (0.0, 1.0),
             language_penalty: LANGUAGE_PENALTY,
             fits: 0,
@@ -93,30 +90,35 @@ impl Model {
         let precision = precision();
         let prior = Prior { mean: &table.weights, precision: &precision };
         let weight = |e: &Example| e.weight * 0.5_f32.powf((now - e.at) as f32 / HALF_LIFE);
+        let shift = centre(table, examples, &inputs);
+        let centred: Vec<Example> = examples
+            .iter()
+            .map(|e| if e.compared { Example { evidence: e.evidence + shift, ..*e } } else { *e })
+            .collect();
+        let examples = centred.as_slice();
         let labels: Vec<Labelled<'_>> = examples
             .iter()
             .zip(&inputs)
             .map(|(e, inputs)| Labelled {
                 inputs,
                 offset: self.levels.of(e.scope),
-                same: e.same,
+                evidence: e.evidence,
                 weight: weight(e),
             })
             .collect();
-        let weights = self.weights.fit(&labels, &prior, &self.noise);
-        let noise = noise(&weights, &labels, &self.noise);
-        let mut next = Self { weights, noise, fits: self.fits + 1, ..self.clone() };
+        let weights = self.weights.fit(&labels, &prior);
+        let mut next = Self { weights, fits: self.fits + 1, ..self.clone() };
         if examples.len() >= CORRECT_AFTER && self.fits.is_multiple_of(CORRECT_EVERY) {
             next.correction = next.correct(examples, &labels);
         }
         let scope_label = |(e, label): (&Example, &Labelled<'_>)| ScopeLabel {
             scope: e.scope,
             logit: f64::from(next.correction.logit(&e.bins)) + next.weights.logit(label.inputs),
-            same: f64::from(e.same),
+            evidence: f64::from(e.evidence),
             weight: f64::from(label.weight),
         };
-        next.levels = Levels::fit(examples.iter().zip(&labels).map(scope_label).collect(), &next.noise);
-        next.calibration = calibrate(examples, &next.noise);
+        next.levels = Levels::fit(examples.iter().zip(&labels).map(scope_label).collect());
+        next.calibration = calibrate(examples);
         let others = examples.iter().filter(|e| !e.english).map(weight).sum::<f32>();
         next.language_penalty = LANGUAGE_PENALTY * LANGUAGE_LABELS / (LANGUAGE_LABELS + others);
         next
@@ -129,7 +131,7 @@ impl Model {
             .iter()
             .map(|l| {
                 let logit = self.weights.logit(l.inputs) + f64::from(l.offset);
-                let label = self.noise.posterior(sigmoid(logit), f64::from(l.same)) as f32;
+                let label = posterior(logit, f64::from(l.evidence)) as f32;
                 Target { label, weight: l.weight, logit: logit as f32 }
             })
             .collect();
@@ -137,39 +139,50 @@ impl Model {
     }
 }
 
+/// Shift of the evidence of comparisons, never upwards, under which it makes no more pairs equal than the prompts do. How
+/// alike answers are in general differs from namespace to namespace, so a comparison tells pairs apart but not how
+/// many of them are equal: only labels of another making open a namespace wider than the prompts do.
+fn centre(table: &Table, examples: &[Example], inputs: &[Inputs]) -> f32 {
+    let pairs: Vec<(f64, f64, f64)> = examples
+        .iter()
+        .zip(inputs)
+        .filter(|(e, _)| e.compared)
+        .map(|(e, inputs)| {
+            let logit = inputs.iter().zip(&table.weights).map(|(x, w)| f64::from(x * w)).sum();
+            (logit, f64::from(e.evidence), f64::from(e.weight))
+        })
+        .collect();
+    let (mut low, mut high) = (-CENTRE_MAX, CENTRE_MAX);
+    for _ in 0..CENTRE_STEPS {
+        let shift = 0.5 * (low + high);
+        let change = |(logit, evidence, weight): &(f64, f64, f64)| {
+            weight * (posterior(*logit, evidence + shift) - sigmoid(*logit))
+        };
+        if pairs.iter().map(change).sum::<f64>() > 0.0 { high = shift } else { low = shift }
+    }
+    (0.5 * (low + high)).min(0.0) as f32
+}
+
 fn precision() -> [f32; INPUTS] {
     let mut precision = [1.0 / (SPREAD * SPREAD); INPUTS];
-    // The intercept differs most between namespaces.
-    precision[0] = 0.25;
+    precision[0] = INTERCEPT_PRECISION;
     precision
 }
 
-/// Share of equal pairs that are labelled different, starting from the prior.
-fn noise(weights: &Weights, labels: &[Labelled<'_>], before: &Noise) -> Noise {
-    let (mut same, mut missed) = (NOISE_BELIEF, NOISE_BELIEF * NOISE.missed);
-    for label in labels.iter().take(EXAMPLES_MAX) {
-        let p = sigmoid(weights.logit(label.inputs) + f64::from(label.offset));
-        if p < 0.9 {
-            continue;
-        }
-        let truth = before.posterior(p, f64::from(label.same));
-        same += truth;
-        missed += truth * f64::from(1.0 - label.same);
-    }
-    Noise { missed: (missed / same).min(MISSED_MAX), invented: before.invented }
-}
-
-/// Shift and scale of the logits under which earlier predictions of the best candidates came true.
-fn calibrate(examples: &[Example], noise: &Noise) -> (f64, f64) {
+/// Shift and scale of the logits under which earlier predictions of the best candidates came true, by labels that are
+/// worth more than a comparison of answers.
+fn calibrate(examples: &[Example]) -> (f64, f64) {
     let (mut shift, mut scale) = (0.0, 1.0);
     for _ in 0..8 {
         let (mut g0, mut g1) = (-CALIBRATION_BELIEF.0 * shift, -CALIBRATION_BELIEF.1 * (scale - 1.0));
         let (mut h00, mut h01, mut h11) = (CALIBRATION_BELIEF.0, 0.0, CALIBRATION_BELIEF.1);
-        for (e, (logit, weight)) in examples.iter().filter_map(|e| e.predicted.map(|f| (e, f))) {
+        let trusted = examples.iter().filter(|e| !e.compared);
+        for (e, (logit, weight)) in trusted.filter_map(|e| e.predicted.map(|f| (e, f))) {
             let z = f64::from(logit);
-            let p = sigmoid(shift + scale * z);
+            let calibrated = shift + scale * z;
+            let p = sigmoid(calibrated);
             let weight = f64::from(weight.min(AUDIT_WEIGHT_MAX));
-            let slope = weight * (noise.posterior(p, f64::from(e.same)) - p);
+            let slope = weight * (posterior(calibrated, f64::from(e.evidence)) - p);
             let curve = weight * p * (1.0 - p);
             g0 += slope;
             g1 += slope * z;

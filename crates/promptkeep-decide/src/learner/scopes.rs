@@ -1,8 +1,7 @@
 //! Logit offsets of scopes. After one system prompt nearly every paraphrase has the same answer, after another hardly
 //! any, so a scope with enough labels gets an offset on top of the namespace's weights.
 
-use super::Noise;
-use crate::logistic::sigmoid;
+use crate::logistic::{posterior, sigmoid};
 
 /// A short hash of a scope. Scopes of a namespace that collide share a level.
 pub type ScopeTag = u32;
@@ -28,7 +27,8 @@ pub struct Levels(Vec<(ScopeTag, f32)>);
 pub struct ScopeLabel {
     pub scope: ScopeTag,
     pub logit: f64,
-    pub same: f64,
+    /// Log-likelihood ratio.
+    pub evidence: f64,
     pub weight: f64,
 }
 
@@ -39,7 +39,7 @@ impl Levels {
     }
 
     /// Fits each level by itself, under a Gaussian prior around 0.
-    pub fn fit(mut labels: Vec<ScopeLabel>, noise: &Noise) -> Self {
+    pub fn fit(mut labels: Vec<ScopeLabel>) -> Self {
         labels.sort_by_key(|label| label.scope);
         let total: f64 = labels.iter().map(|label| label.weight).sum();
         let mut scopes: Vec<(&[ScopeLabel], f64)> = labels
@@ -50,20 +50,20 @@ impl Levels {
         scopes.sort_by(|a, b| b.1.total_cmp(&a.1));
         scopes.truncate(SCOPES_MAX);
         let mut levels: Vec<_> =
-            scopes.into_iter().map(|(labels, _)| (labels[0].scope, level(labels, noise) as f32)).collect();
+            scopes.into_iter().map(|(labels, _)| (labels[0].scope, level(labels) as f32)).collect();
         levels.sort_by_key(|level| level.0);
         Self(levels)
     }
 }
 
-/// Newton's method; each label is as trustworthy as the current level makes it.
-fn level(labels: &[ScopeLabel], noise: &Noise) -> f64 {
+/// Newton's method.
+fn level(labels: &[ScopeLabel]) -> f64 {
     let mut level = 0.0;
     for _ in 0..STEPS {
         let (mut slope, mut curve) = (-BELIEF * level, BELIEF);
         for label in labels {
             let p = sigmoid(level + label.logit);
-            slope += label.weight * (noise.posterior(p, label.same) - p);
+            slope += label.weight * (posterior(level + label.logit, label.evidence) - p);
             curve += label.weight * p * (1.0 - p);
         }
         level = (level + (slope / curve).clamp(-1.0, 1.0)).clamp(-LEVEL_MAX, LEVEL_MAX);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use promptkeep_core::codec::{Malformed, Reader, ensure};
 
-use super::{Audits, EXAMPLES_MAX, Example, LabelId, Learner, RECENT_MAX, Recent};
+use super::{Audits, EXAMPLES_MAX, Example, FIT_AFTER, LabelId, Learner, RECENT_MAX, Recent};
 use crate::{
     features,
     table::{Bins, Table},
@@ -13,7 +13,7 @@ use crate::{
 
 const MAGIC: &[u8; 8] = b"pklearn\0";
 /// Changes with the encoding and with the features.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 impl Learner {
     pub fn encode(&self) -> Vec<u8> {
@@ -40,8 +40,10 @@ impl Learner {
     /// [`Malformed`], also for another version or table.
     pub fn decode(bytes: &[u8], table: Arc<Table>, seed: u64) -> Result<Self, Malformed> {
         let mut learner = Self::decode_unfitted(bytes, table, seed)?;
-        let fitted = learner.start_fit().run();
-        learner.install(fitted);
+        if learner.labelled() >= FIT_AFTER {
+            let fitted = learner.start_fit().run();
+            learner.install(fitted);
+        }
         Ok(learner)
     }
 
@@ -65,6 +67,7 @@ impl Learner {
         learner.audits = Audits::decode(from, seed)?;
         ensure(learner.examples.iter().all(|e| e.at <= learner.requests), "request")?;
         from.end()?;
+        learner.count_wrong_variants();
         Ok(learner)
     }
 }
@@ -74,8 +77,8 @@ impl Example {
         self.id.encode(to);
         to.extend(self.bins);
         to.extend(self.scope.to_le_bytes());
-        to.push(self.english.into());
-        to.extend(self.same.to_le_bytes());
+        to.push(u8::from(self.english) | u8::from(self.compared) << 1 | u8::from(self.surface) << 2);
+        to.extend(self.evidence.to_le_bytes());
         to.extend(self.weight.to_le_bytes());
         to.extend(self.at.to_le_bytes());
         let (logit, weight) = self.predicted.unwrap_or((0.0, 0.0));
@@ -87,13 +90,14 @@ impl Example {
         let id = LabelId::decode(from)?;
         let bins = bins(from, table)?;
         let scope = from.u32()?;
-        let english = from.byte()? == 1;
-        let (same, weight, at) = (from.f32()?, from.f32()?, from.u64()?);
+        let flags = from.byte()?;
+        let (english, compared, surface) = (flags & 1 > 0, flags & 2 > 0, flags & 4 > 0);
+        let (evidence, weight, at) = (from.f32()?, from.f32()?, from.u64()?);
         let predicted = (from.f32()?, from.f32()?);
-        let valid = (0.0..=1.0).contains(&same) && weight >= 0.0 && predicted.1 >= 0.0;
+        let valid = evidence.is_finite() && weight >= 0.0 && predicted.1 >= 0.0;
         ensure(valid, "label")?;
         let (forest, predicted) = (table.forest.logit(&bins), (predicted.1 > 0.0).then_some(predicted));
-        Ok(Self { id, bins, forest, scope, english, same, weight, at, predicted })
+        Ok(Self { id, bins, forest, scope, english, evidence, compared, surface, weight, at, predicted })
     }
 }
 
