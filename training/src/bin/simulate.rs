@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p promptkeep-training --bin simulate -- EVAL_DIR WORK_DIR TABLE:STREAM[:SOURCE,...]...`
 //!
-//! With sources, only the rows of these are requests.
+//! With sources, only the rows of these are requests. With the environment variable `VERIFY`, a verifier labels every
+//! candidate: 2 % of its yes and 5 % of its no are wrong.
 
 use std::{fs, path::PathBuf, sync::Arc};
 

@@ -10,7 +10,7 @@ pub struct Budget {
 }
 
 /// Shares of the budgets that expected errors may use. The rest covers what the model does not know.
-const MARGIN_REQUESTS: f32 = 0.55;
+const MARGIN_REQUESTS: f32 = 0.42;
 const MARGIN_HITS: f32 = 0.75;
 
 /// Factors on expected errors: errors that audits observed over those that the model expected. A factor below 1 applies
