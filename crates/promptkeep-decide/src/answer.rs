@@ -9,8 +9,9 @@ use promptkeep_core::prompt::prefix;
 
 use super::{
     lexicon::hash,
+    overlap::{common, dice},
     text::Analysis,
-    word::{CAPITAL, CODE, DIGITS, FIRST, UPPER, Word},
+    word::{CODE, Word},
 };
 
 /// Number of features of a pair of answers.
@@ -184,9 +185,7 @@ fn things(a: &Answer, b: &Answer) -> [f32; 3] {
 
 /// Whether the answers mirror what only one of the prompts asks.
 fn asked(new: &Answer, entry: &Answer, prompts: Prompts<'_>) -> [f32; 11] {
-    let only = |a: &Analysis, b: &Analysis| -> Vec<u64> {
-        a.content().map(|w| w.stem).filter(|stem| b.stems.binary_search(stem).is_err()).collect()
-    };
+    let only = |a: &Analysis, b: &Analysis| a.content_lacking_in(b).map(|w| w.stem).collect::<Vec<_>>();
     let (only_new, only_entry) = (only(prompts.new, prompts.entry), only(prompts.entry, prompts.new));
     let count = |stems: &[u64], holds: &dyn Fn(&u64) -> bool| {
         stems.iter().filter(|stem| holds(stem)).count().min(3) as f32
@@ -244,12 +243,11 @@ impl Answer {
         let mut bigrams: Vec<u64> = words.windows(2).map(|pair| pair[0].rotate_left(7) ^ pair[1]).collect();
         words.sort_unstable();
         bigrams.sort_unstable();
-        let is_name = |w: &&Word| w.is(CAPITAL | UPPER) && !w.is(FIRST | DIGITS) && w.is_content();
         Self {
             words,
             bigrams,
             content: analysis.content().map(|w| w.stem).collect(),
-            names: analysis.words.iter().filter(is_name).map(|w| w.stem).collect(),
+            names: analysis.words.iter().filter(|w| w.is_name()).map(|w| w.stem).collect(),
             numbers: analysis.quantities.iter().map(|q| q.value.to_bits()).collect(),
             code: code(text, &analysis),
             assents: assents(&analysis),
@@ -346,28 +344,6 @@ fn tokens(source: &str) -> impl Iterator<Item = &str> {
 
 fn flag(set: bool) -> f32 {
     f32::from(u8::from(set))
-}
-
-/// Number of common elements of two sorted lists.
-fn common(a: &[u64], b: &[u64]) -> usize {
-    let (mut i, mut j, mut common) = (0, 0, 0);
-    while i < a.len() && j < b.len() {
-        match a[i].cmp(&b[j]) {
-            std::cmp::Ordering::Less => i += 1,
-            std::cmp::Ordering::Greater => j += 1,
-            std::cmp::Ordering::Equal => {
-                common += 1;
-                i += 1;
-                j += 1;
-            }
-        }
-    }
-    common
-}
-
-/// Dice coefficient of two sorted lists; 1 for two empty ones.
-fn dice(a: &[u64], b: &[u64]) -> f32 {
-    if a.is_empty() && b.is_empty() { 1.0 } else { 2.0 * common(a, b) as f32 / (a.len() + b.len()) as f32 }
 }
 
 fn jaccard(a: &HashSet<u64>, b: &HashSet<u64>) -> f32 {

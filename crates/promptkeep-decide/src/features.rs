@@ -12,7 +12,7 @@ use super::{
     lexicon::{self, Info},
     rarity::Rarity,
     text::{Analysis, Question},
-    word::{CAPITAL, DIGITS, FIRST, TAKEN, UPPER, Word},
+    word::Word,
 };
 use diff::Diff;
 
@@ -21,10 +21,6 @@ pub const COUNT: usize = NAMES.len();
 
 /// Index of the feature that is 1 when both texts are English, the language of the lexicon.
 pub const ENGLISH: usize = 62;
-
-/// Index of the feature that is 1 when the texts differ on the surface only: in case, marks, politeness, contractions
-/// and spelling.
-pub const SURFACE: usize = 63;
 
 /// Values of the features, in the order of [`NAMES`].
 pub type Features = [f32; COUNT];
@@ -346,6 +342,5 @@ fn names_missing(a: &Analysis, b: &Analysis) -> f32 {
     if !a.cased {
         return 0.0;
     }
-    let is_name = |w: &&Word| w.is(CAPITAL | UPPER) && !w.is(FIRST | DIGITS | TAKEN) && w.is_content();
-    a.words.iter().filter(is_name).filter(|w| !guard::names(a, w, b)).count().min(3) as f32
+    a.words.iter().filter(|w| w.is_name()).filter(|w| !guard::names(a, w, b)).count().min(3) as f32
 }

@@ -22,7 +22,6 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     features::{ENGLISH, Features},
-    logistic::posterior,
     surface::Difference,
     table::{Bins, Table},
 };
@@ -223,8 +222,7 @@ impl Learner {
         let deviation = self.model.deviation(&self.table.inputs_with(&scored.bins, scored.forest));
         let probability =
             self.model.probability(self.model.penalised(scored.logit, scored.english), deviation);
-        let certain = scored.difference == Difference::Surface && self.trusts_surface();
-        (if certain { probability.max(SURFACE_PROBABILITY) } else { probability }, deviation)
+        (if self.is_certain(scored) { probability.max(SURFACE_PROBABILITY) } else { probability }, deviation)
     }
 
     /// Counts the request and decides it. `budget` is the namespace's or a caller's stricter one; `audit_rate` is the
@@ -286,12 +284,11 @@ impl Learner {
 
     /// Surface variants are served whatever the namespace has learned, unless several of them were found wrong.
     fn permits(&self, scored: &Scored, probability: f32, budget: &Budget) -> Permit {
-        let is_certain = scored.difference == Difference::Surface && self.trusts_surface();
         let threshold =
             if self.threshold.is_unknown() { START_PROBABILITY } else { self.threshold.at(budget) };
         if budget.max_error_rate <= 0.0 || scored.difference == Difference::Marks {
             Permit::Below
-        } else if is_certain {
+        } else if self.is_certain(scored) {
             Permit::Granted
         } else if self.is_over_budget(budget) {
             Permit::OverBudget
@@ -302,8 +299,8 @@ impl Learner {
         }
     }
 
-    fn trusts_surface(&self) -> bool {
-        self.wrong_variants < WRONG_VARIANTS_MAX
+    fn is_certain(&self, scored: &Scored) -> bool {
+        scored.difference == Difference::Surface && self.wrong_variants < WRONG_VARIANTS_MAX
     }
 
     /// Learns whether the answers of a pair are the same.
@@ -394,12 +391,6 @@ impl Learner {
     /// Estimate of the share of wrong answers among all semantic hits so far.
     pub fn wrong_hits(&self) -> WrongHits {
         self.audits.estimate(&LabelErrors::ASSUMED)
-    }
-
-    /// Probability that a pair asks the same after `label`, given the probability `before` it.
-    pub fn belief(&self, before: f32, label: Label) -> f32 {
-        let before = f64::from(before.clamp(1e-6, 1.0 - 1e-6));
-        posterior((before / (1.0 - before)).ln(), label.evidence.into()) as f32
     }
 
     /// Audits of served answers.

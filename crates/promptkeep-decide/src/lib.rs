@@ -54,6 +54,7 @@ pub mod guard;
 pub mod learner;
 mod lexicon;
 pub mod logistic;
+mod overlap;
 mod quantity;
 pub mod rarity;
 pub mod reuse;

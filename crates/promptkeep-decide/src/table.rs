@@ -83,20 +83,12 @@ impl Table {
 
     /// Returns the bin of each feature.
     pub fn bin(&self, features: &Features) -> Bins {
-        let mut bins = [0; features::COUNT];
-        for ((bin, edges), value) in bins.iter_mut().zip(&self.edges).zip(features) {
-            *bin = edges.partition_point(|edge| edge < value) as u8;
-        }
-        bins
+        bins(&self.edges, features)
     }
 
     /// Returns the bin of each feature of two answers.
     pub fn bin_answers(&self, features: &answer::Features) -> [u8; answer::COUNT] {
-        let mut bins = [0; answer::COUNT];
-        for ((bin, edges), value) in bins.iter_mut().zip(&self.answer_edges).zip(features) {
-            *bin = edges.partition_point(|edge| edge < value) as u8;
-        }
-        bins
+        bins(&self.answer_edges, features)
     }
 
     /// Returns the log-likelihood ratio of two answers: what they add to the logit of their prompts asking the same.
@@ -160,20 +152,14 @@ impl Table {
         ensure(from.u32()? as usize == features::COUNT, "features")?;
         let (mut edges, mut means) = (Vec::new(), Vec::new());
         for _ in 0..features::COUNT {
-            let count = usize::from(from.byte()?);
-            ensure(count < BINS, "bins")?;
-            edges.push(from.repeat(count, Reader::f32)?);
-            means.push(from.repeat(count + 1, Reader::f32)?);
+            let upper = read_edges(from)?;
+            means.push(from.repeat(upper.len() + 1, Reader::f32)?);
+            edges.push(upper);
         }
         let forest_scale = from.f32()?;
         let weights = from.repeat(INPUTS, Reader::f32)?;
         let forest = Forest::decode(from, features::COUNT)?;
-        let mut answer_edges = Vec::new();
-        for _ in 0..answer::COUNT {
-            let count = usize::from(from.byte()?);
-            ensure(count < BINS, "bins")?;
-            answer_edges.push(from.repeat(count, Reader::f32)?);
-        }
+        let answer_edges = from.repeat(answer::COUNT, read_edges)?;
         let answer_forest = Forest::decode(from, answer::COUNT)?;
         let rarity = Rarity::decode(from)?;
         ensure(forest_scale > 0.0, "scale")?;
@@ -196,6 +182,22 @@ impl From<Malformed> for TableError {
     fn from(_: Malformed) -> Self {
         Self::Damaged
     }
+}
+
+/// Returns the bin of each value.
+fn bins<const N: usize>(edges: &[Vec<f32>], values: &[f32; N]) -> [u8; N] {
+    let mut bins = [0; N];
+    for ((bin, edges), value) in bins.iter_mut().zip(edges).zip(values) {
+        *bin = edges.partition_point(|edge| edge < value) as u8;
+    }
+    bins
+}
+
+/// Reads the upper bounds of a feature's bins.
+fn read_edges(from: &mut Reader<'_>) -> Result<Vec<f32>, Malformed> {
+    let count = usize::from(from.byte()?);
+    ensure(count < BINS, "bins")?;
+    from.repeat(count, Reader::f32)
 }
 
 /// Divides weighted `values` into bins of about equal weight. Returns the edges between the bins and the standardised

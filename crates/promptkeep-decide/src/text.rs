@@ -110,6 +110,11 @@ impl Analysis {
     pub fn content(&self) -> impl Iterator<Item = &Word> {
         self.words.iter().filter(|w| w.is_content())
     }
+
+    /// Returns the content words whose stem does not occur in `other`.
+    pub fn content_lacking_in(&self, other: &Self) -> impl Iterator<Item = &Word> {
+        self.content().filter(|w| other.stems.binary_search(&w.stem).is_err())
+    }
 }
 
 impl Question {

@@ -55,6 +55,11 @@ impl Word {
         !self.info.has(lexicon::STOP) && !self.is(TAKEN)
     }
 
+    /// Whether its capitals make it a name, in a text where capitals indicate names.
+    pub const fn is_name(&self) -> bool {
+        self.is(CAPITAL | UPPER) && !self.is(FIRST | DIGITS) && self.is_content()
+    }
+
     /// Length in bytes.
     #[expect(clippy::len_without_is_empty, reason = "no word is empty")]
     pub const fn len(&self) -> usize {

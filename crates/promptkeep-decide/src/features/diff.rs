@@ -2,6 +2,7 @@
 
 use crate::{
     lexicon,
+    overlap::dice,
     similar::{is_typo, is_variant},
     text::Analysis,
     word::Word,
@@ -30,8 +31,8 @@ pub struct Diff<'t> {
 impl<'t> Diff<'t> {
     /// Compares two texts.
     pub fn of(new: &'t Analysis, entry: &'t Analysis) -> Self {
-        let mut only_new = lacking(new, entry);
-        let mut only_entry = lacking(entry, new);
+        let mut only_new: Vec<_> = new.content_lacking_in(entry).collect();
+        let mut only_entry: Vec<_> = entry.content_lacking_in(new).collect();
         let shared = new.content().count() - only_new.len();
         let spelled_alike = drop_variants(new, &mut only_new, entry, &mut only_entry);
         let same = |(a, b): &(&Word, &Word)| a.hash == b.hash;
@@ -121,11 +122,6 @@ impl<'t> Diff<'t> {
     }
 }
 
-/// Returns the content words of `a` whose stem does not occur in `b`.
-fn lacking<'t>(a: &'t Analysis, b: &Analysis) -> Vec<&'t Word> {
-    a.content().filter(|w| b.stems.binary_search(&w.stem).is_err()).collect()
-}
-
 /// Removes pairs of variants from both lists and returns their number.
 fn drop_variants<'t>(
     new: &Analysis,
@@ -167,23 +163,7 @@ fn subsequence(a: &[Word], b: &[Word]) -> usize {
 
 /// Returns the Dice coefficient of the letter trigrams of two word sequences; 1 for two empty ones.
 pub fn trigrams(a: &[Word], lower_a: &str, b: &[Word], lower_b: &str) -> f32 {
-    let (a, b) = (grams(a, lower_a), grams(b, lower_b));
-    if a.is_empty() && b.is_empty() {
-        return 1.0;
-    }
-    let (mut i, mut j, mut common) = (0, 0, 0);
-    while i < a.len() && j < b.len() {
-        match a[i].cmp(&b[j]) {
-            std::cmp::Ordering::Less => i += 1,
-            std::cmp::Ordering::Greater => j += 1,
-            std::cmp::Ordering::Equal => {
-                common += 1;
-                i += 1;
-                j += 1;
-            }
-        }
-    }
-    2.0 * common as f32 / (a.len() + b.len()) as f32
+    dice(&grams(a, lower_a), &grams(b, lower_b))
 }
 
 /// Returns the sorted letter trigrams of the first [`ALIGN_MAX`] words.

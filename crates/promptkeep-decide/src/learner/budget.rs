@@ -85,7 +85,7 @@ impl Threshold {
     /// Lowest probability that may be served; above 1 if nothing may.
     pub fn at(&self, budget: &Budget) -> f32 {
         let per_request =
-            (MARGIN_REQUESTS * budget.max_error_rate * self.requests as f32) / self.surplus.of_requests;
+            MARGIN_REQUESTS * budget.max_error_rate * self.requests as f32 / self.surplus.of_requests;
         let per_hit = MARGIN_HITS * budget.max_wrong_hits / self.surplus.of_hits;
         let fits =
             |i: &usize| self.expected[*i] <= per_request && self.expected[*i] <= per_hit * (*i + 1) as f32;

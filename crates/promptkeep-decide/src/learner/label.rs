@@ -29,7 +29,7 @@ pub struct Label {
 /// Who says whether the answers are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelSource {
-    /// A comparison of the answers' words.
+    /// A comparison of the answers.
     Comparison,
     /// A model that verified the answers.
     Verifier,
