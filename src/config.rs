@@ -14,6 +14,7 @@ mod report;
 mod section;
 mod tree;
 mod value;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use self::{
     problem::{ConfigErrors, Location, Problem},
     reload::changed_needs_restart,
     report::{Report, check_file},
+    verify::{PromptFile, VerifyConfig, VerifyMode},
 };
 use crate::{
     decide::{self, Policy, learner::Budget},
@@ -146,6 +148,7 @@ pub struct CacheConfig {
     pub max_entries: u64,
     pub index: IndexConfig,
     pub learning: LearningConfig,
+    pub verify: VerifyConfig,
     pub namespaces: Vec<NamespaceCache>,
 }
 
@@ -158,6 +161,7 @@ pub struct NamespaceCache {
     pub max_wrong_hits: Option<f32>,
     pub keep: Option<Keep>,
     pub stale_while_revalidate: Option<Duration>,
+    pub verify: Option<VerifyMode>,
 }
 
 /// How the cache decides whether a near-duplicate is served.
@@ -181,14 +185,6 @@ pub struct LearningConfig {
     pub max_namespaces: usize,
     /// Maximum number of answer comparisons in flight; further ones are skipped and teach nothing.
     pub max_comparisons: usize,
-    /// Fraction of comparisons that a model verifies too, 0 to 1. Each verification is an upstream call.
-    pub judge_rate: f32,
-    /// Model that verifies: a model id or a tier.
-    pub judge: String,
-    /// Timeout of one verification.
-    pub judge_timeout: Duration,
-    /// Maximum number of verifications in flight; further ones are skipped.
-    pub max_judgements: usize,
     /// Maximum verdicts per hour that one tenant may teach one namespace by feedback. Further ones are counted, and
     /// reported pairs are rejected, but they teach nothing.
     pub feedback_per_hour: usize,
@@ -373,6 +369,11 @@ impl CacheConfig {
     /// `cache.max_wrong_hits`, unless the namespace overrides it.
     pub fn max_wrong_hits(&self, namespace: &str) -> f32 {
         self.namespace_value(namespace, |own| own.max_wrong_hits).unwrap_or(self.max_wrong_hits)
+    }
+
+    /// `cache.verify.mode`, unless the namespace overrides it.
+    pub fn verify_mode(&self, namespace: &str) -> VerifyMode {
+        self.namespace_value(namespace, |own| own.verify).unwrap_or(self.verify.mode)
     }
 
     /// `cache.keep`, unless the namespace overrides it.

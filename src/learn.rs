@@ -33,7 +33,7 @@ pub use self::{
 };
 use self::{comparison::Comparer, feedback_quota::FeedbackQuota, rejected_pairs::RejectedPair};
 use crate::{
-    config::LearningConfig,
+    config::{CacheConfig, VerifyMode},
     decide::{
         learner::{Audits, LabelErrors, Learner, WrongHits},
         table::{Table, TableError},
@@ -65,7 +65,7 @@ pub struct Learning {
     /// Permits for comparisons. Comparisons without one are dropped.
     comparing: Semaphore,
     /// Share of the comparisons that a model verifies.
-    judge_rate: f32,
+    verify_rate: f32,
     /// Permits for verifications.
     verifying: Semaphore,
     feedback_quota: FeedbackQuota,
@@ -84,20 +84,22 @@ impl Learning {
     /// # Errors
     /// [`TableError`] if this build embeds a table of another version.
     pub fn new(
-        config: &LearningConfig,
+        config: &CacheConfig,
         embedder: Option<Arc<dyn Embedder>>,
         store: TimedStore,
         metrics: Arc<Metrics>,
     ) -> Result<Self, TableError> {
+        let CacheConfig { learning, verify, .. } = config;
+        let verifies = matches!(verify.mode, VerifyMode::Before | VerifyMode::Background);
         Ok(Self {
             table: Table::embedded()?,
-            namespaces: Cache::new(config.max_namespaces),
+            namespaces: Cache::new(learning.max_namespaces),
             store,
             comparer: Comparer::new(embedder),
-            comparing: Semaphore::new(config.max_comparisons),
-            judge_rate: config.judge_rate,
-            verifying: Semaphore::new(config.max_judgements),
-            feedback_quota: FeedbackQuota::new(config.feedback_per_hour),
+            comparing: Semaphore::new(learning.max_comparisons),
+            verify_rate: if verifies { 1.0 } else { 0.0 },
+            verifying: Semaphore::new(verify.max_in_flight),
+            feedback_quota: FeedbackQuota::new(learning.feedback_per_hour),
             audits: Cache::new(AUDITS_MAX),
             waiting: Mutex::default(),
             publish_now: Notify::new(),
@@ -168,14 +170,14 @@ impl Learning {
             self.metrics.labels_dropped(LabelLoss::Overload, near.candidates.len());
             return None;
         };
-        self.comparer.compare(near, prompt, answer, self.judge_rate).await
+        self.comparer.compare(near, prompt, answer, self.verify_rate).await
     }
 
     /// Returns a permit to verify the comparison of `prompt` with a model, if it is among the share to verify. The
     /// choice depends on the prompt, so a replay repeats it.
     pub fn verification_permit(&self, prompt: CacheKey) -> Option<SemaphorePermit<'_>> {
         let [.., a, b] = *prompt.as_bytes();
-        if f32::from(u16::from_le_bytes([a, b])) >= self.judge_rate * (f32::from(u16::MAX) + 1.0) {
+        if f32::from(u16::from_le_bytes([a, b])) >= self.verify_rate * (f32::from(u16::MAX) + 1.0) {
             return None;
         }
         let permit = self.verifying.try_acquire().ok();

@@ -11,7 +11,7 @@ pub mod tune;
 use std::{io, sync::Arc, time::Duration};
 
 use crate::{
-    config::{Config, HedgeAfter, ModelConfig, ProviderConfig, StoreKind},
+    config::{Config, HedgeAfter, ModelConfig, ProviderConfig, StoreKind, VerifyMode},
     error::Error,
     key::{self, CacheKey},
     model::Tier,
@@ -140,7 +140,10 @@ fn isolate(mut config: Config, model_url: &str) -> Config {
     config.cache.ttl = TTL;
     config.cache.careful_ttl = TTL;
     config.cache.ttl_jitter = 0.0;
-    config.cache.learning.judge_rate = 0.0;
+    config.cache.verify.mode = VerifyMode::Off;
+    for own in &mut config.cache.namespaces {
+        own.verify = None;
+    }
     for provider in &mut config.providers {
         model_url.clone_into(&mut provider.base_url);
         provider.api_key_env.clear();

@@ -16,7 +16,7 @@ mod openai;
 mod rank;
 mod reply;
 mod route;
-mod single_word;
+mod short_reply;
 mod sse;
 pub(crate) mod tokens;
 mod verification;
@@ -31,7 +31,7 @@ pub use self::{
     answer::Answer,
     attempt::OnAttempt,
     forward::{Endpoint, ForwardRequest, Forwarded},
-    verification::ReuseQuestion,
+    verification::{KEPT_MAX, KeptAnswer, TimeLimit, VerificationQuestion, Verifier, cut_answer},
 };
 use self::{
     attempt::AttemptLog,

@@ -39,6 +39,7 @@ pub(super) fn check(config: &mut Config, secrets: &Secrets<'_>, findings: &mut F
     check_store(&config.store, &config.server.region, secrets, findings);
     check_embedding(&config.embedding, secrets, findings);
     check_cache(config, findings);
+    check_verify(config, secrets, findings);
     check_routing(config, findings);
     check_dashboard(&mut config.dashboard, secrets, findings);
     check_tenants(&mut config.tenants, secrets, findings);
@@ -147,15 +148,24 @@ fn check_embedding(embedding: &EmbeddingConfig, secrets: &Secrets<'_>, findings:
 }
 
 fn check_cache(config: &Config, findings: &mut Findings) {
-    let Config { cache, models, .. } = config;
-    let LearningConfig { judge, judge_rate, .. } = &cache.learning;
-    let is_verifier = |model: &ModelConfig| model.id == *judge || model.tier.as_str() == judge;
-    if *judge_rate > 0.0 && !models.iter().any(is_verifier) {
-        let message = format!("`{judge}` is neither a model id nor a tier that has a model");
-        findings.report_key("cache.learning.judge", message);
-    }
-    let names = cache.namespaces.iter().map(|own| &own.namespace);
+    let names = config.cache.namespaces.iter().map(|own| &own.namespace);
     check_unique("cache.namespaces", "namespace", names, findings);
+}
+
+fn check_verify(config: &mut Config, secrets: &Secrets<'_>, findings: &mut Findings) {
+    let CacheConfig { verify, namespaces, .. } = &mut config.cache;
+    let modes = namespaces.iter().filter_map(|own| own.verify).chain([verify.mode]);
+    let needs_model = |mode| matches!(mode, VerifyMode::Before | VerifyMode::Background);
+    let is_verifier = |model: &ModelConfig| model.id == verify.model || model.tier.as_str() == verify.model;
+    if modes.into_iter().any(needs_model) && !config.models.iter().any(is_verifier) {
+        let message = format!("`{}` is neither a model id nor a tier that has a model", verify.model);
+        findings.report_key("cache.verify.model", message);
+    }
+    // The file may be on another machine, like the variables with API keys.
+    let is_required = secrets.required == RequiredSecrets::All;
+    if let Some(Err(message)) = verify.prompt_file.as_mut().map(|file| file.read(is_required)) {
+        findings.report_key("cache.verify.prompt_file", message);
+    }
 }
 
 fn check_routing(config: &Config, findings: &mut Findings) {

@@ -58,6 +58,7 @@ impl Default for CacheConfig {
             max_entries: 1_000_000,
             index: IndexConfig::default(),
             learning: LearningConfig::default(),
+            verify: VerifyConfig::default(),
             namespaces: Vec::new(),
         }
     }
@@ -65,15 +66,7 @@ impl Default for CacheConfig {
 
 impl Default for LearningConfig {
     fn default() -> Self {
-        Self {
-            max_namespaces: 1000,
-            max_comparisons: 64,
-            judge_rate: 0.0,
-            judge: Tier::Economy.as_str().to_owned(),
-            judge_timeout: Duration::from_secs(10),
-            max_judgements: 8,
-            feedback_per_hour: 20,
-        }
+        Self { max_namespaces: 1000, max_comparisons: 64, feedback_per_hour: 20 }
     }
 }
 

@@ -25,6 +25,12 @@ const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", 
 const KEEPS: &[(&str, Keep)] = &[("all", Keep::All), ("careful", Keep::Careful)];
 const MODES: &[(&str, Mode)] =
     &[("exact", Mode::Exact), ("static", Mode::Static), ("bounded", Mode::Bounded), ("shadow", Mode::Shadow)];
+const VERIFY_MODES: &[(&str, VerifyMode)] = &[
+    ("auto", VerifyMode::Auto),
+    ("before", VerifyMode::Before),
+    ("background", VerifyMode::Background),
+    ("off", VerifyMode::Off),
+];
 const INDEXES: &[(&str, IndexKind)] =
     &[("auto", IndexKind::Auto), ("scan", IndexKind::Scan), ("hnsw", IndexKind::Hnsw)];
 
@@ -212,18 +218,39 @@ fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
         serve_lower_tier: flag,
         max_memory: size,
         max_entries: count,
-    } nested index: read_index, nested learning: read_learning, each namespaces: read_namespace_cache);
+    } nested index: read_index, nested learning: read_learning, nested verify: read_verify, each namespaces: read_namespace_cache);
 }
 
 fn read_learning(section: &mut Section<'_>, learning: &mut LearningConfig) {
+    section.report_replaced(&[
+        ("judge_rate", "cache.verify.mode"),
+        ("judge", "cache.verify.model"),
+        ("judge_timeout", "cache.verify.timeout"),
+        ("max_judgements", "cache.verify.max_in_flight"),
+    ]);
     keys!(section, learning: LearningConfig {
         max_namespaces: count,
         max_comparisons: count,
-        judge_rate: share,
-        judge: name,
-        judge_timeout: duration,
-        max_judgements: count,
         feedback_per_hour: count_to(FEEDBACK_PER_HOUR_MAX),
+    });
+}
+
+fn read_verify(section: &mut Section<'_>, verify: &mut VerifyConfig) {
+    keys!(section, verify: VerifyConfig {
+        mode: choice(VERIFY_MODES),
+        model: name,
+        timeout: duration,
+        race: flag,
+        lookup: flag,
+        max_share_of_spend: ratio,
+        start_usd: money,
+        max_per_minute: count,
+        max_in_flight: count,
+        usd_per_second: money,
+        max_answer_bytes: size,
+        max_question_bytes: size,
+        audit_rate: share,
+        prompt_file: optional(|node| path(node).map(PromptFile::new)),
     });
 }
 
@@ -236,6 +263,7 @@ fn read_namespace_cache(section: &mut Section<'_>, cache: &mut NamespaceCache) {
         max_wrong_hits: optional(share),
         keep: optional(choice(KEEPS)),
         stale_while_revalidate: optional(duration_or_zero),
+        verify: optional(choice(VERIFY_MODES)),
     });
 }
 

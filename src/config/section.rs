@@ -138,6 +138,16 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Reports the names that the table has and that another key has replaced; each comes with the path of that key.
+    pub fn report_replaced(&mut self, replaced: &[(&str, &str)]) {
+        for (name, by) in replaced {
+            if let Some(node) = self.table.remove(*name) {
+                let message = format!("was replaced by {by}");
+                self.findings.report(&node.key_location, &self.key(name), message);
+            }
+        }
+    }
+
     fn remove(&mut self, name: &'static str) -> Option<Node> {
         let key = self.key(name);
         self.names.push(name);

@@ -187,6 +187,27 @@ fn replay_requires_only_the_key_of_the_embeddings_api() {
 }
 
 #[test]
+fn the_instructions_of_the_verifier_may_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("verify.md");
+    let text = format!("[cache.verify]\nprompt_file = \"{}\"", path.display());
+    std::fs::write(&path, "\u{feff}<!-- version 7 -->\n\nCompare them.\n").unwrap();
+    let first = good(&text);
+    assert_eq!(first.cache.verify.instructions(), "Compare them.");
+    std::fs::write(&path, "Compare them well.").unwrap();
+    let second = good(&text);
+    assert_eq!(second.cache.verify.instructions(), "Compare them well.", "a reload reads it again");
+    assert_ne!(first, second);
+}
+
+#[test]
+fn a_namespace_may_verify_in_another_mode() {
+    let config = good("[[cache.namespaces]]\nnamespace = 'a'\nverify = 'off'");
+    let mode = |namespace| config.cache.verify_mode(namespace);
+    assert_eq!((mode("a"), mode("b")), (VerifyMode::Off, VerifyMode::Auto));
+}
+
+#[test]
 fn secrets_are_masked() {
     let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let config = good(&format!("[[tenants]]\nname = \"a\"\napi_key_sha256 = \"{hash}\""));
@@ -202,6 +223,8 @@ fn changes_that_need_a_restart_are_named() {
     assert_eq!(with("server.region = 'eu'\nstore.kind = 'memory'"), ["server", "store"]);
     assert_eq!(with("embedding.queue = 1"), ["embedding"]);
     assert_eq!(with("routing.classifier_cache = 1"), ["routing.classifier_cache"]);
+    assert_eq!(with("cache.verify.max_in_flight = 1"), ["cache.verify.max_in_flight"]);
+    assert_eq!(with("cache.verify.mode = 'off'"), [""; 0]);
     assert_eq!(with("cache.ttl = '1h'\nrouting.default = 'hot'\nupstream.timeout = '9s'"), [""; 0]);
 }
 

@@ -64,7 +64,8 @@ pub async fn run_file(path: &Path, config: Config) -> anyhow::Result<Report> {
     if !config.models.is_empty() {
         recorded::check_models(path, &requests, &config)?;
     }
-    Ok(run(&requests, config).await?)
+    // Boxed because a configuration is large, and so are the futures that hold one.
+    Ok(Box::pin(run(&requests, config)).await?)
 }
 
 /// Replays `requests` in their order.

@@ -1,5 +1,5 @@
-//! Asks a model whether a cached answer fits a new prompt too, on a share of the comparisons
-//! (`cache.learning.judge_rate`): two answers can share their words and still differ.
+//! Asks a model whether a cached answer fits a new prompt too, after the reply (`cache.verify.mode`): two answers can
+//! share their words and still differ.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     model::VerifierReply,
     prompt::Completion,
     telemetry::metrics::Metrics,
-    upstream::{ReuseQuestion, Upstreams},
+    upstream::{KeptAnswer, TimeLimit, Upstreams, VerificationQuestion, cut_answer},
 };
 
 /// Replaces a comparison of two answers by a model's verdict.
@@ -33,20 +33,28 @@ impl Verification {
         let Some((index, candidate)) = compared.decisive() else { return };
         let (entry, other) = (&candidate.entry, request.prompt.fuzzy_text());
         let (Some(question), Some(other)) = (entry.text.as_deref(), other) else { return };
-        let reuse = ReuseQuestion { question, answer: &entry.completion.content, other };
+        let config = &request.settings.cache.verify;
+        let answer = cut_answer(&entry.completion.content, config.max_answer_bytes);
+        let kept = [KeptAnswer { question, answer: &answer }];
+        let asked = VerificationQuestion {
+            instructions: config.instructions(),
+            new_question: other,
+            kept: &kept,
+            context: None,
+        };
+        let is_short = question.len().max(other.len()) <= config.max_question_bytes;
         let is_text = completion.tool_calls.is_none() && entry.completion.tool_calls.is_none();
-        if !is_text || !reuse.is_short() || self.admission.check_budget(&request.tenant).is_err() {
+        if !is_text || !is_short || self.admission.check_budget(&request.tenant).is_err() {
             return;
         }
         let Some(_permit) = self.learning.verification_permit(request.key) else { return };
-        let config = &request.settings.cache.learning;
+        let Some(verifier) = self.upstreams.verifier(&config.model) else { return };
+        let limit = TimeLimit { timeout: config.timeout, deadline: None };
         let attempts = Arc::new(self.recording.audit_listener(request));
-        let reply = self.upstreams.verify(reuse, &config.judge, config.judge_timeout, attempts).await;
+        let reply = self.upstreams.verify(&verifier, asked, limit, attempts).await;
         self.metrics.verification(reply);
-        match reply {
-            VerifierReply::Fits => compared.set_verified(index, true),
-            VerifierReply::Differs => compared.set_verified(index, false),
-            VerifierReply::Nonsense | VerifierReply::Unavailable | VerifierReply::Skipped => {}
+        if let VerifierReply::Fits(fitting) = reply {
+            compared.set_verified(index, fitting.contains(0));
         }
     }
 }

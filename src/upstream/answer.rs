@@ -80,17 +80,25 @@ impl Answer {
     /// [`Error::Unavailable`] or [`Error::DeadlineExceeded`] when the answer broke off. The pieces received
     /// until then are not an answer.
     pub async fn next(&mut self) -> Result<Option<Delta>, Error> {
+        let had_ended = self.meter.has_ended();
+        self.try_next().await.map_err(|fault| {
+            if !had_ended && fault.is_models_failure() {
+                self.meter.model.state.breaker.record_failure();
+            }
+            attempt::broken_off(fault.result, self.attempts())
+        })
+    }
+
+    /// [`Self::next`] without counting a failure at the model's breaker: its permit is not settled yet.
+    pub(super) async fn try_next(&mut self) -> Result<Option<Delta>, Fault> {
         while self.started.ready.is_empty() && !self.started.ended {
             if self.meter.has_ended() {
-                return Err(attempt::broken_off(AttemptResult::Broken, self.attempts()));
+                return Err(Fault::broken());
             }
             let step = self.started.reply.next().await;
             if let Err(fault) = step.and_then(|chunk| self.started.take(chunk)) {
-                if fault.is_models_failure() {
-                    self.meter.model.state.breaker.record_failure();
-                }
                 self.meter.end(fault.result, self.usage());
-                return Err(attempt::broken_off(fault.result, self.attempts()));
+                return Err(fault);
             }
         }
         Ok(self.started.ready.pop_front())

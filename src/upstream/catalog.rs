@@ -47,6 +47,8 @@ pub(super) struct Model {
 #[derive(Debug)]
 pub(super) struct ModelState {
     pub breaker: Arc<Breaker>,
+    /// Of verifications only: a model whose verifications fail may still answer prompts, and the other way round.
+    pub verification_breaker: Arc<Breaker>,
     pub latency: Latency,
 }
 
@@ -173,7 +175,9 @@ impl Model {
             Some(same) => Arc::clone(&same.state),
             None => Arc::new(ModelState::new(limits)),
         };
-        state.breaker.configure(limits.breaker_failures, limits.breaker_cooldown);
+        for breaker in [&state.breaker, &state.verification_breaker] {
+            breaker.configure(limits.breaker_failures, limits.breaker_cooldown);
+        }
         Self { config: config.clone(), provider: Arc::clone(provider), state }
     }
 
@@ -204,8 +208,8 @@ impl Model {
 
 impl ModelState {
     fn new(limits: &UpstreamConfig) -> Self {
-        let breaker = Arc::new(Breaker::new(limits.breaker_failures, limits.breaker_cooldown));
-        Self { breaker, latency: Latency::default() }
+        let breaker = || Arc::new(Breaker::new(limits.breaker_failures, limits.breaker_cooldown));
+        Self { breaker: breaker(), verification_breaker: breaker(), latency: Latency::default() }
     }
 }
 

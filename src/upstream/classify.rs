@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     attempt::AttemptLog,
     catalog::Catalog,
-    single_word::{self, Question},
+    short_reply::{self, Question},
 };
 use crate::{
     model::{AttemptReason, Difficulty},
@@ -25,6 +25,8 @@ struct Classification {
     expires: Instant,
 }
 
+/// Token limit of a reply: a longer one is no single word.
+const REPLY_TOKENS_MAX: u32 = 5;
 /// Longest part of a prompt that the classifier sees: difficulty shows early, and its call must stay cheap.
 const EXCERPT_CHARS: usize = 2000;
 const INSTRUCTIONS: &str = "You sort requests to a language model by how capable a model they need. \
@@ -57,15 +59,27 @@ impl Classifications {
             return Some(known);
         }
         let model = catalog.model(&catalog.routing.classifier)?;
+        let permit = model.state.breaker.admit()?;
         let excerpt: String = last_user_text(prompt).chars().take(EXCERPT_CHARS).collect();
         let question = Question {
             instructions: INSTRUCTIONS,
             text: format!("-----\n{excerpt}\n-----\neasy, moderate or hard?"),
+            reply_tokens_max: REPLY_TOKENS_MAX,
             deadline,
             timeout: catalog.routing.classifier_timeout,
             reason: AttemptReason::Classify,
         };
-        let difficulty = parse(&single_word::ask(catalog, model, question, log).await?)?;
+        let reply = match short_reply::ask(catalog, model, question, log).await {
+            Ok(completion) => {
+                permit.succeeded();
+                completion.content
+            }
+            Err(fault) => {
+                fault.settle(permit);
+                return None;
+            }
+        };
+        let difficulty = parse(&reply)?;
         let expires = Instant::now() + catalog.routing.classifier_ttl;
         self.0.insert(fingerprint(prompt), Classification { difficulty, expires });
         Some(difficulty)
@@ -73,7 +87,7 @@ impl Classifications {
 }
 
 fn parse(reply: &str) -> Option<Difficulty> {
-    let word = single_word::parse(reply, Difficulty::ALL.map(Difficulty::as_str))?;
+    let word = short_reply::parse_word(reply, Difficulty::ALL.map(Difficulty::as_str))?;
     Difficulty::ALL.into_iter().find(|difficulty| difficulty.as_str() == word)
 }
 

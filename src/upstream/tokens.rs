@@ -13,6 +13,11 @@ pub fn estimate_prompt(prompt: &Prompt) -> u64 {
     turns + json(&prompt.tools) + json(&prompt.response_format)
 }
 
+/// Estimated tokens of a prompt of one message for each text.
+pub fn estimate_texts<'a>(messages: impl IntoIterator<Item = &'a str>) -> u64 {
+    messages.into_iter().map(|text| MESSAGE_TOKENS + estimate(text)).sum()
+}
+
 /// Context window that a request needs: the prompt's tokens and its largest answer.
 pub fn needed(prompt: &Prompt, prompt_tokens: u64) -> u64 {
     prompt_tokens.saturating_add(prompt.max_tokens.unwrap_or(0).into())

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use promptkeep::{
-    config::{CacheConfig, Config, Mode},
+    config::{CacheConfig, Config, Mode, NamespaceCache, VerifyMode},
     model::Tier,
     offline::replay::{self, Report},
 };
@@ -46,7 +46,7 @@ fn bounded() -> Config {
     Config { cache, ..Config::default() }
 }
 
-/// With `cache.learning.judge_rate`, the fake model of the replay was also the verifier. It returned the recorded answer,
+/// With verification configured, the fake model of the replay was also the verifier. It returned the recorded answer,
 /// which was paid for and taken as its opinion.
 #[tokio::test]
 async fn replay_never_verifies_with_its_recorded_answers() {
@@ -54,7 +54,13 @@ async fn replay_never_verifies_with_its_recorded_answers() {
     let mut config = semantic_config(&[&upstream]);
     config.cache.mode = Mode::Bounded;
     config.models[0].tier = Tier::Economy;
-    config.cache.learning.judge_rate = 1.0;
+    config.cache.verify.mode = VerifyMode::Background;
+    let own = NamespaceCache {
+        namespace: "default".to_owned(),
+        verify: Some(VerifyMode::Background),
+        ..NamespaceCache::default()
+    };
+    config.cache.namespaces.push(own);
     let lines =
         [RESET, PARAPHRASE].map(|text| json!({ "prompt": text, "answer": ANSWER, "model": "economy" }));
     let report = replayed(&lines, config).await;

@@ -7,6 +7,7 @@ mod hedge;
 mod money;
 mod routing;
 mod stream;
+mod verification;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -30,7 +31,7 @@ pub struct Fixture {
 }
 
 /// Deadline of tests that are not about time; short enough to notice a hang.
-const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// A timeout that a test waits out; long enough for a healthy fake on a busy machine.
 const SHORT_TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -160,7 +161,7 @@ pub fn failed_attempts(error: Error) -> Vec<Attempt> {
 pub struct SeenAttempts(Arc<watch::Sender<Vec<Attempt>>>);
 
 impl SeenAttempts {
-    fn listener(&self) -> impl Fn(&Attempt) + Send + Sync + 'static {
+    pub fn listener(&self) -> impl Fn(&Attempt) + Send + Sync + 'static {
         let seen = self.clone();
         move |attempt| seen.0.send_modify(|attempts| attempts.push(attempt.clone()))
     }

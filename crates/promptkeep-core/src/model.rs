@@ -167,20 +167,24 @@ pub struct ProviderState {
     pub is_up: bool,
 }
 
-/// A verifier model's reply to whether a cached answer fits another question.
+/// Result of asking a verifier model which of the kept answers fit a new question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifierReply {
-    /// The answer fits the other question.
-    Fits,
-    /// The answer does not fit.
-    Differs,
-    /// The reply was neither yes nor no.
+    /// These answers fit; none if the set is empty.
+    Fits(FittingSet),
+    /// The reply was neither `0` nor a list of the answers' numbers.
     Nonsense,
-    /// No such model is configured, or it did not answer in time.
+    /// The call failed, or the model's breaker for verifications is open.
     Unavailable,
-    /// The model was not called: too many verifications are in flight.
+    /// The reply did not come in time.
+    TimedOut,
+    /// The model was not called, because of a limit.
     Skipped,
 }
+
+/// Kept answers that fit a new question, by their index from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FittingSet(u8);
 
 // === impl Tier ===
 
@@ -319,7 +323,7 @@ impl AttemptReason {
             Self::Retry => "retry",
             Self::Hedge => "hedge",
             Self::Classify => "classify",
-            Self::Verify => "judge",
+            Self::Verify => "verify",
         }
     }
 }
@@ -340,14 +344,82 @@ impl BreakerState {
 // === impl VerifierReply ===
 
 impl VerifierReply {
-    /// Returns the label used in replies, metrics and reports.
+    /// Every label of [`Self::as_str`].
+    pub const LABELS: [&'static str; 6] = ["yes", "no", "nonsense", "unavailable", "timeout", "skipped"];
+
+    /// Returns the label used in metrics and reports, one for each call.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Fits => "fits",
-            Self::Differs => "differs",
+            Self::Fits(fitting) if fitting.is_empty() => "no",
+            Self::Fits(_) => "yes",
             Self::Nonsense => "nonsense",
             Self::Unavailable => "unavailable",
-            Self::Skipped => "left_out",
+            Self::TimedOut => "timeout",
+            Self::Skipped => "skipped",
         }
+    }
+}
+
+// === impl FittingSet ===
+
+impl FittingSet {
+    /// Number of answers that a set can hold; their indices are below it.
+    pub const CAPACITY: usize = u8::BITS as usize;
+
+    /// Whether the answer at `index` fits.
+    pub const fn contains(self, index: usize) -> bool {
+        index < Self::CAPACITY && self.0 & (1 << index) != 0
+    }
+
+    /// Whether no answer fits.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Number of answers that fit.
+    pub const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+}
+
+/// Collects indices.
+///
+/// # Panics
+/// If an index is not below [`FittingSet::CAPACITY`].
+impl FromIterator<usize> for FittingSet {
+    fn from_iter<I: IntoIterator<Item = usize>>(indices: I) -> Self {
+        let mut set = Self::default();
+        for index in indices {
+            assert!(index < Self::CAPACITY, "an index above the capacity");
+            set.0 |= 1 << index;
+        }
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fitting_set_holds_the_indices_it_was_made_from() {
+        let set: FittingSet = [0, 2, 7].into_iter().collect();
+        let held: Vec<usize> = (0..20).filter(|index| set.contains(*index)).collect();
+        assert_eq!((held, set.len(), set.is_empty()), (vec![0, 2, 7], 3, false));
+        assert!(FittingSet::default().is_empty());
+    }
+
+    #[test]
+    fn every_verdict_has_a_label() {
+        let some: FittingSet = [1].into_iter().collect();
+        let replies = [
+            VerifierReply::Fits(some),
+            VerifierReply::Fits(FittingSet::default()),
+            VerifierReply::Nonsense,
+            VerifierReply::Unavailable,
+            VerifierReply::TimedOut,
+            VerifierReply::Skipped,
+        ];
+        assert_eq!(replies.map(VerifierReply::as_str), VerifierReply::LABELS);
     }
 }

@@ -118,9 +118,9 @@ namespace = "a"
 breaker_failures = 11
 hedge_after = "soon"
 retry_budget = 1.5
-[cache.learning]
-judge_rate = 0.01
-judge = "gpt-5"
+[cache.verify]
+mode = "before"
+model = "gpt-5"
 "#;
     assert_eq!(
         problems(text),
@@ -137,9 +137,106 @@ judge = "gpt-5"
             "c.toml:21: upstream.breaker_failures: must be a whole number from 1 to 10",
             "c.toml:22: upstream.hedge_after: must be a duration with units, such as \"24h\", \"1m30s\" or \"500ms\", or p95 or off",
             "c.toml:23: upstream.retry_budget: must be a number from 0 to 1",
-            "c.toml:26: cache.learning.judge: `gpt-5` is neither a model id nor a tier that has a model",
+            "c.toml:26: cache.verify.model: `gpt-5` is neither a model id nor a tier that has a model",
         ]
     );
+}
+
+#[test]
+fn keys_that_were_replaced_name_the_new_key() {
+    let text = r#"
+[cache.learning]
+judge_rate = 0.1
+judge = "economy"
+judge_timeout = "1s"
+max_judgements = 3
+"#;
+    let env = [("PROMPTKEEP_CACHE__LEARNING__JUDGE_RATE", "0.1")];
+    assert_eq!(
+        problems(text),
+        [
+            "c.toml:3: cache.learning.judge_rate: was replaced by cache.verify.mode",
+            "c.toml:4: cache.learning.judge: was replaced by cache.verify.model",
+            "c.toml:5: cache.learning.judge_timeout: was replaced by cache.verify.timeout",
+            "c.toml:6: cache.learning.max_judgements: was replaced by cache.verify.max_in_flight",
+        ]
+    );
+    assert_eq!(
+        read_with("", &env, RequiredSecrets::All).1,
+        [
+            "PROMPTKEEP_CACHE__LEARNING__JUDGE_RATE: cache.learning.judge_rate: was replaced by cache.verify.mode"
+        ]
+    );
+}
+
+#[test]
+fn a_verifier_that_must_be_asked_has_to_exist() {
+    let missing = |line: usize| {
+        [format!(
+            "c.toml:{line}: cache.verify.model: `economy` is neither a model id nor a tier that has a model"
+        )]
+    };
+    for mode in ["before", "background"] {
+        assert_eq!(problems(&format!("[cache.verify]\nmode = \"{mode}\"")), missing(1));
+        let own = format!("[[cache.namespaces]]\nnamespace = \"a\"\nverify = \"{mode}\"");
+        assert_eq!(problems(&own), missing(1));
+    }
+    for mode in ["auto", "off"] {
+        assert_eq!(problems(&format!("[cache.verify]\nmode = \"{mode}\"\nmodel = \"gpt-5\"")), [""; 0]);
+    }
+}
+
+#[test]
+fn limits_of_verification_are_finite_and_not_negative() {
+    let text = r#"
+[cache.verify]
+mode = "always"
+timeout = "0s"
+race = 1
+max_share_of_spend = 1.5
+start_usd = -0.01
+max_per_minute = 0
+max_in_flight = 0
+usd_per_second = inf
+max_answer_bytes = 0
+audit_rate = nan
+"#;
+    assert_eq!(
+        problems(text),
+        [
+            "c.toml:3: cache.verify.mode: `always` is not one of auto, before, background, off",
+            "c.toml:4: cache.verify.timeout: must be greater than zero",
+            "c.toml:5: cache.verify.race: must be true or false",
+            "c.toml:6: cache.verify.max_share_of_spend: must be a number from 0 to 1",
+            "c.toml:7: cache.verify.start_usd: must be a non-negative number of US dollars",
+            "c.toml:8: cache.verify.max_per_minute: must be a whole number from 1 to 1000000000000",
+            "c.toml:9: cache.verify.max_in_flight: must be a whole number from 1 to 1000000000000",
+            "c.toml:10: cache.verify.usd_per_second: must be a non-negative number of US dollars",
+            "c.toml:11: cache.verify.max_answer_bytes: must be a size such as \"1GiB\", \"512MB\" or 4096 (bytes)",
+            "c.toml:12: cache.verify.audit_rate: must be a number from 0 to 1",
+        ]
+    );
+}
+
+#[test]
+fn a_prompt_file_must_hold_instructions() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("verify.md");
+    let text = format!("[cache.verify]\nprompt_file = \"{}\"", path.display());
+    let message = || problems(&text).concat();
+    let start = format!("c.toml:2: cache.verify.prompt_file: {}", path.display());
+    assert!(message().starts_with(&format!("{start} cannot be read: ")), "{}", message());
+    assert_eq!(read_with(&text, &[], RequiredSecrets::None).1, [""; 0], "it may be on another machine");
+    for (bytes, expected) in [
+        (b" \n".to_vec(), "is empty"),
+        (b"<!-- version 2 -->\n".to_vec(), "is empty"),
+        (b"\xff\xfe".to_vec(), "is not UTF-8"),
+        (vec![b'x'; 16 * 1024 + 1], "is larger than 16384 bytes"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(message(), format!("{start} {expected}"));
+        assert_eq!(read_with(&text, &[], RequiredSecrets::None).1.len(), 1, "it is checked where it exists");
+    }
 }
 
 #[test]

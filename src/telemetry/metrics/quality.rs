@@ -1,14 +1,16 @@
 //! Metrics of answer quality: labels, verifications, and the measured share of wrong semantic hits.
 
+use std::time::Duration;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
 use super::{
     LabelLoss, LabelOrigin, LabelWay, Metrics,
-    register::{FloatGauge, family, single},
+    register::{Dollars, FloatGauge, family, seconds, single},
 };
 use crate::{
     decide::learner::{LabelCounts, WrongHits},
@@ -22,7 +24,9 @@ pub(super) struct Quality {
     labels: Family<LearnedLabels, Counter>,
     labels_dropped: Family<LossLabel, Counter>,
     labels_shared: Family<WayLabel, Counter>,
-    judgements: Family<VerificationLabel, Counter>,
+    verifications: Family<VerificationLabel, Counter>,
+    verification_seconds: Histogram,
+    verification_cost_usd: Dollars,
     false_hit_rate: FloatGauge,
     false_hit_rate_low: FloatGauge,
     false_hit_rate_high: FloatGauge,
@@ -54,7 +58,7 @@ struct WayLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VerificationLabel {
-    opinion: &'static str,
+    verdict: &'static str,
 }
 
 impl Quality {
@@ -68,6 +72,14 @@ impl Quality {
             // Shows each series from the start.
             let _ = labels_dropped.get_or_create(&LossLabel { reason: loss.as_str() });
         }
+        let verifications = family(
+            to,
+            "verifications",
+            "Verifications by a model which kept answers fit a new question, by verdict",
+        );
+        for verdict in VerifierReply::LABELS {
+            let _ = verifications.get_or_create(&VerificationLabel { verdict });
+        }
         Self {
             labels: family(to, "labels", "Pairs of prompts whose answers were compared or verified"),
             labels_dropped,
@@ -76,10 +88,12 @@ impl Quality {
                 "labels_shared",
                 "Labels published to other replicas or received from them",
             ),
-            judgements: family(
+            verifications,
+            verification_seconds: seconds(to, "verification_seconds", "Time of a verification by a model"),
+            verification_cost_usd: single(
                 to,
-                "judgements",
-                "Verifications by a model whether an answer also fits another prompt",
+                "verification_cost_usd",
+                "US dollars spent on verifications by a model",
             ),
             false_hit_rate: single(
                 to,
@@ -135,7 +149,44 @@ impl Metrics {
     }
 
     /// Counts a verification by a model.
-    pub fn verification(&self, opinion: VerifierReply) {
-        self.quality.judgements.get_or_create(&VerificationLabel { opinion: opinion.as_str() }).inc();
+    pub fn verification(&self, reply: VerifierReply) {
+        self.quality.verifications.get_or_create(&VerificationLabel { verdict: reply.as_str() }).inc();
+    }
+
+    /// Records the time of a verification whose model was called.
+    pub fn verification_took(&self, time: Duration) {
+        self.quality.verification_seconds.observe(time.as_secs_f64());
+    }
+
+    /// Adds the cost of a verification.
+    pub fn verification_cost(&self, usd: f64) {
+        self.quality.verification_cost_usd.inc_by(usd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A series that appears with its first event hides that event from every rate.
+    #[test]
+    fn verifications_are_exported_from_the_start() {
+        let metrics = Metrics::new();
+        let text = metrics.encode();
+        for verdict in ["yes", "no", "nonsense", "unavailable", "timeout", "skipped"] {
+            let line = format!("promptkeep_verifications_total{{verdict=\"{verdict}\"}} 0\n");
+            assert!(text.contains(&line), "{verdict}");
+        }
+        metrics.verification(VerifierReply::TimedOut);
+        metrics.verification_took(Duration::from_millis(800));
+        metrics.verification_cost(0.25);
+        let text = metrics.encode();
+        for line in [
+            "promptkeep_verifications_total{verdict=\"timeout\"} 1\n",
+            "promptkeep_verification_seconds_sum 0.8\n",
+            "promptkeep_verification_cost_usd_total 0.25\n",
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
     }
 }
