@@ -1,5 +1,7 @@
 //! Verification: a model decides which cached answers also fit another prompt.
 
+mod injection;
+
 use std::time::Duration;
 
 use promptkeep::{
