@@ -45,7 +45,7 @@ fn decision(c: &mut Criterion) {
                     0,
                 )
             });
-            learner.decide(&scored, &BUDGET, 0.02)
+            learner.decide(&scored, &BUDGET, 0.02, None)
         });
     });
 }

@@ -22,7 +22,7 @@ use std::{
 
 use quick_cache::sync::Cache;
 use tokio::{
-    sync::{Notify, Semaphore, SemaphorePermit},
+    sync::{Notify, Semaphore},
     task::spawn_blocking,
     time::timeout,
 };
@@ -33,14 +33,13 @@ pub use self::{
 };
 use self::{comparison::Comparer, feedback_quota::FeedbackQuota, rejected_pairs::RejectedPair};
 use crate::{
-    config::{CacheConfig, VerifyMode},
+    config::LearningConfig,
     decide::{
         learner::{Audits, LabelErrors, Learner, WrongHits},
         table::{Table, TableError},
     },
     embed::Embedder,
     key::{CacheKey, Owner},
-    model::VerifierReply,
     prompt::Completion,
     store::{Snapshot, TimedStore},
     telemetry::metrics::{LabelLoss, LabelOrigin, Metrics},
@@ -64,10 +63,6 @@ pub struct Learning {
     comparer: Comparer,
     /// Permits for comparisons. Comparisons without one are dropped.
     comparing: Semaphore,
-    /// Share of the comparisons that a model verifies.
-    verify_rate: f32,
-    /// Permits for verifications.
-    verifying: Semaphore,
     feedback_quota: FeedbackQuota,
     /// Audits of lookups that were answered as misses, by prompt.
     audits: Cache<CacheKey, Audit>,
@@ -84,22 +79,18 @@ impl Learning {
     /// # Errors
     /// [`TableError`] if this build embeds a table of another version.
     pub fn new(
-        config: &CacheConfig,
+        config: &LearningConfig,
         embedder: Option<Arc<dyn Embedder>>,
         store: TimedStore,
         metrics: Arc<Metrics>,
     ) -> Result<Self, TableError> {
-        let CacheConfig { learning, verify, .. } = config;
-        let verifies = matches!(verify.mode, VerifyMode::Before | VerifyMode::Background);
         Ok(Self {
             table: Table::embedded()?,
-            namespaces: Cache::new(learning.max_namespaces),
+            namespaces: Cache::new(config.max_namespaces),
             store,
             comparer: Comparer::new(embedder),
-            comparing: Semaphore::new(learning.max_comparisons),
-            verify_rate: if verifies { 1.0 } else { 0.0 },
-            verifying: Semaphore::new(verify.max_in_flight),
-            feedback_quota: FeedbackQuota::new(learning.feedback_per_hour),
+            comparing: Semaphore::new(config.max_comparisons),
+            feedback_quota: FeedbackQuota::new(config.feedback_per_hour),
             audits: Cache::new(AUDITS_MAX),
             waiting: Mutex::default(),
             publish_now: Notify::new(),
@@ -170,21 +161,17 @@ impl Learning {
             self.metrics.labels_dropped(LabelLoss::Overload, near.candidates.len());
             return None;
         };
-        self.comparer.compare(near, prompt, answer, self.verify_rate).await
+        self.comparer.compare(near, prompt, answer).await
     }
 
-    /// Returns a permit to verify the comparison of `prompt` with a model, if it is among the share to verify. The
-    /// choice depends on the prompt, so a replay repeats it.
-    pub fn verification_permit(&self, prompt: CacheKey) -> Option<SemaphorePermit<'_>> {
-        let [.., a, b] = *prompt.as_bytes();
-        if f32::from(u16::from_le_bytes([a, b])) >= self.verify_rate * (f32::from(u16::MAX) + 1.0) {
-            return None;
+    /// Learns what a verifier said of candidates, by index.
+    pub async fn learn_verdicts(&self, near: &ScoredCandidates, verdicts: &[(usize, bool)]) {
+        let namespace = near.namespace();
+        namespace.observe_verdicts(near, verdicts);
+        for (_, fits) in verdicts {
+            self.metrics.label(LabelOrigin::Verification, if *fits { 1.0 } else { -1.0 });
         }
-        let permit = self.verifying.try_acquire().ok();
-        if permit.is_none() {
-            self.metrics.verification(VerifierReply::Skipped);
-        }
-        permit
+        self.fit_and_save(namespace).await;
     }
 
     /// Learns from a comparison.

@@ -1,4 +1,4 @@
-//! The path of a request: admit, exact, join, semantic, paraphrase, lease, model call, keep, follow up. Each step is a
+//! The path of a request: admit, exact, join, semantic, verification, paraphrase, lease, model call, keep, follow up. Each step is a
 //! type that owns the parts it needs; [`Pipeline`] calls them in order. Knows no server: gRPC and HTTP
 //! decode a [`Request`], call the pipeline and encode its answer.
 
@@ -25,7 +25,7 @@ mod semantic;
 mod statistics;
 mod verification;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -41,7 +41,7 @@ use self::{
     model_calls::{LeaseOutcome, ModelCalls},
     recording::Recording,
     request::AdmittedRequest,
-    semantic::{Decision, SemanticLookup},
+    semantic::{Decision, Looked, Pending, SemanticLookup, Verifying},
     verification::Verification,
 };
 use crate::{
@@ -59,7 +59,7 @@ use crate::{
         trace::Tracing,
     },
     tenant::Tenants,
-    upstream::Upstreams,
+    upstream::{self, Upstreams},
 };
 
 pub use self::{
@@ -80,6 +80,7 @@ pub struct Pipeline {
     exact: ExactLookup,
     coalescing: Coalescing,
     semantic: Arc<SemanticLookup>,
+    verification: Arc<Verification>,
     model_calls: Arc<ModelCalls>,
     keeping: Arc<Keeping>,
     follow_ups: Arc<FollowUps>,
@@ -137,11 +138,11 @@ impl Pipeline {
     /// Only for an invalid request, an exceeded limit or the caller's deadline; a miss is a reply.
     pub async fn lookup(&self, mut request: Request) -> Result<(RequestId, Result<Hit, Missed>), Error> {
         let mut record = self.recording.start(Rpc::Lookup, &mut request);
-        let request = self.admission.admit(request)?;
+        let request = Arc::new(self.admission.admit(request)?);
         let decision = within(request.deadline, async {
             match self.exact.get(&request).await {
                 Some(hit) => Decision::serve(hit),
-                None => self.semantic.decide(&request).await,
+                None => self.decide_lookup(&request).await,
             }
         });
         let found = match self.follow_ups.ask_caller_to_audit(&request, decision.await?) {
@@ -155,6 +156,15 @@ impl Pipeline {
             }
         };
         Ok((request.id, found))
+    }
+
+    async fn decide_lookup(&self, request: &Arc<AdmittedRequest>) -> Decision {
+        let may_verify = request.settings.cache.verify.lookup;
+        let verifying = if may_verify { Verifying::Allowed } else { Verifying::Forbidden };
+        match self.semantic.decide(request, verifying).await {
+            Looked::Decided(decision) => decision,
+            Looked::Verify(pending) => self.verification.decide(request, pending).await,
+        }
     }
 
     /// Answers from the cache, else from a model. The answer comes piece by piece or, through
@@ -202,34 +212,48 @@ impl Pipeline {
         self.follow_ups.run(&request, follow_up).await;
     }
 
-    /// The part of the path that identical concurrent prompts share: semantic, paraphrase, lease, model call, keep.
+    /// The part of the path that identical concurrent prompts share: semantic, verification, paraphrase, lease, model call,
+    /// keep.
     async fn answer(
         &self,
-        request: &AdmittedRequest,
+        request: &Arc<AdmittedRequest>,
         leader: &FlightLeader,
     ) -> Result<(FlightResult, FollowUp), Error> {
         // The flight before this one may have ended between the exact lookup and joining.
         if let Some(hit) = self.exact.peek(request) {
             return Ok((FlightResult::Hit(hit), FollowUp::Nothing));
         }
-        let (missed, context) = match self.semantic.decide(request).await {
+        let (decision, started) = match self.semantic.decide(request, Verifying::Allowed).await {
+            Looked::Decided(decision) => (decision, None),
+            Looked::Verify(pending) if request.settings.cache.verify.race => {
+                self.race(request, pending).await?
+            }
+            Looked::Verify(pending) => (self.verification.decide(request, pending).await, None),
+        };
+        let (missed, context) = match decision {
             Decision::Serve { hit, audit } => {
                 return Ok((FlightResult::Hit(hit), FollowUp::of_hit(audit)));
             }
             Decision::Miss { missed, context } => (missed, context),
         };
-        if let Some(paraphrase) = self.coalescing.find_paraphrase(request, &context)
+        if started.is_none()
+            && let Some(paraphrase) = self.coalescing.find_paraphrase(request, &context)
             && let Some(result) = paraphrase.relay_to(leader).await
         {
             return Ok((result?, FollowUp::Nothing));
         }
-        // Held until the answer is kept or the call has failed.
-        let _lease = match self.model_calls.lease(request).await {
-            LeaseOutcome::AlreadyAnswered(hit) => return Ok((FlightResult::Hit(hit), FollowUp::Nothing)),
-            LeaseOutcome::Granted(lease) => lease,
-        };
-        let _announced = self.coalescing.announce(request, &context);
-        let upstream = self.model_calls.open(request, context.embedding.as_ref()).await?;
+        let (upstream, _lease, _announced);
+        if let Some(started) = started {
+            upstream = started;
+        } else {
+            // Held until the answer is kept or the call has failed.
+            _lease = match self.model_calls.lease(request).await {
+                LeaseOutcome::AlreadyAnswered(hit) => return Ok((FlightResult::Hit(hit), FollowUp::Nothing)),
+                LeaseOutcome::Granted(lease) => lease,
+            };
+            _announced = self.coalescing.announce(request, &context);
+            upstream = self.model_calls.open(request, context.embedding.as_ref()).await?;
+        }
         let completed = Arc::new(self.model_calls.relay(request, upstream, missed, leader).await?);
         if !request.cache.no_store && completed.completion.is_complete() {
             let answer = NewAnswer::of(&completed, context.embedding.clone());
@@ -238,6 +262,31 @@ impl Pipeline {
         }
         let result = FlightResult::Completed { completed: Arc::clone(&completed), shared_with: None };
         Ok((result, FollowUp::of_completion(context, completed)))
+    }
+
+    /// Asks a verifier and a model at the same time (`cache.verify.race`). The model's call is cancelled when a yes comes
+    /// before its first token. Once that is there the verdict comes too late, and only teaches.
+    async fn race(
+        &self,
+        request: &Arc<AdmittedRequest>,
+        pending: Pending,
+    ) -> Result<(Decision, Option<upstream::Answer>), Error> {
+        let embedding = pending.embedding.clone();
+        let mut model = pin!(self.model_calls.open(request, Some(&embedding)));
+        let mut verdict = pin!(self.verification.decide(request, pending.clone()));
+        tokio::select! {
+            decision = &mut verdict => match decision {
+                Decision::Serve { .. } => Ok((decision, None)),
+                Decision::Miss { .. } => Ok((decision, Some(model.await?))),
+            },
+            answer = &mut model => match answer {
+                Ok(answer) => Ok((pending.give_up(), Some(answer))),
+                Err(error) => match verdict.await {
+                    decision @ Decision::Serve { .. } => Ok((decision, None)),
+                    Decision::Miss { .. } => Err(error),
+                },
+            },
+        }
     }
 }
 

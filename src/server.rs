@@ -92,7 +92,8 @@ impl Server {
         let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(config.dashboard.slo_p99)));
         let store = TimedStore::new(store, config.store.timeout, Arc::clone(&metrics), Arc::clone(&ledger));
         let embedder = start_embedder(&config).await?;
-        let learning = Learning::new(&config.cache, embedder.clone(), store.clone(), Arc::clone(&metrics))?;
+        let learning =
+            Learning::new(&config.cache.learning, embedder.clone(), store.clone(), Arc::clone(&metrics))?;
         let learning = Arc::new(learning);
         let embedder_name = embedder.as_ref().map_or_else(String::new, |embedder| embedder.name().to_owned());
         let upstreams = Upstreams::new(upstream_settings(&config, &embedder_name))?;

@@ -27,7 +27,7 @@ pub fn changed_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
                 max_entries,
                 index,
                 learning,
-                verify,
+                verify: _,
                 namespaces: _,
             },
         routing:
@@ -61,7 +61,6 @@ pub fn changed_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("cache.max_entries", *max_entries == new.cache.max_entries),
         ("cache.index", *index == new.cache.index),
         ("cache.learning", *learning == new.cache.learning),
-        ("cache.verify.max_in_flight", verify.max_in_flight == new.cache.verify.max_in_flight),
         ("routing.classifier_cache", *classifier_cache == new.routing.classifier_cache),
     ];
     sections.into_iter().filter(|(_, is_same)| !is_same).map(|(section, _)| section).collect()

@@ -223,7 +223,6 @@ fn changes_that_need_a_restart_are_named() {
     assert_eq!(with("server.region = 'eu'\nstore.kind = 'memory'"), ["server", "store"]);
     assert_eq!(with("embedding.queue = 1"), ["embedding"]);
     assert_eq!(with("routing.classifier_cache = 1"), ["routing.classifier_cache"]);
-    assert_eq!(with("cache.verify.max_in_flight = 1"), ["cache.verify.max_in_flight"]);
     assert_eq!(with("cache.verify.mode = 'off'"), [""; 0]);
     assert_eq!(with("cache.ttl = '1h'\nrouting.default = 'hot'\nupstream.timeout = '9s'"), [""; 0]);
 }

@@ -75,9 +75,9 @@ impl Default for VerifyConfig {
             max_per_minute: 6000,
             max_in_flight: 64,
             usd_per_second: 0.0001,
-            max_answer_bytes: 1000,
+            max_answer_bytes: 600,
             max_question_bytes: 8000,
-            audit_rate: 0.05,
+            audit_rate: 0.02,
             prompt_file: None,
         }
     }

@@ -111,6 +111,7 @@ pub(super) fn cache_control(cache: Option<proto::CacheControl>) -> Result<CacheC
         max_age: duration("cache.max_age", cache.max_age)?,
         tags: cache.tags,
         keep: keep(cache.keep)?,
+        verify: cache.verify,
     })
 }
 

@@ -117,6 +117,8 @@ fn matched(matched: &Match) -> proto::Match {
         age: duration(matched.age()),
         stale: matched.is_stale,
         matched_text: matched.entry.text.clone().unwrap_or_default(),
+        approved_by: matched.approval.map_or_else(String::new, |approval| approval.as_str().to_owned()),
+        verified_by: matched.verified_by.as_deref().unwrap_or_default().to_owned(),
     }
 }
 
@@ -159,6 +161,7 @@ pub(super) fn explanation(explanation: Explanation) -> proto::ExplainResponse {
         max_wrong_hits: explanation.budget.map_or(0.0, |budget| budget.max_wrong_hits),
         tokens: explanation.tokens,
         candidates: explanation.candidates.into_iter().map(candidate).collect(),
+        verification: explanation.verification,
     }
 }
 

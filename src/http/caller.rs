@@ -89,6 +89,7 @@ fn cache(headers: &HeaderMap) -> Result<CacheControl, Error> {
         ttl: seconds(headers, "x-promptkeep-ttl")?,
         tags: tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
         keep: keep(headers)?,
+        verify: parsed(headers, "x-promptkeep-verify")?,
         ..CacheControl::default()
     })
 }

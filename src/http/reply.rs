@@ -71,6 +71,9 @@ impl Facts {
             set("x-promptkeep-entry", &hit.entry.id());
             set("x-promptkeep-similarity", &format_args!("{:.4}", hit.similarity));
             set("age", &hit.age().as_secs());
+            if hit.verified_by.is_some() {
+                set("x-promptkeep-verified", &true);
+            }
             if hit.is_stale {
                 set("x-promptkeep-stale", &true);
             }

@@ -50,14 +50,12 @@ impl Comparer {
         Self { embedder, vectors: Cache::new(VECTORS_MAX) }
     }
 
-    /// Compares the answer to `prompt` with those of the candidates. `verified` is the probability with which a model is
-    /// asked about it too.
+    /// Compares the answer to `prompt` with those of the candidates.
     pub(super) async fn compare(
         &self,
         near: ScoredCandidates,
         prompt: &str,
         answer: &Completion,
-        verified: f32,
     ) -> Option<Compared> {
         let new = self.vectors(&answer.content).await;
         let mut similarities = Vec::with_capacity(near.candidates.len());
@@ -66,7 +64,7 @@ impl Comparer {
             similarities.push(new.as_ref().zip(entry).map(|(new, entry)| new.similarity(&entry)));
         }
         let (prompt, answer) = (prompt.to_owned(), answer.clone());
-        spawn_blocking(move || compare_all(near, &prompt, &answer, &similarities, verified)).await.ok()
+        spawn_blocking(move || compare_all(near, &prompt, &answer, &similarities)).await.ok()
     }
 
     /// Vectors of an answer; `None` where there is no embedder or it is overloaded.
@@ -111,7 +109,6 @@ fn compare_all(
     prompt: &str,
     answer: &Completion,
     similarities: &[Option<Similarity>],
-    verified: f32,
 ) -> Compared {
     let prompt = Analysis::of(prompt);
     let prepared = prepare(answer);
@@ -128,7 +125,7 @@ fn compare_all(
         Label::compared(evidence)
     };
     let labels = near.candidates.iter().zip(similarities).map(label).collect();
-    Compared { near, labels, verified, is_stored: false }
+    Compared { near, labels, verified: 0.0, is_stored: false }
 }
 
 fn prepare(answer: &Completion) -> Answer {

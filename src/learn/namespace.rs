@@ -21,7 +21,10 @@ use crate::{
     decide::{
         Check,
         features::{self, Features, Neighbourhood},
-        learner::{Audits, Budget, Delta, Fit, Fitted, Learner, Standing, Verdict, WrongHits},
+        learner::{
+            Audits, Budget, Delta, Fit, Fitted, Label, Learner, Origin, Price, Reckoning, SourceErrors,
+            Standing, Verdict, WrongHits,
+        },
         surface,
         table::Table,
         text::Analysis,
@@ -66,6 +69,8 @@ pub struct Assessment {
     pub threshold_reason: String,
     /// Reason for a candidate that is not accepted.
     pub refusal: MissReason,
+    /// What is expected of serving and of asking, where a verifier may be asked.
+    pub reckoning: Option<Reckoning>,
 }
 
 /// The assessment of one candidate.
@@ -153,7 +158,17 @@ impl Namespace {
             let both = features.iter().zip(differences);
             both.map(|(features, difference)| learner.score(features, difference, scope.tag())).collect()
         };
-        ScoredCandidates { namespace: Arc::clone(self), candidates, features, scored, audit: None }
+        let verdicts = vec![None; candidates.len()];
+        ScoredCandidates {
+            namespace: Arc::clone(self),
+            candidates,
+            features,
+            scored,
+            verdicts,
+            verifier: None,
+            pending: Vec::new(),
+            audit: None,
+        }
     }
 
     fn features(&self, text: &str, candidates: &[Candidate]) -> Vec<Features> {
@@ -170,14 +185,57 @@ impl Namespace {
         candidates.iter().enumerate().map(features).collect()
     }
 
-    /// Counts the request and decides it.
-    pub fn decide(&self, near: &ScoredCandidates, budget: &Budget, audit_rate: f32) -> Verdict {
-        let verdict = self.learner().decide(&near.scored, budget, audit_rate);
-        let is_over = verdict == Verdict::OverBudget;
+    /// Counts the request and decides it. `price` is that of asking a verifier, where one may be asked.
+    pub fn decide(
+        &self,
+        near: &ScoredCandidates,
+        budget: &Budget,
+        audit_rate: f32,
+        price: Option<Price>,
+    ) -> Verdict {
+        let verdict = self.learner().decide(&near.scored, budget, audit_rate, price);
+        self.note_closure(near, &verdict);
+        verdict
+    }
+
+    /// Decides a request that a verifier was to be asked about and gave no verdict on.
+    pub fn decide_unverified(&self, near: &ScoredCandidates, budget: &Budget, audit_rate: f32) -> Verdict {
+        self.learner().decide_unverified(&near.scored, budget, audit_rate)
+    }
+
+    /// Decides a request by what a verifier said of its candidates.
+    pub fn decide_verified(&self, near: &ScoredCandidates, budget: &Budget, audit_rate: f32) -> Verdict {
+        let verdicts: Vec<_> =
+            near.verdicts.iter().enumerate().filter_map(|(n, fits)| Some((n, (*fits)?))).collect();
+        self.learner().decide_verified(&near.scored, &verdicts, budget, audit_rate)
+    }
+
+    /// Learns what a verifier said of the candidates `asked`.
+    pub(super) fn observe_verdicts(&self, near: &ScoredCandidates, verdicts: &[(usize, bool)]) {
+        let best = near.best();
+        let mut learner = self.learner();
+        for (index, fits) in verdicts {
+            let origin = Origin::Miss { best: best == Some(*index) };
+            learner.observe(&near.scored[*index], Label::verdict(*fits), origin);
+        }
+        self.saving.set_unsaved();
+    }
+
+    /// Whether the candidate at `index` differs from the prompt on the surface only, and is served for that.
+    pub fn is_variant(&self, near: &ScoredCandidates, index: usize) -> bool {
+        self.learner().is_certain(&near.scored[index])
+    }
+
+    /// Measured error rates of the verifier.
+    pub fn verifier_errors(&self) -> SourceErrors {
+        *self.learner().verifier()
+    }
+
+    fn note_closure(&self, near: &ScoredCandidates, verdict: &Verdict) {
+        let is_over = *verdict == Verdict::OverBudget;
         if !near.scored.is_empty() && self.is_over_budget.swap(is_over, Ordering::Relaxed) != is_over {
             self.log_over_budget(is_over);
         }
-        verdict
     }
 
     fn log_over_budget(&self, is_over: bool) {
@@ -197,7 +255,7 @@ impl Namespace {
     }
 
     /// What `decide` would say, and why.
-    pub fn assess(&self, near: &ScoredCandidates, budget: &Budget) -> Assessment {
+    pub fn assess(&self, near: &ScoredCandidates, budget: &Budget, price: Option<Price>) -> Assessment {
         let learner = self.learner();
         let view = |scored| {
             let (probability, deviation) = learner.estimate(scored);
@@ -214,6 +272,7 @@ impl Namespace {
             threshold,
             threshold_reason,
             refusal,
+            reckoning: price.map(|price| learner.reckon(&near.scored, budget, price)),
         }
     }
 

@@ -134,7 +134,7 @@ impl Store for SnapshotStore {
 }
 
 fn learning(store: &Arc<SnapshotStore>) -> Learning {
-    let config = Config::default().cache;
+    let config = Config::default().cache.learning;
     let store: Arc<dyn Store> = Arc::clone(store) as _;
     let (metrics, ledger) = (Arc::new(Metrics::new()), Arc::new(Ledger::new(Duration::from_secs(2))));
     let store = TimedStore::new(store, Duration::from_secs(60), Arc::clone(&metrics), ledger);

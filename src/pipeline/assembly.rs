@@ -25,28 +25,30 @@ impl Pipeline {
             upstreams: upstreams.clone(),
             recording: recording.clone(),
         });
+        let tasks = TaskTracker::new();
+        let verification = Arc::new(Verification::new(
+            admission.clone(),
+            learning.clone(),
+            upstreams.clone(),
+            recording.clone(),
+            metrics.clone(),
+            tasks.clone(),
+        ));
         let semantic = Arc::new(SemanticLookup {
             embedder,
             cache: cache.clone(),
             learning: learning.clone(),
             eligibility: eligibility.clone(),
+            verification: verification.clone(),
             metrics: metrics.clone(),
         });
-        let verification = Verification {
-            admission: admission.clone(),
-            learning: learning.clone(),
-            upstreams: upstreams.clone(),
-            recording: recording.clone(),
-            metrics: metrics.clone(),
-        };
         let follow_ups = Arc::new(FollowUps {
             learning: learning.clone(),
             cache: cache.clone(),
             model_calls: model_calls.clone(),
             keeping: keeping.clone(),
-            verification,
+            verification: verification.clone(),
         });
-        let tasks = TaskTracker::new();
         let entries = Entries {
             admission: admission.clone(),
             cache: cache.clone(),
@@ -73,6 +75,7 @@ impl Pipeline {
             statistics: Statistics { admission: admission.clone(), learning, cache, ledger },
             admission,
             semantic,
+            verification,
             model_calls,
             keeping,
             follow_ups,

@@ -44,7 +44,7 @@ impl Entries {
     /// limit, [`Error::StoreUnavailable`] when the entry is not durable, [`Error::DeadlineExceeded`].
     pub async fn store(&self, mut request: Request, completion: Completion) -> Result<EntryId, Error> {
         let mut record = self.recording.start(Rpc::Store, &mut request);
-        let request = self.admission.admit(request)?;
+        let request = Arc::new(self.admission.admit(request)?);
         if !completion.is_complete() {
             return Err(Error::invalid(
                 "completion",

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     config::Mode,
-    decide::{self, Bounds, Decision, Explained, Policy, learner::Budget},
+    decide::{
+        self, Bounds, Decision, Explained, Policy,
+        learner::{Budget, ErrorRate, Price, Reckoning},
+    },
     entry::Candidate,
     error::Error,
     key::Scope,
@@ -40,6 +43,8 @@ pub struct Explanation {
     pub threshold_reason: String,
     /// The request's error budgets; `None` where the mode has none.
     pub budget: Option<Budget>,
+    /// Whether a verifier would be asked first, and why; empty where none may be asked.
+    pub verification: String,
     /// Tokens of the last user text; 0 when they were not counted.
     pub tokens: u32,
     /// The model that a miss would be sent to first.
@@ -77,22 +82,30 @@ impl Pipeline {
             Ok(Searched { found: Found::Static { min_similarity, candidates }, .. }) => {
                 explain_guards(request, min_similarity, &candidates, &mut explanation);
             }
-            Ok(Searched { found: Found::Bounded { bounds, scored, none }, .. }) => {
-                explain_learner(&bounds, &scored, none, &mut explanation);
+            Ok(Searched { found: Found::Bounded { bounds, scored, none }, embedding, .. }) => {
+                let price = self.verification.price(request, &scored, &embedding);
+                explain_learner(&bounds, &scored, none, price, &mut explanation);
             }
         }
         explanation
     }
 }
 
-fn explain_learner(bounds: &Bounds, scored: &ScoredCandidates, none: MissReason, to: &mut Explanation) {
+fn explain_learner(
+    bounds: &Bounds,
+    scored: &ScoredCandidates,
+    none: MissReason,
+    price: Option<Price>,
+    to: &mut Explanation,
+) {
     let Some(best) = scored.best() else { return to.miss(none) };
-    let assessment = scored.namespace().assess(scored, &bounds.budget);
+    let assessment = scored.namespace().assess(scored, &bounds.budget, price);
     match assessment.candidates[best].accepted {
         true if bounds.shadow => to.miss(MissReason::Disabled),
         true => to.semantic_hit(),
         false => to.miss(assessment.refusal),
     }
+    to.verification = assessment.reckoning.as_ref().map(explain_reckoning).unwrap_or_default();
     (to.threshold, to.threshold_reason) = (assessment.threshold, assessment.threshold_reason);
     let candidates = scored.candidates.iter().zip(assessment.candidates).enumerate();
     to.candidates = candidates
@@ -102,6 +115,24 @@ fn explain_learner(bounds: &Bounds, scored: &ScoredCandidates, none: MissReason,
             (matched(candidate, view.probability), explained)
         })
         .collect();
+}
+
+/// In shares of what a right hit saves.
+fn explain_reckoning(reckoning: &Reckoning) -> String {
+    let Reckoning { serve, ask, asked, hits, price, errors } = reckoning;
+    let verdict = if reckoning.asks() { "a verifier is asked" } else { "no verifier is asked" };
+    let rate = |rate: ErrorRate| {
+        format!("{:.1} % ({:.1} to {:.1})", 100.0 * rate.rate, 100.0 * rate.low, 100.0 * rate.high)
+    };
+    format!(
+        "{verdict}: in units of what a right hit saves, serving is worth {serve:.3}, and asking about {asked} is worth \
+         {ask:.3} with {hits:.2} probable hits, at a price of {:.3} and {:.3} for each further one; the verifier's false \
+         yes is {}, its false no {}",
+        price.call,
+        price.further,
+        rate(errors.false_same),
+        rate(errors.false_different),
+    )
 }
 
 fn explain_guards(
@@ -124,6 +155,8 @@ fn matched(candidate: &Candidate, confidence: f32) -> Match {
         entry: Arc::clone(&candidate.entry),
         similarity: candidate.similarity,
         confidence,
+        approval: None,
+        verified_by: None,
         is_stale: false,
     }
 }
@@ -150,6 +183,7 @@ impl Explanation {
             threshold,
             threshold_reason: threshold_reason.to_owned(),
             budget,
+            verification: String::new(),
             tokens: 0,
             route: None,
             candidates: Vec::new(),

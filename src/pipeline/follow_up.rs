@@ -21,7 +21,7 @@ pub(super) struct FollowUps {
     pub cache: Arc<Cache>,
     pub model_calls: Arc<ModelCalls>,
     pub keeping: Arc<Keeping>,
-    pub verification: Verification,
+    pub verification: Arc<Verification>,
 }
 
 /// Who produced an answer.
@@ -59,7 +59,7 @@ impl FollowUp {
 }
 
 impl FollowUps {
-    pub(super) async fn run(&self, request: &AdmittedRequest, follow_up: FollowUp) {
+    pub(super) async fn run(&self, request: &Arc<AdmittedRequest>, follow_up: FollowUp) {
         match follow_up {
             FollowUp::Nothing => {}
             FollowUp::Learn { scored, completed } => {
@@ -90,7 +90,7 @@ impl FollowUps {
     /// Learns from an answer that a caller stored after its lookup missed. The stored text stays as it is.
     pub(super) async fn learn_from_stored(
         &self,
-        request: &AdmittedRequest,
+        request: &Arc<AdmittedRequest>,
         context: SemanticContext,
         completion: &Completion,
     ) {
@@ -106,22 +106,23 @@ impl FollowUps {
     /// and teaches the learner.
     async fn learn(
         &self,
-        request: &AdmittedRequest,
+        request: &Arc<AdmittedRequest>,
         scored: ScoredCandidates,
         completion: &Completion,
         by: AnswerBy,
     ) {
         let Some(text) = request.prompt.fuzzy_text().filter(|_| completion.is_complete()) else { return };
+        let scored = self.verification.decide_postponed(request, scored).await;
         let Some(mut compared) = self.learning.compare(scored, text, completion).await else { return };
         if by == AnswerBy::Caller {
             compared.set_stored();
         }
-        self.verification.verify(request, completion, &mut compared).await;
+        self.verification.label(request, completion, &mut compared).await;
         self.learning.learn(compared).await;
     }
 
     /// Asks a model for the answer to a prompt that a near entry answered, keeps it and learns from it.
-    async fn audit(&self, request: &AdmittedRequest, audit: AuditedHit) -> Result<(), Error> {
+    async fn audit(&self, request: &Arc<AdmittedRequest>, audit: AuditedHit) -> Result<(), Error> {
         let AuditedHit { scored, embedding } = audit;
         let completed = self.model_calls.audit(request, &embedding).await?;
         let cached = self.cache.get_or_expired(request.key).await;

@@ -3,16 +3,17 @@
 
 mod recorder;
 mod savings;
+mod without_cache;
 
 use std::{sync::Arc, time::SystemTime};
 
-use self::savings::Savings;
+use self::{savings::Savings, without_cache::WithoutCache};
 use super::{
     AdmittedRequest, Hit, Request,
     replies::{RecentHit, Replies, RequestId, Served, Texts},
 };
 use crate::{
-    model::{Attempt, AttemptResult},
+    model::{Attempt, AttemptResult, Usage},
     outcome::Outcome,
     prompt::Completion,
     telemetry::{
@@ -36,6 +37,7 @@ pub(super) struct Recording {
     upstreams: Upstreams,
     savings: Savings,
     replies: Replies,
+    without_cache: WithoutCache,
 }
 
 impl Recording {
@@ -55,6 +57,7 @@ impl Recording {
             upstreams,
             savings: Savings::default(),
             replies: Replies::default(),
+            without_cache: WithoutCache::default(),
         }
     }
 
@@ -75,8 +78,9 @@ impl Recording {
     ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
         let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
         let (tenant, namespace) = (Arc::clone(tenant), namespace.to_owned());
-        let trace = trace.clone();
+        let (trace, without_cache) = (trace.clone(), self.without_cache.clone());
         move |attempt| {
+            without_cache.attempt(attempt);
             metrics.attempt(tenant.name(), attempt);
             ledger.attempt(tenant.name(), &namespace, attempt);
             trace.attempt(attempt);
@@ -130,12 +134,20 @@ impl Recording {
         let Completion { model, usage, .. } = &hit.entry.completion;
         let is_exact = hit.outcome == Outcome::Exact;
         let first = || self.upstreams.price(model, *usage).filter(|_| is_exact);
-        let routed = || {
-            let route = self.upstreams.route(&request.prompt, None)?;
-            self.upstreams.price(&route.model, *usage)
-        };
-        let priced = first().or_else(routed);
-        priced.map_or_else(|| self.upstreams.at_hot_tier(*usage), |usage| usage.cost_usd)
+        first().map_or_else(|| self.price_at_route(request, *usage), |usage| usage.cost_usd)
+    }
+
+    /// Cost of an answer with this usage in US dollars, at the model that the router would ask, or at the hot tier where
+    /// it would ask none.
+    pub(super) fn price_at_route(&self, request: &AdmittedRequest, usage: Usage) -> f64 {
+        let route = self.upstreams.route(&request.prompt, None);
+        let priced = route.and_then(|route| self.upstreams.price(&route.model, usage));
+        priced.map_or_else(|| self.upstreams.at_hot_tier(usage), |usage| usage.cost_usd)
+    }
+
+    /// What the requests so far would have cost without a cache, in US dollars.
+    pub(super) fn usd_without_cache(&self) -> f64 {
+        self.without_cache.usd()
     }
 
     /// Counts a hit that a `Lookup` returns.

@@ -7,7 +7,7 @@ use crate::{
     entry::{Candidate, Entry},
     learn::{Pair, ScoredCandidates},
     model::Attempt,
-    outcome::{MissReason, Outcome},
+    outcome::{Approval, MissReason, Outcome},
     prompt::{Completion, Delta},
 };
 
@@ -20,6 +20,10 @@ pub struct Hit {
     pub similarity: f32,
     /// Probability that the answer is right; 1 for an exact hit, 0 where none is estimated.
     pub confidence: f32,
+    /// Set for a semantic hit: why the entry was good enough.
+    pub approval: Option<Approval>,
+    /// Id of the model that said the answer fits.
+    pub verified_by: Option<Arc<str>>,
     /// Set for a semantic hit of mode `bounded`: the pair that feedback labels.
     pub pair: Option<Pair>,
     /// The entry is past its TTL and being replaced.
@@ -40,6 +44,10 @@ pub struct Match {
     pub entry: Arc<Entry>,
     pub similarity: f32,
     pub confidence: f32,
+    /// Why the entry was served; `None` unless it is a semantic hit.
+    pub approval: Option<Approval>,
+    /// Id of the model that said the answer fits.
+    pub verified_by: Option<Arc<str>>,
     /// The entry is past its TTL and being replaced.
     pub is_stale: bool,
 }
@@ -91,7 +99,16 @@ pub struct Started {
 
 impl Hit {
     pub(super) fn exact(entry: Arc<Entry>) -> Self {
-        Self { outcome: Outcome::Exact, entry, similarity: 1.0, confidence: 1.0, pair: None, is_stale: false }
+        Self {
+            outcome: Outcome::Exact,
+            entry,
+            similarity: 1.0,
+            confidence: 1.0,
+            approval: None,
+            verified_by: None,
+            pair: None,
+            is_stale: false,
+        }
     }
 
     pub(super) fn stale(entry: Arc<Entry>) -> Self {
@@ -100,18 +117,27 @@ impl Hit {
 
     pub(super) fn semantic(candidate: &Candidate) -> Self {
         let (entry, similarity) = (Arc::clone(&candidate.entry), candidate.similarity);
-        Self { outcome: Outcome::Semantic, similarity, confidence: 0.0, ..Self::exact(entry) }
+        let approval = Some(Approval::Surface);
+        Self { outcome: Outcome::Semantic, similarity, confidence: 0.0, approval, ..Self::exact(entry) }
     }
 
     /// The hit of mode `bounded` on the candidate of `scored` at `index`.
     pub(super) fn learned(scored: &ScoredCandidates, index: usize, confidence: f32) -> Self {
-        Self { confidence, pair: Some(scored.pair(index)), ..Self::semantic(&scored.candidates[index]) }
+        Self {
+            confidence,
+            approval: Some(scored.approval(index)),
+            verified_by: scored.verifier(index).cloned(),
+            pair: Some(scored.pair(index)),
+            ..Self::semantic(&scored.candidates[index])
+        }
     }
 
     /// The match as callers see it.
     pub fn matched(&self) -> Match {
-        let Self { entry, similarity, confidence, is_stale, .. } = self;
+        let Self { entry, similarity, confidence, approval, verified_by, is_stale, .. } = self;
         Match {
+            approval: *approval,
+            verified_by: verified_by.clone(),
             entry: Arc::clone(entry),
             similarity: *similarity,
             confidence: *confidence,
@@ -128,8 +154,14 @@ impl Missed {
     /// `confidence`: probability that the candidate's answer is right; 0 where none is estimated.
     pub(super) fn near(reason: MissReason, candidate: &Candidate, confidence: f32) -> Self {
         let Candidate { entry, similarity, .. } = candidate;
-        let nearest =
-            Match { entry: Arc::clone(entry), similarity: *similarity, confidence, is_stale: false };
+        let nearest = Match {
+            entry: Arc::clone(entry),
+            similarity: *similarity,
+            confidence,
+            approval: None,
+            verified_by: None,
+            is_stale: false,
+        };
         Self { reason, nearest: Some(nearest) }
     }
 }

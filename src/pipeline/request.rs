@@ -133,10 +133,21 @@ impl AdmittedRequest {
             max_age,
             tags,
             keep,
+            verify,
         } = &self.cache;
         let mut hasher = DefaultHasher::new();
         let bits = |share: Option<f32>| share.map(f32::to_bits);
-        (no_store, exact_only, bits(*min_similarity), bits(*max_error_rate), ttl, max_age, tags, keep)
+        (
+            no_store,
+            exact_only,
+            bits(*min_similarity),
+            bits(*max_error_rate),
+            ttl,
+            max_age,
+            tags,
+            keep,
+            verify,
+        )
             .hash(&mut hasher);
         no_cache.then_some(self.id).hash(&mut hasher);
         hasher.finish()

@@ -3,14 +3,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{AdmittedRequest, Eligibility, Hit, Missed};
+use super::{AdmittedRequest, Eligibility, Hit, Missed, Verification};
 use crate::{
     cache::Cache,
     config::Mode,
     decide::{self, Bounds, Policy, learner::Verdict, reuse::NoReuse},
     embed::{Embedded, Embedder, Embedding},
     entry::Candidate,
-    learn::{Audit, Learning, ScoredCandidates},
+    learn::{Learning, ScoredCandidates},
     outcome::MissReason,
     telemetry::metrics::Metrics,
 };
@@ -26,7 +26,38 @@ pub(super) struct SemanticLookup {
     pub cache: Arc<Cache>,
     pub learning: Arc<Learning>,
     pub eligibility: Eligibility,
+    pub verification: Arc<Verification>,
     pub metrics: Arc<Metrics>,
+}
+
+/// Result of the semantic lookup.
+pub(super) enum Looked {
+    Decided(Decision),
+    /// A verifier is to be asked first.
+    Verify(Pending),
+}
+
+/// A decision that waits for a verifier.
+#[derive(Clone)]
+pub(super) struct Pending {
+    pub near: ScoredCandidates,
+    /// Indices of the candidates to ask about, most probable first.
+    pub asked: Vec<usize>,
+    pub bounds: Bounds,
+    pub embedding: Embedding,
+}
+
+/// Verdicts on candidates, by index, and the model that gave them.
+pub(super) struct Verdicts {
+    pub of: Vec<(usize, bool)>,
+    pub by: String,
+}
+
+/// Whether the semantic lookup may ask a verifier.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Verifying {
+    Allowed,
+    Forbidden,
 }
 
 /// The answer of the semantic lookup.
@@ -89,19 +120,30 @@ pub(super) struct Skipped {
 
 impl SemanticLookup {
     /// Searches and decides, and counts the request for the namespace's error budgets.
-    pub(super) async fn decide(&self, request: &AdmittedRequest) -> Decision {
+    pub(super) async fn decide(&self, request: &AdmittedRequest, verifying: Verifying) -> Looked {
         let Searched { embedding, found, .. } = match self.search(request).await {
             Ok(searched) => searched,
             Err(skipped) => {
                 self.count_not_reusable(&skipped);
-                return Decision::miss(skipped.reason, skipped.embedding);
+                return Looked::Decided(Decision::miss(skipped.reason, skipped.embedding));
             }
         };
         match found {
             Found::Static { min_similarity, candidates } => {
-                decide_by_guards(request, min_similarity, &candidates, embedding)
+                Looked::Decided(decide_by_guards(request, min_similarity, &candidates, embedding))
             }
-            Found::Bounded { bounds, scored, none } => decide_by_learner(&bounds, scored, none, embedding),
+            Found::Bounded { bounds, scored, none } => {
+                let price = (verifying == Verifying::Allowed)
+                    .then(|| self.verification.price(request, &scored, &embedding))
+                    .flatten();
+                let (budget, audit_rate) = (&bounds.budget, bounds.audit_rate);
+                match scored.namespace().decide(&scored, budget, audit_rate, price) {
+                    Verdict::Verify { asked, .. } => {
+                        Looked::Verify(Pending { near: scored, asked, bounds, embedding })
+                    }
+                    verdict => Looked::Decided(conclude(&bounds, scored, &verdict, none, embedding)),
+                }
+            }
         }
     }
 
@@ -213,6 +255,19 @@ impl Decision {
         Self::Serve { hit, audit: None }
     }
 
+    fn near_miss(
+        reason: MissReason,
+        confidence: f32,
+        scored: ScoredCandidates,
+        embedding: Embedding,
+    ) -> Self {
+        let missed = match scored.best() {
+            Some(best) => Missed::near(reason, &scored.candidates[best], confidence),
+            None => Missed::without_candidate(reason),
+        };
+        Self::Miss { missed, context: SemanticContext { embedding: Some(embedding), scored: Some(scored) } }
+    }
+
     fn miss(reason: MissReason, embedding: Option<Embedding>) -> Self {
         let missed = Missed::without_candidate(reason);
         Self::Miss { missed, context: SemanticContext { embedding, scored: None } }
@@ -239,18 +294,47 @@ fn decide_by_guards(
     }
 }
 
-/// Modes `bounded` and `shadow`: the namespace's learner within the error budgets. A prompt without candidates
-/// counts too, since one of the budgets is a share of all requests.
-fn decide_by_learner(
+impl Pending {
+    /// Decides by what a verifier said, which has been learned from; without verdicts, as if there were no verifier.
+    pub(super) fn decide(self, verdicts: Option<&Verdicts>, audit_rate: f32) -> Decision {
+        let Self { mut near, bounds, embedding, .. } = self;
+        let verdict = match verdicts {
+            Some(Verdicts { of, by }) => {
+                near.set_verdicts(of, by);
+                let rate = bounds.audit_rate.max(audit_rate);
+                near.namespace().decide_verified(&near, &bounds.budget, rate)
+            }
+            None => near.namespace().decide_unverified(&near, &bounds.budget, bounds.audit_rate),
+        };
+        let none = if verdicts.is_some() { MissReason::NotVerified } else { MissReason::NoCandidate };
+        conclude(&bounds, near, &verdict, none, embedding)
+    }
+
+    /// Leaves the answer to a model, and the verifier for later.
+    pub(super) fn postpone(mut self) -> Decision {
+        self.near.pending = self.asked;
+        Decision::near_miss(MissReason::Disabled, 0.0, self.near, self.embedding)
+    }
+
+    /// Leaves the answer to a model.
+    pub(super) fn give_up(self) -> Decision {
+        let Self { near, embedding, .. } = self;
+        Decision::near_miss(MissReason::BelowThreshold, 0.0, near, embedding)
+    }
+}
+
+/// Modes `bounded` and `shadow`: what the verdict of the namespace's learner means. A prompt without candidates counts
+/// too, since one of the budgets is a share of all requests. `none` is the reason of a miss without a candidate.
+fn conclude(
     bounds: &Bounds,
     mut scored: ScoredCandidates,
+    verdict: &Verdict,
     none: MissReason,
     embedding: Embedding,
 ) -> Decision {
-    let (reason, confidence) = match scored.namespace().decide(&scored, &bounds.budget, bounds.audit_rate) {
+    let (reason, confidence) = match *verdict {
         Verdict::Serve { candidate, probability, audit } => {
-            let entry = scored.candidates[candidate].entry.key;
-            scored.audit = audit.map(|propensity| Audit { entry, propensity });
+            scored.set_audit(candidate, probability, audit);
             if !bounds.shadow {
                 let hit = Hit::learned(&scored, candidate, probability);
                 let audit = scored.audit.is_some().then_some(AuditedHit { scored, embedding });
@@ -261,11 +345,8 @@ fn decide_by_learner(
         Verdict::Below { probability } => (MissReason::BelowThreshold, probability),
         Verdict::Learning { probability } => (MissReason::Learning, probability),
         Verdict::OverBudget => (MissReason::OverBudget, 0.0),
-        Verdict::Nothing => (none, 0.0),
+        Verdict::Nothing | Verdict::Verify { .. } => (none, 0.0),
     };
-    let missed = match scored.best() {
-        Some(best) => Missed::near(reason, &scored.candidates[best], confidence),
-        None => Missed::without_candidate(reason),
-    };
-    Decision::Miss { missed, context: SemanticContext { embedding: Some(embedding), scored: Some(scored) } }
+    let reason = if scored.is_refuted() { MissReason::NotVerified } else { reason };
+    Decision::near_miss(reason, confidence, scored, embedding)
 }

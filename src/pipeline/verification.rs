@@ -1,60 +1,410 @@
-//! Asks a model whether a cached answer fits a new prompt too, after the reply (`cache.verify.mode`): two answers can
-//! share their words and still differ.
+//! The step that asks a cheap model which of the kept answers fit a new prompt: before a paraphrase is served, where the
+//! learner says that it pays (`cache.verify.mode = "before"`), or afterwards, to learn from the verdicts. Without a
+//! verdict in time the request goes on as if there were no verifier.
 
-use std::sync::Arc;
+mod spend;
 
-use super::{Admission, AdmittedRequest, Recording};
-use crate::{
-    learn::{Compared, Learning},
-    model::VerifierReply,
-    prompt::Completion,
-    telemetry::metrics::Metrics,
-    upstream::{KeptAnswer, TimeLimit, Upstreams, VerificationQuestion, cut_answer},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-/// Replaces a comparison of two answers by a model's verdict.
+use quick_cache::sync::Cache;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
+
+use self::spend::Spend;
+use super::{
+    Admission, AdmittedRequest, Recording,
+    semantic::{Decision, Pending, Verdicts},
+};
+use crate::{
+    config::VerifyMode,
+    decide::{
+        Policy,
+        learner::{ASKED_MAX, Price},
+    },
+    embed::Embedding,
+    learn::{Compared, Learning, ScoredCandidates},
+    model::{Attempt, FittingSet, VerifierReply},
+    prompt::{Completion, Prompt, prefix},
+    telemetry::metrics::Metrics,
+    upstream::{KeptAnswer, TimeLimit, Upstreams, VerificationQuestion, Verifier, cut_answer},
+};
+
+/// Verdicts that are remembered, so that the same question about the same entries costs nothing.
+const VERDICTS_MAX: usize = 100_000;
+
+/// A verification may take this multiple of `cache.verify.timeout`. Nobody waits for a late verdict, but it teaches.
+const LATE: u32 = 4;
+
+/// Expected tokens of a reply.
+const REPLY_TOKENS: u64 = 2;
+
+/// Bytes of the system prompt and earlier turns that a verifier is shown.
+const CONTEXT_BYTES_MAX: usize = 2000;
+
+/// Asks verifiers, within their limits of money, rate and time.
 pub(super) struct Verification {
     pub admission: Arc<Admission>,
     pub learning: Arc<Learning>,
     pub upstreams: Upstreams,
     pub recording: Arc<Recording>,
     pub metrics: Arc<Metrics>,
+    pub tasks: TaskTracker,
+    /// By a hash of the prompt's key and the entries' keys.
+    verdicts: Cache<[u8; 32], FittingSet>,
+    spend: Spend,
+    in_flight: Arc<AtomicUsize>,
 }
 
+/// Who judges an answer, and what is asked of it.
+struct Call {
+    request: Arc<AdmittedRequest>,
+    near: ScoredCandidates,
+    /// Indices of candidates, most probable first.
+    asked: Vec<usize>,
+    verifier: Verifier,
+}
+
+/// One verification in flight.
+struct InFlight(Arc<AtomicUsize>);
+
 impl Verification {
-    /// Verifies the decisive comparison, if it is sampled for verification and a reply comes. Answers with tool calls are left to the
-    /// comparison, where every argument counts.
-    pub(super) async fn verify(
+    pub(super) fn new(
+        admission: Arc<Admission>,
+        learning: Arc<Learning>,
+        upstreams: Upstreams,
+        recording: Arc<Recording>,
+        metrics: Arc<Metrics>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            admission,
+            learning,
+            upstreams,
+            recording,
+            metrics,
+            tasks,
+            verdicts: Cache::new(VERDICTS_MAX),
+            spend: Spend::default(),
+            in_flight: Arc::default(),
+        }
+    }
+
+    /// What asking about these candidates before serving costs, as shares of what a hit on the best of them saves.
+    /// `None` where nothing may be asked.
+    pub(super) fn price(
         &self,
         request: &AdmittedRequest,
+        near: &ScoredCandidates,
+        embedding: &Embedding,
+    ) -> Option<Price> {
+        let best = near.best().filter(|best| is_verifiable(request, near, *best))?;
+        let (verifier, mode) = self.verifier(request, Some(embedding))?;
+        if mode != VerifyMode::Before {
+            return None;
+        }
+        let config = &request.settings.cache.verify;
+        let saved = self.recording.price_at_route(request, near.candidates[best].entry.completion.usage);
+        let asked: Vec<usize> = verifiable(request, near).take(ASKED_MAX).collect();
+        let whole = self.usd(request, near, &asked, &verifier);
+        let first = self.usd(request, near, &[best], &verifier);
+        let further = (whole - first) / (asked.len().max(2) - 1) as f64;
+        let call = first + config.usd_per_second * self.spend.seconds();
+        let share = |usd: f64| (usd.max(0.0) / saved) as f32;
+        (saved > 0.0).then(|| Price { call: share(call), further: share(further) })
+    }
+
+    /// Decides by what a verifier says.
+    pub(super) async fn decide(
+        self: &Arc<Self>,
+        request: &Arc<AdmittedRequest>,
+        pending: Pending,
+    ) -> Decision {
+        let config = &request.settings.cache.verify;
+        if pending.bounds.shadow {
+            // Nobody waits for what is not served.
+            return pending.postpone();
+        }
+        let verdicts = self.ask(request, &pending.near, &pending.asked, &pending.embedding).await;
+        pending.decide(verdicts.as_ref(), config.audit_rate)
+    }
+
+    /// Mode `shadow`: decides, after the answer, what would have been served by what a verifier says.
+    pub(super) async fn decide_postponed(
+        self: &Arc<Self>,
+        request: &Arc<AdmittedRequest>,
+        mut near: ScoredCandidates,
+    ) -> ScoredCandidates {
+        let asked = std::mem::take(&mut near.pending);
+        let (Policy::Bounded(bounds), false) = (request.policy(), asked.is_empty()) else { return near };
+        let Some((verifier, _)) = self.verifier(request, None) else { return near };
+        let call = Call { request: Arc::clone(request), near: near.clone(), asked, verifier };
+        let late = Instant::now() + LATE * request.settings.cache.verify.timeout;
+        if let Some(Verdicts { of, by }) = Arc::clone(self).settle(call, late).await {
+            near.set_verdicts(&of, &by);
+            near.decide_audit(&bounds);
+        }
+        near
+    }
+
+    /// Asks which of the candidates `asked` fit, and waits for `cache.verify.timeout` within the caller's deadline. `None`
+    /// if there is no verdict by then.
+    async fn ask(
+        self: &Arc<Self>,
+        request: &Arc<AdmittedRequest>,
+        near: &ScoredCandidates,
+        asked: &[usize],
+        embedding: &Embedding,
+    ) -> Option<Verdicts> {
+        let (verifier, _) = self.verifier(request, Some(embedding))?;
+        let asked: Vec<usize> =
+            asked.iter().copied().filter(|index| is_verifiable(request, near, *index)).collect();
+        let now = Instant::now();
+        // Half of the time is left for a model.
+        let remaining = request.deadline.saturating_duration_since(now) / 2;
+        let limit = now + request.settings.cache.verify.timeout.min(remaining);
+        let call = Call { request: Arc::clone(request), near: near.clone(), asked, verifier };
+        let asking = self.tasks.spawn(Arc::clone(self).settle(call, limit));
+        timeout_at(limit, asking).await.ok()?.ok()?
+    }
+
+    /// Has a model judge what a comparison of answers judged: an audited hit, or, with mode `background`, all candidates of a
+    /// miss. A hit that a verifier approved is reviewed by a better model, if the routed one is better.
+    pub(super) async fn label(
+        &self,
+        request: &Arc<AdmittedRequest>,
         completion: &Completion,
         compared: &mut Compared,
     ) {
-        let Some((index, candidate)) = compared.decisive() else { return };
-        let (entry, other) = (&candidate.entry, request.prompt.fuzzy_text());
-        let (Some(question), Some(other)) = (entry.text.as_deref(), other) else { return };
-        let config = &request.settings.cache.verify;
-        let answer = cut_answer(&entry.completion.content, config.max_answer_bytes);
-        let kept = [KeptAnswer { question, answer: &answer }];
-        let asked = VerificationQuestion {
-            instructions: config.instructions(),
-            new_question: other,
-            kept: &kept,
-            context: None,
+        let near = compared.near();
+        let known = self.verifier(request, None).filter(|_| completion.tool_calls.is_none());
+        let Some((verifier, mode)) = known else { return };
+        let audited = near.audited();
+        let is_review = audited.is_some_and(|audited| near.is_verified(audited));
+        let asked: Vec<usize> = match audited {
+            Some(audited) => vec![audited],
+            None if mode == VerifyMode::Background => near.unverified().take(ASKED_MAX).collect(),
+            None => Vec::new(),
         };
-        let is_short = question.len().max(other.len()) <= config.max_question_bytes;
-        let is_text = completion.tool_calls.is_none() && entry.completion.tool_calls.is_none();
-        if !is_text || !is_short || self.admission.check_budget(&request.tenant).is_err() {
-            return;
+        let asked: Vec<usize> =
+            asked.into_iter().filter(|index| is_verifiable(request, near, *index)).collect();
+        let judge = if is_review { self.better_than(&verifier, request) } else { Some(verifier) };
+        let Some(verifier) = judge.filter(|_| !asked.is_empty()) else { return };
+        let call = Call { request: Arc::clone(request), near: near.clone(), asked, verifier };
+        if audited.is_some() {
+            compared.expect_verdict();
         }
-        let Some(_permit) = self.learning.verification_permit(request.key) else { return };
-        let Some(verifier) = self.upstreams.verifier(&config.model) else { return };
-        let limit = TimeLimit { timeout: config.timeout, deadline: None };
-        let attempts = Arc::new(self.recording.audit_listener(request));
-        let reply = self.upstreams.verify(&verifier, asked, limit, attempts).await;
-        self.metrics.verification(reply);
-        if let VerifierReply::Fits(fitting) = reply {
-            compared.set_verified(index, fitting.contains(0));
+        let Some(fitting) = self.call(&call).await else { return };
+        for (index, fits) in call.verdicts(fitting) {
+            if is_review {
+                compared.set_reviewed(index, fits);
+            } else {
+                compared.set_verified(index, fits);
+            }
         }
     }
+
+    fn better_than(&self, verifier: &Verifier, request: &AdmittedRequest) -> Option<Verifier> {
+        let route = self.upstreams.route(&request.prompt, None)?;
+        self.upstreams.better_verifier(verifier, &route.model)
+    }
+
+    /// The verifier for this request, and when to ask it; `None` where none may be asked. With mode `auto` it is one whose
+    /// provider serves the routed model too, so that no provider sees prompts that it would not see anyway.
+    fn verifier(
+        &self,
+        request: &AdmittedRequest,
+        embedding: Option<&Embedding>,
+    ) -> Option<(Verifier, VerifyMode)> {
+        let config = &request.settings.cache.verify;
+        let configured = request.settings.cache.verify_mode(&request.prompt.namespace);
+        if request.cache.verify == Some(false) || configured == VerifyMode::Off {
+            return None;
+        }
+        let verifier = self.upstreams.verifier(&config.model)?;
+        let mode = match configured {
+            VerifyMode::Auto => {
+                let route = self.upstreams.route(&request.prompt, embedding)?;
+                if !self.upstreams.serves(&verifier, &route.model) {
+                    return None;
+                }
+                VerifyMode::Before
+            }
+            VerifyMode::Background if request.cache.verify == Some(true) => VerifyMode::Before,
+            mode => mode,
+        };
+        Some((verifier, mode))
+    }
+
+    /// Makes the call, remembers and learns what it says, and counts it as late after `limit`.
+    async fn settle(self: Arc<Self>, call: Call, limit: Instant) -> Option<Verdicts> {
+        let key = call.key();
+        let ask = async {
+            let reply = self.reply(&call).await;
+            let in_time = Instant::now() <= limit;
+            self.metrics.verification(if in_time { reply } else { VerifierReply::TimedOut });
+            let VerifierReply::Fits(fitting) = reply else { return Err(()) };
+            self.learning.learn_verdicts(&call.near, &call.verdicts(fitting)).await;
+            Ok(fitting)
+        };
+        let fitting = self.verdicts.get_or_insert_async(&key, ask).await.ok()?;
+        Some(Verdicts { of: call.verdicts(fitting), by: call.verifier.id().to_owned() })
+    }
+
+    /// Makes the call unless its verdict is remembered, and counts it.
+    async fn call(&self, call: &Call) -> Option<FittingSet> {
+        let key = call.key();
+        if let Some(known) = self.verdicts.get(&key) {
+            return Some(known);
+        }
+        let reply = self.reply(call).await;
+        self.metrics.verification(reply);
+        let VerifierReply::Fits(fitting) = reply else { return None };
+        self.verdicts.insert(key, fitting);
+        Some(fitting)
+    }
+
+    /// What the verifier says.
+    async fn reply(&self, call: &Call) -> VerifierReply {
+        let Call { request, near, asked, verifier } = call;
+        let config = &request.settings.cache.verify;
+        let Some(_in_flight) = InFlight::enter(&self.in_flight, config.max_in_flight) else {
+            return VerifierReply::Skipped;
+        };
+        let without_cache = self.recording.usd_without_cache();
+        if self.admission.check_budget(&request.tenant).is_err()
+            || !self.spend.allows(config, without_cache, Instant::now())
+        {
+            return VerifierReply::Skipped;
+        }
+        let count = self.recording.audit_listener(request);
+        let (spend, metrics) = (self.spend.clone(), Arc::clone(&self.metrics));
+        let on_attempt = move |attempt: &Attempt| {
+            count(attempt);
+            spend.add(attempt.usage.cost_usd);
+            metrics.verification_cost(attempt.usage.cost_usd);
+        };
+        let limit = TimeLimit { timeout: config.timeout * LATE, deadline: None };
+        let started = Instant::now();
+        let texts = Texts::of(request, near, asked);
+        let kept = texts.kept();
+        let reply = self.upstreams.verify(verifier, texts.question(&kept), limit, Arc::new(on_attempt)).await;
+        self.spend.took(started.elapsed());
+        self.metrics.verification_took(started.elapsed());
+        request.trace.step("verify", started.into_std());
+        reply
+    }
+
+    /// Expected cost of a call in US dollars.
+    fn usd(
+        &self,
+        request: &AdmittedRequest,
+        near: &ScoredCandidates,
+        asked: &[usize],
+        verifier: &Verifier,
+    ) -> f64 {
+        let texts = Texts::of(request, near, asked);
+        let kept = texts.kept();
+        verifier.usd(texts.question(&kept).tokens(), REPLY_TOKENS)
+    }
+}
+
+impl Call {
+    /// The prompt and the entries that are asked about. The model that is asked counts too: a better one reviews.
+    fn key(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.request.key.as_bytes());
+        for index in &self.asked {
+            hasher.update(self.near.candidates[*index].entry.key.as_bytes());
+        }
+        hasher.update(self.verifier.id().as_bytes());
+        *hasher.finalize().as_bytes()
+    }
+
+    fn verdicts(&self, fitting: FittingSet) -> Vec<(usize, bool)> {
+        self.asked.iter().enumerate().map(|(nth, index)| (*index, fitting.contains(nth))).collect()
+    }
+}
+
+impl InFlight {
+    fn enter(count: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let in_flight = Self(Arc::clone(count));
+        (count.fetch_add(1, Ordering::Relaxed) < max).then_some(in_flight)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The texts of a verification.
+struct Texts<'a> {
+    instructions: &'a str,
+    new_question: &'a str,
+    /// Questions and answers.
+    kept: Vec<(&'a str, Cow<'a, str>)>,
+    context: Option<String>,
+}
+
+impl<'a> Texts<'a> {
+    fn of(request: &'a AdmittedRequest, near: &'a ScoredCandidates, asked: &[usize]) -> Self {
+        let config = &request.settings.cache.verify;
+        let kept = |index: &usize| {
+            let entry = &near.candidates[*index].entry;
+            let answer = cut_answer(&entry.completion.content, config.max_answer_bytes);
+            (entry.text.as_deref().unwrap_or_default(), answer)
+        };
+        Self {
+            instructions: config.instructions(),
+            new_question: request.prompt.fuzzy_text().unwrap_or_default(),
+            kept: asked.iter().map(kept).collect(),
+            context: context(&request.prompt),
+        }
+    }
+
+    fn kept(&self) -> Vec<KeptAnswer<'_>> {
+        self.kept.iter().map(|(question, answer)| KeptAnswer { question, answer }).collect()
+    }
+
+    fn question<'q>(&'q self, kept: &'q [KeptAnswer<'q>]) -> VerificationQuestion<'q> {
+        let Self { instructions, new_question, context, .. } = self;
+        VerificationQuestion { instructions, new_question, kept, context: context.as_deref() }
+    }
+}
+
+/// The system prompt and the earlier turns, which the new question and the kept ones share; cut, since they are the same
+/// for all.
+fn context(prompt: &Prompt) -> Option<String> {
+    let (_last, earlier) = prompt.messages.split_last()?;
+    let mut context = String::new();
+    for message in earlier {
+        let role = message.role.as_str();
+        context.extend([role, ": ", message.content.as_str(), "\n"]);
+        if context.len() >= CONTEXT_BYTES_MAX {
+            break;
+        }
+    }
+    (!context.is_empty()).then(|| prefix(&context, CONTEXT_BYTES_MAX).to_owned())
+}
+
+fn verifiable(request: &AdmittedRequest, near: &ScoredCandidates) -> impl Iterator<Item = usize> {
+    (0..near.candidates.len()).filter(|index| is_verifiable(request, near, *index))
+}
+
+/// Whether a verifier may be asked about a candidate. Function calls do something, so they are not left to its judgement.
+/// Questions are shown whole or not at all: long ones often differ in their last line.
+fn is_verifiable(request: &AdmittedRequest, near: &ScoredCandidates, index: usize) -> bool {
+    let max = request.settings.cache.verify.max_question_bytes;
+    let entry = &near.candidates[index].entry;
+    let is_short = |text: Option<&str>| text.is_some_and(|text| text.len() <= max);
+    entry.completion.tool_calls.is_none()
+        && is_short(request.prompt.fuzzy_text())
+        && is_short(entry.text.as_deref())
 }

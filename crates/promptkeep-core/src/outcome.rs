@@ -31,6 +31,8 @@ pub enum MissReason {
     LowerTier,
     /// The most similar entry did not reach the threshold.
     BelowThreshold,
+    /// A verifier said that no kept answer fits.
+    NotVerified,
     /// A lexical guard found a difference that changes the answer.
     Guard(Guard),
     /// The namespace is in warm-up: its learner has too few labels for semantic hits.
@@ -51,6 +53,17 @@ pub enum MissReason {
     Disabled,
     /// The embedder failed or is overloaded.
     EmbeddingUnavailable,
+}
+
+/// What made an entry of another prompt good enough to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approval {
+    /// The prompts differ on the surface only, or, in mode `static`, no guard objects.
+    Surface,
+    /// The learned probability.
+    Learned,
+    /// The learned probability and the yes of a verifier.
+    Verified,
 }
 
 /// A lexical difference between two prompts that changes the answer.
@@ -142,6 +155,7 @@ impl MissReason {
             Self::NoCandidate => "no_candidate",
             Self::LowerTier => "lower_tier",
             Self::BelowThreshold => "below_threshold",
+            Self::NotVerified => "not_verified",
             Self::Guard(guard) => guard.reason(),
             Self::Learning => "learning",
             Self::Audit => "audit",
@@ -152,6 +166,17 @@ impl MissReason {
             Self::ScopeEmpty => "scope_empty",
             Self::Disabled => "disabled",
             Self::EmbeddingUnavailable => "embedding_unavailable",
+        }
+    }
+}
+
+impl Approval {
+    /// Returns the label used in replies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Surface => "surface",
+            Self::Learned => "learned",
+            Self::Verified => "verified",
         }
     }
 }

@@ -112,6 +112,9 @@ pub struct CacheControl {
     pub tags: Vec<String>,
     /// Replaces the server's `cache.keep` for this request.
     pub keep: Option<Keep>,
+    /// Whether a verifier may be asked about this request: `false` forbids it; `true` asks before serving where the server
+    /// would only ask in the background.
+    pub verify: Option<bool>,
 }
 
 /// What the cache stores for personal or time-dependent prompts and for prompts that ask for variety.

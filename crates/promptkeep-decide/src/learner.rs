@@ -9,6 +9,7 @@
 //! copies its input, [`Fit::run`] belongs on another thread, and [`Learner::install`] takes the result. Nothing here
 //! waits, reads a clock or holds a lock, and everything random comes from a seed, so a replay repeats itself.
 
+mod asking;
 mod audit;
 mod budget;
 mod delta;
@@ -16,6 +17,7 @@ mod label;
 mod model;
 mod scopes;
 mod state;
+mod verifier;
 mod wrong_rate;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -25,7 +27,10 @@ use super::{
     surface::Difference,
     table::{Bins, Table},
 };
+use asking::Choice;
+pub use asking::{ASKED_MAX, Price, Reckoning};
 pub use audit::Audits;
+use budget::Estimate;
 pub use budget::{Budget, Surplus, Threshold};
 pub use delta::{Delta, LearnerId};
 use delta::{LabelId, Replication};
@@ -62,6 +67,8 @@ const HALF_LIFE: f32 = 12_000.0;
 pub struct Learner {
     table: Arc<Table>,
     model: Model,
+    /// Measured error rates of the verifier.
+    verifier: SourceErrors,
     examples: VecDeque<Example>,
     recent: VecDeque<Option<Recent>>,
     threshold: Threshold,
@@ -94,7 +101,7 @@ pub struct Scored {
 }
 
 /// The decision on a request.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     Serve {
         /// Index among the scored candidates.
@@ -103,6 +110,12 @@ pub enum Verdict {
         /// Set if the hit is to be audited: a model answers too, and [`Learner::observe`] takes the comparison. Holds
         /// the probability with which the hit was chosen.
         audit: Option<f32>,
+    },
+    /// A verifier is to be asked, then [`Learner::decide_verified`].
+    Verify {
+        /// Indices among the scored candidates, most probable first; at most [`ASKED_MAX`].
+        asked: Vec<usize>,
+        probability: f32,
     },
     /// The best candidate is below the threshold.
     Below { probability: f32 },
@@ -143,10 +156,14 @@ struct Example {
     forest: f32,
     scope: ScopeTag,
     english: bool,
-    /// Log-likelihood ratio of what was observed.
+    /// Log-likelihood ratio of what was observed, without the verdict.
     evidence: f32,
+    /// Whether a verifier said that the answer fits.
+    verdict: Option<bool>,
     /// It is from a comparison of answers.
     compared: bool,
+    /// It is from the audit of a hit that a verifier approved, and says only how often the verifier errs.
+    review: bool,
     /// The texts differ on the surface only.
     surface: bool,
     weight: f32,
@@ -163,6 +180,8 @@ struct Recent {
     forest: f32,
     scope: ScopeTag,
     english: bool,
+    /// Price of asking a verifier, where one could be asked.
+    price: Option<f32>,
 }
 
 /// A fit's input, copied out of the learner.
@@ -170,6 +189,7 @@ struct Recent {
 pub struct Fit {
     table: Arc<Table>,
     model: Model,
+    verifier: SourceErrors,
     examples: Vec<Example>,
     recent: Vec<Option<Recent>>,
     audits: Audits,
@@ -181,6 +201,7 @@ pub struct Fit {
 #[derive(Debug)]
 pub struct Fitted {
     model: Model,
+    verifier: SourceErrors,
     threshold: Threshold,
     requests: u64,
 }
@@ -193,6 +214,7 @@ impl Learner {
         Self {
             model: Model::of_prior(&table),
             table,
+            verifier: SourceErrors::of_new_verifier(),
             examples: VecDeque::new(),
             recent: VecDeque::new(),
             threshold: Threshold::default(),
@@ -226,8 +248,14 @@ impl Learner {
     }
 
     /// Counts the request and decides it. `budget` is the namespace's or a caller's stricter one; `audit_rate` is the
-    /// lowest share of hits to audit.
-    pub fn decide(&mut self, candidates: &[Scored], budget: &Budget, audit_rate: f32) -> Verdict {
+    /// lowest share of hits to audit; `price` is that of asking a verifier, where one may be asked.
+    pub fn decide(
+        &mut self,
+        candidates: &[Scored],
+        budget: &Budget,
+        audit_rate: f32,
+        price: Option<Price>,
+    ) -> Verdict {
         self.requests += 1;
         self.since_fit += 1;
         self.replication.count_request();
@@ -235,10 +263,45 @@ impl Learner {
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
-        self.recent.push_back(best.map(|b| Recent::of(&candidates[b])));
+        self.recent.push_back(best.map(|b| Recent::of(&candidates[b], price)));
         let Some(candidate) = best else { return Verdict::Nothing };
         let (probability, _) = self.estimate(&candidates[candidate]);
-        match self.permits(&candidates[candidate], probability, budget) {
+        let permit = self.permits(&candidates[candidate], probability, budget);
+        if let Choice::Ask(asked) = self.choose(candidates, permit, budget, price) {
+            return Verdict::Verify { asked, probability };
+        }
+        self.verdict(candidate, probability, permit, audit_rate)
+    }
+
+    /// Decides a request that a verifier was to be asked about, without its verdicts.
+    pub fn decide_unverified(&mut self, candidates: &[Scored], budget: &Budget, audit_rate: f32) -> Verdict {
+        let Some(candidate) = Scored::best(candidates) else { return Verdict::Nothing };
+        let (probability, _) = self.estimate(&candidates[candidate]);
+        let permit = self.permits(&candidates[candidate], probability, budget);
+        self.verdict(candidate, probability, permit, audit_rate)
+    }
+
+    /// Decides a request that a verifier was asked about; `verdicts` are those on the candidates with these indices. The
+    /// verdicts must have been learned from, see [`Learner::observe`].
+    pub fn decide_verified(
+        &mut self,
+        candidates: &[Scored],
+        verdicts: &[(usize, bool)],
+        budget: &Budget,
+        audit_rate: f32,
+    ) -> Verdict {
+        let after = |(index, fits): &(usize, bool)| {
+            let (probability, _) = self.estimate(&candidates[*index]);
+            (*index, asking::after_verdict(probability, *fits, &self.verifier))
+        };
+        let best = verdicts.iter().map(after).max_by(|a, b| a.1.total_cmp(&b.1));
+        let Some((candidate, probability)) = best else { return Verdict::Nothing };
+        let permit = self.permits(&candidates[candidate], probability, budget);
+        self.verdict(candidate, probability, permit, audit_rate)
+    }
+
+    fn verdict(&mut self, candidate: usize, probability: f32, permit: Permit, audit_rate: f32) -> Verdict {
+        match permit {
             Permit::Granted => {
                 let audit = self.audits.draw(self.requests, audit_rate);
                 Verdict::Serve { candidate, probability, audit }
@@ -250,6 +313,38 @@ impl Learner {
             Permit::Below if self.threshold.is_unknown() => Verdict::Learning { probability },
             Permit::Below => Verdict::Below { probability },
         }
+    }
+
+    /// Chooses between serving the best candidate, which `permit` is about, and asking a verifier. Surface variants are
+    /// not asked about, nor what a verdict could not change.
+    fn choose(&self, candidates: &[Scored], permit: Permit, budget: &Budget, price: Option<Price>) -> Choice {
+        let threshold = self.threshold_at(budget);
+        if price.is_none() || permit == Permit::OverBudget || budget.max_error_rate <= 0.0 || threshold > 1.0
+        {
+            return Choice::Miss;
+        }
+        if Scored::best(candidates).is_some_and(|best| self.is_certain(&candidates[best])) {
+            return Choice::Serve;
+        }
+        asking::choose(&self.rank(candidates), threshold, &self.verifier, price)
+    }
+
+    /// Candidates that a verifier may be asked about, most probable first.
+    fn rank(&self, candidates: &[Scored]) -> Vec<(usize, f32)> {
+        let may_ask = |(_, scored): &(usize, &Scored)| scored.difference != Difference::Marks;
+        let probability = |(index, scored)| (index, self.estimate(scored).0);
+        let mut ranked: Vec<_> = candidates.iter().enumerate().filter(may_ask).map(probability).collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        ranked
+    }
+
+    /// What is expected of serving the best candidate and of asking a verifier, for `Explain`.
+    pub fn reckon(&self, candidates: &[Scored], budget: &Budget, price: Price) -> Reckoning {
+        Reckoning::of(&self.rank(candidates), self.threshold_at(budget), &self.verifier, price)
+    }
+
+    fn threshold_at(&self, budget: &Budget) -> f32 {
+        if self.threshold.is_unknown() { START_PROBABILITY } else { self.threshold.at(budget) }
     }
 
     /// Whether the candidate would be served.
@@ -284,34 +379,33 @@ impl Learner {
 
     /// Surface variants are served whatever the namespace has learned, unless several of them were found wrong.
     fn permits(&self, scored: &Scored, probability: f32, budget: &Budget) -> Permit {
-        let threshold =
-            if self.threshold.is_unknown() { START_PROBABILITY } else { self.threshold.at(budget) };
         if budget.max_error_rate <= 0.0 || scored.difference == Difference::Marks {
             Permit::Below
         } else if self.is_certain(scored) {
             Permit::Granted
         } else if self.is_over_budget(budget) {
             Permit::OverBudget
-        } else if probability >= threshold {
+        } else if probability >= self.threshold_at(budget) {
             Permit::Granted
         } else {
             Permit::Below
         }
     }
 
-    fn is_certain(&self, scored: &Scored) -> bool {
+    /// Whether the candidate is served because it differs on the surface only.
+    pub fn is_certain(&self, scored: &Scored) -> bool {
         scored.difference == Difference::Surface && self.wrong_variants < WRONG_VARIANTS_MAX
     }
 
     /// Learns whether the answers of a pair are the same.
     pub fn observe(&mut self, scored: &Scored, label: Label, origin: Origin) {
-        let Label { evidence, mut weight, .. } = label;
+        let Label { evidence, mut verdict, mut weight, .. } = label;
+        let total = evidence + verdict.map_or(0.0, |fits| self.verifier.evidence(fits));
         let predicted = match origin {
             Origin::Miss { best } => best.then_some((scored.logit, 1.0)),
-            Origin::Audit { propensity, verified } => {
-                let (probability, _) = self.estimate(scored);
-                self.audits.observe(probability, &Audited { propensity, verified, label });
-                Some((scored.logit, 1.0 / propensity.max(0.02)))
+            Origin::Audit { propensity, probability, approved, verified } => {
+                self.audits.observe(probability, total, &Audited { propensity, verified, label });
+                (!approved).then_some((scored.logit, 1.0 / propensity.max(0.02)))
             }
             Origin::Feedback => None,
         };
@@ -319,7 +413,12 @@ impl Learner {
             self.audits.count_labelled();
             self.replication.set_pending();
         }
-        if evidence < 0.0 && scored.logit < OBVIOUS_LOGIT {
+        // The verdict has been learned from. Learning from pairs again because it was a yes would make all look alike.
+        let review = matches!(origin, Origin::Audit { approved: true, .. });
+        if review {
+            verdict = Some(true);
+        }
+        if !review && total < 0.0 && scored.logit < OBVIOUS_LOGIT {
             self.obvious += 1;
             if !self.obvious.is_multiple_of(OBVIOUS_STORED) {
                 return;
@@ -330,8 +429,21 @@ impl Learner {
         let compared = label.source == LabelSource::Comparison;
         let surface = scored.difference == Difference::Surface;
         let (id, at) = (self.replication.next_label(), self.requests);
-        let example =
-            Example { id, bins, forest, scope, english, evidence, compared, surface, weight, at, predicted };
+        let example = Example {
+            id,
+            bins,
+            forest,
+            scope,
+            english,
+            evidence,
+            verdict,
+            compared,
+            review,
+            surface,
+            weight,
+            at,
+            predicted,
+        };
         self.replication.add(example);
         self.push(example);
     }
@@ -367,6 +479,7 @@ impl Learner {
         Fit {
             table: Arc::clone(&self.table),
             model: self.model.clone(),
+            verifier: self.verifier,
             examples: self.examples.iter().copied().collect(),
             recent: self.recent.iter().copied().collect(),
             audits: self.audits.clone(),
@@ -379,6 +492,7 @@ impl Learner {
     pub fn install(&mut self, fitted: Fitted) {
         if fitted.requests >= self.fitted_at {
             self.model = fitted.model;
+            self.verifier = fitted.verifier;
             self.threshold = fitted.threshold;
         }
     }
@@ -402,6 +516,11 @@ impl Learner {
         &self.table
     }
 
+    /// Measured error rates of the verifier.
+    pub const fn verifier(&self) -> &SourceErrors {
+        &self.verifier
+    }
+
     pub const fn threshold(&self) -> &Threshold {
         &self.threshold
     }
@@ -415,7 +534,7 @@ impl Learner {
 
 impl Example {
     fn is_wrong_variant(&self) -> bool {
-        self.surface && !self.compared && self.evidence < 0.0
+        self.surface && !self.compared && !self.review && (self.evidence < 0.0 || self.verdict == Some(false))
     }
 }
 
@@ -437,9 +556,9 @@ impl Scored {
 // === impl Recent ===
 
 impl Recent {
-    fn of(scored: &Scored) -> Self {
+    fn of(scored: &Scored, price: Option<Price>) -> Self {
         let &Scored { bins, forest, scope, english, .. } = scored;
-        Self { bins, forest, scope, english }
+        Self { bins, forest, scope, english, price: price.map(|price| price.call) }
     }
 }
 
@@ -448,18 +567,18 @@ impl Recent {
 impl Fit {
     /// Fits the model to the labels and sets the threshold by the recent requests.
     pub fn run(&self) -> Fitted {
-        let model = self.model.fit(&self.table, &self.examples, self.requests);
-        let probability = |r: &Recent| {
+        let (model, verifier) = self.model.fit(&self.table, &self.examples, self.requests, &self.verifier);
+        let estimate = |r: &Recent| {
             let inputs = self.table.inputs_with(&r.bins, r.forest);
             let logit = model.penalised(model.logit(&inputs, &r.bins, r.scope), r.english);
-            model.probability(logit, model.deviation(&inputs))
+            Estimate { probability: model.probability(logit, model.deviation(&inputs)), price: r.price }
         };
-        let estimates: Vec<f32> = self.recent.iter().flatten().map(probability).collect();
+        let estimates: Vec<Estimate> = self.recent.iter().flatten().map(estimate).collect();
         // Promises of few labels are discounted.
         let warm_up = 1.0 + WARM_UP / self.labelled as f32;
         let surplus = Surplus::new(self.audits.surplus(), warm_up);
-        let threshold = Threshold::new(estimates, self.recent.len(), surplus);
-        Fitted { model, threshold, requests: self.requests }
+        let threshold = Threshold::new(&estimates, self.recent.len(), surplus, &verifier);
+        Fitted { model, verifier, threshold, requests: self.requests }
     }
 }
 

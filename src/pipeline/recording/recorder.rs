@@ -7,7 +7,7 @@ use std::{
 
 use opentelemetry::KeyValue;
 
-use super::{Recording, savings::Savings};
+use super::{Recording, savings::Savings, without_cache::WithoutCache};
 use crate::{
     outcome::{MissReason, Outcome},
     pipeline::Request,
@@ -27,6 +27,7 @@ pub(in crate::pipeline) struct Recorder {
     ledger: Arc<Ledger>,
     log: Arc<RequestLog>,
     savings: Savings,
+    without_cache: WithoutCache,
     rpc: Rpc,
     tenant: Arc<Tenant>,
     namespace: String,
@@ -52,6 +53,7 @@ impl Recorder {
             ledger: Arc::clone(&recording.ledger),
             log: Arc::clone(&recording.log),
             savings: recording.savings.clone(),
+            without_cache: recording.without_cache.clone(),
             rpc,
             tenant: Arc::clone(&request.tenant),
             namespace: request.namespace().to_owned(),
@@ -105,6 +107,7 @@ impl Recorder {
             return;
         }
         let elapsed = self.elapsed.unwrap_or_else(|| self.started.elapsed());
+        self.without_cache.add(self.saved_usd);
         let saved_usd = self.savings.net(self.tenant.name(), self.saved_usd);
         let observation = Observation {
             tenant: self.tenant.name(),

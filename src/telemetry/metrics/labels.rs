@@ -25,6 +25,8 @@ pub enum LabelOrigin {
     Miss,
     Audit,
     Feedback,
+    /// A verifier was asked before the answer.
+    Verification,
 }
 
 /// Why a label was dropped.
@@ -94,6 +96,7 @@ impl LabelOrigin {
             Self::Miss => "miss",
             Self::Audit => "audit",
             Self::Feedback => "feedback",
+            Self::Verification => "verification",
         }
     }
 }

@@ -204,8 +204,9 @@ impl Audits {
         })
     }
 
-    /// Records the outcome of an audit, of a hit that the model gave the `probability` of a right answer.
-    pub fn observe(&mut self, probability: f32, audited: &Audited) {
+    /// Records the outcome of an audit, of a hit that the model gave the `probability` of a right answer. `evidence` is
+    /// all that the label says.
+    pub fn observe(&mut self, probability: f32, evidence: f32, audited: &Audited) {
         let Some(tally) = Tally::of(audited) else { return };
         self.decay(decay_of(1));
         let own = &mut self.findings[0];
@@ -213,7 +214,7 @@ impl Audits {
         own.served.add(&tally);
         own.recent.add(&Recent {
             count: 1.0,
-            observed: 1.0 - after(probability, audited.label.evidence),
+            observed: 1.0 - after(probability, evidence),
             expected: f64::from(1.0 - probability),
             tally,
         });
@@ -425,7 +426,11 @@ mod tests {
             audits.set_id(id);
             audits.count_labelled();
             audits.draw(1000, 1.0);
-            audits.observe(0.9, &Audited { propensity: 1.0, verified: 0.0, label: Label::compared(4.0) });
+            audits.observe(
+                0.9,
+                4.0,
+                &Audited { propensity: 1.0, verified: 0.0, label: Label::compared(4.0) },
+            );
         }
         audits
     }
@@ -466,20 +471,22 @@ mod tests {
 
     const BUDGET: Budget = Budget { max_error_rate: 0.01, max_wrong_hits: 0.05 };
 
-    fn verified(propensity: f32, same: bool) -> Audited {
-        Audited { propensity, verified: 1.0, label: Label::compared(4.0).verified(same) }
+    fn observe(audits: &mut Audits, propensity: f32, same: bool) {
+        let evidence = LabelErrors::ASSUMED.verifier.evidence(same);
+        let label = Label::compared(4.0).verified(same);
+        audits.observe(0.9, evidence, &Audited { propensity, verified: 1.0, label });
     }
 
     /// One odd hit early on, which stood for many, closed a namespace with "98.9 % wrong (14.9 to 100)".
     #[test]
     fn a_namespace_closes_for_many_wrong_hits_but_not_for_one_and_reopens() {
         let mut audits = Audits::new(1);
-        (0..40).for_each(|_| audits.observe(0.9, &verified(1.0, true)));
-        audits.observe(0.9, &verified(0.0005, false));
+        (0..40).for_each(|_| observe(&mut audits, 1.0, true));
+        observe(&mut audits, 0.0005, false);
         assert!(audits.estimate(&LabelErrors::ASSUMED).rate > 0.9);
         assert!(!audits.is_over_budget(&BUDGET, &LabelErrors::ASSUMED));
         let mut audits = Audits::new(1);
-        (0..60).for_each(|n| audits.observe(0.9, &verified(0.2, n % 2 == 0)));
+        (0..60).for_each(|n| observe(&mut audits, 0.2, n % 2 == 0));
         assert!(audits.is_over_budget(&BUDGET, &LabelErrors::ASSUMED));
         let reported = audits.estimate(&LabelErrors::ASSUMED);
         (0..2 * IDLE_HALF_LIFE as usize).for_each(|_| audits.idle());

@@ -1,5 +1,8 @@
 //! The threshold: the lowest probability that may be served within two error budgets.
 
+use super::{asking, wrong_rate::SourceErrors};
+use crate::logistic::sigmoid;
+
 /// Allowed shares of wrong answers. Both apply.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Budget {
@@ -13,6 +16,11 @@ pub struct Budget {
 const MARGIN_REQUESTS: f32 = 0.42;
 const MARGIN_HITS: f32 = 0.75;
 
+/// Logits of the thresholds that are tried: the lowest, the step, and their number.
+const LOWEST: f64 = -2.0;
+const STEP: f64 = 0.1;
+const STEPS: usize = 111;
+
 /// Factors on expected errors: errors that audits observed over those that the model expected. A factor below 1 applies
 /// to the budget of hits only, because every audit is one of them; the budget of requests was exceeded on some kinds of
 /// traffic when it applied there too.
@@ -25,16 +33,30 @@ pub struct Surplus {
 /// Lowest factor on the expected errors of hits, however few were observed.
 const SURPLUS_MIN: f32 = 0.8;
 
-/// Recent probabilities, which give the threshold for any budget.
+/// The best candidate of a recent request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Estimate {
+    pub probability: f32,
+    /// Price of asking a verifier, where one could be asked.
+    pub price: Option<f32>,
+}
+
+/// What recent requests would have got, which gives the threshold for any budget.
 #[derive(Clone, Debug, Default)]
 pub struct Threshold {
-    /// Probabilities of the best candidates of recent requests, in descending order.
-    sorted: Vec<f32>,
-    /// Expected errors when the candidates up to this index are served.
-    expected: Vec<f32>,
+    /// By threshold, lowest first.
+    steps: Vec<Step>,
     /// Number of recent requests, including those without a candidate.
     requests: usize,
     pub surplus: Surplus,
+}
+
+/// What a threshold would have served.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    threshold: f32,
+    hits: f32,
+    wrong: f32,
 }
 
 impl Surplus {
@@ -51,17 +73,19 @@ impl Default for Surplus {
 }
 
 impl Threshold {
-    pub fn new(mut probabilities: Vec<f32>, requests: usize, surplus: Surplus) -> Self {
-        probabilities.sort_by(|a, b| b.total_cmp(a));
-        let mut sum = 0.0;
-        let expected = probabilities
-            .iter()
-            .map(|p| {
-                sum += 1.0 - p;
-                sum
-            })
-            .collect();
-        Self { sorted: probabilities, expected, requests, surplus }
+    /// Of the best candidates of so many recent `requests`.
+    pub(super) fn new(best: &[Estimate], requests: usize, surplus: Surplus, errors: &SourceErrors) -> Self {
+        let step = |n| {
+            let threshold = sigmoid(LOWEST + STEP * n as f64) as f32;
+            let mut step = Step { threshold, hits: 0.0, wrong: 0.0 };
+            for Estimate { probability, price } in best {
+                let expected = asking::of_best(*probability, threshold, errors, *price);
+                step.hits += expected.hits;
+                step.wrong += expected.wrong;
+            }
+            step
+        };
+        Self { steps: (0..STEPS).map(step).collect(), requests, surplus }
     }
 
     /// Whether no fit has set it yet.
@@ -87,8 +111,7 @@ impl Threshold {
         let per_request =
             MARGIN_REQUESTS * budget.max_error_rate * self.requests as f32 / self.surplus.of_requests;
         let per_hit = MARGIN_HITS * budget.max_wrong_hits / self.surplus.of_hits;
-        let fits =
-            |i: &usize| self.expected[*i] <= per_request && self.expected[*i] <= per_hit * (*i + 1) as f32;
-        (0..self.sorted.len()).rev().find(fits).map_or(2.0, |i| self.sorted[i])
+        let fits = |step: &&Step| step.wrong <= per_request && step.wrong <= per_hit * step.hits;
+        self.steps.iter().find(fits).filter(|step| step.hits > 0.0).map_or(2.0, |step| step.threshold)
     }
 }

@@ -268,10 +268,10 @@ mod tests {
         for n in 0..requests {
             let features: Features = std::array::from_fn(|_| random.f32());
             let scored = learner.score(&features, Difference::Wording, 1);
-            learner.decide(std::slice::from_ref(&scored), &BUDGET, 0.02);
+            learner.decide(std::slice::from_ref(&scored), &BUDGET, 0.02, None);
             let audit = n % 10 == 0 && learner.audits.draw(learner.requests, 1.0).is_some();
             let origin = if audit {
-                Origin::Audit { propensity: 1.0, verified: 0.0 }
+                Origin::Audit { propensity: 1.0, probability: 0.9, approved: false, verified: 0.0 }
             } else {
                 Origin::Miss { best: true }
             };

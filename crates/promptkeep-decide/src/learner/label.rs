@@ -5,8 +5,8 @@
 /// quarter of it never made the probabilities worse than the prompts' alone.
 const COMPARED_SCALE: f32 = 0.25;
 const COMPARED_MAX: f32 = 4.0;
-/// Error rates of a verifier: it says yes to a pair that differs, or no to one that is the same.
-const VERIFIER_ERRORS: (f32, f32) = (0.02, 0.05);
+/// Error rates of a better model than the verifier: false yes, false no.
+const REVIEW_ERRORS: (f32, f32) = (0.02, 0.05);
 /// Error rates of feedback.
 const FEEDBACK_ERRORS: (f32, f32) = (0.02, 0.02);
 /// Observations that the comparison with a caller's own answer counts for.
@@ -17,8 +17,11 @@ const FEEDBACK_WEIGHT: f32 = 4.0;
 /// What was observed about whether two prompts ask the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Label {
-    /// Log-likelihood ratio: positive speaks for "same", 0 says nothing.
+    /// Log-likelihood ratio: positive speaks for "same", 0 says nothing. Without the verdict, whose weight depends on
+    /// how often the verifier errs.
     pub evidence: f32,
+    /// Whether a verifier said that the answer fits.
+    pub verdict: Option<bool>,
     pub source: LabelSource,
     /// Evidence of the comparison, whoever the label is from. Irrelevant for feedback.
     pub(super) comparison: f32,
@@ -42,9 +45,10 @@ pub enum LabelSource {
 pub enum Origin {
     /// A model answered the request. `best`: the label is about the entry that would have been served.
     Miss { best: bool },
-    /// A hit was audited, which it was chosen for with the probability `propensity`. `verified` is the probability
+    /// A hit was audited, which it was chosen for with the probability `propensity`, and whose answer was right with the
+    /// probability `probability` when it was served; `approved`: a verifier had said yes. `verified` is the probability
     /// with which a verifier is asked about such an audit, 0 where none is.
-    Audit { propensity: f32, verified: f32 },
+    Audit { propensity: f32, probability: f32, approved: bool, verified: f32 },
     /// A caller reported on a hit.
     Feedback,
 }
@@ -53,7 +57,7 @@ impl Label {
     /// From comparing two answers, see [`Table::evidence`](crate::table::Table::evidence).
     pub fn compared(evidence: f32) -> Self {
         let evidence = (COMPARED_SCALE * evidence).clamp(-COMPARED_MAX, COMPARED_MAX);
-        Self { evidence, source: LabelSource::Comparison, comparison: evidence, weight: 1.0 }
+        Self { evidence, verdict: None, source: LabelSource::Comparison, comparison: evidence, weight: 1.0 }
     }
 
     /// The label if one of the answers came from a caller.
@@ -65,19 +69,39 @@ impl Label {
     /// The label after a model verified the answers.
     #[must_use]
     pub fn verified(self, same: bool) -> Self {
-        let evidence = evidence(same, VERIFIER_ERRORS);
-        Self { evidence, source: LabelSource::Verifier, weight: 1.0, ..self }
+        Self { evidence: 0.0, verdict: Some(same), source: LabelSource::Verifier, weight: 1.0, ..self }
+    }
+
+    /// What a verifier said before the prompt had an answer of its own.
+    pub fn verdict(fits: bool) -> Self {
+        Self::compared(0.0).verified(fits)
+    }
+
+    /// The label of a hit that a verifier approved, after a better model verified it too. The verifier's yes has been
+    /// learned from.
+    #[must_use]
+    pub fn reviewed(self, same: bool) -> Self {
+        let evidence = evidence(same, REVIEW_ERRORS);
+        Self { evidence, verdict: None, source: LabelSource::Verifier, weight: 1.0, ..self }
     }
 
     /// From a caller's feedback.
     pub fn reported(same: bool) -> Self {
         let evidence = evidence(same, FEEDBACK_ERRORS);
-        Self { evidence, source: LabelSource::Feedback, comparison: evidence, weight: FEEDBACK_WEIGHT }
+        Self {
+            evidence,
+            verdict: None,
+            source: LabelSource::Feedback,
+            comparison: evidence,
+            weight: FEEDBACK_WEIGHT,
+        }
     }
 
     /// Yes or no as 1 or 0; not a number if the evidence says nothing.
     pub(super) fn same(&self) -> f32 {
-        if self.evidence == 0.0 || self.evidence.is_nan() {
+        if let Some(fits) = self.verdict {
+            f32::from(u8::from(fits))
+        } else if self.evidence == 0.0 || self.evidence.is_nan() {
             f32::NAN
         } else {
             f32::from(u8::from(self.evidence > 0.0))

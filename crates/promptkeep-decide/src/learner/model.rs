@@ -4,6 +4,8 @@
 use super::{
     Example, HALF_LIFE, ScopeTag,
     scopes::{Levels, ScopeLabel},
+    verifier::Verified,
+    wrong_rate::SourceErrors,
 };
 use crate::{
     boost::{self, Forest, Growth, Rows, Target},
@@ -84,18 +86,30 @@ impl Model {
         sigmoid((shift + scale * f64::from(logit)) / spread.sqrt()) as f32
     }
 
-    /// Fits a model to `examples`, starting from this one; `now` is the number of the last request.
-    pub(super) fn fit(&self, table: &Table, examples: &[Example], now: u64) -> Self {
-        let inputs: Vec<Inputs> = examples.iter().map(|e| table.inputs_with(&e.bins, e.forest)).collect();
+    /// Fits a model and the error rates of the verifier to `examples`, starting from this one; `now` is the number of the
+    /// last request.
+    pub(super) fn fit(
+        &self,
+        table: &Table,
+        examples: &[Example],
+        now: u64,
+        verifier: &SourceErrors,
+    ) -> (Self, SourceErrors) {
+        let of = |e: &Example| table.inputs_with(&e.bins, e.forest);
+        let given = examples;
+        let examples: Vec<Example> = given.iter().filter(|e| !e.review).copied().collect();
+        let examples = examples.as_slice();
+        let inputs: Vec<Inputs> = examples.iter().map(of).collect();
         let precision = precision();
         let prior = Prior { mean: &table.weights, precision: &precision };
         let weight = |e: &Example| e.weight * 0.5_f32.powf((now - e.at) as f32 / HALF_LIFE);
         let shift = centre(table, examples, &inputs);
-        let centred: Vec<Example> = examples
-            .iter()
-            .map(|e| if e.compared { Example { evidence: e.evidence + shift, ..*e } } else { *e })
-            .collect();
-        let examples = centred.as_slice();
+        let total = |e: &Example| {
+            let verdict = e.verdict.map_or(0.0, |fits| verifier.evidence(fits));
+            e.evidence + verdict + if e.compared { shift } else { 0.0 }
+        };
+        let weighed: Vec<Example> = examples.iter().map(|e| Example { evidence: total(e), ..*e }).collect();
+        let examples = weighed.as_slice();
         let labels: Vec<Labelled<'_>> = examples
             .iter()
             .zip(&inputs)
@@ -121,7 +135,11 @@ impl Model {
         next.calibration = calibrate(examples);
         let others = examples.iter().filter(|e| !e.english).map(weight).sum::<f32>();
         next.language_penalty = LANGUAGE_PENALTY * LANGUAGE_LABELS / (LANGUAGE_LABELS + others);
-        next
+        let verdicts = given.iter().filter(|e| e.verdict.is_some()).filter_map(|e| {
+            Verified::of(e, next.weights.logit(&of(e)) + f64::from(self.levels.of(e.scope)), weight(e))
+        });
+        let verifier = SourceErrors::estimate(&verdicts.collect::<Vec<_>>());
+        (next, verifier)
     }
 
     /// Fits trees on top of the linear logit, to the probable truth behind the labels.

@@ -13,7 +13,7 @@ use crate::{
 
 const MAGIC: &[u8; 8] = b"pklearn\0";
 /// Changes with the encoding and with the features.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 impl Learner {
     pub fn encode(&self) -> Vec<u8> {
@@ -29,6 +29,7 @@ impl Learner {
             bytes.push(recent.map_or(0, |r| 1 + u8::from(r.english)));
             bytes.extend(recent.map_or([0; features::COUNT], |r| r.bins));
             bytes.extend(recent.map_or(0, |r| r.scope).to_le_bytes());
+            bytes.extend(recent.and_then(|r| r.price).unwrap_or(f32::MAX).to_le_bytes());
         }
         self.audits.encode(&mut bytes);
         bytes
@@ -77,7 +78,14 @@ impl Example {
         self.id.encode(to);
         to.extend(self.bins);
         to.extend(self.scope.to_le_bytes());
-        to.push(u8::from(self.english) | u8::from(self.compared) << 1 | u8::from(self.surface) << 2);
+        let verdict = self.verdict.map_or(0, |fits| 1 + u8::from(fits));
+        to.push(
+            u8::from(self.english)
+                | u8::from(self.compared) << 1
+                | u8::from(self.surface) << 2
+                | verdict << 3
+                | u8::from(self.review) << 5,
+        );
         to.extend(self.evidence.to_le_bytes());
         to.extend(self.weight.to_le_bytes());
         to.extend(self.at.to_le_bytes());
@@ -92,12 +100,28 @@ impl Example {
         let scope = from.u32()?;
         let flags = from.byte()?;
         let (english, compared, surface) = (flags & 1 > 0, flags & 2 > 0, flags & 4 > 0);
+        let review = flags & 32 > 0;
+        let verdict = (flags & 24 > 0).then_some(flags & 16 > 0);
         let (evidence, weight, at) = (from.f32()?, from.f32()?, from.u64()?);
         let predicted = (from.f32()?, from.f32()?);
         let valid = evidence.is_finite() && weight >= 0.0 && predicted.1 >= 0.0;
         ensure(valid, "label")?;
         let (forest, predicted) = (table.forest.logit(&bins), (predicted.1 > 0.0).then_some(predicted));
-        Ok(Self { id, bins, forest, scope, english, evidence, compared, surface, weight, at, predicted })
+        Ok(Self {
+            id,
+            bins,
+            forest,
+            scope,
+            english,
+            evidence,
+            verdict,
+            compared,
+            review,
+            surface,
+            weight,
+            at,
+            predicted,
+        })
     }
 }
 
@@ -105,7 +129,9 @@ impl Example {
 fn recent(from: &mut Reader<'_>, table: &Table) -> Result<Option<Recent>, Malformed> {
     let kind = from.byte()?;
     let bins = bins(from, table)?;
-    let recent = Recent { bins, forest: table.forest.logit(&bins), scope: from.u32()?, english: kind > 1 };
+    let (forest, scope, price) = (table.forest.logit(&bins), from.u32()?, from.f32()?);
+    let recent =
+        Recent { bins, forest, scope, english: kind > 1, price: (price < f32::MAX).then_some(price) };
     Ok((kind > 0).then_some(recent))
 }
 

@@ -86,12 +86,16 @@ impl Traffic {
             let says = same != (self.random.f32() < self.noise);
             let label =
                 if self.compared { Label::compared(if says { 8.0 } else { -8.0 }) } else { verified(says) };
-            match learner.decide(std::slice::from_ref(&scored), &BUDGET, 0.02) {
-                Verdict::Serve { audit, .. } => {
+            match learner.decide(std::slice::from_ref(&scored), &BUDGET, 0.02, None) {
+                Verdict::Serve { audit, probability, .. } => {
                     *if same { &mut tally.correct } else { &mut tally.wrong } += 1;
                     if let Some(propensity) = audit {
                         tally.audits += 1;
-                        learner.observe(&scored, label, Origin::Audit { propensity, verified: 1.0 });
+                        learner.observe(
+                            &scored,
+                            label,
+                            Origin::Audit { propensity, probability, approved: false, verified: 1.0 },
+                        );
                     }
                 }
                 _ => learner.observe(&scored, label, Origin::Miss { best: true }),
@@ -111,15 +115,21 @@ fn a_new_namespace_serves_surface_variants_and_what_is_nearly_certain() {
     let features = features_of("How do I reset a password?", "Ways of changing passwords", 0.8);
     let as_is = |difference| learner.score(&features, difference, 0);
     let (variant, other) = (as_is(Difference::Surface), as_is(Difference::Wording));
-    assert!(matches!(learner.decide(std::slice::from_ref(&variant), &BUDGET, 0.02), Verdict::Serve { .. }));
-    assert!(matches!(learner.decide(std::slice::from_ref(&other), &BUDGET, 0.02), Verdict::Learning { .. }));
+    assert!(matches!(
+        learner.decide(std::slice::from_ref(&variant), &BUDGET, 0.02, None),
+        Verdict::Serve { .. }
+    ));
+    assert!(matches!(
+        learner.decide(std::slice::from_ref(&other), &BUDGET, 0.02, None),
+        Verdict::Learning { .. }
+    ));
     // The variant is served, however probable another candidate is.
     let sure = Scored { logit: 20.0, ..other };
-    let served = learner.decide(&[sure, variant.clone()], &BUDGET, 0.02);
+    let served = learner.decide(&[sure, variant.clone()], &BUDGET, 0.02, None);
     assert!(matches!(served, Verdict::Serve { candidate: 1, .. }));
     let none = Budget { max_error_rate: 0.0, ..BUDGET };
-    assert!(!matches!(learner.decide(&[variant], &none, 0.02), Verdict::Serve { .. }));
-    assert_eq!(learner.decide(&[], &BUDGET, 0.02), Verdict::Nothing);
+    assert!(!matches!(learner.decide(&[variant], &none, 0.02, None), Verdict::Serve { .. }));
+    assert_eq!(learner.decide(&[], &BUDGET, 0.02, None), Verdict::Nothing);
 }
 
 /// "Is 5 < 3?" was answered with the answer to "Is 5 > 3?": the encoder and the features see the same words.
@@ -129,7 +139,7 @@ fn texts_that_differ_in_marks_are_never_served() {
     let features = features_of("Is 5 < 3?", "Is 5 > 3?", 1.0);
     let scored = learner.score(&features, Difference::Marks, 0);
     let sure = Scored { logit: 20.0, ..scored };
-    assert!(!matches!(learner.decide(&[sure], &BUDGET, 0.02), Verdict::Serve { .. }));
+    assert!(!matches!(learner.decide(&[sure], &BUDGET, 0.02, None), Verdict::Serve { .. }));
 }
 
 #[test]
@@ -165,7 +175,7 @@ fn comparisons_that_always_agree_open_nothing() {
     for _ in 0..1000 {
         let (features, _) = Traffic::new(0.0).pair();
         let scored = score(&learner, &features, 0);
-        learner.decide(std::slice::from_ref(&scored), &BUDGET, 0.02);
+        learner.decide(std::slice::from_ref(&scored), &BUDGET, 0.02, None);
         learner.observe(&scored, Label::compared(8.0), Origin::Miss { best: true });
         if learner.is_due() {
             let fitted = learner.start_fit().run();
