@@ -37,6 +37,7 @@ use delta::{LabelId, Replication};
 pub use label::{Label, LabelSource, Origin};
 pub use model::Model;
 pub use scopes::ScopeTag;
+pub use verifier::MeasuredErrors;
 pub use wrong_rate::{Audited, ErrorRate, LabelCounts, LabelErrors, SourceErrors, WrongHits};
 
 /// Logit below which the label "different" is obvious and teaches little.
@@ -69,6 +70,8 @@ pub struct Learner {
     model: Model,
     /// Measured error rates of the verifier.
     verifier: SourceErrors,
+    /// Verdicts that these rates are estimated from.
+    verdicts: u64,
     examples: VecDeque<Example>,
     recent: VecDeque<Option<Recent>>,
     threshold: Threshold,
@@ -202,6 +205,7 @@ pub struct Fit {
 pub struct Fitted {
     model: Model,
     verifier: SourceErrors,
+    verdicts: u64,
     threshold: Threshold,
     requests: u64,
 }
@@ -215,6 +219,7 @@ impl Learner {
             model: Model::of_prior(&table),
             table,
             verifier: SourceErrors::of_new_verifier(),
+            verdicts: 0,
             examples: VecDeque::new(),
             recent: VecDeque::new(),
             threshold: Threshold::default(),
@@ -493,6 +498,7 @@ impl Learner {
         if fitted.requests >= self.fitted_at {
             self.model = fitted.model;
             self.verifier = fitted.verifier;
+            self.verdicts = fitted.verdicts;
             self.threshold = fitted.threshold;
         }
     }
@@ -519,6 +525,11 @@ impl Learner {
     /// Measured error rates of the verifier.
     pub const fn verifier(&self) -> &SourceErrors {
         &self.verifier
+    }
+
+    /// Number of verdicts behind [`Self::verifier`]; 0 while it holds what is assumed of a new verifier.
+    pub const fn verdicts(&self) -> u64 {
+        self.verdicts
     }
 
     pub const fn threshold(&self) -> &Threshold {
@@ -578,7 +589,8 @@ impl Fit {
         let warm_up = 1.0 + WARM_UP / self.labelled as f32;
         let surplus = Surplus::new(self.audits.surplus(), warm_up);
         let threshold = Threshold::new(&estimates, self.recent.len(), surplus, &verifier);
-        Fitted { model, verifier, threshold, requests: self.requests }
+        let verdicts = self.examples.iter().filter(|example| example.verdict.is_some()).count() as u64;
+        Fitted { model, verifier, verdicts, threshold, requests: self.requests }
     }
 }
 

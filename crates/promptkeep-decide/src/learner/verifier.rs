@@ -24,6 +24,14 @@ pub(super) struct Verified {
     pub weight: f64,
 }
 
+/// A verifier's error rates over several namespaces.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeasuredErrors {
+    pub errors: SourceErrors,
+    /// Verdicts that the rates are estimated from. With none they are those assumed of a new verifier.
+    pub verdicts: u64,
+}
+
 /// Verdicts on pairs of one kind: the false ones and all, each with the counts of the prior.
 #[derive(Clone, Copy)]
 struct Counts {
@@ -66,6 +74,34 @@ impl SourceErrors {
     /// Log-likelihood ratio of a yes if the rates are the worst of their intervals.
     pub fn cautious_yes(&self) -> f32 {
         ((1.0 - self.false_different.high) / self.false_same.high).ln().max(0.0)
+    }
+}
+
+impl MeasuredErrors {
+    /// Means of the rates and of the ends of their intervals, weighted by the verdicts. So the interval holds the mean
+    /// error rate if each namespace's interval holds its own, and it is wider than one from all verdicts would be.
+    pub fn pool(namespaces: impl IntoIterator<Item = Self>) -> Self {
+        let measured: Vec<Self> = namespaces.into_iter().filter(|one| one.verdicts > 0).collect();
+        let verdicts = measured.iter().map(|one| one.verdicts).sum();
+        if verdicts == 0 {
+            return Self { errors: SourceErrors::of_new_verifier(), verdicts };
+        }
+        let mean = |part: fn(&SourceErrors) -> f32| {
+            let sum: f64 =
+                measured.iter().map(|one| one.verdicts as f64 * f64::from(part(&one.errors))).sum();
+            (sum / verdicts as f64) as f32
+        };
+        let false_same = ErrorRate::new(
+            mean(|errors| errors.false_same.rate),
+            mean(|errors| errors.false_same.low),
+            mean(|errors| errors.false_same.high),
+        );
+        let false_different = ErrorRate::new(
+            mean(|errors| errors.false_different.rate),
+            mean(|errors| errors.false_different.low),
+            mean(|errors| errors.false_different.high),
+        );
+        Self { errors: SourceErrors { false_same, false_different }, verdicts }
     }
 }
 
@@ -123,6 +159,25 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn pooled_rates_are_weighted_by_their_verdicts() {
+        let measured = |rate: f32, verdicts| {
+            let errors = SourceErrors {
+                false_same: ErrorRate::new(rate, rate / 2.0, rate * 2.0),
+                false_different: ErrorRate::exactly(0.0),
+            };
+            MeasuredErrors { errors, verdicts }
+        };
+        let pooled = MeasuredErrors::pool([measured(0.1, 300), measured(0.2, 100), measured(0.9, 0)]);
+        let ErrorRate { rate, low, high } = pooled.errors.false_same;
+        assert_eq!(pooled.verdicts, 400);
+        for (found, expected) in [(rate, 0.125), (low, 0.0625), (high, 0.25)] {
+            assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
+        }
+        let unknown = MeasuredErrors::pool([measured(0.9, 0)]);
+        assert_eq!(unknown, MeasuredErrors { errors: SourceErrors::of_new_verifier(), verdicts: 0 });
     }
 
     #[test]
