@@ -35,7 +35,7 @@ use self::{comparison::Comparer, feedback_quota::FeedbackQuota, rejected_pairs::
 use crate::{
     config::LearningConfig,
     decide::{
-        learner::{Audits, LabelErrors, Learner, WrongHits},
+        learner::{Audits, LabelErrors, Learner, MeasuredErrors, WrongHits},
         table::{Table, TableError},
     },
     embed::Embedder,
@@ -238,6 +238,12 @@ impl Learning {
             sum.add(&namespace.audits());
         }
         sum.estimate(&LabelErrors::ASSUMED)
+    }
+
+    /// Error rates of the verifier, pooled over the loaded namespaces that `counts` selects.
+    pub fn verifier_errors(&self, counts: impl Fn(&NamespaceId) -> bool) -> MeasuredErrors {
+        let selected = self.namespaces.iter().filter(|(id, _)| counts(id));
+        MeasuredErrors::pool(selected.map(|(_, namespace)| namespace.measured_errors()))
     }
 }
 

@@ -145,7 +145,9 @@ impl Pipeline {
                 None => self.decide_lookup(&request).await,
             }
         });
-        let found = match self.follow_ups.ask_caller_to_audit(&request, decision.await?) {
+        let decision = decision.await?;
+        record.verified(request.verified.get().copied());
+        let found = match self.follow_ups.ask_caller_to_audit(&request, decision) {
             Decision::Serve { hit, .. } => {
                 self.recording.finish_lookup(&mut record, &request, &hit);
                 Ok(hit)

@@ -13,7 +13,7 @@ use crate::{
     decide::learner::{LabelCounts, WrongHits},
     grpc::proto::{GetStatsRequest, prompt_cache_client::PromptCacheClient},
     offline::report::{Percent, Table},
-    telemetry::stats::{ModelStats, Percentiles, Stats},
+    telemetry::stats::{ModelStats, Percentiles, Rate, Stats, VerificationStats, VerifierErrors},
 };
 
 /// Pause between two prints of `--watch`.
@@ -76,7 +76,16 @@ fn request(key: Option<&str>) -> anyhow::Result<Request<GetStatsRequest>> {
 }
 
 fn text(stats: &Stats) -> String {
-    [head(stats), wrong_hits(stats), objective(stats), outcomes(stats), misses(stats), models(stats)].concat()
+    [
+        head(stats),
+        wrong_hits(stats),
+        verification(stats),
+        objective(stats),
+        outcomes(stats),
+        misses(stats),
+        models(stats),
+    ]
+    .concat()
 }
 
 fn head(stats: &Stats) -> String {
@@ -112,6 +121,37 @@ fn wrong_hits(stats: &Stats) -> String {
     format!(
         "wrong semantic hits {rate:.1} %   95 % interval {low:.1} to {high:.1} %   checked {checks} (compared \
          {comparison}, verified {verifier}, reported {feedback})\n"
+    )
+}
+
+fn verification(stats: &Stats) -> String {
+    let VerificationStats { asked, yes, no, timeouts, skipped, .. } = stats.sums.verification;
+    if asked + skipped == 0 {
+        return "verifier: not asked yet\n".to_owned();
+    }
+    let VerificationStats { nonsense, unavailable, cost_usd, share_of_spend, hits, saved_usd, .. } =
+        stats.sums.verification;
+    format!(
+        "verifier asked {asked}   yes {yes}   no {no}   late {timeouts}   unavailable {unavailable}   nonsense \
+         {nonsense}   skipped {skipped}\n\
+         verifier cost ${cost_usd:.4}   {} of the bill without a cache   its {hits} hits saved ${saved_usd:.4}\n{}",
+        Percent(share_of_spend),
+        verifier_errors(&stats.verifier_errors),
+    )
+}
+
+fn verifier_errors(VerifierErrors { false_yes, false_no, verdicts }: &VerifierErrors) -> String {
+    if *verdicts == 0 {
+        return "verifier errors: not measured yet\n".to_owned();
+    }
+    let rate = |Rate { rate, low, high }: &Rate| {
+        let [rate, low, high] = [rate, low, high].map(|share| share * 100.0);
+        format!("{rate:.1} % ({low:.1} to {high:.1})")
+    };
+    format!(
+        "verifier false yes {}   false no {}   90 % intervals, from {verdicts} verdicts\n",
+        rate(false_yes),
+        rate(false_no)
     )
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::proto;
 use crate::{
     decide::learner::{LabelCounts, WrongHits},
-    telemetry::stats::{ModelStats, Percentiles, Sizes, Stats, Sums},
+    telemetry::stats::{
+        ModelStats, Percentiles, Rate, Sizes, Stats, Sums, VerificationStats, VerifierErrors,
+    },
 };
 
 impl From<Stats> for proto::GetStatsResponse {
@@ -40,6 +42,7 @@ impl From<Stats> for proto::GetStatsResponse {
                 reported: wrong_hits.labels.feedback,
             }),
             stale_served: sums.stale_served,
+            verification: Some(verification(sums.verification, stats.verifier_errors)),
         }
     }
 }
@@ -47,6 +50,7 @@ impl From<Stats> for proto::GetStatsResponse {
 impl From<proto::GetStatsResponse> for Stats {
     fn from(stats: proto::GetStatsResponse) -> Self {
         let wrong_hits = stats.wrong_hits.unwrap_or_default();
+        let verification = stats.verification.unwrap_or_default();
         Self {
             uptime: duration(stats.uptime),
             window: duration(stats.window),
@@ -62,6 +66,7 @@ impl From<proto::GetStatsResponse> for Stats {
                 wait: stats.wait.unwrap_or_default().into(),
                 late_answers: stats.late_answers,
                 stale_served: stats.stale_served,
+                verification: VerificationStats::from(&verification),
             },
             misses_by_reason: stats.misses_by_reason.into_iter().collect(),
             models: stats.models.into_iter().map(ModelStats::from).collect(),
@@ -79,6 +84,61 @@ impl From<proto::GetStatsResponse> for Stats {
                     feedback: wrong_hits.reported,
                 },
             },
+            verifier_errors: VerifierErrors::from(&verification),
+        }
+    }
+}
+
+fn verification(sums: VerificationStats, errors: VerifierErrors) -> proto::VerificationStats {
+    let VerifierErrors { false_yes, false_no, verdicts } = errors;
+    proto::VerificationStats {
+        asked: sums.asked,
+        yes: sums.yes,
+        no: sums.no,
+        nonsense: sums.nonsense,
+        unavailable: sums.unavailable,
+        timeouts: sums.timeouts,
+        skipped: sums.skipped,
+        cost_usd: sums.cost_usd,
+        share_of_spend: sums.share_of_spend,
+        hits: sums.hits,
+        saved_usd: sums.saved_usd,
+        false_yes: false_yes.rate.into(),
+        false_yes_low: false_yes.low.into(),
+        false_yes_high: false_yes.high.into(),
+        false_no: false_no.rate.into(),
+        false_no_low: false_no.low.into(),
+        false_no_high: false_no.high.into(),
+        verdicts,
+    }
+}
+
+impl From<&proto::VerificationStats> for VerificationStats {
+    fn from(from: &proto::VerificationStats) -> Self {
+        Self {
+            asked: from.asked,
+            yes: from.yes,
+            no: from.no,
+            nonsense: from.nonsense,
+            unavailable: from.unavailable,
+            timeouts: from.timeouts,
+            skipped: from.skipped,
+            cost_usd: from.cost_usd,
+            share_of_spend: from.share_of_spend,
+            hits: from.hits,
+            saved_usd: from.saved_usd,
+        }
+    }
+}
+
+impl From<&proto::VerificationStats> for VerifierErrors {
+    fn from(from: &proto::VerificationStats) -> Self {
+        let rate =
+            |rate: f64, low: f64, high: f64| Rate { rate: rate as f32, low: low as f32, high: high as f32 };
+        Self {
+            false_yes: rate(from.false_yes, from.false_yes_low, from.false_yes_high),
+            false_no: rate(from.false_no, from.false_no_low, from.false_no_high),
+            verdicts: from.verdicts,
         }
     }
 }

@@ -22,8 +22,8 @@ use crate::{
         Check,
         features::{self, Features, Neighbourhood},
         learner::{
-            Audits, Budget, Delta, Fit, Fitted, Label, Learner, Origin, Price, Reckoning, SourceErrors,
-            Standing, Verdict, WrongHits,
+            Audits, Budget, Delta, Fit, Fitted, Label, Learner, MeasuredErrors, Origin, Price, Reckoning,
+            SourceErrors, Standing, Verdict, WrongHits,
         },
         surface,
         table::Table,
@@ -229,6 +229,12 @@ impl Namespace {
     /// Measured error rates of the verifier.
     pub fn verifier_errors(&self) -> SourceErrors {
         *self.learner().verifier()
+    }
+
+    /// [`Self::verifier_errors`], with the number of verdicts behind them.
+    pub(super) fn measured_errors(&self) -> MeasuredErrors {
+        let learner = self.learner();
+        MeasuredErrors { errors: *learner.verifier(), verdicts: learner.verdicts() }
     }
 
     fn note_closure(&self, near: &ScoredCandidates, verdict: &Verdict) {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
@@ -81,6 +81,7 @@ impl Admission {
             trace,
             epoch,
             settings,
+            verified: OnceLock::new(),
             _permit: permit,
         })
     }

@@ -223,6 +223,8 @@ impl AnswerStream {
         let recording = &self.pipeline.recording;
         recording.remember(reply.id, self.request.served(reply.outcome, reply.completion(), entry, pair));
         recording.answered(&mut self.record, reply.completion());
+        self.record.approved(reply.matched.as_ref().and_then(|matched| matched.approval));
+        self.record.verified(self.request.verified.get().copied());
         self.record.finish(reply.outcome, reply.reason, reply.saved_usd);
         reply
     }

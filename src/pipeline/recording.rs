@@ -13,7 +13,7 @@ use super::{
     replies::{RecentHit, Replies, RequestId, Served, Texts},
 };
 use crate::{
-    model::{Attempt, AttemptResult, Usage},
+    model::{Attempt, AttemptResult, Usage, VerifierReply},
     outcome::Outcome,
     prompt::Completion,
     telemetry::{
@@ -101,6 +101,12 @@ impl Recording {
         }
     }
 
+    /// Counts a verification. Its cost is counted with its call.
+    pub(super) fn verification(&self, request: &AdmittedRequest, reply: VerifierReply) {
+        self.metrics.verification(reply);
+        self.ledger.verification(request.tenant.name(), &request.prompt.namespace, reply);
+    }
+
     /// [`Self::attempt_listener`] for forwarded requests. Nobody reads their answer here, so its cost at the hot tier is
     /// known only when the call ends.
     pub(super) fn forward_listener(
@@ -156,6 +162,7 @@ impl Recording {
         self.remember_semantic(request, hit, saved_usd);
         let completion = &hit.entry.completion;
         self.answered(record, completion);
+        record.approved(hit.approval);
         record.finish(hit.outcome, None, saved_usd);
         let served = request.served(hit.outcome, completion, Some(hit.entry.key), hit.pair.clone());
         self.remember(request.id, served);

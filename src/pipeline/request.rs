@@ -2,7 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
@@ -20,6 +20,7 @@ use crate::{
     entry::Entry,
     key::{CacheKey, Owner, Scope},
     learn::Pair,
+    model::VerifierReply,
     outcome::Outcome,
     prompt::{CacheControl, Completion, Keep, Prompt},
     telemetry::trace::Trace,
@@ -62,6 +63,8 @@ pub(super) struct AdmittedRequest {
     pub epoch: Epoch,
     /// The settings at admission: a reload does not change a request half-way.
     pub settings: Arc<Settings>,
+    /// What a verifier replied before the answer, for the request log; empty if none was asked.
+    pub verified: OnceLock<VerifierReply>,
     pub _permit: Permit,
 }
 
@@ -117,8 +120,14 @@ impl AdmittedRequest {
             trace: self.trace.clone(),
             epoch: self.epoch,
             settings: Arc::clone(&self.settings),
+            verified: OnceLock::new(),
             _permit: permit,
         }
+    }
+
+    /// Notes what a verifier replied. Later replies change nothing.
+    pub fn set_verified(&self, reply: VerifierReply) {
+        let _ = self.verified.set(reply);
     }
 
     /// Separates callers with different cache directives; `no_cache` never joins.

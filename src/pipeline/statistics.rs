@@ -8,7 +8,7 @@ use crate::{
     decide::learner::WrongHits,
     key::Owner,
     learn::{Learning, NamespaceId},
-    telemetry::stats::{Ledger, Sizes, Stats},
+    telemetry::stats::{Ledger, Sizes, Stats, VerifierErrors},
     tenant::Tenant,
 };
 
@@ -30,7 +30,13 @@ impl Statistics {
     pub fn of_server(&self, window: Option<Duration>, namespace: Option<&str>) -> Stats {
         let (entries, index_vectors) = self.cache.sizes();
         let sizes = Sizes { entries, index_vectors: index_vectors as u64 };
-        Stats { wrong_hits: self.wrong_hits(namespace), ..self.ledger.stats(window, namespace, sizes) }
+        let is_meant = |id: &NamespaceId| namespace.is_none_or(|name| id.name == name);
+        let verifier_errors = self.verifier_errors(is_meant);
+        Stats {
+            wrong_hits: self.wrong_hits(namespace),
+            verifier_errors,
+            ..self.ledger.stats(window, namespace, sizes)
+        }
     }
 
     /// The statistics that this tenant may see: its own, or those of the server where no tenants are configured.
@@ -41,7 +47,13 @@ impl Statistics {
         let owner = Owner::Tenant(tenant.name().to_owned());
         let is_own = |id: &NamespaceId| id.owner == owner && namespace.is_none_or(|name| id.name == name);
         let wrong_hits = self.learning.wrong_hits(is_own);
-        Stats { wrong_hits, ..self.ledger.stats_of(tenant.name(), window, namespace) }
+        let verifier_errors = self.verifier_errors(is_own);
+        Stats { wrong_hits, verifier_errors, ..self.ledger.stats_of(tenant.name(), window, namespace) }
+    }
+
+    /// Error rates of the verifier, over the loaded namespaces that `counts` selects.
+    fn verifier_errors(&self, counts: impl Fn(&NamespaceId) -> bool) -> VerifierErrors {
+        self.learning.verifier_errors(counts).into()
     }
 
     /// The ledger itself, for the charts over time.

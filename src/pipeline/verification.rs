@@ -170,7 +170,11 @@ impl Verification {
         let limit = now + request.settings.cache.verify.timeout.min(remaining);
         let call = Call { request: Arc::clone(request), near: near.clone(), asked, verifier };
         let asking = self.tasks.spawn(Arc::clone(self).settle(call, limit));
-        timeout_at(limit, asking).await.ok()?.ok()?
+        let Ok(settled) = timeout_at(limit, asking).await else {
+            request.set_verified(VerifierReply::TimedOut);
+            return None;
+        };
+        settled.ok()?
     }
 
     /// Has a model judge what a comparison of answers judged: an audited hit, or, with mode `background`, all candidates of a
@@ -247,12 +251,15 @@ impl Verification {
         let ask = async {
             let reply = self.reply(&call).await;
             let in_time = Instant::now() <= limit;
-            self.metrics.verification(if in_time { reply } else { VerifierReply::TimedOut });
+            let counted = if in_time { reply } else { VerifierReply::TimedOut };
+            call.request.set_verified(counted);
+            self.recording.verification(&call.request, counted);
             let VerifierReply::Fits(fitting) = reply else { return Err(()) };
             self.learning.learn_verdicts(&call.near, &call.verdicts(fitting)).await;
             Ok(fitting)
         };
         let fitting = self.verdicts.get_or_insert_async(&key, ask).await.ok()?;
+        call.request.set_verified(VerifierReply::Fits(fitting));
         Some(Verdicts { of: call.verdicts(fitting), by: call.verifier.id().to_owned() })
     }
 
@@ -263,7 +270,7 @@ impl Verification {
             return Some(known);
         }
         let reply = self.reply(call).await;
-        self.metrics.verification(reply);
+        self.recording.verification(&call.request, reply);
         let VerifierReply::Fits(fitting) = reply else { return None };
         self.verdicts.insert(key, fitting);
         Some(fitting)

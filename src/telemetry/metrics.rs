@@ -46,6 +46,7 @@ impl Metrics {
         self.requests.set_objective(stats.objective);
         self.storage.set_sizes(stats.sizes);
         self.quality.set_wrong_hits(stats.wrong_hits, max_wrong_hits);
+        self.quality.set_verifier_errors(stats.verifier_errors);
     }
 
     /// Encodes every metric in Prometheus' own text format, in which a counter's name always ends in `_total`.

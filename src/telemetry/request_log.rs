@@ -33,6 +33,8 @@ pub struct Line {
     pub rpc: &'static str,
     pub outcome: Outcome,
     pub reason: Option<MissReason>,
+    /// What a verifier replied before the answer: a label of [`VerifierReply`](crate::model::VerifierReply).
+    pub verified: Option<&'static str>,
     /// Model that produced the answer; empty when there is no answer.
     pub model: String,
     pub elapsed: Duration,
@@ -49,6 +51,8 @@ struct JsonLine<'a> {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<&'static str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     model: &'a str,
     elapsed_us: u128,
@@ -162,11 +166,14 @@ impl Line {
     }
 
     fn write_text(&self, to: &mut Vec<u8>) -> io::Result<()> {
-        let Self { at, rpc, outcome, reason, model, elapsed, trace } = self;
+        let Self { at, rpc, outcome, reason, verified, model, elapsed, trace } = self;
         let (at, outcome, elapsed) = (timestamp(*at), outcome.as_str(), elapsed.as_micros());
         write!(to, "{at}  INFO {TARGET}: request rpc={rpc:?} outcome={outcome:?}")?;
         if let Some(reason) = reason {
             write!(to, " reason={:?}", reason.as_str())?;
+        }
+        if let Some(verified) = verified {
+            write!(to, " verified={verified:?}")?;
         }
         if !model.is_empty() {
             write!(to, " model={model:?}")?;
@@ -176,7 +183,7 @@ impl Line {
     }
 
     fn json(&self) -> JsonLine<'_> {
-        let Self { at, rpc, outcome, reason, model, elapsed, trace } = self;
+        let Self { at, rpc, outcome, reason, verified, model, elapsed, trace } = self;
         JsonLine {
             timestamp: timestamp(*at),
             level: "INFO",
@@ -184,6 +191,7 @@ impl Line {
             rpc,
             outcome: outcome.as_str(),
             reason: reason.map(MissReason::as_str),
+            verified: *verified,
             model,
             elapsed_us: elapsed.as_micros(),
             trace: trace.map(|trace| trace.to_string()),
@@ -206,7 +214,8 @@ mod tests {
             at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_709_251_199_000_007),
             rpc: "Complete",
             outcome: Outcome::Upstream,
-            reason: Some(MissReason::BelowThreshold),
+            reason: Some(MissReason::NotVerified),
+            verified: Some("no"),
             model: "a \"model\"".to_owned(),
             elapsed: Duration::from_micros(1234),
             trace: None,
@@ -221,16 +230,16 @@ mod tests {
 
     #[test]
     fn a_line_has_the_known_fields_in_both_formats() {
-        let expected = r#"2024-02-29T23:59:59.000007Z  INFO promptkeep::request: request rpc="Complete" outcome="upstream" reason="below_threshold" model="a \"model\"" elapsed_us=1234"#;
+        let expected = r#"2024-02-29T23:59:59.000007Z  INFO promptkeep::request: request rpc="Complete" outcome="upstream" reason="not_verified" verified="no" model="a \"model\"" elapsed_us=1234"#;
         assert_eq!(write(&line(), LogFormat::Text), format!("{expected}\n"));
-        let expected = r#"{"timestamp":"2024-02-29T23:59:59.000007Z","level":"INFO","message":"request","rpc":"Complete","outcome":"upstream","reason":"below_threshold","model":"a \"model\"","elapsed_us":1234,"target":"promptkeep::request"}"#;
+        let expected = r#"{"timestamp":"2024-02-29T23:59:59.000007Z","level":"INFO","message":"request","rpc":"Complete","outcome":"upstream","reason":"not_verified","verified":"no","model":"a \"model\"","elapsed_us":1234,"target":"promptkeep::request"}"#;
         assert_eq!(write(&line(), LogFormat::Json), format!("{expected}\n"));
     }
 
     #[test]
     fn a_line_leaves_out_unknown_fields() {
         let trace = TraceId::from(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
-        let line = Line { model: String::new(), reason: None, trace: Some(trace), ..line() };
+        let line = Line { model: String::new(), reason: None, verified: None, trace: Some(trace), ..line() };
         let text = write(&line, LogFormat::Text);
         assert!(
             text.ends_with(
@@ -240,6 +249,7 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&write(&line, LogFormat::Json)).expect("JSON");
         assert_eq!(json["trace"], "4bf92f3577b34da6a3ce929d0e0e4736");
         assert!(json.get("model").is_none() && json.get("reason").is_none());
+        assert!(json.get("verified").is_none());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod account;
 mod counters;
 mod history;
 mod report;
+mod verifications;
 
 #[cfg(test)]
 mod tests;
@@ -22,11 +23,12 @@ pub use self::{
     counters::{Counters, Latencies},
     history::Interval,
     report::{ModelStats, Percentiles, Sizes, Stats, Sums},
+    verifications::{Rate, VerificationStats, Verifications, VerifierErrors},
 };
 use crate::{
     decide::learner::WrongHits,
-    model::Attempt,
-    outcome::{MissReason, Outcome, Verdict},
+    model::{Attempt, VerifierReply},
+    outcome::{Approval, MissReason, Outcome, Verdict},
 };
 
 /// Minutes remembered: the longest window.
@@ -52,7 +54,12 @@ pub struct Observation<'a> {
     pub elapsed: Duration,
     /// Set for a streamed answer.
     pub first_token: Option<Duration>,
+    /// What the hit saved, less the cost of audits and verifications.
     pub saved_usd: f64,
+    /// What the hit saved, before any cost is taken off.
+    pub gross_usd: f64,
+    /// Why a semantic hit was served.
+    pub approval: Option<Approval>,
     /// Cost of the answer at the hot tier's price.
     pub hot_tier_usd: f64,
     /// The answer was past its TTL.
@@ -112,6 +119,12 @@ impl Ledger {
     pub fn at_hot_tier(&self, tenant: &str, namespace: &str, usd: f64) {
         let now = self.seconds();
         self.accounts().each(tenant, |account| account.at_hot_tier(now, namespace, usd));
+    }
+
+    /// Counts a verification for a request of `tenant` in `namespace`.
+    pub fn verification(&self, tenant: &str, namespace: &str, reply: VerifierReply) {
+        let now = self.seconds();
+        self.accounts().each(tenant, |account| account.verification(now, namespace, reply));
     }
 
     /// Counts feedback from `tenant`.
@@ -201,6 +214,7 @@ impl Ledger {
             store_errors: 0,
             sizes: Sizes::default(),
             wrong_hits: WrongHits::UNKNOWN,
+            verifier_errors: VerifierErrors::unmeasured(),
         }
     }
 

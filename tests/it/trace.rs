@@ -1,7 +1,10 @@
 //! Traces and the log: the caller's trace context reaches models and collector, one log line reports how a request
 //! ended, and neither contains text of a prompt.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -10,12 +13,16 @@ use opentelemetry_proto::tonic::{
     },
     trace::v1::Span,
 };
+use promptkeep::{
+    config::{Mode, VerifyMode},
+    model::Tier,
+};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
 use crate::common::{
-    fake_upstream::FakeUpstream,
+    fake_upstream::{FakeUpstream, Reply},
     process::{Process, promptkeep},
     test_server::{TestServer, ask, exact_config, look, semantic_config},
 };
@@ -86,6 +93,36 @@ async fn ask_over_http(server: &TestServer, text: &str, parent: &str) {
     let reply =
         reqwest::Client::new().post(url).header("traceparent", parent).json(&body).send().await.unwrap();
     assert_eq!(reply.status(), 200);
+}
+
+/// A model of the economy tier is asked before the paraphrase is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_asked_a_verifier_says_so() {
+    let (collector, endpoint) = Collector::start().await;
+    let (answers, verifier) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    let answer = Reply::text("Open the settings.").without("\"usage\"").without("[DONE]");
+    answers.always(answer.usage(1000, 1000).done());
+    verifier.always(Reply::text("0"));
+    let mut config = semantic_config(&[&answers, &verifier]);
+    config.telemetry.otlp_endpoint = endpoint;
+    config.cache.mode = Mode::Bounded;
+    config.models[1].tier = Tier::Economy;
+    config.cache.verify.mode = VerifyMode::Before;
+    config.cache.verify.timeout = Duration::from_secs(20);
+    let server = TestServer::start(config).await;
+    ask_over_grpc(&server, "How do I reset my password?", PARENT).await;
+    ask_over_grpc(&server, "How can I reset my password?", PARENT).await;
+    server.stop().await;
+
+    let spans = collector.spans();
+    let asked: Vec<_> =
+        spans.iter().filter(|span| attribute(span, "promptkeep.verified").is_some()).collect();
+    let [request] = &asked[..] else { panic!("one request asked: {asked:#?}") };
+    assert_eq!(attribute(request, "promptkeep.verified").as_deref(), Some("no"));
+    assert_eq!(attribute(request, "promptkeep.reason").as_deref(), Some("not_verified"));
+    let calls = spans.iter().filter(|span| span.parent_span_id == request.span_id && span.name == "upstream");
+    let routes: Vec<_> = calls.filter_map(|call| attribute(call, "promptkeep.route")).collect();
+    assert!(routes.contains(&"verify".to_owned()), "{routes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Verification: a model decides which cached answers also fit another prompt.
 
 mod injection;
+mod ledger;
 
 use std::time::Duration;
 

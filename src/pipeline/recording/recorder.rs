@@ -9,7 +9,8 @@ use opentelemetry::KeyValue;
 
 use super::{Recording, savings::Savings, without_cache::WithoutCache};
 use crate::{
-    outcome::{MissReason, Outcome},
+    model::VerifierReply,
+    outcome::{Approval, MissReason, Outcome},
     pipeline::Request,
     telemetry::{
         metrics::{Metrics, Rpc},
@@ -41,6 +42,9 @@ pub(in crate::pipeline) struct Recorder {
     saved_usd: f64,
     hot_tier_usd: f64,
     is_stale: bool,
+    approval: Option<Approval>,
+    /// What a verifier replied.
+    verified: Option<VerifierReply>,
     /// Time until the answer was complete; delivering it is the caller's time.
     elapsed: Option<Duration>,
     is_closed: bool,
@@ -66,6 +70,8 @@ impl Recorder {
             saved_usd: 0.0,
             hot_tier_usd: 0.0,
             is_stale: false,
+            approval: None,
+            verified: None,
             elapsed: None,
             is_closed: false,
         }
@@ -100,6 +106,16 @@ impl Recorder {
         self.is_stale = true;
     }
 
+    /// Records why a semantic hit was served.
+    pub(in crate::pipeline) fn approved(&mut self, approval: Option<Approval>) {
+        self.approval = approval;
+    }
+
+    /// Records what a verifier replied about the prompt.
+    pub(in crate::pipeline) fn verified(&mut self, reply: Option<VerifierReply>) {
+        self.verified = reply;
+    }
+
     /// Counts the request now. A caller that has read the end of its stream must find it counted, and a server
     /// drops a stream only some time later.
     pub(in crate::pipeline) fn close(&mut self) {
@@ -117,6 +133,8 @@ impl Recorder {
             elapsed,
             first_token: self.first_token,
             saved_usd,
+            gross_usd: self.saved_usd,
+            approval: self.approval,
             is_stale: self.is_stale,
             hot_tier_usd: self.hot_tier_usd,
         };
@@ -137,6 +155,9 @@ impl Recorder {
         if outcome.is_hit() {
             metrics.saved(outcome, observation.saved_usd);
         }
+        if self.approval == Some(Approval::Verified) {
+            metrics.verified_hit(observation.gross_usd);
+        }
         metrics.at_hot_tier(self.hot_tier_usd);
         metrics.late_answer(observation, self.ledger.objective());
     }
@@ -144,12 +165,14 @@ impl Recorder {
     /// Writes the request's log line and ends its span.
     fn end_trace(&self, elapsed: Duration) {
         let Self { rpc, outcome, reason, model, trace, saved_usd, .. } = self;
+        let verified = self.verified.map(VerifierReply::as_str);
         if RequestLog::is_wanted() {
             self.log.push(Line {
                 at: SystemTime::now(),
                 rpc: rpc.as_str(),
                 outcome: *outcome,
                 reason: *reason,
+                verified,
                 model: model.clone(),
                 elapsed,
                 trace: trace.id(),
@@ -161,6 +184,7 @@ impl Recorder {
         let attributes = [
             Some(KeyValue::new("promptkeep.outcome", outcome.as_str())),
             reason.map(|reason| KeyValue::new("promptkeep.reason", reason.as_str())),
+            verified.map(|verified| KeyValue::new("promptkeep.verified", verified)),
             (!model.is_empty()).then(|| KeyValue::new("gen_ai.response.model", model.clone())),
             Some(KeyValue::new("promptkeep.saved_usd", *saved_usd)),
         ];

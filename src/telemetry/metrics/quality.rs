@@ -15,6 +15,7 @@ use super::{
 use crate::{
     decide::learner::{LabelCounts, WrongHits},
     model::VerifierReply,
+    telemetry::stats::{Rate, VerifierErrors},
 };
 
 /// Evidence from which a label says something.
@@ -27,12 +28,23 @@ pub(super) struct Quality {
     verifications: Family<VerificationLabel, Counter>,
     verification_seconds: Histogram,
     verification_cost_usd: Dollars,
+    verified_hits: Counter,
+    verified_saved_usd: Dollars,
+    verifier_false_yes: Interval,
+    verifier_false_no: Interval,
     false_hit_rate: FloatGauge,
     false_hit_rate_low: FloatGauge,
     false_hit_rate_high: FloatGauge,
     false_hit_checks: Gauge,
     false_hit_labels: Family<SourceLabel, Gauge>,
     max_wrong_hits: FloatGauge,
+}
+
+/// Gauges of an estimated rate and the ends of its interval.
+struct Interval {
+    rate: FloatGauge,
+    low: FloatGauge,
+    high: FloatGauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,6 +107,22 @@ impl Quality {
                 "verification_cost_usd",
                 "US dollars spent on verifications by a model",
             ),
+            verified_hits: single(to, "verified_hits", "Hits that a verifier approved"),
+            verified_saved_usd: single(
+                to,
+                "verified_saved_usd",
+                "US dollars saved by hits that a verifier approved, before the cost of verifications",
+            ),
+            verifier_false_yes: Interval::register(
+                to,
+                "verifier_false_yes",
+                "Estimated share of wrong answers that the verifier approves",
+            ),
+            verifier_false_no: Interval::register(
+                to,
+                "verifier_false_no",
+                "Estimated share of right answers that the verifier rejects",
+            ),
             false_hit_rate: single(
                 to,
                 "false_hit_rate",
@@ -112,6 +140,11 @@ impl Quality {
         }
     }
 
+    pub fn set_verifier_errors(&self, errors: VerifierErrors) {
+        self.verifier_false_yes.set(errors.false_yes);
+        self.verifier_false_no.set(errors.false_no);
+    }
+
     pub fn set_wrong_hits(&self, estimate: WrongHits, max_wrong_hits: f32) {
         self.false_hit_rate.set(estimate.rate.into());
         self.false_hit_rate_low.set(estimate.low.into());
@@ -122,6 +155,22 @@ impl Quality {
             self.false_hit_labels.get_or_create(&SourceLabel { source }).set(count.cast_signed());
         }
         self.max_wrong_hits.set(max_wrong_hits.into());
+    }
+}
+
+impl Interval {
+    fn register(to: &mut Registry, name: &str, help: &str) -> Self {
+        Self {
+            rate: single(to, name, help),
+            low: single(to, &format!("{name}_low"), "Lower end of its 90 % interval"),
+            high: single(to, &format!("{name}_high"), "Upper end of its 90 % interval"),
+        }
+    }
+
+    fn set(&self, Rate { rate, low, high }: Rate) {
+        self.rate.set(rate.into());
+        self.low.set(low.into());
+        self.high.set(high.into());
     }
 }
 
@@ -162,6 +211,12 @@ impl Metrics {
     pub fn verification_cost(&self, usd: f64) {
         self.quality.verification_cost_usd.inc_by(usd);
     }
+
+    /// Counts a hit that a verifier approved, which saved `usd` before the cost of verifications.
+    pub fn verified_hit(&self, usd: f64) {
+        self.quality.verified_hits.inc();
+        self.quality.verified_saved_usd.inc_by(usd);
+    }
 }
 
 #[cfg(test)]
@@ -180,11 +235,14 @@ mod tests {
         metrics.verification(VerifierReply::TimedOut);
         metrics.verification_took(Duration::from_millis(800));
         metrics.verification_cost(0.25);
+        metrics.verified_hit(0.5);
         let text = metrics.encode();
         for line in [
             "promptkeep_verifications_total{verdict=\"timeout\"} 1\n",
             "promptkeep_verification_seconds_sum 0.8\n",
             "promptkeep_verification_cost_usd_total 0.25\n",
+            "promptkeep_verified_hits_total 1\n",
+            "promptkeep_verified_saved_usd_total 0.5\n",
         ] {
             assert!(text.contains(line), "{line}");
         }

@@ -9,7 +9,11 @@ use super::{
     Counters, FINE_MAX, FINE_STEP, MINUTES_MAX, ModelStats, NAMESPACES_MAX, Observation,
     history::{History, Interval},
 };
-use crate::{model::Attempt, outcome::Verdict, prompt::NAMESPACE_BYTES_MAX};
+use crate::{
+    model::{Attempt, VerifierReply},
+    outcome::Verdict,
+    prompt::NAMESPACE_BYTES_MAX,
+};
 
 /// Significant digits of latencies. Few, because each account has many namespaces and minutes.
 pub(super) struct Digits {
@@ -53,7 +57,7 @@ impl Account {
     }
 
     pub fn attempt(&mut self, now: u64, namespace: &str, attempt: &Attempt) {
-        self.each(now, namespace, |counters| counters.cost_usd += attempt.usage.cost_usd);
+        self.each(now, namespace, |counters| counters.attempt(attempt));
         let Attempt { model, tier, .. } = attempt;
         let new = || ModelStats { model: model.clone(), tier: tier.clone(), ..ModelStats::default() };
         self.models.entry(model.clone()).or_insert_with(new).attempt(attempt);
@@ -61,6 +65,10 @@ impl Account {
 
     pub fn at_hot_tier(&mut self, now: u64, namespace: &str, usd: f64) {
         self.each(now, namespace, |counters| counters.hot_tier_usd += usd);
+    }
+
+    pub fn verification(&mut self, now: u64, namespace: &str, reply: VerifierReply) {
+        self.each(now, namespace, |counters| counters.verifications.count(reply));
     }
 
     pub fn feedback(&mut self, verdict: Verdict) {

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use super::{ModelStats, Observation, Percentiles};
+use super::{ModelStats, Observation, Percentiles, Verifications};
 use crate::{
-    model::{Attempt, AttemptResult, Usage},
-    outcome::Outcome,
+    model::{Attempt, AttemptReason, AttemptResult, Usage},
+    outcome::{Approval, Outcome},
 };
 
 /// Longest latency that can be recorded, in microseconds; longer ones count as this one.
@@ -24,6 +24,9 @@ pub struct Counters {
     pub saved_usd: f64,
     /// Cost of all answers at the hot tier's price.
     pub hot_tier_usd: f64,
+    /// What the requests would have cost without a cache.
+    pub without_cache_usd: f64,
+    pub verifications: Verifications,
     /// Answers served past their TTL.
     pub stale: u64,
     /// By [`Outcome`].
@@ -73,6 +76,10 @@ impl Counters {
         self.requests[outcome] += 1;
         self.saved_usd += seen.saved_usd;
         self.hot_tier_usd += seen.hot_tier_usd;
+        self.without_cache_usd += seen.gross_usd;
+        if seen.approval == Some(Approval::Verified) {
+            self.verifications.hit(seen.gross_usd);
+        }
         self.stale += u64::from(seen.is_stale);
         self.latency[outcome].record(seen.elapsed);
         if let Some(first_token) = seen.first_token {
@@ -84,6 +91,17 @@ impl Counters {
         if seen.outcome.counts_for_hit_ratio() {
             self.wait.record(seen.wait());
             self.late += u64::from(seen.wait() > objective);
+        }
+    }
+
+    /// Adds the cost of an upstream call. A call that verifies is one that only a cache makes.
+    pub(super) fn attempt(&mut self, attempt: &Attempt) {
+        let usd = attempt.usage.cost_usd;
+        self.cost_usd += usd;
+        if attempt.reason == AttemptReason::Verify {
+            self.verifications.cost_usd += usd;
+        } else {
+            self.without_cache_usd += usd;
         }
     }
 
@@ -100,6 +118,8 @@ impl Counters {
         self.cost_usd += other.cost_usd;
         self.saved_usd += other.saved_usd;
         self.hot_tier_usd += other.hot_tier_usd;
+        self.without_cache_usd += other.without_cache_usd;
+        self.verifications.add(&other.verifications);
         self.wait.add(&other.wait);
         self.late += other.late;
         self.stale += other.stale;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use super::{Counters, Latencies};
+use super::{Counters, Latencies, VerificationStats, VerifierErrors};
 use crate::{decide::learner::WrongHits, outcome::Outcome};
 
 /// Numbers of the whole server, of one tenant or of one namespace.
@@ -32,6 +32,7 @@ pub struct Stats {
     pub sizes: Sizes,
     /// Measured share of wrong semantic hits, over all time.
     pub wrong_hits: WrongHits,
+    pub verifier_errors: VerifierErrors,
 }
 
 /// Sums over the requests of a window. The maps are keyed by the outcome's label.
@@ -53,6 +54,7 @@ pub struct Sums {
     pub late_answers: u64,
     /// Answers served past their TTL.
     pub stale_served: u64,
+    pub verification: VerificationStats,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -110,6 +112,7 @@ impl From<&Counters> for Sums {
             wait: counters.wait.percentiles(),
             late_answers: counters.late,
             stale_served: counters.stale,
+            verification: counters.into(),
         }
     }
 }
