@@ -39,7 +39,7 @@ async function traffic() {
 test("the page of an idle server says in every panel that there is no data", async () => {
   const page = await open(browser, server.url);
   await page.locator("#live.on").waitFor();
-  for (const text of ["No request in this time.", "No miss in this time.", "No request yet.", "No semantic hit yet.", "No replica or region shares this store."]) {
+  for (const text of ["No request in this time.", "No miss in this time.", "No request yet.", "No verifier was asked in this time.", "No semantic hit yet.", "No replica or region shares this store."]) {
     assert.ok(await page.getByText(text).isVisible(), text);
   }
   assert.equal(await page.locator(".chart .none:visible").count(), 4);
@@ -130,6 +130,33 @@ test("prompts are neither on the page nor sent to it unless they are configured 
     await page.context().close();
   } finally {
     await quiet.stop();
+  }
+});
+
+test("the panel of the verifier shows the numbers of GetStats", async () => {
+  const sections = '\n[[cache.namespaces]]\nnamespace = "default"\nmode = "bounded"\n[cache.verify]\nmode = "before"\ntimeout = "20s"\n';
+  const verifying = await serve({ sections });
+  try {
+    assert.equal(await verifying.ask("How do I reset my password?"), "upstream");
+    assert.equal(await verifying.ask("How can I reset my password?"), "semantic");
+    const page = await open(browser, verifying.url);
+    const shown = (fact) => page.locator(`#verification [data-fact="${fact}"]`).getAttribute("data-value").then(Number);
+    // The audit of the hit asks too, in the background.
+    await page.locator('#verification [data-fact="nonsense"][data-value="1"]').waitFor();
+    const { verification: v } = await verifying.stats();
+    assert.ok(v.yes === 1 && v.hits === 1 && v.cost_usd > 0 && v.saved_usd > 0, JSON.stringify(v));
+    for (const [fact, value] of Object.entries({
+      asked: v.asked, yes: v.yes, no: v.no, late: v.timeouts, unavailable: v.unavailable, skipped: v.skipped,
+      cost: v.cost_usd, "share of the bill": v.share_of_spend, "approved hits": v.hits, "saved by them": v.saved_usd,
+    })) assert.ok(Math.abs((await shown(fact)) - value) < 1e-9, fact);
+    await page.getByText("Its errors have not been measured yet.").waitFor();
+    await page.getByText("judged by: comparison").waitFor();
+    await page.locator("#verifier").scrollIntoViewIfNeeded();
+    await shot(page, "verifier");
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  } finally {
+    await verifying.stop();
   }
 });
 

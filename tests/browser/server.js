@@ -19,6 +19,7 @@ providers = [{ name = "stand-in", base_url = "http://${upstream}/v1" }]
 models = [
   { id = "small", provider = "stand-in", tier = "cold", input_usd_per_mtok = 100.0, output_usd_per_mtok = 200.0, context_window = 100000 },
   { id = "large", provider = "stand-in", tier = "hot", input_usd_per_mtok = 1000.0, output_usd_per_mtok = 2000.0, context_window = 100000 },
+  { id = "checker", provider = "stand-in", tier = "economy", input_usd_per_mtok = 0.01, output_usd_per_mtok = 0.01, context_window = 100000 },
 ]
 ${more}
 [server]

@@ -2,7 +2,7 @@
 
 It repeats the last user text. Words in the text script faults: `fail-500` answers with that status (any status works),
 `fail-500@small` does so only for the model `small`, `break` closes the stream halfway, `slow` waits before the first token.
-`call` makes it call the first tool. `GET /calls` returns how often each text was sent.
+`call` makes it call the first tool. The model `checker` says of every verification that the first cached answer fits. `GET /calls` returns how often each text was sent.
 """
 
 import json
@@ -97,6 +97,8 @@ def calls_tool(body, text):
 
 
 def answer(body, text):
+    if body["model"] == "checker":
+        return "1"
     if (body.get("response_format") or {}).get("type") in ("json_object", "json_schema"):
         return '{"answer": 42}'
     if body["messages"][-1]["role"] == "tool":

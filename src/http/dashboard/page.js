@@ -167,9 +167,12 @@ function showQuality({ false_hits: estimate, max_wrong_hits: budget, feedback },
     range.style.width = width((estimate.high - estimate.low) / top);
     point.style.left = width(estimate.rate / top);
     interval.setAttribute("aria-label", byId("wrong-note").textContent);
+    const { comparison, verifier, feedback: reports } = estimate.labels;
+    put("wrong-labels", `judged by: comparison ${number.format(comparison)}, verifier ${number.format(verifier)}, callers ${number.format(reports)}`);
   } else {
     put("wrong", "–", "");
     put("wrong-note", `no hit has been checked yet; budget ${format.percent(budget)}`);
+    put("wrong-labels", "");
   }
   const { up = 0, down = 0, escalated = 0, wrong_hit: wrong = 0 } = feedback;
   put("thumbs", up + down ? format.percent(up / (up + down)) : "–", up);
@@ -238,6 +241,41 @@ function showNamespaces(namespaces) {
   ])));
 }
 
+// Fills a list with facts: name, text, whether to warn and, for tests, the exact value.
+function showFacts(id, facts) {
+  byId(id).replaceChildren(...facts.map(([name, text, warn, value]) => {
+    const item = make("div");
+    item.dataset.fact = name;
+    if (value !== undefined) item.dataset.value = value;
+    item.append(make("dt", "", name), make("dd", warn ? "warn" : "", text));
+    return item;
+  }));
+}
+
+function showVerification({ verification: v, answered }, { false_yes: yes, false_no: no, verdicts }) {
+  const wasAsked = v.asked + v.skipped > 0;
+  byId("verifier").querySelector(".empty").hidden = wasAsked;
+  byId("verification").hidden = !wasAsked;
+  const count = (name, n, warn = false) => [name, number.format(n), warn, n];
+  const errors = ({ rate }) => (verdicts ? format.percent(rate) : "–");
+  showFacts("verification", [
+    count("asked", v.asked),
+    ["per request", answered ? format.percent(v.asked / answered) : "–"],
+    count("yes", v.yes), count("no", v.no),
+    count("late", v.timeouts, v.timeouts > v.asked / 2),
+    count("unavailable", v.unavailable, v.unavailable > v.asked / 2),
+    count("nonsense", v.nonsense), count("skipped", v.skipped),
+    ["cost", format.usd(v.cost_usd), false, v.cost_usd],
+    ["share of the bill", format.percent(v.share_of_spend), false, v.share_of_spend],
+    count("approved hits", v.hits),
+    ["saved by them", format.usd(v.saved_usd), v.hits > 0 && v.saved_usd < v.cost_usd, v.saved_usd],
+    ["false yes", errors(yes)], ["false no", errors(no)],
+  ]);
+  const between = ({ low, high }) => `${format.percent(low)} – ${format.percent(high)}`;
+  const measured = `Since start, from ${number.format(verdicts)} verdicts (90 %): false yes ${between(yes)} of wrong answers, false no ${between(no)} of right ones.`;
+  put("verifier-note", verdicts ? measured : wasAsked ? "Its errors have not been measured yet." : "");
+}
+
 function showStore(store, region) {
   const facts = [
     ["entries", number.format(store.entries)], ["vectors", number.format(store.vectors)],
@@ -250,12 +288,7 @@ function showStore(store, region) {
     const name = peer === region ? "lag behind other replicas" : `lag behind ${peer}`;
     facts.push([name, seconds ? format.ms(seconds * 1000) : "in step", seconds > 0]);
   }
-  byId("store").replaceChildren(...facts.map(([name, text, warn]) => {
-    const item = make("div");
-    item.dataset.fact = name;
-    item.append(make("dt", "", name), make("dd", warn ? "warn" : "", text));
-    return item;
-  }));
+  showFacts("store", facts);
   const alone = lags.length ? "This replica reads from no other region." : "No replica or region shares this store.";
   put("replication", lags.some(([peer]) => peer !== region) ? "" : alone);
 }
@@ -347,6 +380,7 @@ function show(s) {
   charts.draw(s.chart);
   showLatency(window);
   showMisses(window);
+  showVerification(window, s.quality.verifier_errors);
   showModels(s.models);
   showNamespaces(s.namespaces);
   showStore(s.store, s.region);

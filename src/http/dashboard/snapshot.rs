@@ -16,7 +16,7 @@ use crate::{
     key::Owner,
     model::{ModelState, ProviderState},
     pipeline::{Pipeline, RecentHit},
-    telemetry::stats::{Counters, ModelStats, Stats, Sums},
+    telemetry::stats::{Counters, ModelStats, Stats, Sums, VerifierErrors},
 };
 
 /// Rows of the table of hits.
@@ -75,6 +75,7 @@ struct Quality {
     /// Largest share that `cache.max_wrong_hits` allows.
     max_wrong_hits: f32,
     feedback: BTreeMap<String, u64>,
+    verifier_errors: VerifierErrors,
 }
 
 #[derive(Debug, Serialize)]
@@ -154,6 +155,7 @@ impl Snapshot {
                 false_hits: Some(stats.wrong_hits).filter(|measured| measured.checks > 0),
                 max_wrong_hits: settings.cache.max_wrong_hits,
                 feedback: stats.feedback,
+                verifier_errors: stats.verifier_errors,
             },
             models: models(api, stats.models),
             store: Store {
