@@ -27,6 +27,7 @@ providers = [{{ name = "stand-in", base_url = "http://{upstream}/v1", region = "
 models = [
   {{ id = "small", provider = "stand-in", tier = "cold", input_usd_per_mtok = 100.0, output_usd_per_mtok = 200.0, context_window = 100000 }},
   {{ id = "large", provider = "stand-in", tier = "hot", input_usd_per_mtok = 1000.0, output_usd_per_mtok = 2000.0, context_window = 100000 }},
+  {{ id = "checker", provider = "stand-in", tier = "economy", input_usd_per_mtok = 0.01, output_usd_per_mtok = 0.01, context_window = 100000 }},
 ]
 tenants = [{{ name = "shop", api_key_env = "SHOP_KEY", budget_usd_per_day = 100.0 }}]
 
@@ -141,7 +142,8 @@ def busy(watched):
             if ended.wait(0.1):
                 return
 
-    learning = SERVER.format(upstream=watched.upstream).replace('"static"', '"bounded"')
+    verifying = '"bounded"\n\n[cache.verify]\nmode = "background"'
+    learning = SERVER.format(upstream=watched.upstream).replace('"static"', verifying)
     with redis(folder) as (own, _), redis(folder) as (peer, watched.peer):
         learning = learning.replace('kind = "memory"', REPLICATED.format(own=own, peer=peer))
         with server(folder, learning, ENV) as (_, http):
