@@ -96,7 +96,7 @@ async fn compare(name: &str, rows: &[Row], embedder: &dyn Embedder) -> Result<()
 async fn learned(rows: &[Row], max_wrong_hits: Option<f32>) -> Result<Served> {
     let mut config = Config::default();
     config.cache.max_wrong_hits = max_wrong_hits.unwrap_or(config.cache.max_wrong_hits);
-    let report = tune::run(rows, Protocol::Online, config).await?;
+    let report = tune::run(rows, Protocol::Online, config, None).await?;
     Ok(Served {
         correct: report.correct as f64,
         wrong: report.wrong as f64,

@@ -50,7 +50,8 @@ enum Command {
     Health(health::Health),
     /// Report what the cache would have done with recorded traffic and what it would have saved, without model calls
     Replay(replay::Replay),
-    /// Report what the cache would do with labelled traffic: hits, wrong answers, and its own estimate of them
+    /// Report what the cache would do with labelled traffic: hits, wrong answers, and its own estimate of them. With
+    /// --verify, how often a real verifier errs
     Tune(tune::Tune),
     /// Print the statistics of a running server
     Stats(stats::PrintStats),
@@ -68,8 +69,8 @@ struct ReportArgs {
 }
 
 impl Cli {
-    /// Runs the command. Returns `false` if the command worked but its answer is no: the server is not serving, or
-    /// the configuration has problems.
+    /// Runs the command. Returns `false` if the command worked but its answer is no: the server is not serving, the
+    /// configuration has problems, or the verifier gave no verdict.
     ///
     /// # Errors
     /// The reason of a failure, ready to be printed.
@@ -77,12 +78,12 @@ impl Cli {
         match self.command {
             Command::CheckConfig(command) => return Ok(command.run()),
             Command::Health(command) => return command.run().await,
+            Command::Tune(command) => return command.run().await,
             Command::Serve(command) => command.run().await?,
             Command::Demo(command) => command.run().await?,
             Command::SimulateModels(command) => command.run().await?,
             Command::Model(command) => command.run().await?,
             Command::Replay(command) => command.run().await?,
-            Command::Tune(command) => command.run().await?,
             Command::Stats(command) => command.run().await?,
         }
         Ok(true)

@@ -9,6 +9,7 @@ mod progress;
 mod run_report;
 pub mod simulated_upstream;
 pub mod traffic;
+mod verifications;
 
 use std::{net::SocketAddr, path::PathBuf, time::Instant};
 
@@ -33,21 +34,43 @@ pub fn config(upstream: &SimulatedUpstream, data: PathBuf) -> Config {
     config
 }
 
-/// Sends `traffic` to the server at `endpoint`, such as `http://127.0.0.1:50051`, and grades its answers. Shows
-/// progress on standard error.
+/// Why a run could not be made or reported.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("cannot reach the demo's server: {0}")]
+    Grpc(#[from] tonic::transport::Error),
+    #[error("cannot read the metrics of the demo's server: {0}")]
+    Metrics(#[from] reqwest::Error),
+}
+
+/// Addresses of the demo's server.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+}
+
+/// Sends `traffic` to the server, and grades its answers and the verdicts of `upstream`. Shows progress on standard error.
 ///
 /// # Errors
 /// When the server cannot be reached at all. Requests that fail are part of the report.
-pub async fn run(endpoint: String, traffic: &Traffic) -> Result<Report, tonic::transport::Error> {
+pub async fn run(
+    server: Addresses,
+    traffic: &Traffic,
+    upstream: &SimulatedUpstream,
+) -> Result<Report, RunError> {
     let mut progress = Progress::new(traffic.requests().len());
     let begin = Instant::now();
-    let run = client::run(endpoint, traffic, &mut progress).await?;
+    let mut run = client::run(format!("http://{}", server.grpc), traffic, &mut progress).await?;
     progress.finish();
-    Ok(Report::new(traffic, &run, begin.elapsed()))
+    let elapsed = begin.elapsed();
+    run.verifications = verifications::read(server.http).await?;
+    run.verdicts = upstream.verdicts();
+    Ok(Report::new(traffic, &run, elapsed))
 }
 
 /// Text for the time after the report, when the server goes on serving.
-pub fn invitation(grpc: SocketAddr, http: SocketAddr) -> String {
+pub fn invitation(Addresses { grpc, http }: Addresses) -> String {
     let prompt = r#"{"prompt":{"namespace":"try-it","messages":[{"role":"user","content":"Hello?"}]}}"#;
     format!(
         "Still serving, with the simulated models (Ctrl-C ends it):\n  \

@@ -1,12 +1,14 @@
 //! What `demo`, `tune` and `replay` share: the real pipeline in this process, servers for simulated models, files of
-//! traffic, and the building blocks of reports.
+//! traffic, and the building blocks of reports. Also how often a real verifier errs on labelled pairs.
 
 pub mod model_server;
 pub mod replay;
 pub mod report;
 mod scripted_model;
+pub mod simulated_verifier;
 mod traffic_file;
 pub mod tune;
+pub mod verifier_errors;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -24,12 +26,16 @@ use crate::{
 
 pub use self::{
     scripted_model::{ModelAnswer, Tokens},
+    simulated_verifier::{SimulatedVerifier, StatedErrors},
     traffic_file::{TrafficFileError, read_lines},
 };
 use scripted_model::ScriptedModel;
 
 /// Longer than any run. A century, because entries cannot expire after 2554.
 const TTL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Timeout of a simulated verification: long enough for the slowest machine.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Provider of the free models, and the model that answers prompts that name none.
 const FREE: &str = "offline";
@@ -54,13 +60,15 @@ pub struct OfflinePipeline {
 }
 
 impl OfflinePipeline {
-    /// Starts with the decision, routing and prices of `config`. Store, tenants and providers are replaced.
+    /// Starts with the decision, routing and prices of `config`. Store, tenants and providers are replaced. Every
+    /// verification is answered by `verifier`; without one there are none.
     ///
     /// # Errors
     /// [`OfflineError`]
-    pub async fn start(config: Config) -> Result<Self, OfflineError> {
-        let model = ScriptedModel::start().await?;
-        let server = Server::new(isolate(config, &model.base_url())).await?;
+    pub async fn start(config: Config, verifier: Option<SimulatedVerifier>) -> Result<Self, OfflineError> {
+        let verify = if verifier.is_some() { VerifyMode::Before } else { VerifyMode::Off };
+        let model = ScriptedModel::start(verifier).await?;
+        let server = Server::new(isolate(config, &model.base_url(), verify)).await?;
         // A server without configured tenants admits every caller.
         let tenant = server.pipeline().settings().tenants.authenticate(None)?;
         Ok(Self { server, tenant, model })
@@ -97,9 +105,14 @@ impl OfflinePipeline {
         self.server.pipeline()
     }
 
-    /// Number of model calls so far.
+    /// Number of model calls so far, without verifications.
     pub fn calls(&self) -> usize {
         self.model.calls()
+    }
+
+    /// Number of verifications so far.
+    pub fn verifications(&self) -> usize {
+        self.model.verifications()
     }
 
     /// Stops the scripted model.
@@ -128,9 +141,10 @@ pub fn use_free_models<'a>(config: &mut Config, names: impl IntoIterator<Item = 
 }
 
 /// Keeps a run in this process, except for calls to an embeddings API, and makes it repeatable: nothing expires, and
-/// models are called only to answer a request or to audit a hit. Verification is off because the scripted model
-/// would repeat the recorded answer instead of comparing two answers.
-fn isolate(mut config: Config, model_url: &str) -> Config {
+/// models are called only to answer a request or to audit a hit. Verification is off where the scripted model
+/// would repeat the recorded answer instead of comparing two answers. Else it is neither late nor limited by the clock,
+/// since requests follow each other faster than real ones.
+fn isolate(mut config: Config, model_url: &str, verify: VerifyMode) -> Config {
     config.store.kind = StoreKind::Memory;
     config.tenants.clear();
     config.telemetry.otlp_endpoint.clear();
@@ -140,7 +154,9 @@ fn isolate(mut config: Config, model_url: &str) -> Config {
     config.cache.ttl = TTL;
     config.cache.careful_ttl = TTL;
     config.cache.ttl_jitter = 0.0;
-    config.cache.verify.mode = VerifyMode::Off;
+    config.cache.verify.mode = verify;
+    config.cache.verify.timeout = VERIFY_TIMEOUT;
+    config.cache.verify.max_per_minute = usize::MAX;
     for own in &mut config.cache.namespaces {
         own.verify = None;
     }

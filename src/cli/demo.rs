@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::{
     config::LogFormat,
-    demo::{self, simulated_upstream::SimulatedUpstream, traffic::Traffic},
+    demo::{self, Addresses, simulated_upstream::SimulatedUpstream, traffic::Traffic},
     offline::model_server::LOOPBACK,
     server::{Server, transport},
 };
@@ -44,16 +44,16 @@ impl Demo {
         let config = demo::config(&upstream, data.0.clone());
         let grpc = transport::bind(config.server.grpc_listen).await?;
         let http = transport::bind(config.server.http_listen).await?;
-        let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
+        let addresses = Addresses { grpc: grpc.local_addr()?, http: http.local_addr()? };
         let server = Arc::new(Server::new(config).await?);
         let mut listening = tokio::spawn({
             let server = Arc::clone(&server);
             async move { server.listen(grpc, http).await }
         });
-        let report = demo::run(format!("http://{grpc_address}"), &traffic).await?;
+        let report = demo::run(addresses, &traffic, &upstream).await?;
         super::print_report(&report, self.json)?;
         if !self.exit {
-            println!("\n{}", demo::invitation(grpc_address, http_address));
+            println!("\n{}", demo::invitation(addresses));
             super::serve::stop_signal().await;
         }
         server.shutdown(async { (&mut listening).await.unwrap_or_else(|panic| Err(panic.into())) }).await?;

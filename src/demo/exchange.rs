@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crate::{
     decide::learner::WrongHits,
+    demo::verifications::Verifications,
     grpc::proto::{self, CompleteResponse},
-    outcome::Outcome,
+    offline::simulated_verifier::VerdictCounts,
+    outcome::{Approval, Outcome},
 };
 
 /// A request and its reply. Times are measured by the caller.
@@ -40,6 +42,10 @@ pub struct Run {
     /// The server's own estimates, one at the end of each block of the learning curve; `None` where the call
     /// failed.
     pub wrong_hits: Vec<Option<WrongHits>>,
+    /// Counted by the server.
+    pub verifications: Verifications,
+    /// Counted by the simulated models, which know the ground truth.
+    pub verdicts: VerdictCounts,
 }
 
 impl Exchange {
@@ -64,6 +70,12 @@ impl Exchange {
     /// End of the request, since the start of the run.
     pub fn finished(&self) -> Duration {
         self.started + self.latency
+    }
+
+    /// Whether it is a semantic hit that the verifier approved.
+    pub fn is_verified(&self) -> bool {
+        let approval = self.matched.as_ref().map(|matched| matched.approved_by.as_str());
+        self.outcome == Outcome::Semantic && approval == Some(Approval::Verified.as_str())
     }
 
     /// Whether a model was called for the request.

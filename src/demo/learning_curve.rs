@@ -45,6 +45,8 @@ pub struct Block {
     pub exact: usize,
     pub coalesced: usize,
     pub semantic: usize,
+    /// Semantic hits that the verifier approved.
+    pub verified: usize,
     /// Semantic hits with the answer to another question.
     pub wrong_semantic: usize,
     /// Hits of every kind with the answer to another question. A wrong alias makes its repeats wrong exact hits.
@@ -103,6 +105,7 @@ impl Block {
             block.exact += usize::from(outcome == Outcome::Exact);
             block.coalesced += usize::from(outcome == Outcome::Coalesced);
             block.semantic += usize::from(outcome == Outcome::Semantic);
+            block.verified += usize::from(case.exchange.is_verified());
             block.wrong_semantic += usize::from(outcome == Outcome::Semantic && is_wrong);
             block.wrong += usize::from(is_wrong);
         }

@@ -66,6 +66,7 @@ impl Progress {
 fn highlight(traffic: &Traffic, exchange: &Exchange) -> Option<String> {
     let similarity = exchange.matched.as_ref()?.similarity;
     let what = match exchange.outcome {
+        Outcome::Semantic if exchange.is_verified() => "verified hit",
         Outcome::Semantic => "semantic hit",
         Outcome::Upstream if exchange.reason.starts_with("guard_") => exchange.reason.as_str(),
         _ => return None,

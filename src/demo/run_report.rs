@@ -2,9 +2,12 @@
 //! Serializes for machines and displays for people.
 
 mod text;
+mod verifier;
 
 #[cfg(test)]
 mod tests;
+
+pub use self::verifier::VerifierReport;
 
 use std::time::Duration;
 
@@ -43,6 +46,7 @@ pub struct Report {
     /// Failed requests by gRPC code, most frequent first.
     pub failures: Vec<Count>,
     pub money: Money,
+    pub verifier: VerifierReport,
     /// `None` if the traffic has nothing to learn from.
     pub learned: Option<LearningCurve>,
     pub truth: Grades,
@@ -78,8 +82,10 @@ pub struct Count {
 /// US dollars, from simulated token counts at the catalog's prices.
 #[derive(Clone, Debug, Serialize)]
 pub struct Money {
-    /// Price of the model calls.
+    /// Price of the model calls that answered requests.
     pub spent_usd: f64,
+    /// Price of the verifications.
+    pub verifications_usd: f64,
     /// Price of the calls that hits avoided, computed by the server.
     pub saved_usd: f64,
     /// Price of every request at the hot tier, without a cache.
@@ -100,7 +106,8 @@ impl Report {
             outcomes: Outcome::ALL.iter().filter_map(|&of| OutcomeLine::new(of, exchanges)).collect(),
             misses: reasons(exchanges, Exchange::called_model),
             failures: reasons(exchanges, |exchange| exchange.outcome == Outcome::Error),
-            money: Money::new(exchanges),
+            money: Money::new(exchanges, run.verifications.cost_usd),
+            verifier: VerifierReport::new(traffic, run),
             learned: LearningCurve::new(traffic, run),
             truth: Grades::new(traffic, exchanges),
         }
@@ -142,7 +149,7 @@ impl Percentiles {
 }
 
 impl Money {
-    fn new(exchanges: &[Exchange]) -> Self {
+    fn new(exchanges: &[Exchange], verifications_usd: f64) -> Self {
         let mut models = simulated_upstream::models().into_iter();
         let hot = models.find(|model| model.tier == Tier::Hot).expect("the simulated catalog has a hot tier");
         let at_hot = |exchange: &Exchange| {
@@ -152,6 +159,7 @@ impl Money {
         let called = exchanges.iter().filter(|exchange| exchange.called_model());
         Self {
             spent_usd: called.map(|exchange| exchange.usage.cost_usd).sum(),
+            verifications_usd,
             saved_usd: exchanges.iter().map(|exchange| exchange.saved_usd).sum(),
             hot_only_usd: exchanges.iter().map(at_hot).sum(),
             hot_model: hot.id,

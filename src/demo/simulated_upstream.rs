@@ -1,5 +1,6 @@
 //! A simulated provider: a real HTTP server that speaks the OpenAI dialect, streams with the delays of hosted models,
-//! and knows only the answers of the demo's traffic.
+//! and knows only the answers of the demo's traffic. Its models also verify: by the traffic's ground truth, with errors
+//! at stated rates.
 //!
 //! Models, prices and delays are invented but plausible; no model is called and no money is spent.
 
@@ -26,11 +27,18 @@ use axum::{
 
 use crate::{
     config::{ModelConfig, ProviderConfig},
-    demo::traffic::Traffic,
+    demo::traffic::{Request, Traffic},
     model::Tier,
-    offline::model_server::ModelServer,
+    offline::{
+        SimulatedVerifier, StatedErrors,
+        model_server::ModelServer,
+        simulated_verifier::{KnownQuestion, VerdictCounts},
+    },
 };
 use timed_answer::Script;
+
+/// Rates at which every simulated model errs when it verifies. Invented; `tune --verify` measures a real model's.
+pub const VERIFIER_ERRORS: StatedErrors = StatedErrors { false_yes: 0.02, false_no: 0.05 };
 
 /// Name of the only provider.
 const PROVIDER: &str = "simulated";
@@ -45,6 +53,7 @@ pub struct SimulatedUpstream {
 struct State {
     /// By conversation, as `timed_answer::fingerprint` writes it.
     scripts: HashMap<String, Script>,
+    verifier: SimulatedVerifier,
     completions: AtomicU64,
 }
 
@@ -62,10 +71,11 @@ struct Model {
 
 /// Prices and windows are those of the example catalog. Delays are typical of hosted models of these sizes.
 #[rustfmt::skip]
-const MODELS: [Model; 3] = [
+const MODELS: [Model; 4] = [
     Model { id: "gpt-4o", tier: Tier::Hot, usd_per_mtok: [2.50, 10.00], context_window: 128_000, delays_ms: [450, 12] },
     Model { id: "deepseek-v4-pro", tier: Tier::Warm, usd_per_mtok: [0.55, 2.20], context_window: 200_000, delays_ms: [330, 10] },
     Model { id: "deepseek-v4-flash", tier: Tier::Cold, usd_per_mtok: [0.27, 1.10], context_window: 128_000, delays_ms: [220, 7] },
+    Model { id: "glm-4-plus", tier: Tier::Economy, usd_per_mtok: [0.20, 0.80], context_window: 128_000, delays_ms: [180, 6] },
 ];
 
 /// Catalog of the simulated models, hot first.
@@ -88,8 +98,12 @@ impl SimulatedUpstream {
     /// # Errors
     /// When the address cannot be bound.
     pub async fn start(traffic: &Traffic, address: SocketAddr) -> io::Result<Self> {
-        let state =
-            Arc::new(State { scripts: timed_answer::scripts(traffic), completions: AtomicU64::new(0) });
+        let questions = traffic.requests().iter().map(|request| known_question(traffic, request));
+        let state = Arc::new(State {
+            scripts: timed_answer::scripts(traffic),
+            verifier: SimulatedVerifier::new(VERIFIER_ERRORS, questions),
+            completions: AtomicU64::new(0),
+        });
         let router = Router::new()
             .route("/v1/chat/completions", post(dialect::chat_completions))
             .route("/v1/models", get(dialect::list_models))
@@ -117,6 +131,11 @@ impl SimulatedUpstream {
         self.state.completions.load(Ordering::Relaxed)
     }
 
+    /// Verdicts so far, by the ground truth of their pairs.
+    pub fn verdicts(&self) -> VerdictCounts {
+        self.state.verifier.verdicts()
+    }
+
     /// Stops accepting and waits for the answers in flight.
     ///
     /// # Errors
@@ -124,4 +143,11 @@ impl SimulatedUpstream {
     pub async fn shutdown(self) -> io::Result<()> {
         self.server.stop().await
     }
+}
+
+/// A request as the verifier knows it. Requests with one answer ask the same.
+fn known_question(traffic: &Traffic, request: &Request) -> KnownQuestion {
+    let messages: Vec<_> = request.messages().map(|(_, content)| content.to_owned()).collect();
+    let (text, earlier) = messages.split_last().expect("the text is the last message");
+    KnownQuestion { earlier: earlier.to_vec(), text: text.clone(), class: traffic.answer(request).to_owned() }
 }

@@ -77,7 +77,7 @@ pub async fn run(requests: &[RecordedRequest], config: Config) -> Result<Report,
     let lacks_answers = requests.iter().any(RecordedRequest::lacks_answer);
     let source = if lacks_answers { AnswerSource::StandIn } else { AnswerSource::Recorded };
     let default_model = config.routing.default.clone();
-    let pipeline = OfflinePipeline::start(configure(config, requests, source)).await?;
+    let pipeline = OfflinePipeline::start(configure(config, requests, source), None).await?;
     let mut run = Run { pipeline, default_model, source, line_of_entry: HashMap::new() };
     let mut results = Vec::with_capacity(requests.len());
     for request in requests.iter().progress() {

@@ -32,6 +32,20 @@ pub fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
+/// Returns Wilson's 95 % interval of the rate of `part` in `whole`; of nothing, 0 to 1.
+pub fn wilson(part: usize, whole: usize) -> (f64, f64) {
+    // Standard deviations to either side.
+    const Z: f64 = 1.96;
+    if whole == 0 {
+        return (0.0, 1.0);
+    }
+    let (n, rate) = (whole as f64, share(part, whole));
+    let centre = rate + Z * Z / (2.0 * n);
+    let half = Z * (rate * (1.0 - rate) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    (((centre - half) / scale).max(0.0), ((centre + half) / scale).min(1.0))
+}
+
 /// Formats US dollars: small sums need more than cents.
 pub fn dollars(usd: f64) -> String {
     if usd.abs() < 100.0 { format!("${usd:.4}") } else { format!("${usd:.2}") }
@@ -120,6 +134,17 @@ mod tests {
         fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
             write_counts(f, "why", (0..self.0).map(|n| (format!("reason_{n}"), n)))
         }
+    }
+
+    #[test]
+    fn intervals_are_wilsons() {
+        let close = |(low, high): (f64, f64), expected: (f64, f64)| {
+            assert!((low - expected.0).abs() < 5e-4 && (high - expected.1).abs() < 5e-4, "{low} {high}");
+        };
+        close(wilson(0, 10), (0.0, 0.2775));
+        close(wilson(5, 100), (0.0215, 0.1118));
+        close(wilson(10, 10), (0.7225, 1.0));
+        close(wilson(0, 0), (0.0, 1.0));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Labelled traffic through an offline pipeline: which hits the cache would serve, and how many of them would be
-//! wrong. The cache learns from the answers in the traffic, as it does from upstream calls in production.
+//! wrong. The cache learns from the answers in the traffic, as it does from upstream calls in production, and from a
+//! simulated verifier if it is given one.
 
 mod accuracy_report;
 mod labelled;
@@ -9,14 +10,18 @@ use std::{collections::HashMap, path::Path};
 use indicatif::ProgressIterator as _;
 
 use crate::{
-    config::{Config, Mode, RoutingConfig},
-    offline::{self, ModelAnswer, OfflineError, OfflinePipeline},
-    outcome::Outcome,
+    config::{Config, Mode, ModelConfig, RoutingConfig},
+    model::{LOCAL, Tier},
+    offline::{
+        self, ModelAnswer, OfflineError, OfflinePipeline, SimulatedVerifier, StatedErrors,
+        simulated_verifier::KnownQuestion,
+    },
+    outcome::{Approval, Outcome},
     pipeline::Reply,
 };
 
 pub use self::{
-    accuracy_report::{Report, RowResult},
+    accuracy_report::{Calls, Report, RowResult},
     labelled::{Row, read},
 };
 
@@ -37,7 +42,16 @@ pub enum TuneError {
     Offline(#[from] OfflineError),
     #[error("row {id}: {error}")]
     Request { id: String, error: crate::error::Error },
+    #[error("--verifier: every row needs an answer, because what is served is measured")]
+    NoAnswers,
+    #[error("--verifier: cache.verify.model: the catalog has no `{0}`")]
+    NoVerifier(String),
 }
+
+/// Prices without a catalog, in US dollars per million tokens of input and of output: those of the example catalog's
+/// GPT-4o and GLM-4 Plus.
+const ANSWERS: (Tier, f64, f64) = (Tier::Hot, 2.50, 10.00);
+const VERIFIES: (Tier, f64, f64) = (Tier::Economy, 0.20, 0.80);
 
 /// A run in progress.
 struct Run<'a> {
@@ -51,18 +65,30 @@ struct Run<'a> {
 ///
 /// # Errors
 /// As [`read`] and [`run`].
-pub async fn run_file(path: &Path, config: Config) -> anyhow::Result<Report> {
+pub async fn run_file(path: &Path, config: Config, verifier: Option<StatedErrors>) -> anyhow::Result<Report> {
     let rows = read(path)?;
     let protocol = if rows.iter().all(Row::has_answer) { Protocol::Online } else { Protocol::ScoreOnly };
-    Ok(run(&rows, protocol, config).await?)
+    // Boxed because a configuration is large, and so are the futures that hold one.
+    Ok(Box::pin(run(&rows, protocol, config, verifier)).await?)
 }
 
-/// Runs `rows` in their order, with the decision settings of `config`.
+/// Runs `rows` in their order, with the decision settings of `config`. If the errors of a `verifier` are stated, one is
+/// simulated by the labels and asked as a server would ask it.
 ///
 /// # Errors
 /// [`TuneError`], naming the row.
-pub async fn run(rows: &[Row], protocol: Protocol, config: Config) -> Result<Report, TuneError> {
-    let pipeline = OfflinePipeline::start(configure(config, protocol)).await?;
+pub async fn run(
+    rows: &[Row],
+    protocol: Protocol,
+    config: Config,
+    verifier: Option<StatedErrors>,
+) -> Result<Report, TuneError> {
+    if verifier.is_some() && protocol == Protocol::ScoreOnly {
+        return Err(TuneError::NoAnswers);
+    }
+    let config = configure(config, protocol, verifier.is_some())?;
+    let simulated = verifier.map(|errors| SimulatedVerifier::new(errors, rows.iter().map(known_question)));
+    let pipeline = OfflinePipeline::start(config, simulated).await?;
     let mut run = Run { rows, protocol, row_of_answer: HashMap::new() };
     let mut results = Vec::with_capacity(rows.len());
     for (index, row) in rows.iter().enumerate().progress() {
@@ -71,21 +97,48 @@ pub async fn run(rows: &[Row], protocol: Protocol, config: Config) -> Result<Rep
         let reply = reply.map_err(|error| TuneError::Request { id: row.id.clone(), error })?;
         results.push(run.result(index, &reply));
     }
-    let misses = results.iter().filter(|result| result.is_miss).count();
-    let extra_calls = pipeline.calls().saturating_sub(misses);
+    let calls = Calls { models: pipeline.calls(), verifications: pipeline.verifications() };
     let measured = pipeline.pipeline().statistics.wrong_hits(None);
     pipeline.stop().await.map_err(OfflineError::from)?;
-    Ok(Report::new(rows, results, protocol, extra_calls, measured))
+    Ok(Report::new(rows, results, protocol, calls, verifier, measured))
 }
 
-fn configure(mut config: Config, protocol: Protocol) -> Config {
-    config.routing = RoutingConfig::default();
-    offline::use_free_models(&mut config, []);
+fn configure(mut config: Config, protocol: Protocol, verifies: bool) -> Result<Config, TuneError> {
+    if verifies {
+        use_priced_models(&mut config)?;
+    } else {
+        config.routing = RoutingConfig::default();
+        offline::use_free_models(&mut config, []);
+    }
     if protocol == Protocol::ScoreOnly {
         config.cache.mode = Mode::Shadow;
         config.cache.learning.max_comparisons = 0;
     }
-    config
+    Ok(config)
+}
+
+/// Keeps the catalog, whose prices tell whether asking pays. Without one there are two models at [`ANSWERS`] and
+/// [`VERIFIES`].
+fn use_priced_models(config: &mut Config) -> Result<(), TuneError> {
+    LOCAL.clone_into(&mut config.routing.classifier);
+    if config.models.is_empty() {
+        const VERIFIER: &str = "verifier";
+        config.routing = RoutingConfig::default();
+        offline::use_free_models(config, [VERIFIER]);
+        VERIFIER.clone_into(&mut config.cache.verify.model);
+        for (model, (tier, input, output)) in config.models.iter_mut().zip([ANSWERS, VERIFIES]) {
+            *model =
+                ModelConfig { tier, input_usd_per_mtok: input, output_usd_per_mtok: output, ..model.clone() };
+        }
+    }
+    let name = &config.cache.verify.model;
+    let is_verifier = |model: &ModelConfig| model.id == *name || model.tier.as_str() == name;
+    if config.models.iter().any(is_verifier) { Ok(()) } else { Err(TuneError::NoVerifier(name.clone())) }
+}
+
+fn known_question(row: &Row) -> KnownQuestion {
+    let earlier = row.system.iter().chain(&row.turns).cloned().collect();
+    KnownQuestion { earlier, text: row.text.clone(), class: row.class.clone() }
 }
 
 impl Run<'_> {
@@ -104,6 +157,7 @@ impl Run<'_> {
             similarity: matched.map_or(0.0, |matched| matched.similarity),
             is_miss: !is_hit,
             is_right: of.is_some_and(|of| of.class == row.class),
+            is_verified: matched.is_some_and(|matched| matched.approval == Some(Approval::Verified)),
         }
     }
 }

@@ -119,6 +119,15 @@ async fn demo_replays_and_reports() {
     let outcomes = report["outcomes"].as_array().unwrap();
     let counted: u64 = outcomes.iter().map(|line| line["requests"].as_u64().unwrap()).sum();
     assert_eq!(counted, 30);
+    let verifier = &report["verifier"];
+    assert_eq!(verifier["stated_errors"], json!({"false_yes": 0.02, "false_no": 0.05}), "{verifier}");
+    let [verdicts, pairs] = [&verifier["verdicts"], &verifier["pairs"]];
+    let calls = ["yes", "no"].map(|verdict| verdicts[verdict].as_u64().unwrap()).iter().sum::<u64>();
+    let judged = ["different", "same"].map(|label| pairs[label].as_u64().unwrap()).iter().sum::<u64>();
+    assert!(judged >= calls, "{verifier}");
+    for verdict in ["nonsense", "unavailable", "timeout"] {
+        assert_eq!(verdicts[verdict], 0, "{verifier}");
+    }
     assert!(stderr(&output).is_empty(), "no progress bar without a terminal: {}", stderr(&output));
 }
 
@@ -202,6 +211,140 @@ async fn replay_of_prompts_alone_does_not_score_placeholder_answers() {
     // The semantic hit was audited, but the audit measures nothing.
     assert_eq!((&report["checks"], &report["wrong_hits"]), (&json!(1), &Value::Null), "{report}");
     assert_eq!((&report["without_answer"], &report["without_tokens"]), (&json!(3), &json!(2)));
+}
+
+fn pair(new_question: &str, same: bool) -> String {
+    let pair = json!({
+        "question": "How do I save?", "answer": "Press Save.", "new_question": new_question, "same": same,
+    });
+    format!("{pair}\n")
+}
+
+/// Pairs that ask the same, then pairs that differ, with a bad line between.
+fn pairs() -> String {
+    let same: String = (0..20).map(|n| pair(&format!("How can I save {n}?"), true)).collect();
+    let different: String = (0..22).map(|n| pair(&format!("How do I print {n}?"), false)).collect();
+    format!("{same}{{\"question\": \"How?\"}}\n{different}")
+}
+
+fn verifier_config(upstream: &FakeUpstream) -> String {
+    let models = r#"[{ id = "small", provider = "p", tier = "economy", input_usd_per_mtok = 1.0,
+        output_usd_per_mtok = 2.0, context_window = 8000 },
+        { id = "large", provider = "unset", tier = "hot", input_usd_per_mtok = 1.0,
+        output_usd_per_mtok = 2.0, context_window = 8000 }]"#
+        .replace("\n        ", " ");
+    let url = upstream.base_url();
+    format!(
+        "providers = [{{ name = \"p\", base_url = \"{url}\" }}, {{ name = \"unset\", base_url = \"{url}\", \
+         api_key_env = \"NEVER_SET\" }}]\nmodels = {models}\n[cache.verify]\ntimeout = \"20s\"\n"
+    )
+}
+
+/// A model that errs at known rates: 2 of 20 pairs that ask the same, 1 of 20 that differ; two more have no verdict.
+#[tokio::test]
+async fn tune_measures_how_often_the_verifier_errs() {
+    let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (labelled, config, rows) = (path("pairs.jsonl"), path("promptkeep.toml"), path("rows.jsonl"));
+    fs::write(&labelled, pairs()).unwrap();
+    fs::write(&config, verifier_config(&upstream)).unwrap();
+    let says = Reply::text;
+    let mut replies = vec![says("1"); 20];
+    replies[3] = says("0");
+    replies[7] = says("0");
+    replies.extend(vec![says("0"); 20]);
+    replies[30] = says("1");
+    replies.extend([says("Neither, I think."), Reply::status(503)]);
+    upstream.script(replies);
+    let arguments = ["tune", &labelled, "--verify", "--config", &config, "--concurrency", "1"];
+    let output = run(promptkeep(&[&arguments[..], &["--json", "--out", &rows]].concat())).await;
+    assert!(output.status.success(), "{output:?}");
+    let report = parse(&output);
+    assert_eq!((&report["model"], &report["provider"]), (&json!("small"), &json!("p")));
+    assert_eq!(
+        (&report["pairs"], &report["calls"], &report["verdicts"]),
+        (&json!(42), &json!(42), &json!(40))
+    );
+    let rate = |key: &str| (report[key]["wrong"].as_u64().unwrap(), report[key]["of"].as_u64().unwrap());
+    assert_eq!((rate("false_no"), rate("false_yes")), ((2, 20), (1, 20)), "{report}");
+    let high = report["false_yes"]["high"].as_f64().unwrap();
+    assert!((high - 0.236).abs() < 0.001, "{report}");
+    assert_eq!((&report["nonsense"], &report["unavailable"]), (&json!(1), &json!(1)));
+    assert_eq!(report["bad_lines"][0]["line"], 21);
+    // Forty replies of 10 + 1 tokens and one of 10 + 3; the failed call costs nothing.
+    let usd = report["cost_usd"].as_f64().unwrap();
+    assert!((usd - (40.0 * 12e-6 + 16e-6)).abs() < 1e-9, "{usd}");
+    let budgets = &report["budgets"];
+    let needed = |key: &str| budgets[key].as_f64().unwrap();
+    assert!(needed("probability_with_yes") < needed("probability_with_yes_cautious"), "{budgets}");
+    assert!(needed("probability_with_yes_cautious") < needed("probability_unverified"), "{budgets}");
+    let rows = fs::read_to_string(&rows).unwrap();
+    let rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    assert_eq!((&rows[3]["line"], &rows[3]["says"]), (&json!(4), &json!("no")));
+    assert_eq!((&rows[41]["line"], &rows[41]["says"]), (&json!(43), &json!("unavailable")));
+    assert!(stderr(&output).is_empty(), "no progress bar without a terminal: {}", stderr(&output));
+    // The call is the server's: its instructions, and one JSON object.
+    let request = &upstream.requests()[0].body;
+    let [system, user] = ["0", "1"].map(|n| request["messages"][n.parse::<usize>().unwrap()].clone());
+    assert!(system["content"].as_str().unwrap().starts_with("You check a cache"), "{request}");
+    let asked: Value = serde_json::from_str(user["content"].as_str().unwrap()).unwrap();
+    let kept = json!([{"question": "How do I save?", "answer": "Press Save."}]);
+    assert_eq!(asked, json!({"new_question": "How can I save 0?", "kept": kept}));
+
+    upstream.always(says("1"));
+    let output = run(promptkeep(&arguments)).await;
+    let text = stdout(&output);
+    for expected in
+        ["false yes  100.0 %", "22 of 22 pairs that differ", "1 bad lines", "line 21: ", "max_wrong_hits"]
+    {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+}
+
+#[tokio::test]
+async fn tune_asks_about_several_kept_answers_at_once() {
+    let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (labelled, config) = (path("pairs.jsonl"), path("promptkeep.toml"));
+    let one = [true, false, true, false, true].map(|same| pair("How can I save?", same)).concat();
+    fs::write(&labelled, one + &pair("Saving?", true)).unwrap();
+    fs::write(&config, verifier_config(&upstream)).unwrap();
+    upstream.script([Reply::text("1,3,4"), Reply::text("1"), Reply::text("0")]);
+    let arguments = ["tune", &labelled, "--verify", "--config", &config, "--json"];
+    let output = run(promptkeep(&[&arguments[..], &["--concurrency", "1", "--batch", "4"]].concat())).await;
+    let report = parse(&output);
+    let rate = |key: &str| (report[key]["wrong"].as_u64().unwrap(), report[key]["of"].as_u64().unwrap());
+    assert_eq!(
+        (&report["calls"], rate("false_yes"), rate("false_no")),
+        (&json!(3), (1, 2), (1, 4)),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn tune_exits_with_1_without_a_verdict() {
+    let (upstream, folder) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (labelled, config) = (path("pairs.jsonl"), path("promptkeep.toml"));
+    fs::write(&labelled, pair("How can I save?", true)).unwrap();
+    fs::write(&config, verifier_config(&upstream)).unwrap();
+    upstream.always(Reply::status(401));
+    let output = run(promptkeep(&["tune", &labelled, "--verify", "--config", &config])).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stdout(&output).contains("without a verdict: unavailable 1"), "{output:?}");
+    for (text, arguments, code, expected) in [
+        (pair("A?", true), &["--config", "none.toml"][..], 1, "none.toml: cannot be read"),
+        (pair("A?", true), &[], 1, "the catalog has no `economy`"),
+        ("{}\n".to_owned(), &["--config", &config], 1, "has no pairs; line 1: missing field"),
+        (pair("A?", true), &["--config", &config, "--batch", "5"], 2, "5 is not in 1..=4"),
+        (pair("A?", true), &["--verifier", "0.1,0.1"], 2, "cannot be used with"),
+    ] {
+        fs::write(&labelled, text).unwrap();
+        let output = run(promptkeep(&[&["tune", &labelled, "--verify"], arguments].concat())).await;
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(stderr(&output).contains(expected), "{output:?}");
+    }
 }
 
 fn with_models(upstream: &FakeUpstream, models: &[&str]) -> String {

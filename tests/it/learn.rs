@@ -322,7 +322,7 @@ fn rows(count: usize) -> Vec<Row> {
 #[tokio::test]
 async fn a_namespace_serves_more_as_it_learns_and_stays_within_its_budgets() {
     let rows = rows(1200);
-    let report = tune::run(&rows, Protocol::Online, Config::default()).await.unwrap();
+    let report = tune::run(&rows, Protocol::Online, Config::default(), None).await.unwrap();
     assert!(report.correct > 600, "{report}");
     assert!(report.wrong <= 12, "{report}");
     assert!(report.extra_calls <= 60, "{report}");
@@ -337,10 +337,28 @@ async fn a_namespace_serves_more_as_it_learns_and_stays_within_its_budgets() {
     assert_eq!((right, hits().count()), (report.correct, report.correct + report.wrong));
 }
 
+/// The curve with a verifier against the one without, at equal budgets.
+#[tokio::test]
+async fn a_simulated_verifier_opens_a_young_namespace_within_the_budgets() {
+    let rows = rows(300);
+    let errors = "0.02,0.05".parse().unwrap();
+    let without = tune::run(&rows, Protocol::Online, Config::default(), None).await.unwrap();
+    let with = tune::run(&rows, Protocol::Online, Config::default(), Some(errors)).await.unwrap();
+    let verified = with.verifier.unwrap();
+    assert!(verified.verifications > 20 && verified.correct > 10, "{with}");
+    assert!(with.correct >= without.correct + 10, "{with}\n{without}");
+    assert!(with.wrong <= 3 + without.wrong, "{with}");
+    assert!(with.calls_per_request < without.calls_per_request, "{with}\n{without}");
+    assert_eq!(with.last_fifth.requests, 60);
+    assert!(without.verifier.is_none() && !without.to_string().contains("verifier"), "{without}");
+    let unlabelled = tune::run(&rows, Protocol::ScoreOnly, Config::default(), Some(errors)).await;
+    assert!(matches!(unlabelled, Err(tune::TuneError::NoAnswers)));
+}
+
 #[tokio::test]
 async fn a_score_only_run_serves_nothing_and_learns_nothing() {
     let rows = rows(60);
-    let report = tune::run(&rows, Protocol::ScoreOnly, Config::default()).await.unwrap();
+    let report = tune::run(&rows, Protocol::ScoreOnly, Config::default(), None).await.unwrap();
     assert_eq!((report.correct, report.wrong, report.measured_high), (0, 0, 1.0));
     assert!(report.hindsight.iter().any(|point| point.correct > 0), "{report}");
 }

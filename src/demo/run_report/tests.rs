@@ -5,8 +5,9 @@ use serde_json::json;
 use super::*;
 use crate::{
     decide::learner::WrongHits,
-    demo::{grading::Pair, learning_curve::block_starts},
+    demo::{grading::Pair, learning_curve::block_starts, verifications::Verifications},
     grpc::proto::{Match, Usage},
+    offline::simulated_verifier::VerdictCounts,
 };
 
 /// Builds requests from (class, text). The right answer of class `a` is "about a".
@@ -56,7 +57,7 @@ fn refused(index: usize, class: &str, reason: &str, near: &str, similarity: f32)
 }
 
 fn report(traffic: &Traffic, exchanges: &[Exchange]) -> Report {
-    let run = Run { exchanges: exchanges.to_vec(), wrong_hits: Vec::new() };
+    let run = Run { exchanges: exchanges.to_vec(), ..Run::default() };
     Report::new(traffic, &run, Duration::from_secs(60))
 }
 
@@ -81,6 +82,40 @@ fn a_report_counts_outcomes_reasons_and_money() {
     assert!((report.money.hot_only_usd - 4.0 * 0.0035).abs() < 1e-9);
     assert_eq!(report.money.hot_model, "gpt-4o");
     assert_eq!(report.truth.answered_rightly, 4);
+}
+
+#[test]
+fn hits_that_the_verifier_approved_are_counted_by_themselves() {
+    let traffic = traffic(&[("a", "A?"), ("a", "About A?"), ("b", "B?"), ("a", "a?")]);
+    let approved = |index: usize, by: &str| {
+        let mut exchange = hit(index, Outcome::Semantic, "a", "A?");
+        exchange.matched.as_mut().unwrap().approved_by = by.to_owned();
+        exchange
+    };
+    let exchanges = [miss(0, "a"), approved(1, "verified"), approved(2, "verified"), approved(3, "surface")];
+    let run = Run {
+        exchanges: exchanges.to_vec(),
+        verifications: Verifications {
+            verdicts: [("no".to_owned(), 3), ("yes".to_owned(), 2), ("timeout".to_owned(), 0)].into(),
+            cost_usd: 0.0002,
+        },
+        verdicts: VerdictCounts { different: 100, false_yes: 1, same: 50, false_no: 2 },
+        ..Run::default()
+    };
+    let report = Report::new(&traffic, &run, Duration::from_secs(60));
+    let verifier = &report.verifier;
+    assert_eq!((verifier.verified_hits(), verifier.semantic_hits(), verifier.wrong_hits), (2, 3, 1));
+    assert!((verifier.saved_usd - 0.002).abs() < 1e-9);
+    // One call and three hits would have cost 0.001 each.
+    assert!((verifier.share_of_spend - 0.05).abs() < 1e-9);
+    assert!((report.money.verifications_usd - 0.0002).abs() < 1e-9);
+    let text = report.to_string();
+    for expected in
+        ["verifications: no 3, yes 2\n", "2.0 %", "1.0 % (0.2 to 5.4)", "surface 1", "1 are wrong"]
+    {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
 }
 
 #[test]
@@ -201,7 +236,7 @@ fn the_learning_curve_has_one_line_per_block() {
     exchanges.push(hit(119, Outcome::Semantic, "a", "a 0?"));
     let measured =
         |checks| Some(WrongHits { rate: 0.05, low: 0.01, high: 0.2, checks, ..WrongHits::UNKNOWN });
-    let run = Run { exchanges, wrong_hits: vec![measured(3), measured(10)] };
+    let run = Run { exchanges, wrong_hits: vec![measured(3), measured(10)], ..Run::default() };
     let report = Report::new(&traffic, &run, Duration::from_secs(60));
     let learned = report.learned.as_ref().unwrap();
     let [first, second] = &learned.blocks[..] else { panic!("two blocks") };

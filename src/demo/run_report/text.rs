@@ -2,13 +2,13 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Count, Percentiles, Report};
+use super::{Count, Percentiles, Report, VerifierReport};
 use crate::{
     demo::{
         grading::{Pair, SameWords},
         learning_curve::{Block, LearningCurve},
     },
-    offline::report::{Percent, Table, dollars, interval, write_counts},
+    offline::report::{Percent, Table, dollars, interval, share, wilson, write_counts},
 };
 
 /// Characters of a prompt that fit beside the indentation.
@@ -22,7 +22,8 @@ const PAIRS_PER_KIND: usize = 2;
 
 const OUTCOMES: Table = Table { label: 14, cells: &[9, 9, 14, 11, 17, 11] };
 const MONEY: Table = Table { label: 46, cells: &[10, 28] };
-const LEARNING: Table = Table { label: 14, cells: &[9, 10, 10, 7, 9, 30] };
+const LEARNING: Table = Table { label: 12, cells: &[9, 8, 10, 10, 7, 9, 30] };
+const ERRORS: Table = Table { label: 14, cells: &[10, 26, 10] };
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -34,6 +35,7 @@ impl Display for Report {
         )?;
         self.write_outcomes(f)?;
         self.write_money(f)?;
+        write_verifier(f, &self.verifier)?;
         self.learned.iter().try_for_each(|curve| write_learning_curve(f, curve))?;
         self.write_grades(f)
     }
@@ -66,6 +68,7 @@ impl Report {
         writeln!(f, "{}", MONEY.line("", &[&"this run", &"per million such requests"]))?;
         for (what, usd) in [
             ("spent on models", money.spent_usd),
+            ("spent on verifications", money.verifications_usd),
             (&format!("saved by the cache ({} of the bill)", Percent(saved_share)), money.saved_usd),
             (&format!("{} for everything, no cache", money.hot_model), money.hot_only_usd),
         ] {
@@ -96,10 +99,46 @@ impl Report {
     }
 }
 
+fn write_verifier(f: &mut Formatter<'_>, verifier: &VerifierReport) -> fmt::Result {
+    let VerifierReport { model, verdicts, hits, wrong_hits, .. } = verifier;
+    let (verified, all) = (verifier.verified_hits(), verifier.semantic_hits());
+    writeln!(f, "\nWhat the simulated verifier did")?;
+    writeln!(f, "  {model} is simulated: it knows the ground truth, and errs at the stated rates.")?;
+    write_counts(f, "verifications", verdicts.iter().filter(|(_, n)| **n > 0).map(|(v, n)| (v, *n)))?;
+    writeln!(f, "{}", ERRORS.line("", &[&"stated", &"measured", &"pairs"]))?;
+    for (what, stated, wrong, of) in verifier.errors() {
+        let (low, high) = wilson(wrong, of);
+        let measured = format!("{} ({:.1} to {:.1})", Percent(share(wrong, of)), 100.0 * low, 100.0 * high);
+        let cells: [&dyn Display; 3] = [&Percent(stated), &measured, &of];
+        writeln!(f, "{}", ERRORS.line(format_args!("  {what}"), &cells))?;
+    }
+    writeln!(
+        f,
+        "  cost {}, {} of what the requests would have cost without a cache (limit {});",
+        dollars(verifier.cost_usd),
+        Percent(verifier.share_of_spend),
+        Percent(verifier.max_share_of_spend),
+    )?;
+    writeln!(f, "  its hits saved {}", dollars(verifier.saved_usd))?;
+    write_counts(f, "semantic hits by approval", hits.iter().map(|(by, n)| (by, *n)))?;
+    writeln!(
+        f,
+        "  {all} semantic hits with the verifier; {} of them needed none; of its {verified}, {wrong_hits} are wrong",
+        all - verified
+    )
+}
+
 fn write_learning_curve(f: &mut Formatter<'_>, curve: &LearningCurve) -> fmt::Result {
     writeln!(f, "\nHow it learned: the requests of {}, in their order", curve.namespace)?;
-    let columns: [&dyn Display; 6] =
-        [&"possible", &"exact", &"semantic", &"wrong", &"checked", &"wrong of semantic, measured"];
+    let columns: [&dyn Display; 7] = [
+        &"possible",
+        &"exact",
+        &"semantic",
+        &"verified",
+        &"wrong",
+        &"checked",
+        &"wrong of semantic, measured",
+    ];
     writeln!(f, "{}", LEARNING.line("", &columns))?;
     let mut before = 0;
     for block in &curve.blocks {
@@ -110,7 +149,8 @@ fn write_learning_curve(f: &mut Formatter<'_>, curve: &LearningCurve) -> fmt::Re
     write_block(f, "all", &curve.all)?;
     writeln!(
         f,
-        "\n  possible: an earlier request has the answer; checked: the model was asked too, in the background"
+        "\n  possible: an earlier request has the answer; verified: semantic hits that the verifier approved;\n  \
+         checked: the model was asked too, in the background"
     )?;
     writeln!(
         f,
@@ -123,9 +163,9 @@ fn write_learning_curve(f: &mut Formatter<'_>, curve: &LearningCurve) -> fmt::Re
 }
 
 fn write_block(f: &mut Formatter<'_>, name: &str, block: &Block) -> fmt::Result {
-    let Block { possible, exact, semantic, wrong, checked, measured, .. } = block;
+    let Block { possible, exact, semantic, verified, wrong, checked, measured, .. } = block;
     let measured = measured.as_ref().map_or_else(String::new, interval);
-    let columns: [&dyn Display; 6] = [possible, exact, semantic, wrong, checked, &measured];
+    let columns: [&dyn Display; 7] = [possible, exact, semantic, verified, wrong, checked, &measured];
     writeln!(f, "{}", LEARNING.line(format_args!("  {name}"), &columns))
 }
 

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::{Stream, StreamExt as _};
 
 use super::{MODELS, PROVIDER, State, timed_answer::TimedAnswer};
+use crate::offline::simulated_verifier::VerificationCall;
 
 /// The fields of a request that change the answer. Others, such as sampling parameters, are ignored.
 #[derive(Deserialize)]
@@ -74,7 +75,11 @@ pub(super) async fn chat_completions(
     let number = state.completions.fetch_add(1, Ordering::Relaxed);
     let messages: Vec<_> =
         request.messages.iter().map(|m| (m.role.as_str(), m.content.as_deref().unwrap_or(""))).collect();
-    let answer = TimedAnswer::new(&state.scripts, model, &messages, number);
+    let verification = messages.last().and_then(|(_, text)| VerificationCall::parse(text));
+    let answer = match verification {
+        Some(call) => TimedAnswer::to_verification(&state.verifier, model, &messages, &call),
+        None => TimedAnswer::new(&state.scripts, model, &messages, number),
+    };
     let head = Head { id: format!("chatcmpl-simulated-{number}"), model: request.model };
     if request.stream {
         let usage = request.stream_options.is_some_and(|options| options.include_usage);

@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::{timed_answer::TimedAnswer, *};
-use crate::offline::model_server::LOOPBACK;
+use crate::offline::{model_server::LOOPBACK, simulated_verifier::VerificationCall};
 
 const SYSTEM: &str = "Answer briefly.";
 
@@ -143,4 +143,61 @@ fn first_token_times_vary_by_question_but_not_by_run() {
     let first_token = |text| TimedAnswer::new(&HashMap::new(), &MODELS[0], &[("user", text)], 0).first_token;
     assert_eq!(first_token("one"), first_token("one"));
     assert_ne!(first_token("one"), first_token("two"));
+}
+
+/// The context that the server sends with a verification.
+fn context(request: &Request) -> String {
+    let earlier = request.messages().take(1 + request.history.len());
+    earlier.map(|(role, content)| format!("{role}: {content}\n")).collect()
+}
+
+#[tokio::test]
+async fn a_verification_is_answered_in_its_format() {
+    let upstream = start().await;
+    let kept = |question: &str| json!({"question": question, "answer": "Yes."});
+    for (asked, expected) in [("Is it up?", "2"), ("Who are you?", "0")] {
+        let call = json!({
+            "new_question": asked, "kept": [kept("Is it down?"), kept("Is it up?")],
+            "context": format!("system: {SYSTEM}\n"),
+        });
+        let (status, reply) = post(&upstream, &body("glm-4-plus", &call.to_string())).await;
+        let reply: Value = serde_json::from_str(&reply).unwrap();
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(reply["choices"][0]["message"]["content"], expected);
+    }
+    let verdicts = upstream.verdicts();
+    assert_eq!((verdicts.same, verdicts.different), (1, 0), "the traffic has one question");
+    upstream.shutdown().await.unwrap();
+}
+
+#[test]
+fn the_verifier_knows_every_question_in_its_conversation() {
+    let traffic = Traffic::embedded();
+    let questions = || traffic.requests().iter().map(|request| known_question(&traffic, request));
+    let verifier = SimulatedVerifier::new(StatedErrors { false_yes: 0.0, false_no: 0.0 }, questions());
+    let ask = |context: &str, new: &str, kept: &str| {
+        let kept = json!([{"question": kept, "answer": ""}]);
+        let message = json!({"new_question": new, "kept": kept, "context": context}).to_string();
+        verifier.reply("m", &VerificationCall::parse(&message).unwrap())
+    };
+    for pair in traffic.requests().windows(2).filter(|pair| pair[0].same_scope(&pair[1])) {
+        let (context, [a, b]) = (context(&pair[0]), [&pair[0], &pair[1]]);
+        assert!(context.len() <= 2000, "the server would cut it");
+        assert_eq!(ask(&context, &a.text, &a.text), "1", "{}", a.text);
+        let expected = if traffic.same_answer(a, b) { "1" } else { "0" };
+        assert_eq!(ask(&context, &a.text, &b.text), expected, "{} / {}", a.text, b.text);
+    }
+    for request in traffic.requests() {
+        assert_eq!(ask(&context(request), &request.text, &request.text), "1", "{}", request.text);
+    }
+}
+
+/// `auto` means the tiers of the router, and a failure falls back to those of `routing.fallback`.
+#[test]
+fn ordinary_prompts_never_reach_the_economy_tier() {
+    let routing = crate::config::RoutingConfig::default();
+    let tiers = routing.fallback.iter().chain([&routing.easy, &routing.moderate, &routing.hard]);
+    assert!(tiers.into_iter().all(|tier| *tier != Tier::Economy));
+    let traffic = Traffic::embedded();
+    assert!(traffic.requests().iter().all(|request| request.model != Tier::Economy.as_str()));
 }

@@ -8,6 +8,7 @@ use crate::{
         seeded_random,
         traffic::{Request, Traffic, concierge},
     },
+    offline::{SimulatedVerifier, simulated_verifier::VerificationCall},
     upstream::tokens,
 };
 
@@ -81,6 +82,23 @@ impl TimedAnswer {
             }
             None => (UNKNOWN, 1.0),
         };
+        Self::timed(model, messages, text, delays)
+    }
+
+    /// Builds the reply of `model` to a verification, as fast relative to its usual pace as the answers of the
+    /// conversation.
+    pub fn to_verification(
+        verifier: &SimulatedVerifier,
+        model: &Model,
+        messages: &[(&str, &str)],
+        call: &VerificationCall,
+    ) -> Self {
+        let delays = if call.context.contains(concierge::SYSTEM) { CONCIERGE_DELAYS } else { 1.0 };
+        Self::timed(model, messages, &verifier.reply(model.id, call), delays)
+    }
+
+    fn timed(model: &Model, messages: &[(&str, &str)], text: &str, delays: f64) -> Self {
+        let fingerprint = fingerprint(messages.iter().copied());
         let [first_token, per_token] = model.delays_ms.map(Duration::from_millis);
         let message_tokens = |(_, content): &(&str, &str)| tokens::estimate(content) + TOKENS_PER_MESSAGE;
         Self {

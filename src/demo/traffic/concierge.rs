@@ -35,7 +35,8 @@ const LOWER_CASE: f64 = 0.15;
 
 const SEED: u64 = 11;
 
-const SYSTEM: &str = "You are the concierge of the Harbour & Hill hotels. Answer the guest's question about \
+/// System prompt of the application.
+pub const SYSTEM: &str = "You are the concierge of the Harbour & Hill hotels. Answer the guest's question about \
     the house that is named in three or four friendly sentences.";
 
 /// Words of questions and answers. The placeholders `{a}`, `{b}` and `{city}` belong to a question, the others to one
@@ -160,7 +161,7 @@ impl<'a> Question<'a> {
         Request {
             namespace: NAMESPACE.to_owned(),
             system: SYSTEM.to_owned(),
-            model: "cold".to_owned(),
+            model: "hot".to_owned(),
             history: Vec::new(),
             text,
             class: self.class(),

@@ -11,7 +11,10 @@ use serde::Serialize;
 use super::{Protocol, Row};
 use crate::{
     decide::learner::WrongHits,
-    offline::report::{Percent, interval, share, write_json_lines},
+    offline::{
+        StatedErrors,
+        report::{Percent, interval, share, write_json_lines},
+    },
 };
 
 /// Allowed shares of wrong answers among requests, for each of which the report shows how much could be served.
@@ -35,6 +38,25 @@ pub struct RowResult {
     /// The matched row has the class of this one.
     #[serde(skip)]
     pub is_right: bool,
+    /// It was served because the verifier said that it fits.
+    #[serde(skip)]
+    pub is_verified: bool,
+}
+
+/// Calls of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Calls {
+    /// Of models that answer or audit.
+    pub models: usize,
+    pub verifications: usize,
+}
+
+/// Hits of consecutive requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Hits {
+    pub requests: usize,
+    pub correct: usize,
+    pub wrong: usize,
 }
 
 /// How many of the hits on labelled traffic were right.
@@ -47,6 +69,12 @@ pub struct Report {
     pub wrong: usize,
     /// Model calls beyond one for each miss.
     pub extra_calls: usize,
+    /// Model calls for each request, without verifications.
+    pub calls_per_request: f64,
+    /// The last fifth of the requests, after most of the learning.
+    pub last_fifth: Hits,
+    /// `None` without a verifier.
+    pub verifier: Option<Verified>,
     /// The cache's own estimate of the share of wrong hits, and its interval.
     pub measured_wrong_hits: f32,
     pub measured_low: f32,
@@ -55,6 +83,16 @@ pub struct Report {
     pub hindsight: Vec<Point>,
     #[serde(skip)]
     rows: Vec<RowResult>,
+}
+
+/// What the simulated verifier did.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Verified {
+    pub stated: StatedErrors,
+    pub verifications: usize,
+    /// Hits that it approved.
+    pub correct: usize,
+    pub wrong: usize,
 }
 
 /// A fixed threshold and what it would have served.
@@ -73,18 +111,29 @@ impl Report {
         rows: &[Row],
         results: Vec<RowResult>,
         protocol: Protocol,
-        extra_calls: usize,
+        calls: Calls,
+        verifier: Option<StatedErrors>,
         measured: WrongHits,
     ) -> Self {
         let mut seen = HashSet::new();
-        let hits = results.iter().filter(|result| result.hit);
-        let correct = hits.clone().filter(|hit| hit.is_right).count();
+        let Hits { requests, correct, wrong } = Hits::of(&results);
+        let misses = results.iter().filter(|result| result.is_miss).count();
+        let by_verifier = Hits::of(results.iter().filter(|result| result.is_verified));
+        let verified = |stated| Verified {
+            stated,
+            verifications: calls.verifications,
+            correct: by_verifier.correct,
+            wrong: by_verifier.wrong,
+        };
         Self {
-            requests: rows.len(),
+            requests,
             possible: rows.iter().filter(|row| !seen.insert(&row.class)).count(),
             correct,
-            wrong: hits.count() - correct,
-            extra_calls,
+            wrong,
+            extra_calls: calls.models.saturating_sub(misses),
+            calls_per_request: share(calls.models, requests),
+            last_fifth: Hits::of(&results[requests - requests / 5..]),
+            verifier: verifier.map(verified),
             measured_wrong_hits: measured.rate,
             measured_low: measured.low,
             measured_high: measured.high,
@@ -101,8 +150,40 @@ impl Report {
         write_json_lines(to, &self.rows)
     }
 
+    fn write_last_fifth(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Hits { requests, correct, wrong } = self.last_fifth;
+        let [correct_share, wrong_share] = [correct, wrong].map(|count| Percent(share(count, requests)));
+        let of_hits = Percent(share(wrong, correct + wrong));
+        writeln!(f, "last fifth     {correct_share:8.2} correct, {wrong_share:.2} wrong, {of_hits} of hits")
+    }
+
+    fn write_verifier(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Verified { stated, verifications, correct, wrong }) = self.verifier else { return Ok(()) };
+        let StatedErrors { false_yes, false_no } = stated;
+        writeln!(
+            f,
+            "verifier       {:8.3} calls per request; it approved {} correct and {wrong} wrong hits",
+            share(verifications, self.requests),
+            correct
+        )?;
+        let (false_yes, false_no) = (Percent(false_yes), Percent(false_no));
+        writeln!(f, "               simulated by the labels, false yes {false_yes}, false no {false_no}")
+    }
+
     fn of_requests(&self, count: usize) -> Percent {
         Percent(share(count, self.requests))
+    }
+}
+
+impl Hits {
+    fn of<'a>(results: impl IntoIterator<Item = &'a RowResult>) -> Self {
+        let mut all = Self::default();
+        for result in results {
+            all.requests += 1;
+            all.correct += usize::from(result.hit && result.is_right);
+            all.wrong += usize::from(result.hit && !result.is_right);
+        }
+        all
     }
 }
 
@@ -147,6 +228,9 @@ impl fmt::Display for Report {
         writeln!(f, "correct hits   {:8.2} of requests", all(correct))?;
         writeln!(f, "wrong answers  {:8.2} of requests, {of_hits} of hits", all(wrong))?;
         writeln!(f, "extra calls    {:8.2} of requests", all(extra_calls))?;
+        writeln!(f, "model calls    {:8.3} per request", self.calls_per_request)?;
+        self.write_last_fifth(f)?;
+        self.write_verifier(f)?;
         let (rate, low, high) = (self.measured_wrong_hits, self.measured_low, self.measured_high);
         let measured = interval(&WrongHits { rate, low, high, ..WrongHits::UNKNOWN });
         writeln!(f, "the cache's own estimate of wrong hits: {measured}")
@@ -159,7 +243,16 @@ mod tests {
 
     fn result(score: f32, is_right: bool) -> RowResult {
         let matched = Some("1".to_owned());
-        RowResult { id: "2".to_owned(), hit: false, matched, score, similarity: 0.9, is_miss: true, is_right }
+        RowResult {
+            id: "2".to_owned(),
+            hit: false,
+            matched,
+            score,
+            similarity: 0.9,
+            is_miss: true,
+            is_right,
+            is_verified: false,
+        }
     }
 
     #[test]

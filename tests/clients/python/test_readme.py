@@ -38,6 +38,7 @@ RUN = {
     "PromptCache/Lookup": '"outcome": "OUTCOME_EXACT"',
     "target/release/promptkeep replay traffic.jsonl --config promptkeep.toml": r"semantic +1 +50.0 %.*saved",
     "target/release/promptkeep tune labelled.jsonl --out served.jsonl": r"2 requests, 1 \(50.0 %\).*estimate of wrong hits",
+    "target/release/promptkeep tune labelled.jsonl --verifier 0.02,0.05": r"verifier +.*simulated by the labels",
     "promptkeep model pull": "MiniLM",
     "promptkeep health": "SERVING",
 }
@@ -55,6 +56,7 @@ ELSEWHERE = {
     "./test coalesce": "a part of what ./test runs",
     "cargo build --release": "the Dockerfile runs it; the tests run their own build of the binary",
     "cargo test --lib route::local -- --nocapture": "one of the tests that ./test runs",
+    "target/release/promptkeep tune pairs.jsonl --verify --config promptkeep.toml": "tune_measures_how_often_the_verifier_errs in tests/it/cli.rs",
     "docker compose up --build": "tests/monitoring/test_compose.py, without containers",
     "just bench": "cargo bench; test_every_bench_exists",
     "just lint": "what .ci/run checks before it runs this test",
