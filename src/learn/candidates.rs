@@ -175,7 +175,7 @@ impl Compared {
         self.labels.iter_mut().for_each(|label| *label = label.stored());
     }
 
-    /// Teaches the namespace; `count` gets every label.
+    /// Teaches the namespace; `count` gets the log-likelihood ratio of every label.
     pub(super) fn observe(&self, mut count: impl FnMut(LabelOrigin, f32)) {
         let ScoredCandidates { namespace, scored, verdicts, audit, .. } = &self.near;
         let (best, audited) = (self.near.best(), self.near.audited());
@@ -197,7 +197,7 @@ impl Compared {
                 }
             };
             learner.observe(scored, *label, origin);
-            count(counted, label.evidence);
+            count(counted, label.log_ratio());
         }
     }
 }

@@ -97,10 +97,10 @@ pub async fn run(
         let reply = reply.map_err(|error| TuneError::Request { id: row.id.clone(), error })?;
         results.push(run.result(index, &reply));
     }
-    let calls = Calls { models: pipeline.calls(), verifications: pipeline.verifications() };
+    let calls = Calls { models: pipeline.calls(), verifications: pipeline.verifications(), verifier };
     let measured = pipeline.pipeline().statistics.wrong_hits(None);
     pipeline.stop().await.map_err(OfflineError::from)?;
-    Ok(Report::new(rows, results, protocol, calls, verifier, measured))
+    Ok(Report::new(rows, results, protocol, calls, measured))
 }
 
 fn configure(mut config: Config, protocol: Protocol, verifies: bool) -> Result<Config, TuneError> {

@@ -15,7 +15,6 @@ impl Pipeline {
         let Parts { settings, cache, embedder, learning, upstreams, metrics, ledger, tracing, log } = parts;
         let admission = Arc::new(Admission::new(settings, cache.clone(), metrics.clone()));
         let recording = Recording::new(metrics.clone(), ledger.clone(), tracing, log, upstreams.clone());
-        let recording = Arc::new(recording);
         let eligibility = Eligibility::new(upstreams.clone());
         let keeping = Arc::new(Keeping::new(cache.clone(), embedder.as_deref()));
         let model_calls = Arc::new(ModelCalls {
@@ -31,7 +30,6 @@ impl Pipeline {
             learning.clone(),
             upstreams.clone(),
             recording.clone(),
-            metrics.clone(),
             tasks.clone(),
         ));
         let semantic = Arc::new(SemanticLookup {

@@ -5,7 +5,10 @@ mod recorder;
 mod savings;
 mod without_cache;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use self::{savings::Savings, without_cache::WithoutCache};
 use super::{
@@ -47,9 +50,9 @@ impl Recording {
         tracing: Option<Tracing>,
         log: RequestLog,
         upstreams: Upstreams,
-    ) -> Self {
+    ) -> Arc<Self> {
         let log = Arc::new(log);
-        Self {
+        Arc::new(Self {
             metrics,
             ledger,
             tracing,
@@ -58,7 +61,7 @@ impl Recording {
             savings: Savings::default(),
             replies: Replies::default(),
             without_cache: WithoutCache::default(),
-        }
+        })
     }
 
     /// Starts the clock of a request, and its span where spans are made.
@@ -99,6 +102,23 @@ impl Recording {
             count(attempt);
             savings.spend(&tenant, attempt.usage.cost_usd);
         }
+    }
+
+    /// [`Self::audit_listener`] for verifications.
+    pub(super) fn verification_listener(
+        &self,
+        request: &AdmittedRequest,
+    ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
+        let (count, metrics) = (self.audit_listener(request), Arc::clone(&self.metrics));
+        move |attempt| {
+            count(attempt);
+            metrics.verification_cost(attempt.usage.cost_usd);
+        }
+    }
+
+    /// Records the time of a verification.
+    pub(super) fn verification_took(&self, time: Duration) {
+        self.metrics.verification_took(time);
     }
 
     /// Counts a verification. Its cost is counted with its call.

@@ -3,6 +3,7 @@
 //! verdict in time the request goes on as if there were no verifier.
 
 mod spend;
+mod verdicts;
 
 use std::{
     borrow::Cow,
@@ -12,11 +13,10 @@ use std::{
     },
 };
 
-use quick_cache::sync::Cache;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use self::spend::Spend;
+use self::{spend::Spend, verdicts::KnownVerdicts};
 use super::{
     Admission, AdmittedRequest, Recording,
     semantic::{Decision, Pending, Verdicts},
@@ -28,15 +28,12 @@ use crate::{
         learner::{ASKED_MAX, Price},
     },
     embed::Embedding,
+    key::CacheKey,
     learn::{Compared, Learning, ScoredCandidates},
     model::{Attempt, FittingSet, VerifierReply},
     prompt::{Completion, Prompt, prefix},
-    telemetry::metrics::Metrics,
     upstream::{KeptAnswer, TimeLimit, Upstreams, VerificationQuestion, Verifier, cut_answer},
 };
-
-/// Verdicts that are remembered, so that the same question about the same entries costs nothing.
-const VERDICTS_MAX: usize = 100_000;
 
 /// A verification may take this multiple of `cache.verify.timeout`. Nobody waits for a late verdict, but it teaches.
 const LATE: u32 = 4;
@@ -53,10 +50,8 @@ pub(super) struct Verification {
     pub learning: Arc<Learning>,
     pub upstreams: Upstreams,
     pub recording: Arc<Recording>,
-    pub metrics: Arc<Metrics>,
     pub tasks: TaskTracker,
-    /// By a hash of the prompt's key and the entries' keys.
-    verdicts: Cache<[u8; 32], FittingSet>,
+    known: KnownVerdicts,
     spend: Spend,
     in_flight: Arc<AtomicUsize>,
 }
@@ -79,7 +74,6 @@ impl Verification {
         learning: Arc<Learning>,
         upstreams: Upstreams,
         recording: Arc<Recording>,
-        metrics: Arc<Metrics>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
@@ -87,9 +81,8 @@ impl Verification {
             learning,
             upstreams,
             recording,
-            metrics,
             tasks,
-            verdicts: Cache::new(VERDICTS_MAX),
+            known: KnownVerdicts::new(),
             spend: Spend::default(),
             in_flight: Arc::default(),
         }
@@ -203,8 +196,7 @@ impl Verification {
         if audited.is_some() {
             compared.expect_verdict();
         }
-        let Some(fitting) = self.call(&call).await else { return };
-        for (index, fits) in call.verdicts(fitting) {
+        for (index, fits) in self.label_call(call).await {
             if is_review {
                 compared.set_reviewed(index, fits);
             } else {
@@ -245,35 +237,44 @@ impl Verification {
         Some((verifier, mode))
     }
 
-    /// Makes the call, remembers and learns what it says, and counts it as late after `limit`.
-    async fn settle(self: Arc<Self>, call: Call, limit: Instant) -> Option<Verdicts> {
-        let key = call.key();
-        let ask = async {
-            let reply = self.reply(&call).await;
-            let in_time = Instant::now() <= limit;
-            let counted = if in_time { reply } else { VerifierReply::TimedOut };
-            call.request.set_verified(counted);
-            self.recording.verification(&call.request, counted);
-            let VerifierReply::Fits(fitting) = reply else { return Err(()) };
-            self.learning.learn_verdicts(&call.near, &call.verdicts(fitting)).await;
-            Ok(fitting)
-        };
-        let fitting = self.verdicts.get_or_insert_async(&key, ask).await.ok()?;
-        call.request.set_verified(VerifierReply::Fits(fitting));
-        Some(Verdicts { of: call.verdicts(fitting), by: call.verifier.id().to_owned() })
+    /// Asks about what was not asked before, learns what it says, and counts the call as late after `limit`.
+    async fn settle(self: Arc<Self>, mut call: Call, limit: Instant) -> Option<Verdicts> {
+        let mut of = call.take_known(&self.known);
+        let (request, by) = (Arc::clone(&call.request), call.verifier.id().to_owned());
+        if !call.asked.is_empty() {
+            let ask = async {
+                let reply = self.reply(&call).await;
+                let in_time = Instant::now() <= limit;
+                let counted = if in_time { reply } else { VerifierReply::TimedOut };
+                request.set_verified(counted);
+                self.recording.verification(&request, counted);
+                let VerifierReply::Fits(fitting) = reply else { return None };
+                self.learning.learn_verdicts(&call.near, &call.verdicts(fitting)).await;
+                Some(fitting)
+            };
+            let fitting = self.known.join_or(&by, &request.key, call.entries(), ask).await;
+            of.extend(fitting.map(|fitting| call.verdicts(fitting)).into_iter().flatten());
+        }
+        if of.is_empty() {
+            return None;
+        }
+        call.remember(&self.known, &of);
+        request.set_verified(VerifierReply::Fits(fitting(&of)));
+        Some(Verdicts { of, by })
     }
 
-    /// Makes the call unless its verdict is remembered, and counts it.
-    async fn call(&self, call: &Call) -> Option<FittingSet> {
-        let key = call.key();
-        if let Some(known) = self.verdicts.get(&key) {
-            return Some(known);
+    /// Asks about what was not asked before, after the answer.
+    async fn label_call(&self, mut call: Call) -> Vec<(usize, bool)> {
+        let mut of = call.take_known(&self.known);
+        if !call.asked.is_empty() {
+            let reply = self.reply(&call).await;
+            self.recording.verification(&call.request, reply);
+            if let VerifierReply::Fits(fitting) = reply {
+                of.extend(call.verdicts(fitting));
+            }
         }
-        let reply = self.reply(call).await;
-        self.recording.verification(&call.request, reply);
-        let VerifierReply::Fits(fitting) = reply else { return None };
-        self.verdicts.insert(key, fitting);
-        Some(fitting)
+        call.remember(&self.known, &of);
+        of
     }
 
     /// What the verifier says.
@@ -289,12 +290,10 @@ impl Verification {
         {
             return VerifierReply::Skipped;
         }
-        let count = self.recording.audit_listener(request);
-        let (spend, metrics) = (self.spend.clone(), Arc::clone(&self.metrics));
+        let (count, spend) = (self.recording.verification_listener(request), self.spend.clone());
         let on_attempt = move |attempt: &Attempt| {
             count(attempt);
             spend.add(attempt.usage.cost_usd);
-            metrics.verification_cost(attempt.usage.cost_usd);
         };
         let limit = TimeLimit { timeout: config.timeout * LATE, deadline: None };
         let started = Instant::now();
@@ -302,7 +301,7 @@ impl Verification {
         let kept = texts.kept();
         let reply = self.upstreams.verify(verifier, texts.question(&kept), limit, Arc::new(on_attempt)).await;
         self.spend.took(started.elapsed());
-        self.metrics.verification_took(started.elapsed());
+        self.recording.verification_took(started.elapsed());
         request.trace.step("verify", started.into_std());
         reply
     }
@@ -322,20 +321,37 @@ impl Verification {
 }
 
 impl Call {
-    /// The prompt and the entries that are asked about. The model that is asked counts too: a better one reviews.
-    fn key(&self) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.request.key.as_bytes());
-        for index in &self.asked {
-            hasher.update(self.near.candidates[*index].entry.key.as_bytes());
+    fn entry(&self, index: usize) -> &CacheKey {
+        &self.near.candidates[index].entry.key
+    }
+
+    /// Keys of the entries that are asked about.
+    fn entries(&self) -> impl Iterator<Item = &CacheKey> {
+        self.asked.iter().map(|index| self.entry(*index))
+    }
+
+    /// Takes the candidates whose verdicts are known out of those that are asked about.
+    fn take_known(&mut self, known: &KnownVerdicts) -> Vec<(usize, bool)> {
+        let of = |index: usize| known.of(self.verifier.id(), &self.request.key, self.entry(index));
+        let verdicts: Vec<_> = self.asked.iter().filter_map(|index| Some((*index, of(*index)?))).collect();
+        self.asked.retain(|index| !verdicts.iter().any(|(known, _)| known == index));
+        verdicts
+    }
+
+    fn remember(&self, known: &KnownVerdicts, verdicts: &[(usize, bool)]) {
+        for (index, fits) in verdicts {
+            known.insert(self.verifier.id(), &self.request.key, self.entry(*index), *fits);
         }
-        hasher.update(self.verifier.id().as_bytes());
-        *hasher.finalize().as_bytes()
     }
 
     fn verdicts(&self, fitting: FittingSet) -> Vec<(usize, bool)> {
         self.asked.iter().enumerate().map(|(nth, index)| (*index, fitting.contains(nth))).collect()
     }
+}
+
+/// The candidates that fit, in the order of these verdicts.
+fn fitting(verdicts: &[(usize, bool)]) -> FittingSet {
+    verdicts.iter().enumerate().filter(|(_, (_, fits))| *fits).map(|(nth, _)| nth).collect()
 }
 
 impl InFlight {

@@ -49,6 +49,8 @@ pub struct Calls {
     /// Of models that answer or audit.
     pub models: usize,
     pub verifications: usize,
+    /// Stated errors of the verifier, if there is one.
+    pub verifier: Option<StatedErrors>,
 }
 
 /// Hits of consecutive requests.
@@ -112,7 +114,6 @@ impl Report {
         results: Vec<RowResult>,
         protocol: Protocol,
         calls: Calls,
-        verifier: Option<StatedErrors>,
         measured: WrongHits,
     ) -> Self {
         let mut seen = HashSet::new();
@@ -133,7 +134,7 @@ impl Report {
             extra_calls: calls.models.saturating_sub(misses),
             calls_per_request: share(calls.models, requests),
             last_fifth: Hits::of(&results[requests - requests / 5..]),
-            verifier: verifier.map(verified),
+            verifier: calls.verifier.map(verified),
             measured_wrong_hits: measured.rate,
             measured_low: measured.low,
             measured_high: measured.high,

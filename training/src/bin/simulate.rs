@@ -138,102 +138,162 @@ impl Verifier {
     }
 }
 
-/// Runs the online protocol: learns from the answers to misses and to audited hits.
+/// One run of the online protocol: it learns from the answers to misses and to audited hits.
+struct Run<'a> {
+    stream: &'a Stream,
+    table: &'a Arc<Table>,
+    budget: &'a Budget,
+    verifier: Verifier,
+    learner: Learner,
+    explore: fastrand::Rng,
+    cached: Vec<bool>,
+    tally: Tally,
+}
+
+/// A request, its candidates with their similarities, and how the learner scores them.
+struct Scene {
+    row: usize,
+    candidates: Vec<(usize, f32)>,
+    scored: Vec<Scored>,
+    /// Candidates that the verifier was asked about before the request was answered.
+    known: Vec<bool>,
+}
+
 fn run(stream: &Stream, rows: &[usize], table: &Arc<Table>, budget: &Budget, seed: u64) -> Tally {
-    let verifier = Verifier::of_environment();
-    let mut learner = Learner::new(Arc::clone(table), seed);
-    let mut explore = fastrand::Rng::with_seed(seed);
-    let mut cached = vec![false; stream.len()];
-    let mut tally = Tally { requests: rows.len() as u32, ..Tally::default() };
-    for (request, i) in rows.iter().copied().enumerate() {
-        let nearest = stream.nearest(i, CANDIDATES, |j| cached[j]);
-        let candidates: Vec<_> = nearest.into_iter().filter(|n| n.1 >= SIMILARITY_MIN).collect();
-        let scored: Vec<Scored> = (0..candidates.len())
-            .map(|k| {
-                let difference = difference(&stream.texts[i], &stream.texts[candidates[k].0], &table.rarity);
-                learner.score(&stream.features(i, &candidates, k, table), difference, 0)
-            })
-            .collect();
-        let best = Scored::best(&scored);
-        let mut verdict = learner.decide(&scored, budget, AUDIT_RATE, verifier.price);
-        let mut known = vec![false; scored.len()];
-        let compared = |k: usize| {
-            let (j, similarity) = candidates[k];
-            Label::compared(table.evidence(&stream.answer_features(i, j, similarity)))
-        };
-        let verified = |k: usize| compared(k).verified(verifier.fits(stream, i, candidates[k].0));
-        let count_call = |tally: &mut Tally| {
-            tally.asked += 1;
-            tally.asked_last += u32::from(request * 5 >= rows.len() * 4);
-        };
+    let mut run = Run {
+        stream,
+        table,
+        budget,
+        verifier: Verifier::of_environment(),
+        learner: Learner::new(Arc::clone(table), seed),
+        explore: fastrand::Rng::with_seed(seed),
+        cached: vec![false; stream.len()],
+        tally: Tally { requests: rows.len() as u32, ..Tally::default() },
+    };
+    for (request, row) in rows.iter().copied().enumerate() {
+        run.request(row, request as f32 / rows.len() as f32);
+    }
+    if std::env::var("SHOW").is_ok() {
+        run.show();
+    }
+    run.tally
+}
+
+impl Run<'_> {
+    /// Answers one request; `progress` is the share of the stream before it.
+    fn request(&mut self, row: usize, progress: f32) {
+        let mut scene = self.scene(row);
+        let mut verdict = self.learner.decide(&scene.scored, self.budget, AUDIT_RATE, self.verifier.price);
         let mut approved = false;
         if let Verdict::Verify { asked, .. } = &verdict {
-            count_call(&mut tally);
-            let verdicts: Vec<_> =
-                asked.iter().map(|k| (*k, verifier.fits(stream, i, candidates[*k].0))).collect();
-            for (k, _) in &verdicts {
-                known[*k] = true;
-                learner.observe(&scored[*k], verified(*k), Origin::Miss { best: Some(*k) == best });
-            }
-            verdict = learner.decide_verified(&scored, &verdicts, budget, VERIFIED_AUDIT_RATE);
+            self.tally.count_verification(progress);
+            let verdicts = self.ask(&mut scene, asked);
+            verdict =
+                self.learner.decide_verified(&scene.scored, &verdicts, self.budget, VERIFIED_AUDIT_RATE);
             approved = true;
         }
         if let Verdict::Serve { candidate, audit, probability } = verdict {
-            let right = stream.same(i, candidates[candidate].0);
-            tally.count(right, request * 2 >= rows.len());
+            self.tally.count(self.stream.same(row, scene.candidates[candidate].0), progress);
             if let Some(propensity) = audit {
-                tally.audits += 1;
-                for (k, s) in scored.iter().enumerate() {
-                    let (label, expected) = if approved {
-                        match verifier.reviews(stream, i, candidates[k].0) {
-                            Some(same) => (compared(k).reviewed(same), 1.0),
-                            None => (compared(k), 0.0),
-                        }
-                    } else if verifier.price.is_some() || verifier.labels {
-                        (verified(k), 1.0)
-                    } else {
-                        (compared(k), 0.0)
-                    };
-                    if k == candidate {
-                        learner.observe(
-                            s,
-                            label,
-                            Origin::Audit { propensity, probability, approved, verified: expected },
-                        );
-                    } else if !known[k] {
-                        learner.observe(s, label, Origin::Miss { best: false });
-                    }
-                }
+                self.tally.audits += 1;
+                self.audit(&scene, candidate, approved, |verified| Origin::Audit {
+                    propensity,
+                    probability,
+                    approved,
+                    verified,
+                });
             }
         } else {
-            cached[i] = true;
-            let labelled =
-                verifier.labels && !approved && !scored.is_empty() && explore.f32() < verifier.share;
-            if labelled {
-                count_call(&mut tally);
-            }
-            for (k, s) in scored.iter().enumerate().filter(|(k, _)| !known[*k]) {
-                let label = if labelled { verified(k) } else { compared(k) };
-                learner.observe(s, label, Origin::Miss { best: Some(k) == best });
-            }
+            self.cached[row] = true;
+            self.learn_miss(&scene, approved, progress);
         }
-        if learner.is_due() {
-            let fitted = learner.start_fit().run();
-            learner.install(fitted);
+        if self.learner.is_due() {
+            let fitted = self.learner.start_fit().run();
+            self.learner.install(fitted);
         }
     }
-    if std::env::var("SHOW").is_ok() {
-        let (found, truth) =
-            (learner.wrong_hits(), tally.wrong as f32 / (tally.correct + tally.wrong) as f32);
-        println!("{:?}", learner.verifier());
+
+    fn scene(&self, row: usize) -> Scene {
+        let (stream, table) = (self.stream, self.table);
+        let nearest = stream.nearest(row, CANDIDATES, |j| self.cached[j]);
+        let candidates: Vec<_> = nearest.into_iter().filter(|n| n.1 >= SIMILARITY_MIN).collect();
+        let score = |k: usize| {
+            let difference = difference(&stream.texts[row], &stream.texts[candidates[k].0], &table.rarity);
+            self.learner.score(&stream.features(row, &candidates, k, table), difference, 0)
+        };
+        let scored: Vec<Scored> = (0..candidates.len()).map(score).collect();
+        let known = vec![false; scored.len()];
+        Scene { row, candidates, scored, known }
+    }
+
+    fn compared(&self, scene: &Scene, k: usize) -> Label {
+        let (j, similarity) = scene.candidates[k];
+        Label::compared(self.table.evidence(&self.stream.answer_features(scene.row, j, similarity)))
+    }
+
+    fn verified(&self, scene: &Scene, k: usize) -> Label {
+        self.compared(scene, k).verified(self.verifier.fits(self.stream, scene.row, scene.candidates[k].0))
+    }
+
+    /// Asks the verifier and learns what it says.
+    fn ask(&mut self, scene: &mut Scene, asked: &[usize]) -> Vec<(usize, bool)> {
+        let best = Scored::best(&scene.scored);
+        let fits = |k: usize| self.verifier.fits(self.stream, scene.row, scene.candidates[k].0);
+        let verdicts: Vec<_> = asked.iter().map(|k| (*k, fits(*k))).collect();
+        for k in asked {
+            scene.known[*k] = true;
+            let label = self.verified(scene, *k);
+            self.learner.observe(&scene.scored[*k], label, Origin::Miss { best: Some(*k) == best });
+        }
+        verdicts
+    }
+
+    /// Learns from the answer to a request that was served from the cache. `origin` gets the chance with which a model
+    /// was to judge the hit.
+    fn audit(&mut self, scene: &Scene, served: usize, approved: bool, origin: impl Fn(f32) -> Origin) {
+        let (row, stream) = (scene.row, self.stream);
+        let is_verified = self.verifier.price.is_some() || self.verifier.labels;
+        for (k, scored) in scene.scored.iter().enumerate() {
+            let review = self.verifier.reviews(stream, row, scene.candidates[k].0).filter(|_| approved);
+            let (label, verified) = match review {
+                Some(same) => (self.compared(scene, k).reviewed(same), 1.0),
+                None if is_verified && !approved => (self.verified(scene, k), 1.0),
+                None => (self.compared(scene, k), 0.0),
+            };
+            if k == served {
+                self.learner.observe(scored, label, origin(verified));
+            } else if !scene.known[k] {
+                self.learner.observe(scored, label, Origin::Miss { best: false });
+            }
+        }
+    }
+
+    /// Learns from the answer of the model.
+    fn learn_miss(&mut self, scene: &Scene, was_asked: bool, progress: f32) {
+        let best = Scored::best(&scene.scored);
+        let is_labelled =
+            self.verifier.labels && !was_asked && best.is_some() && self.explore.f32() < self.verifier.share;
+        if is_labelled {
+            self.tally.count_verification(progress);
+        }
+        for (k, scored) in scene.scored.iter().enumerate().filter(|(k, _)| !scene.known[*k]) {
+            let label = if is_labelled { self.verified(scene, k) } else { self.compared(scene, k) };
+            self.learner.observe(scored, label, Origin::Miss { best: Some(k) == best });
+        }
+    }
+
+    /// Prints the rate of wrong hits that the learner reports, and the true one.
+    fn show(&self) {
+        let (found, Tally { correct, wrong, .. }) = (self.learner.wrong_hits(), self.tally);
+        let truth = wrong as f32 / (correct + wrong) as f32;
+        println!("{:?}", self.learner.verifier());
         println!("reported {:.3} ({:.3} to {:.3}), in truth {truth:.3}", found.rate, found.low, found.high);
     }
-    tally
 }
 
 impl Tally {
-    fn count(&mut self, right: bool, late: bool) {
-        let late = u32::from(late);
+    fn count(&mut self, right: bool, progress: f32) {
+        let late = u32::from(progress >= 0.5);
         if right {
             self.correct += 1;
             self.late_correct += late;
@@ -241,5 +301,10 @@ impl Tally {
             self.wrong += 1;
             self.late_wrong += late;
         }
+    }
+
+    fn count_verification(&mut self, progress: f32) {
+        self.asked += 1;
+        self.asked_last += u32::from(progress >= 0.8);
     }
 }

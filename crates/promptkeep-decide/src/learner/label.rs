@@ -97,6 +97,15 @@ impl Label {
         }
     }
 
+    /// Log-likelihood ratio of what the label says; infinite for a verdict, whose weight depends on its verifier's errors.
+    pub fn log_ratio(&self) -> f32 {
+        match self.verdict {
+            Some(true) => f32::INFINITY,
+            Some(false) => f32::NEG_INFINITY,
+            None => self.evidence,
+        }
+    }
+
     /// Yes or no as 1 or 0; not a number if the evidence says nothing.
     pub(super) fn same(&self) -> f32 {
         if let Some(fits) = self.verdict {
