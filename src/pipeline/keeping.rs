@@ -61,8 +61,7 @@ impl NewAnswer {
         Self { completion: completed.completion.clone(), embedding, difficulty }
     }
 
-    /// The entry that keeps this answer; `None` when it must not be kept. The entry of a personal or
-    /// time-dependent prompt has no text, so that only exact repeats find it.
+    /// The entry that keeps this answer; `None` when it must not be kept.
     pub(super) fn into_entry(self, request: &AdmittedRequest, embedder: &str) -> Option<Entry> {
         let Self { completion, embedding, difficulty } = self;
         let no_reuse = request.no_reuse();
@@ -78,8 +77,8 @@ impl NewAnswer {
             owner: request.owner.clone(),
             namespace: request.prompt.namespace.clone(),
             requested_model: request.prompt.model.clone(),
-            text: request.prompt.fuzzy_text().filter(|_| no_reuse.is_none()).map(str::to_owned),
-            embedding: embedding.filter(|_| no_reuse.is_none()),
+            text: request.prompt.fuzzy_text().map(str::to_owned),
+            embedding,
             embedder: embedder.to_owned(),
             completion,
             tags: request.cache.tags.clone(),

@@ -16,7 +16,10 @@ use super::{
 use crate::{
     cache::Epoch,
     config::Mode,
-    decide::{Policy, reuse::NoReuse},
+    decide::{
+        Policy,
+        reuse::{self, NoReuse},
+    },
     entry::Entry,
     key::{CacheKey, Owner, Scope},
     learn::Pair,
@@ -177,10 +180,20 @@ impl AdmittedRequest {
         if self.cache.no_cache { Policy::Exact } else { self.policy() }
     }
 
-    /// The reason not to reuse the answer, unless `cache.keep` is `all`.
+    /// Whether personal and time-dependent prompts are treated like others.
+    pub fn keep(&self) -> Keep {
+        self.cache.keep.unwrap_or_else(|| self.settings.cache.keep(&self.prompt.namespace))
+    }
+
+    /// What an entry must have in common with the prompt to be served to it, unless `cache.keep` is `all`.
+    pub fn particulars(&self) -> Option<Vec<String>> {
+        let own = || reuse::particulars(self.prompt.fuzzy_text().unwrap_or_default());
+        (self.keep() == Keep::Careful).then(own)
+    }
+
+    /// The reason to reuse the answer for a short time only, or never.
     pub fn no_reuse(&self) -> Option<NoReuse> {
-        let configured = self.settings.cache.keep(&self.prompt.namespace);
-        if self.cache.keep.unwrap_or(configured) != Keep::Careful {
+        if self.keep() == Keep::All {
             return None;
         }
         if self.prompt.temperature.is_some_and(|t| t > VARIETY_TEMPERATURE) {

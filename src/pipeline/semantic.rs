@@ -7,7 +7,11 @@ use super::{AdmittedRequest, Eligibility, Hit, Missed, Verification};
 use crate::{
     cache::Cache,
     config::Mode,
-    decide::{self, Bounds, Policy, learner::Verdict, reuse::NoReuse},
+    decide::{
+        self, Bounds, Policy,
+        learner::Verdict,
+        reuse::{self, NoReuse},
+    },
     embed::{Embedded, Embedder, Embedding},
     entry::Candidate,
     learn::{Learning, ScoredCandidates},
@@ -19,6 +23,9 @@ use crate::{
 const CANDIDATES_STATIC: usize = 8;
 /// Nearest entries that mode `bounded` looks at. Its learners are trained with as many.
 pub(super) const CANDIDATES_BOUNDED: usize = 4;
+/// So many times more entries are looked at for a prompt about one person or moment, since most of those near it are about
+/// others.
+const PARTICULAR: usize = 8;
 
 /// Finds entries by the meaning of the last user text.
 pub(super) struct SemanticLookup {
@@ -115,18 +122,15 @@ pub(super) struct Skipped {
     pub embedding: Option<Embedding>,
     /// Tokens of the last user text; 0 when they were not counted.
     pub tokens: u32,
-    no_reuse: Option<NoReuse>,
 }
 
 impl SemanticLookup {
     /// Searches and decides, and counts the request for the namespace's error budgets.
     pub(super) async fn decide(&self, request: &AdmittedRequest, verifying: Verifying) -> Looked {
+        request.no_reuse().into_iter().for_each(|reason| self.metrics.not_reusable(reason));
         let Searched { embedding, found, .. } = match self.search(request).await {
             Ok(searched) => searched,
-            Err(skipped) => {
-                self.count_not_reusable(&skipped);
-                return Looked::Decided(Decision::miss(skipped.reason, skipped.embedding));
-            }
+            Err(skipped) => return Looked::Decided(Decision::miss(skipped.reason, skipped.embedding)),
         };
         match found {
             Found::Static { min_similarity, candidates } => {
@@ -151,10 +155,7 @@ impl SemanticLookup {
     pub(super) async fn for_stored_answer(&self, request: &AdmittedRequest) -> SemanticContext {
         let embedding = match self.embed(request).await {
             Ok((embedding, _)) => embedding,
-            Err(skipped) => {
-                self.count_not_reusable(&skipped);
-                return SemanticContext::default();
-            }
+            Err(_skipped) => return SemanticContext::default(),
         };
         let scored = match request.policy() {
             Policy::Bounded(bounds) => {
@@ -175,7 +176,7 @@ impl SemanticLookup {
     /// The reason for skipping the search, with the embedding if there is one: the new entry needs it.
     pub(super) async fn search(&self, request: &AdmittedRequest) -> Result<Searched, Skipped> {
         let (embedding, tokens) = self.embed(request).await?;
-        let skip = |reason| Skipped { reason, embedding: Some(embedding.clone()), tokens, no_reuse: None };
+        let skip = |reason| Skipped { reason, embedding: Some(embedding.clone()), tokens };
         let found = match request.lookup_policy() {
             Policy::Exact => return Err(skip(MissReason::Disabled)),
             Policy::Static { min_similarity } => {
@@ -194,12 +195,12 @@ impl SemanticLookup {
 
     /// The vector of the last user text, and its number of tokens.
     async fn embed(&self, request: &AdmittedRequest) -> Result<(Embedding, u32), Skipped> {
-        let skip = |reason, tokens| Skipped { reason, embedding: None, tokens, no_reuse: None };
+        let skip = |reason, tokens| Skipped { reason, embedding: None, tokens };
         let enabled = self.embedder.as_ref().filter(|_| request.mode() != Mode::Exact);
         let embedder = enabled.ok_or_else(|| skip(MissReason::Disabled, 0))?;
         let text = request.prompt.fuzzy_text().ok_or_else(|| skip(MissReason::NotText, 0))?;
-        if let no_reuse @ Some(_) = request.no_reuse() {
-            return Err(Skipped { no_reuse, ..skip(MissReason::NotReusable, 0) });
+        if request.no_reuse() == Some(NoReuse::Variety) {
+            return Err(skip(MissReason::NotReusable, 0));
         }
         let started = Instant::now();
         let embedded = embedder.embed(text).await;
@@ -226,9 +227,17 @@ impl SemanticLookup {
             return Err(MissReason::ScopeEmpty);
         }
         let started = Instant::now();
-        let mut nearest = self.cache.nearest(request.scope, embedding, count).await;
+        let particulars = request.particulars();
+        let searched =
+            count * if particulars.as_ref().is_some_and(|own| !own.is_empty()) { PARTICULAR } else { 1 };
+        let mut nearest = self.cache.nearest(request.scope, embedding, searched).await;
         request.trace.step("search", started);
         nearest.retain(|candidate| candidate.entry.key != request.key);
+        if let Some(own) = particulars {
+            let of = |candidate: &Candidate| candidate.entry.text.as_deref().map(reuse::particulars);
+            nearest.retain(|candidate| of(candidate).as_ref() == Some(&own));
+            nearest.truncate(count);
+        }
         self.eligibility.filter(request, embedding, nearest)
     }
 
@@ -243,10 +252,6 @@ impl SemanticLookup {
         let namespace = self.learning.namespace(&request.owner, &request.prompt.namespace).await;
         let text = request.prompt.fuzzy_text().unwrap_or_default();
         namespace.score(request.key, request.scope, text, candidates)
-    }
-
-    fn count_not_reusable(&self, skipped: &Skipped) {
-        skipped.no_reuse.into_iter().for_each(|reason| self.metrics.not_reusable(reason));
     }
 }
 

@@ -122,8 +122,8 @@ pub struct CacheControl {
 pub enum Keep {
     /// Stores them like any other prompt.
     All,
-    /// Stores personal and time-dependent prompts for exact repeats within `careful_ttl`, and nothing for prompts
-    /// that ask for variety.
+    /// Reuses answers to personal and time-dependent prompts within `careful_ttl` and for the same person and moment only,
+    /// and stores nothing for prompts that ask for variety.
     Careful,
 }
 

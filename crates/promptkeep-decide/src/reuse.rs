@@ -1,16 +1,16 @@
-//! Detection of prompts whose answers must not be reused: time-dependent ones ("today", "latest") and personal ones
+//! Detection of prompts whose answers may hardly be reused: time-dependent ones ("today", "latest") and personal ones
 //! (addresses, numbers of accounts and orders).
 //!
-//! Uses words and shapes only and prefers false positives, which cost one model call each.
+//! Uses words and shapes only and prefers false positives, which cost some model calls.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::LazyLock};
 
-/// Why an answer must not be reused for other prompts.
+/// Why an answer is reused for a short time only, or never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoReuse {
-    /// The answer is valid for a short time only.
+    /// The answer is valid for a short time only. Other prompts share it if their [`particulars`] are equal.
     TimeDependent,
-    /// The answer concerns one person.
+    /// The answer concerns one person. Other prompts share it if their [`particulars`] are equal.
     Personal,
     /// The caller wants a different answer each time.
     Variety,
@@ -20,6 +20,7 @@ pub enum NoReuse {
 const MOMENT: &str = "today today's tonight tomorrow yesterday now nowadays currently latest newest current recently \
     heute morgen gestern jetzt aktuell aktuelle aktuellen aujourd'hui demain hier maintenant actuellement hoy mañana \
     ayer ahora actualmente oggi domani ieri adesso hoje amanhã ontem agora";
+static MOMENT_WORDS: LazyLock<HashSet<&str>> = LazyLock::new(|| MOMENT.split_ascii_whitespace().collect());
 /// Parts of time-dependent prompts in scripts without spaces.
 const MOMENT_PARTS: [&str; 10] =
     ["今天", "明天", "昨天", "现在", "目前", "最新", "今日", "明日", "昨日", "今の"];
@@ -74,24 +75,46 @@ impl NoReuse {
     /// time-dependent counts as personal.
     pub fn of(text: &str) -> Option<Self> {
         let lower = text.to_lowercase();
-        let words: Vec<&str> = lower
-            .split(|c: char| c.is_whitespace() || ",;:!?()[]\"“”".contains(c))
-            .map(|w| w.trim_matches(|c: char| !c.is_alphanumeric() && c != '+' && c != '#'))
-            .filter(|w| !w.is_empty())
-            .collect();
+        let words = words(&lower);
         if is_personal(&lower, &words) {
             return Some(Self::Personal);
         }
-        is_time_dependent(&lower, &words).then_some(Self::TimeDependent)
+        (!times(&lower, &words).is_empty()).then_some(Self::TimeDependent)
     }
 }
 
-fn is_time_dependent(lower: &str, words: &[&str]) -> bool {
-    let known: HashSet<&str> = MOMENT.split_ascii_whitespace().collect();
-    let deictic = |pair: &[&str]| DEICTIC.contains(&pair[0]) && PERIODS.contains(&pair[1]);
-    words.iter().any(|w| known.contains(w))
-        || words.windows(2).any(deictic)
-        || (!lower.is_ascii() && MOMENT_PARTS.iter().any(|part| lower.contains(part)))
+/// The words that tie the answer of a prompt to one person or moment, sorted: its time words, and of a personal prompt its
+/// addresses and numbers. None if its answer may be reused for any other prompt that asks the same.
+pub fn particulars(text: &str) -> Vec<String> {
+    let lower = text.to_lowercase();
+    let words = words(&lower);
+    let mut found = times(&lower, &words);
+    if is_personal(&lower, &words) {
+        let is_own = |word: &&&str| word.contains(|c: char| c.is_numeric() || c == '@');
+        found.extend(words.iter().filter(is_own).map(|word| word.trim_start_matches('#').to_owned()));
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// The words of a text in lower case, without punctuation.
+fn words(lower: &str) -> Vec<&str> {
+    lower
+        .split(|c: char| c.is_whitespace() || ",;:!?()[]\"“”".contains(c))
+        .map(|w| w.trim_matches(|c: char| !c.is_alphanumeric() && c != '+' && c != '#'))
+        .filter(|w| !w.is_empty())
+        .collect()
+}
+
+/// Words and phrases whose meaning depends on when they are said. A genitive is its word: "today's".
+fn times(lower: &str, words: &[&str]) -> Vec<String> {
+    let moment = |word: &&str| MOMENT_WORDS.get(word).map(|word| word.trim_end_matches("'s").to_owned());
+    let deictic =
+        |pair: &[&str]| (DEICTIC.contains(&pair[0]) && PERIODS.contains(&pair[1])).then(|| pair.join(" "));
+    let parts = MOMENT_PARTS.iter().filter(|part| !lower.is_ascii() && lower.contains(**part));
+    let words = words.iter().filter_map(moment).chain(words.windows(2).filter_map(deictic));
+    words.chain(parts.map(|part| (*part).to_owned())).collect()
 }
 
 fn is_personal(lower: &str, words: &[&str]) -> bool {
@@ -222,6 +245,20 @@ mod tests {
         ] {
             assert_eq!(NoReuse::of(text), Some(NoReuse::TimeDependent), "{text}");
         }
+    }
+
+    #[test]
+    fn particulars_are_what_ties_an_answer_to_a_person_or_moment() {
+        let equal = |a: &str, b: &str| particulars(a) == particulars(b);
+        assert!(equal("Where is my order 4711?", "what's the status of order #4711"));
+        assert!(!equal("Where is my order 4711?", "Where is my order 4712?"));
+        assert!(!equal("Where is my order 4711?", "Where is my order?"));
+        assert!(equal("What's the weather today?", "tell me today's weather"));
+        assert!(!equal("What's the weather today?", "What's the weather tomorrow?"));
+        assert!(!equal("events this weekend", "events next weekend"));
+        assert!(!equal("今天天气怎么样", "明天天气怎么样"));
+        assert_eq!(particulars("What is 123456 times 987654?"), [""; 0], "numbers alone tie it to nobody");
+        assert_eq!(particulars("Mail ann.lee@example.org now"), ["ann.lee@example.org", "now"]);
     }
 
     #[test]

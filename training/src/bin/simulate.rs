@@ -11,6 +11,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use promptkeep_decide::{
     learner::{Budget, Label, Learner, Origin, Price, Scored, Verdict},
+    reuse::particulars,
     surface::difference,
     table::Table,
 };
@@ -69,7 +70,7 @@ const CANDIDATES: usize = 4;
 /// Smallest share of semantic hits that is audited.
 const AUDIT_RATE: f32 = 0.02;
 /// The same of those that a verifier approved.
-const VERIFIED_AUDIT_RATE: f32 = 0.05;
+const VERIFIED_AUDIT_RATE: f32 = 0.02;
 /// Similarity below which an entry is not a candidate.
 const SIMILARITY_MIN: f32 = 0.6;
 
@@ -147,6 +148,8 @@ struct Run<'a> {
     learner: Learner,
     explore: fastrand::Rng,
     cached: Vec<bool>,
+    /// What ties the answer of each row to a person or moment.
+    particulars: Vec<Vec<String>>,
     tally: Tally,
 }
 
@@ -168,6 +171,7 @@ fn run(stream: &Stream, rows: &[usize], table: &Arc<Table>, budget: &Budget, see
         learner: Learner::new(Arc::clone(table), seed),
         explore: fastrand::Rng::with_seed(seed),
         cached: vec![false; stream.len()],
+        particulars: stream.texts.iter().map(|text| particulars(text)).collect(),
         tally: Tally { requests: rows.len() as u32, ..Tally::default() },
     };
     for (request, row) in rows.iter().copied().enumerate() {
@@ -215,7 +219,9 @@ impl Run<'_> {
 
     fn scene(&self, row: usize) -> Scene {
         let (stream, table) = (self.stream, self.table);
-        let nearest = stream.nearest(row, CANDIDATES, |j| self.cached[j]);
+        let own = &self.particulars[row];
+        let fits = |j: usize| self.cached[j] && self.particulars[j] == *own;
+        let nearest = stream.nearest(row, CANDIDATES, fits);
         let candidates: Vec<_> = nearest.into_iter().filter(|n| n.1 >= SIMILARITY_MIN).collect();
         let score = |k: usize| {
             let difference = difference(&stream.texts[row], &stream.texts[candidates[k].0], &table.rarity);

@@ -47,12 +47,13 @@ pub(super) fn serving(probability: f32, threshold: f32) -> Expected {
     Expected { hits: 1.0, wrong, value: (probability - threshold) / (1.0 - threshold).max(f32::EPSILON) }
 }
 
-/// Asking about one candidate, without the price. Nothing is gained where even a yes would not be enough.
+/// Asking about one candidate, without the price. Nothing is gained where even a yes would not be enough: that is decided
+/// with the worst error rates that the verdicts allow, what is expected with the likeliest.
 pub(super) fn asking(probability: f32, threshold: f32, errors: &SourceErrors) -> Expected {
     if after_yes(probability, errors) < threshold {
         return Expected::default();
     }
-    let wrong = (1.0 - probability) * errors.false_same.high;
+    let wrong = (1.0 - probability) * errors.false_same.rate;
     let hits = probability * (1.0 - errors.false_different.rate) + wrong;
     Expected { hits, wrong, value: hits - wrong / (1.0 - threshold).max(f32::EPSILON) }
 }
@@ -152,7 +153,7 @@ pub(super) fn of_best(
 mod tests {
     use super::*;
 
-    const PRICE: Option<Price> = Some(Price { call: 0.1, further: 0.02 });
+    const PRICE: Option<Price> = Some(Price { call: 0.05, further: 0.02 });
 
     fn errors() -> SourceErrors {
         SourceErrors::of_new_verifier()
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_dear_call_is_made_for_probable_hits_only() {
-        let dear = Some(Price { call: 0.6, further: 0.1 });
+        let dear = Some(Price { call: 0.5, further: 0.1 });
         let ranked = |probability| [(0, probability), (1, 0.01)];
         assert_eq!(choose(&ranked(0.5), 0.9, &errors(), dear), Choice::Miss);
         assert_eq!(choose(&ranked(0.8), 0.9, &errors(), dear), Choice::Ask(vec![0, 1]));
@@ -179,10 +180,10 @@ mod tests {
 
     #[test]
     fn a_yes_is_evidence_and_not_permission() {
-        let credulous = SourceErrors::of_new_verifier();
-        assert!(after_verdict(0.5, true, &credulous) < 0.97, "a new verifier is not believed at once");
-        assert!(after_verdict(0.3, true, &credulous) > 0.8);
-        assert_eq!(after_verdict(0.01, true, &credulous), 0.01, "the learner must think it possible");
-        assert!(after_verdict(0.9, false, &credulous) < 0.5);
+        let new = SourceErrors::of_new_verifier();
+        assert!(after_verdict(0.5, true, &new) < 0.97, "a new verifier is not believed at once");
+        assert!(after_verdict(0.3, true, &new) > 0.7);
+        assert_eq!(after_verdict(0.01, true, &new), 0.01, "the learner must think it possible");
+        assert!(after_verdict(0.9, false, &new) < 0.5);
     }
 }
