@@ -222,19 +222,14 @@ impl Verification {
         if request.cache.verify == Some(false) || configured == VerifyMode::Off {
             return None;
         }
-        let verifier = self.upstreams.verifier(&config.model)?;
-        let mode = match configured {
-            VerifyMode::Auto => {
-                let route = self.upstreams.route(&request.prompt, embedding)?;
-                if !self.upstreams.serves(&verifier, &route.model) {
-                    return None;
-                }
-                VerifyMode::Before
-            }
-            VerifyMode::Background if request.cache.verify == Some(true) => VerifyMode::Before,
-            mode => mode,
-        };
-        Some((verifier, mode))
+        if configured == VerifyMode::Auto {
+            let route = self.upstreams.route(&request.prompt, embedding)?;
+            let verifier = self.upstreams.verifier_beside(&config.model, &route.model)?;
+            return Some((verifier, VerifyMode::Before));
+        }
+        let is_wanted_before = request.cache.verify == Some(true);
+        let mode = if is_wanted_before { VerifyMode::Before } else { configured };
+        Some((self.upstreams.verifier(&config.model)?, mode))
     }
 
     /// Asks about what was not asked before, learns what it says, and counts the call as late after `limit`.

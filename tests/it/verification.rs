@@ -3,6 +3,7 @@
 mod decisions;
 mod injection;
 mod ledger;
+mod modes;
 mod setup;
 
 use std::time::Duration;
