@@ -16,7 +16,10 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use self::{spend::Spend, verdicts::KnownVerdicts};
+use self::{
+    spend::Spend,
+    verdicts::{KnownVerdicts, Pair},
+};
 use super::{
     Admission, AdmittedRequest, Recording,
     semantic::{Decision, Pending, Verdicts},
@@ -28,7 +31,7 @@ use crate::{
         learner::{ASKED_MAX, Price},
     },
     embed::Embedding,
-    key::CacheKey,
+    entry::Entry,
     learn::{Compared, Learning, ScoredCandidates},
     model::{Attempt, FittingSet, VerifierReply},
     prompt::{Completion, Prompt, prefix},
@@ -110,6 +113,11 @@ impl Verification {
         let call = first + config.usd_per_second * self.spend.seconds();
         let share = |usd: f64| (usd.max(0.0) / saved) as f32;
         (saved > 0.0).then(|| Price { call: share(call), further: share(further) })
+    }
+
+    /// Whether a verifier said before that the answer of `entry` does not fit this prompt.
+    pub(super) fn has_rejected(&self, request: &AdmittedRequest, entry: &Entry) -> bool {
+        self.known.is_rejected(pair(request, entry))
     }
 
     /// Decides by what a verifier says.
@@ -247,7 +255,7 @@ impl Verification {
                 self.learning.learn_verdicts(&call.near, &call.verdicts(fitting)).await;
                 Some(fitting)
             };
-            let fitting = self.known.join_or(&by, &request.key, call.entries(), ask).await;
+            let fitting = self.known.join_or(&by, &call.pairs(), ask).await;
             of.extend(fitting.map(|fitting| call.verdicts(fitting)).into_iter().flatten());
         }
         if of.is_empty() {
@@ -316,18 +324,18 @@ impl Verification {
 }
 
 impl Call {
-    fn entry(&self, index: usize) -> &CacheKey {
-        &self.near.candidates[index].entry.key
+    fn pair(&self, index: usize) -> Pair {
+        pair(&self.request, &self.near.candidates[index].entry)
     }
 
-    /// Keys of the entries that are asked about.
-    fn entries(&self) -> impl Iterator<Item = &CacheKey> {
-        self.asked.iter().map(|index| self.entry(*index))
+    /// Pairs that are asked about.
+    fn pairs(&self) -> Vec<Pair> {
+        self.asked.iter().map(|index| self.pair(*index)).collect()
     }
 
     /// Takes the candidates whose verdicts are known out of those that are asked about.
     fn take_known(&mut self, known: &KnownVerdicts) -> Vec<(usize, bool)> {
-        let of = |index: usize| known.of(self.verifier.id(), &self.request.key, self.entry(index));
+        let of = |index: usize| known.of(self.verifier.id(), self.pair(index));
         let verdicts: Vec<_> = self.asked.iter().filter_map(|index| Some((*index, of(*index)?))).collect();
         self.asked.retain(|index| !verdicts.iter().any(|(known, _)| known == index));
         verdicts
@@ -335,13 +343,17 @@ impl Call {
 
     fn remember(&self, known: &KnownVerdicts, verdicts: &[(usize, bool)]) {
         for (index, fits) in verdicts {
-            known.insert(self.verifier.id(), &self.request.key, self.entry(*index), *fits);
+            known.insert(self.verifier.id(), self.pair(*index), *fits);
         }
     }
 
     fn verdicts(&self, fitting: FittingSet) -> Vec<(usize, bool)> {
         self.asked.iter().enumerate().map(|(nth, index)| (*index, fitting.contains(nth))).collect()
     }
+}
+
+fn pair(request: &AdmittedRequest, entry: &Entry) -> Pair {
+    Pair::of(&request.key, entry, request.settings.cache.verify.max_answer_bytes)
 }
 
 /// The candidates that fit, in the order of these verdicts.

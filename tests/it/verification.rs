@@ -3,8 +3,11 @@
 mod decisions;
 mod injection;
 mod ledger;
+mod load;
+mod memory;
 mod modes;
 mod setup;
+mod shadow;
 
 use std::time::Duration;
 
