@@ -252,7 +252,7 @@ impl Verification {
                 request.set_verified(counted);
                 self.recording.verification(&request, counted);
                 let VerifierReply::Fits(fitting) = reply else { return None };
-                self.learning.learn_verdicts(&call.near, &call.verdicts(fitting)).await;
+                self.learn(&call.near, &call.verdicts(fitting));
                 Some(fitting)
             };
             let fitting = self.known.join_or(&by, &call.pairs(), ask).await;
@@ -264,6 +264,13 @@ impl Verification {
         call.remember(&self.known, &of);
         request.set_verified(VerifierReply::Fits(fitting(&of)));
         Some(Verdicts { of, by })
+    }
+
+    /// Learns from verdicts. A fit that they make due, and the snapshot after it, are nothing to wait for.
+    fn learn(&self, near: &ScoredCandidates, verdicts: &[(usize, bool)]) {
+        self.learning.learn_verdicts(near, verdicts);
+        let (learning, namespace) = (Arc::clone(&self.learning), Arc::clone(near.namespace()));
+        self.tasks.spawn(async move { learning.fit_if_due(&namespace).await });
     }
 
     /// Asks about what was not asked before, after the answer.

@@ -2,6 +2,7 @@
 
 mod decisions;
 mod injection;
+mod judging;
 mod ledger;
 mod load;
 mod memory;
