@@ -5,10 +5,7 @@ mod recorder;
 mod savings;
 mod without_cache;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use self::{savings::Savings, without_cache::WithoutCache};
 use super::{
@@ -113,12 +110,10 @@ impl Recording {
         move |attempt| {
             count(attempt);
             metrics.verification_cost(attempt.usage.cost_usd);
+            if attempt.result.is_call() {
+                metrics.verification_took(attempt.elapsed);
+            }
         }
-    }
-
-    /// Records the time of a verification.
-    pub(super) fn verification_took(&self, time: Duration) {
-        self.metrics.verification_took(time);
     }
 
     /// Counts a verification. Its cost is counted with its call.

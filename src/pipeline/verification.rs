@@ -303,15 +303,15 @@ impl Verification {
         let (count, spend) = (self.recording.verification_listener(request), self.spend.clone());
         let on_attempt = move |attempt: &Attempt| {
             count(attempt);
-            spend.add(attempt.usage.cost_usd);
+            if attempt.result.is_call() {
+                spend.add(attempt.usage.cost_usd, attempt.elapsed);
+            }
         };
         let limit = TimeLimit { timeout: config.timeout * LATE, deadline: None };
         let started = Instant::now();
         let texts = Texts::of(request, near, asked);
         let kept = texts.kept();
         let reply = self.upstreams.verify(verifier, texts.question(&kept), limit, Arc::new(on_attempt)).await;
-        self.spend.took(started.elapsed());
-        self.recording.verification_took(started.elapsed());
         request.trace.step("verify", started.into_std());
         reply
     }

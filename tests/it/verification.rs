@@ -1,6 +1,7 @@
 //! Verification: a model decides which cached answers also fit another prompt.
 
 mod decisions;
+mod faults;
 mod injection;
 mod judging;
 mod ledger;
