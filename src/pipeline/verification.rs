@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::SystemTime,
 };
 
 use tokio::time::{Instant, timeout_at};
@@ -21,7 +22,7 @@ use self::{
     verdicts::{KnownVerdicts, Pair},
 };
 use super::{
-    Admission, AdmittedRequest, Recording,
+    AdmittedRequest, Recording,
     semantic::{Decision, Pending, Verdicts},
 };
 use crate::{
@@ -49,7 +50,6 @@ const CONTEXT_BYTES_MAX: usize = 2000;
 
 /// Asks verifiers, within their limits of money, rate and time.
 pub(super) struct Verification {
-    pub admission: Arc<Admission>,
     pub learning: Arc<Learning>,
     pub upstreams: Upstreams,
     pub recording: Arc<Recording>,
@@ -73,14 +73,12 @@ struct InFlight(Arc<AtomicUsize>);
 
 impl Verification {
     pub(super) fn new(
-        admission: Arc<Admission>,
         learning: Arc<Learning>,
         upstreams: Upstreams,
         recording: Arc<Recording>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
-            admission,
             learning,
             upstreams,
             recording,
@@ -295,7 +293,7 @@ impl Verification {
             return VerifierReply::Skipped;
         };
         let without_cache = self.recording.usd_without_cache();
-        if self.admission.check_budget(&request.tenant).is_err()
+        if request.tenant.check_budget(SystemTime::now()).is_err()
             || !self.spend.allows(config, without_cache, Instant::now())
         {
             return VerifierReply::Skipped;

@@ -8,8 +8,10 @@ mod ledger;
 mod load;
 mod memory;
 mod modes;
+mod race;
 mod setup;
 mod shadow;
+mod spend;
 
 use std::time::Duration;
 
