@@ -68,6 +68,15 @@ struct Call {
     verifier: Verifier,
 }
 
+/// The model that gets a prompt, as far as it is known.
+#[derive(Clone, Copy)]
+pub(super) enum Routed<'a> {
+    /// Id of the model that has answered.
+    To(&'a str),
+    /// The router's choice by the prompt and its embedding.
+    By(Option<&'a Embedding>),
+}
+
 /// One verification in flight.
 struct InFlight(Arc<AtomicUsize>);
 
@@ -98,7 +107,7 @@ impl Verification {
         embedding: &Embedding,
     ) -> Option<Price> {
         let best = near.best().filter(|best| is_verifiable(request, near, *best))?;
-        let (verifier, mode) = self.verifier(request, Some(embedding))?;
+        let (verifier, mode) = self.verifier(request, Routed::By(Some(embedding)))?;
         if mode != VerifyMode::Before {
             return None;
         }
@@ -137,11 +146,12 @@ impl Verification {
     pub(super) async fn decide_postponed(
         self: &Arc<Self>,
         request: &Arc<AdmittedRequest>,
+        routed: Routed<'_>,
         mut near: ScoredCandidates,
     ) -> ScoredCandidates {
         let asked = std::mem::take(&mut near.pending);
         let (Policy::Bounded(bounds), false) = (request.policy(), asked.is_empty()) else { return near };
-        let Some((verifier, _)) = self.verifier(request, None) else { return near };
+        let Some((verifier, _)) = self.verifier(request, routed) else { return near };
         let call = Call { request: Arc::clone(request), near: near.clone(), asked, verifier };
         let late = Instant::now() + LATE * request.settings.cache.verify.timeout;
         if let Some(Verdicts { of, by }) = Arc::clone(self).settle(call, late).await {
@@ -160,7 +170,7 @@ impl Verification {
         asked: &[usize],
         embedding: &Embedding,
     ) -> Option<Verdicts> {
-        let (verifier, _) = self.verifier(request, Some(embedding))?;
+        let (verifier, _) = self.verifier(request, Routed::By(Some(embedding)))?;
         let asked: Vec<usize> =
             asked.iter().copied().filter(|index| is_verifiable(request, near, *index)).collect();
         let now = Instant::now();
@@ -181,11 +191,12 @@ impl Verification {
     pub(super) async fn label(
         &self,
         request: &Arc<AdmittedRequest>,
+        routed: Routed<'_>,
         completion: &Completion,
         compared: &mut Compared,
     ) {
         let near = compared.near();
-        let known = self.verifier(request, None).filter(|_| completion.tool_calls.is_none());
+        let known = self.verifier(request, routed).filter(|_| completion.tool_calls.is_none());
         let Some((verifier, mode)) = known else { return };
         let audited = near.audited();
         let is_review = audited.is_some_and(|audited| near.is_verified(audited));
@@ -196,7 +207,7 @@ impl Verification {
         };
         let asked: Vec<usize> =
             asked.into_iter().filter(|index| is_verifiable(request, near, *index)).collect();
-        let judge = if is_review { self.better_than(&verifier, request) } else { Some(verifier) };
+        let judge = if is_review { self.better_than(&verifier, request, routed) } else { Some(verifier) };
         let Some(verifier) = judge.filter(|_| !asked.is_empty()) else { return };
         let call = Call { request: Arc::clone(request), near: near.clone(), asked, verifier };
         if audited.is_some() {
@@ -211,26 +222,37 @@ impl Verification {
         }
     }
 
-    fn better_than(&self, verifier: &Verifier, request: &AdmittedRequest) -> Option<Verifier> {
-        let route = self.upstreams.route(&request.prompt, None)?;
-        self.upstreams.better_verifier(verifier, &route.model)
+    /// The routed model, if it is better than this verifier.
+    fn better_than(
+        &self,
+        verifier: &Verifier,
+        request: &AdmittedRequest,
+        routed: Routed<'_>,
+    ) -> Option<Verifier> {
+        self.upstreams.better_verifier(verifier, &self.routed_model(request, routed)?)
+    }
+
+    /// Id of the model that gets the prompt.
+    fn routed_model(&self, request: &AdmittedRequest, routed: Routed<'_>) -> Option<String> {
+        match routed {
+            Routed::To(model) => Some(model.to_owned()),
+            Routed::By(embedding) => {
+                self.upstreams.route(&request.prompt, embedding).map(|route| route.model)
+            }
+        }
     }
 
     /// The verifier for this request, and when to ask it; `None` where none may be asked. With mode `auto` it is one whose
     /// provider serves the routed model too, so that no provider sees prompts that it would not see anyway.
-    fn verifier(
-        &self,
-        request: &AdmittedRequest,
-        embedding: Option<&Embedding>,
-    ) -> Option<(Verifier, VerifyMode)> {
+    fn verifier(&self, request: &AdmittedRequest, routed: Routed<'_>) -> Option<(Verifier, VerifyMode)> {
         let config = &request.settings.cache.verify;
         let configured = request.settings.cache.verify_mode(&request.prompt.namespace);
         if request.cache.verify == Some(false) || configured == VerifyMode::Off {
             return None;
         }
         if configured == VerifyMode::Auto {
-            let route = self.upstreams.route(&request.prompt, embedding)?;
-            let verifier = self.upstreams.verifier_beside(&config.model, &route.model)?;
+            let model = self.routed_model(request, routed)?;
+            let verifier = self.upstreams.verifier_beside(&config.model, &model)?;
             return Some((verifier, VerifyMode::Before));
         }
         let is_wanted_before = request.cache.verify == Some(true);

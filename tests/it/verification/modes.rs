@@ -1,8 +1,9 @@
 //! When a verifier is asked: the modes, and what a request may say about them.
 
 use promptkeep::{
-    config::{Config, NamespaceCache, VerifyMode},
+    config::{Config, ModelConfig, NamespaceCache, VerifyMode},
     grpc::proto::{CacheControl, Outcome},
+    model::Tier,
 };
 use reqwest::Response;
 use serde_json::json;
@@ -111,6 +112,29 @@ async fn auto_prefers_the_economy_model_at_the_provider_of_the_routed_model() {
     assert_eq!(approved_by(&reply), "verified");
     assert_eq!(reply.r#match.unwrap().verified_by, "model-own");
     assert_eq!(setup.verifier.calls(), 0);
+}
+
+/// After the answer, `auto` routed the prompt again, without its embedding. The route could be another one, and a provider
+/// that had never seen the prompt was asked to judge the audit of a hit.
+#[tokio::test]
+async fn auto_judges_audits_at_the_provider_that_answered() {
+    let setup = Setup::start(|config| {
+        config.cache.verify.mode = VerifyMode::Auto;
+        config.cache.audit_rate = 1.0;
+        // Moderate prompts go to the model, easy ones to the verifier's provider.
+        (config.models[0].tier, config.routing.moderate) = (Tier::Hot, Tier::Hot);
+        let easy = ModelConfig { id: "model-easy".to_owned(), tier: Tier::Cold, ..config.models[1].clone() };
+        (config.routing.easy, config.models) = (Tier::Cold, [config.models.as_slice(), &[easy]].concat());
+    });
+    let setup = setup.await;
+    // The embedding makes it moderate, and the text alone easy.
+    let question = "How does garbage collection work?";
+    assert_eq!(setup.explain(question).await.route_reason, "local_moderate");
+    setup.complete(ask(question)).await;
+    let hit = setup.complete(unkept(&question.to_lowercase())).await;
+    assert_eq!((hit.outcome(), approved_by(&hit)), (Outcome::Semantic, "surface"));
+    setup.server.wait_for_metric("promptkeep_labels_total", &["origin=\"audit\""], 1.0).await;
+    assert_eq!((setup.answers.calls(), setup.verifier.calls()), (2, 0));
 }
 
 #[tokio::test]
