@@ -266,6 +266,10 @@ impl Verification {
         let (request, by) = (Arc::clone(&call.request), call.verifier.id().to_owned());
         if !call.asked.is_empty() {
             let ask = async {
+                // While another request's call hung, this one may have gone on.
+                if Instant::now() > limit {
+                    return None;
+                }
                 let reply = self.reply(&call).await;
                 let in_time = Instant::now() <= limit;
                 let counted = if in_time { reply } else { VerifierReply::TimedOut };

@@ -1,5 +1,7 @@
 //! What was said about a pair of a prompt and an answer is remembered.
 
+use std::time::Duration;
+
 use promptkeep::grpc::proto::{CacheControl, CompleteResponse, InvalidateRequest, Outcome};
 use serde_json::Value;
 
@@ -8,7 +10,7 @@ use super::{
     setup::{Setup, approved_by, stored, unkept, verdict, verify},
 };
 use crate::common::{
-    fake_upstream::Gate,
+    fake_upstream::{Gate, Reply},
     test_server::{ask, ask_with, look, prompt, spawn_complete, tenant, text, with_key},
 };
 
@@ -110,6 +112,23 @@ async fn requests_with_different_directives_share_a_verification_in_flight() {
         assert_eq!(approved_by(&caller.await.unwrap().unwrap()), "verified");
     }
     assert_eq!(setup.verifier.calls(), 1);
+}
+
+/// When a verifier hung, each request that had waited for the call of another made a call of its own afterwards, although
+/// its caller had an answer by then.
+#[tokio::test]
+async fn requests_that_went_on_make_no_calls_of_their_own() {
+    const CALLERS: usize = 4;
+    let setup = Setup::filled(|config| config.cache.verify.timeout = Duration::from_millis(200)).await;
+    setup.verifier.always(Reply::stall());
+    let cache = |n: usize| CacheControl { tags: vec![n.to_string()], ..verify(true) };
+    let callers: Vec<_> =
+        (0..CALLERS).map(|n| spawn_complete(&setup.client, ask_with(PARAPHRASE, cache(n)))).collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().unwrap().outcome(), Outcome::Upstream);
+    }
+    setup.server.wait_for_requests(0).await;
+    assert_eq!((setup.verifier.calls(), setup.verdicts("timeout").await), (1, 1.0));
 }
 
 #[tokio::test]
