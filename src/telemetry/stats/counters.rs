@@ -131,8 +131,8 @@ impl Counters {
 impl ModelStats {
     pub(super) fn attempt(&mut self, attempt: &Attempt) {
         let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
-        self.calls += 1;
-        self.errors += u64::from(attempt.result != AttemptResult::Ok);
+        self.calls += u64::from(attempt.result.is_call());
+        self.errors += u64::from(attempt.result.is_call() && attempt.result != AttemptResult::Ok);
         self.prompt_tokens = self.prompt_tokens.saturating_add(prompt_tokens);
         self.completion_tokens = self.completion_tokens.saturating_add(completion_tokens);
         self.cost_usd += cost_usd;

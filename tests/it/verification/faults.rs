@@ -7,11 +7,11 @@ use tonic::Request;
 
 use super::{
     ANSWER, PARAPHRASE, RESET, THIRD,
-    setup::{Setup, answer, approved_by, unkept, verdict},
+    setup::{Setup, VERIFIER, answer, approved_by, unkept, verdict},
 };
 use crate::common::{
     fake_upstream::{Gate, Reply},
-    test_server::{ask, spawn_complete, text},
+    test_server::{ask, spawn_complete, stats, text},
 };
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_reload_that_names_an_unknown_verifier_turns_verification_off() {
 }
 
 /// The histogram and the mean time, which decides whether asking pays, had a time of zero for each verification that
-/// the breaker refused, so a verifier that failed looked fast.
+/// the breaker refused, so a verifier that failed looked fast. `GetStats` and the dashboard had a failed call for each.
 #[tokio::test]
 async fn an_open_breaker_stops_verifications_and_no_answers() {
     let setup = Setup::filled(|config| config.upstream.breaker_failures = 3).await;
@@ -97,6 +97,9 @@ async fn an_open_breaker_stops_verifications_and_no_answers() {
     assert_eq!(setup.verifier.calls(), 3);
     let timed = setup.server.metric("promptkeep_verification_seconds_count", &[]).await;
     assert_eq!(timed, 3.0, "only calls take time");
+    let models = stats(&mut setup.client.clone()).await.models;
+    let verifier = models.iter().find(|model| model.model == VERIFIER).unwrap();
+    assert_eq!((verifier.calls, verifier.errors), (3, 0), "a model that is passed over is not called");
     let mut to_verifier = ask("What is the weather like?");
     to_verifier.prompt.as_mut().unwrap().model = "economy".to_owned();
     assert_eq!(text(setup.complete(to_verifier).await), "Let me think about it.");
