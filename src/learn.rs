@@ -164,20 +164,18 @@ impl Learning {
         self.comparer.compare(near, prompt, answer).await
     }
 
-    /// Learns what a verifier said of candidates, by index.
-    pub async fn learn_verdicts(&self, near: &ScoredCandidates, verdicts: &[(usize, bool)]) {
-        let namespace = near.namespace();
-        namespace.observe_verdicts(near, verdicts);
+    /// Learns what a verifier said of candidates, by index. [`Self::fit_if_due`] is for later.
+    pub fn learn_verdicts(&self, near: &ScoredCandidates, verdicts: &[(usize, bool)]) {
+        near.namespace().observe_verdicts(near, verdicts);
         for (_, fits) in verdicts {
             self.metrics.label(LabelOrigin::Verification, if *fits { 1.0 } else { -1.0 });
         }
-        self.fit_and_save(namespace).await;
     }
 
     /// Learns from a comparison.
     pub async fn learn(&self, compared: Compared) {
         compared.observe(|origin, same| self.metrics.label(origin, same));
-        self.fit_and_save(compared.namespace()).await;
+        self.fit_if_due(compared.namespace()).await;
     }
 
     /// Learns from a tenant's feedback: the answer fits the prompt, or not. Feedback above the tenant's quota in the
@@ -189,7 +187,7 @@ impl Learning {
         }
         self.metrics.label(LabelOrigin::Feedback, if same { 1.0 } else { -1.0 });
         pair.observe(same);
-        self.fit_and_save(pair.namespace()).await;
+        self.fit_if_due(pair.namespace()).await;
     }
 
     /// Never serves the answer of `entry` to `prompt` again.
@@ -210,7 +208,8 @@ impl Learning {
         self.audits.remove(&prompt).map(|(_, audit)| audit)
     }
 
-    async fn fit_and_save(&self, namespace: &Arc<Namespace>) {
+    /// Fits the namespace if that is due, and then saves its snapshot if that is.
+    pub async fn fit_if_due(&self, namespace: &Arc<Namespace>) {
         let fitted = self.fit_if(namespace, Learner::is_due).await;
         if fitted && namespace.saving.claim(Instant::now(), SAVE_EVERY) {
             self.save(namespace).await;

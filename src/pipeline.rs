@@ -25,7 +25,14 @@ mod semantic;
 mod statistics;
 mod verification;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -273,12 +280,15 @@ impl Pipeline {
         request: &Arc<AdmittedRequest>,
         pending: Pending,
     ) -> Result<(Decision, Option<upstream::Answer>), Error> {
-        let embedding = pending.embedding.clone();
-        let mut model = pin!(self.model_calls.open(request, Some(&embedding)));
+        let (embedding, is_lost) = (pending.embedding.clone(), Arc::new(AtomicBool::new(false)));
+        let mut model = pin!(self.model_calls.open_racing(request, &embedding, Arc::clone(&is_lost)));
         let mut verdict = pin!(self.verification.decide(request, pending.clone()));
         tokio::select! {
             decision = &mut verdict => match decision {
-                Decision::Serve { .. } => Ok((decision, None)),
+                Decision::Serve { .. } => {
+                    is_lost.store(true, Ordering::Relaxed);
+                    Ok((decision, None))
+                }
                 Decision::Miss { .. } => Ok((decision, Some(model.await?))),
             },
             answer = &mut model => match answer {

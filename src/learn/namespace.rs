@@ -278,7 +278,7 @@ impl Namespace {
             threshold,
             threshold_reason,
             refusal,
-            reckoning: price.map(|price| learner.reckon(&near.scored, budget, price)),
+            reckoning: price.and_then(|price| learner.reckon(&near.scored, budget, price)),
         }
     }
 

@@ -26,7 +26,6 @@ impl Pipeline {
         });
         let tasks = TaskTracker::new();
         let verification = Arc::new(Verification::new(
-            admission.clone(),
             learning.clone(),
             upstreams.clone(),
             recording.clone(),

@@ -105,7 +105,8 @@ fn explain_learner(
         true => to.semantic_hit(),
         false => to.miss(assessment.refusal),
     }
-    to.verification = assessment.reckoning.as_ref().map(explain_reckoning).unwrap_or_default();
+    let reckoning = assessment.reckoning.as_ref().filter(|_| to.outcome != Outcome::Exact);
+    to.verification = reckoning.map(explain_reckoning).unwrap_or_default();
     (to.threshold, to.threshold_reason) = (assessment.threshold, assessment.threshold_reason);
     let candidates = scored.candidates.iter().zip(assessment.candidates).enumerate();
     to.candidates = candidates

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     AdmittedRequest, Decision, Keeping, Missed, ModelCalls, NewAnswer, UpstreamCompletion, Verification,
     semantic::{AuditedHit, SemanticContext},
+    verification::Routed,
 };
 use crate::{
     cache::Cache,
@@ -112,12 +113,16 @@ impl FollowUps {
         by: AnswerBy,
     ) {
         let Some(text) = request.prompt.fuzzy_text().filter(|_| completion.is_complete()) else { return };
-        let scored = self.verification.decide_postponed(request, scored).await;
+        let routed = match by {
+            AnswerBy::Model => Routed::To(&completion.model),
+            AnswerBy::Caller => Routed::By(None),
+        };
+        let scored = self.verification.decide_postponed(request, routed, scored).await;
         let Some(mut compared) = self.learning.compare(scored, text, completion).await else { return };
         if by == AnswerBy::Caller {
             compared.set_stored();
         }
-        self.verification.label(request, completion, &mut compared).await;
+        self.verification.label(request, routed, completion, &mut compared).await;
         self.learning.learn(compared).await;
     }
 

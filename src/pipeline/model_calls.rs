@@ -1,6 +1,9 @@
 //! The step that asks a model. Replicas that share a store let one of them call: it holds a lease on the prompt.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -73,6 +76,18 @@ impl ModelCalls {
         let attempts =
             self.recording.attempt_listener(&request.tenant, &request.prompt.namespace, &request.trace);
         self.upstreams.open(ask(request, request.deadline, embedding).on_attempt(attempts)).await
+    }
+
+    /// [`Self::open`] in a race against a verifier. The cost of a call that ends after it `is_lost` comes off the savings.
+    pub(super) async fn open_racing(
+        &self,
+        request: &AdmittedRequest,
+        embedding: &Embedding,
+        is_lost: Arc<AtomicBool>,
+    ) -> Result<upstream::Answer, Error> {
+        self.admission.check_budget(&request.tenant)?;
+        let attempts = self.recording.race_listener(request, is_lost);
+        self.upstreams.open(ask(request, request.deadline, Some(embedding)).on_attempt(attempts)).await
     }
 
     /// Relays the answer to the flight as it comes. Nothing delays the first token.

@@ -6,8 +6,11 @@ mod savings;
 mod without_cache;
 
 use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
 use self::{savings::Savings, without_cache::WithoutCache};
@@ -22,7 +25,7 @@ use crate::{
     telemetry::{
         metrics::{Metrics, Rpc},
         request_log::RequestLog,
-        stats::Ledger,
+        stats::{CallPurpose, Ledger},
         trace::{Trace, Tracing},
     },
     tenant::Tenant,
@@ -79,28 +82,53 @@ impl Recording {
         namespace: &str,
         trace: &Trace,
     ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
-        let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
-        let (tenant, namespace) = (Arc::clone(tenant), namespace.to_owned());
-        let (trace, without_cache) = (trace.clone(), self.without_cache.clone());
-        move |attempt| {
-            without_cache.attempt(attempt);
-            metrics.attempt(tenant.name(), attempt);
-            ledger.attempt(tenant.name(), &namespace, attempt);
-            trace.attempt(attempt);
-            tenant.spend(SystemTime::now(), attempt.usage.cost_usd);
-        }
+        let count = self.call_counter(tenant, namespace, trace);
+        move |attempt| count(attempt, CallPurpose::Answer)
     }
 
-    /// [`Self::attempt_listener`] for audits and verifications, whose cost comes off the savings.
+    /// [`Self::attempt_listener`] for audits and verifications.
     pub(super) fn audit_listener(
         &self,
         request: &AdmittedRequest,
     ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
-        let count = self.attempt_listener(&request.tenant, &request.prompt.namespace, &request.trace);
-        let (savings, tenant) = (self.savings.clone(), request.tenant.name().to_owned());
+        let count = self.call_counter(&request.tenant, &request.prompt.namespace, &request.trace);
+        move |attempt| count(attempt, CallPurpose::Check)
+    }
+
+    /// [`Self::attempt_listener`] for a call that races a verifier. It is lost when a kept answer is served instead.
+    pub(super) fn race_listener(
+        &self,
+        request: &AdmittedRequest,
+        is_lost: Arc<AtomicBool>,
+    ) -> impl Fn(&Attempt) + Send + Sync + use<> + 'static {
+        let count = self.call_counter(&request.tenant, &request.prompt.namespace, &request.trace);
         move |attempt| {
-            count(attempt);
-            savings.spend(&tenant, attempt.usage.cost_usd);
+            let is_lost = is_lost.load(Ordering::Relaxed);
+            count(attempt, if is_lost { CallPurpose::Check } else { CallPurpose::Answer });
+        }
+    }
+
+    /// Counts model calls. The cost of a check comes off the savings.
+    fn call_counter(
+        &self,
+        tenant: &Arc<Tenant>,
+        namespace: &str,
+        trace: &Trace,
+    ) -> impl Fn(&Attempt, CallPurpose) + Send + Sync + use<> + 'static {
+        let (metrics, ledger) = (Arc::clone(&self.metrics), Arc::clone(&self.ledger));
+        let (tenant, namespace) = (Arc::clone(tenant), namespace.to_owned());
+        let (trace, without_cache) = (trace.clone(), self.without_cache.clone());
+        let savings = self.savings.clone();
+        move |attempt, purpose| {
+            let usd = attempt.usage.cost_usd;
+            match purpose {
+                CallPurpose::Answer => without_cache.add(usd),
+                CallPurpose::Check => savings.spend(tenant.name(), usd),
+            }
+            metrics.attempt(tenant.name(), attempt);
+            ledger.attempt(tenant.name(), &namespace, attempt, purpose);
+            trace.attempt(attempt);
+            tenant.spend(SystemTime::now(), usd);
         }
     }
 
@@ -113,12 +141,10 @@ impl Recording {
         move |attempt| {
             count(attempt);
             metrics.verification_cost(attempt.usage.cost_usd);
+            if attempt.result.is_call() {
+                metrics.verification_took(attempt.elapsed);
+            }
         }
-    }
-
-    /// Records the time of a verification.
-    pub(super) fn verification_took(&self, time: Duration) {
-        self.metrics.verification_took(time);
     }
 
     /// Counts a verification. Its cost is counted with its call.

@@ -185,8 +185,15 @@ impl SemanticLookup {
             }
             Policy::Bounded(bounds) => {
                 let found = self.nearest(request, &embedding, CANDIDATES_BOUNDED).await;
-                let none = found.as_ref().err().copied().unwrap_or(MissReason::NoCandidate);
-                let scored = self.score(request, &bounds, found.unwrap_or_default()).await;
+                let mut none = found.as_ref().err().copied().unwrap_or(MissReason::NoCandidate);
+                let (rejected, candidates): (Vec<_>, _) = found
+                    .unwrap_or_default()
+                    .into_iter()
+                    .partition(|candidate| self.verification.has_rejected(request, &candidate.entry));
+                if !rejected.is_empty() {
+                    none = MissReason::NotVerified;
+                }
+                let scored = self.score(request, &bounds, candidates).await;
                 Found::Bounded { bounds, scored, none }
             }
         };

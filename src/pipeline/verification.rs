@@ -11,14 +11,18 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::SystemTime,
 };
 
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use self::{spend::Spend, verdicts::KnownVerdicts};
+use self::{
+    spend::Spend,
+    verdicts::{KnownVerdicts, Pair},
+};
 use super::{
-    Admission, AdmittedRequest, Recording,
+    AdmittedRequest, Recording,
     semantic::{Decision, Pending, Verdicts},
 };
 use crate::{
@@ -28,7 +32,7 @@ use crate::{
         learner::{ASKED_MAX, Price},
     },
     embed::Embedding,
-    key::CacheKey,
+    entry::Entry,
     learn::{Compared, Learning, ScoredCandidates},
     model::{Attempt, FittingSet, VerifierReply},
     prompt::{Completion, Prompt, prefix},
@@ -46,7 +50,6 @@ const CONTEXT_BYTES_MAX: usize = 2000;
 
 /// Asks verifiers, within their limits of money, rate and time.
 pub(super) struct Verification {
-    pub admission: Arc<Admission>,
     pub learning: Arc<Learning>,
     pub upstreams: Upstreams,
     pub recording: Arc<Recording>,
@@ -65,19 +68,26 @@ struct Call {
     verifier: Verifier,
 }
 
+/// The model that gets a prompt, as far as it is known.
+#[derive(Clone, Copy)]
+pub(super) enum Routed<'a> {
+    /// Id of the model that has answered.
+    To(&'a str),
+    /// The router's choice by the prompt and its embedding.
+    By(Option<&'a Embedding>),
+}
+
 /// One verification in flight.
 struct InFlight(Arc<AtomicUsize>);
 
 impl Verification {
     pub(super) fn new(
-        admission: Arc<Admission>,
         learning: Arc<Learning>,
         upstreams: Upstreams,
         recording: Arc<Recording>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
-            admission,
             learning,
             upstreams,
             recording,
@@ -97,7 +107,7 @@ impl Verification {
         embedding: &Embedding,
     ) -> Option<Price> {
         let best = near.best().filter(|best| is_verifiable(request, near, *best))?;
-        let (verifier, mode) = self.verifier(request, Some(embedding))?;
+        let (verifier, mode) = self.verifier(request, Routed::By(Some(embedding)))?;
         if mode != VerifyMode::Before {
             return None;
         }
@@ -110,6 +120,11 @@ impl Verification {
         let call = first + config.usd_per_second * self.spend.seconds();
         let share = |usd: f64| (usd.max(0.0) / saved) as f32;
         (saved > 0.0).then(|| Price { call: share(call), further: share(further) })
+    }
+
+    /// Whether a verifier said before that the answer of `entry` does not fit this prompt.
+    pub(super) fn has_rejected(&self, request: &AdmittedRequest, entry: &Entry) -> bool {
+        self.known.is_rejected(pair(request, entry))
     }
 
     /// Decides by what a verifier says.
@@ -131,11 +146,12 @@ impl Verification {
     pub(super) async fn decide_postponed(
         self: &Arc<Self>,
         request: &Arc<AdmittedRequest>,
+        routed: Routed<'_>,
         mut near: ScoredCandidates,
     ) -> ScoredCandidates {
         let asked = std::mem::take(&mut near.pending);
         let (Policy::Bounded(bounds), false) = (request.policy(), asked.is_empty()) else { return near };
-        let Some((verifier, _)) = self.verifier(request, None) else { return near };
+        let Some((verifier, _)) = self.verifier(request, routed) else { return near };
         let call = Call { request: Arc::clone(request), near: near.clone(), asked, verifier };
         let late = Instant::now() + LATE * request.settings.cache.verify.timeout;
         if let Some(Verdicts { of, by }) = Arc::clone(self).settle(call, late).await {
@@ -154,7 +170,7 @@ impl Verification {
         asked: &[usize],
         embedding: &Embedding,
     ) -> Option<Verdicts> {
-        let (verifier, _) = self.verifier(request, Some(embedding))?;
+        let (verifier, _) = self.verifier(request, Routed::By(Some(embedding)))?;
         let asked: Vec<usize> =
             asked.iter().copied().filter(|index| is_verifiable(request, near, *index)).collect();
         let now = Instant::now();
@@ -175,11 +191,12 @@ impl Verification {
     pub(super) async fn label(
         &self,
         request: &Arc<AdmittedRequest>,
+        routed: Routed<'_>,
         completion: &Completion,
         compared: &mut Compared,
     ) {
         let near = compared.near();
-        let known = self.verifier(request, None).filter(|_| completion.tool_calls.is_none());
+        let known = self.verifier(request, routed).filter(|_| completion.tool_calls.is_none());
         let Some((verifier, mode)) = known else { return };
         let audited = near.audited();
         let is_review = audited.is_some_and(|audited| near.is_verified(audited));
@@ -190,7 +207,7 @@ impl Verification {
         };
         let asked: Vec<usize> =
             asked.into_iter().filter(|index| is_verifiable(request, near, *index)).collect();
-        let judge = if is_review { self.better_than(&verifier, request) } else { Some(verifier) };
+        let judge = if is_review { self.better_than(&verifier, request, routed) } else { Some(verifier) };
         let Some(verifier) = judge.filter(|_| !asked.is_empty()) else { return };
         let call = Call { request: Arc::clone(request), near: near.clone(), asked, verifier };
         if audited.is_some() {
@@ -205,36 +222,42 @@ impl Verification {
         }
     }
 
-    fn better_than(&self, verifier: &Verifier, request: &AdmittedRequest) -> Option<Verifier> {
-        let route = self.upstreams.route(&request.prompt, None)?;
-        self.upstreams.better_verifier(verifier, &route.model)
+    /// The routed model, if it is better than this verifier.
+    fn better_than(
+        &self,
+        verifier: &Verifier,
+        request: &AdmittedRequest,
+        routed: Routed<'_>,
+    ) -> Option<Verifier> {
+        self.upstreams.better_verifier(verifier, &self.routed_model(request, routed)?)
+    }
+
+    /// Id of the model that gets the prompt.
+    fn routed_model(&self, request: &AdmittedRequest, routed: Routed<'_>) -> Option<String> {
+        match routed {
+            Routed::To(model) => Some(model.to_owned()),
+            Routed::By(embedding) => {
+                self.upstreams.route(&request.prompt, embedding).map(|route| route.model)
+            }
+        }
     }
 
     /// The verifier for this request, and when to ask it; `None` where none may be asked. With mode `auto` it is one whose
     /// provider serves the routed model too, so that no provider sees prompts that it would not see anyway.
-    fn verifier(
-        &self,
-        request: &AdmittedRequest,
-        embedding: Option<&Embedding>,
-    ) -> Option<(Verifier, VerifyMode)> {
+    fn verifier(&self, request: &AdmittedRequest, routed: Routed<'_>) -> Option<(Verifier, VerifyMode)> {
         let config = &request.settings.cache.verify;
         let configured = request.settings.cache.verify_mode(&request.prompt.namespace);
         if request.cache.verify == Some(false) || configured == VerifyMode::Off {
             return None;
         }
-        let verifier = self.upstreams.verifier(&config.model)?;
-        let mode = match configured {
-            VerifyMode::Auto => {
-                let route = self.upstreams.route(&request.prompt, embedding)?;
-                if !self.upstreams.serves(&verifier, &route.model) {
-                    return None;
-                }
-                VerifyMode::Before
-            }
-            VerifyMode::Background if request.cache.verify == Some(true) => VerifyMode::Before,
-            mode => mode,
-        };
-        Some((verifier, mode))
+        if configured == VerifyMode::Auto {
+            let model = self.routed_model(request, routed)?;
+            let verifier = self.upstreams.verifier_beside(&config.model, &model)?;
+            return Some((verifier, VerifyMode::Before));
+        }
+        let is_wanted_before = request.cache.verify == Some(true);
+        let mode = if is_wanted_before { VerifyMode::Before } else { configured };
+        Some((self.upstreams.verifier(&config.model)?, mode))
     }
 
     /// Asks about what was not asked before, learns what it says, and counts the call as late after `limit`.
@@ -243,16 +266,20 @@ impl Verification {
         let (request, by) = (Arc::clone(&call.request), call.verifier.id().to_owned());
         if !call.asked.is_empty() {
             let ask = async {
+                // While another request's call hung, this one may have gone on.
+                if Instant::now() > limit {
+                    return None;
+                }
                 let reply = self.reply(&call).await;
                 let in_time = Instant::now() <= limit;
                 let counted = if in_time { reply } else { VerifierReply::TimedOut };
                 request.set_verified(counted);
                 self.recording.verification(&request, counted);
                 let VerifierReply::Fits(fitting) = reply else { return None };
-                self.learning.learn_verdicts(&call.near, &call.verdicts(fitting)).await;
+                self.learn(&call.near, &call.verdicts(fitting));
                 Some(fitting)
             };
-            let fitting = self.known.join_or(&by, &request.key, call.entries(), ask).await;
+            let fitting = self.known.join_or(&by, &call.pairs(), ask).await;
             of.extend(fitting.map(|fitting| call.verdicts(fitting)).into_iter().flatten());
         }
         if of.is_empty() {
@@ -261,6 +288,13 @@ impl Verification {
         call.remember(&self.known, &of);
         request.set_verified(VerifierReply::Fits(fitting(&of)));
         Some(Verdicts { of, by })
+    }
+
+    /// Learns from verdicts. A fit that they make due, and the snapshot after it, are nothing to wait for.
+    fn learn(&self, near: &ScoredCandidates, verdicts: &[(usize, bool)]) {
+        self.learning.learn_verdicts(near, verdicts);
+        let (learning, namespace) = (Arc::clone(&self.learning), Arc::clone(near.namespace()));
+        self.tasks.spawn(async move { learning.fit_if_due(&namespace).await });
     }
 
     /// Asks about what was not asked before, after the answer.
@@ -285,7 +319,7 @@ impl Verification {
             return VerifierReply::Skipped;
         };
         let without_cache = self.recording.usd_without_cache();
-        if self.admission.check_budget(&request.tenant).is_err()
+        if request.tenant.check_budget(SystemTime::now()).is_err()
             || !self.spend.allows(config, without_cache, Instant::now())
         {
             return VerifierReply::Skipped;
@@ -293,15 +327,15 @@ impl Verification {
         let (count, spend) = (self.recording.verification_listener(request), self.spend.clone());
         let on_attempt = move |attempt: &Attempt| {
             count(attempt);
-            spend.add(attempt.usage.cost_usd);
+            if attempt.result.is_call() {
+                spend.add(attempt.usage.cost_usd, attempt.elapsed);
+            }
         };
         let limit = TimeLimit { timeout: config.timeout * LATE, deadline: None };
         let started = Instant::now();
         let texts = Texts::of(request, near, asked);
         let kept = texts.kept();
         let reply = self.upstreams.verify(verifier, texts.question(&kept), limit, Arc::new(on_attempt)).await;
-        self.spend.took(started.elapsed());
-        self.recording.verification_took(started.elapsed());
         request.trace.step("verify", started.into_std());
         reply
     }
@@ -321,18 +355,18 @@ impl Verification {
 }
 
 impl Call {
-    fn entry(&self, index: usize) -> &CacheKey {
-        &self.near.candidates[index].entry.key
+    fn pair(&self, index: usize) -> Pair {
+        pair(&self.request, &self.near.candidates[index].entry)
     }
 
-    /// Keys of the entries that are asked about.
-    fn entries(&self) -> impl Iterator<Item = &CacheKey> {
-        self.asked.iter().map(|index| self.entry(*index))
+    /// Pairs that are asked about.
+    fn pairs(&self) -> Vec<Pair> {
+        self.asked.iter().map(|index| self.pair(*index)).collect()
     }
 
     /// Takes the candidates whose verdicts are known out of those that are asked about.
     fn take_known(&mut self, known: &KnownVerdicts) -> Vec<(usize, bool)> {
-        let of = |index: usize| known.of(self.verifier.id(), &self.request.key, self.entry(index));
+        let of = |index: usize| known.of(self.verifier.id(), self.pair(index));
         let verdicts: Vec<_> = self.asked.iter().filter_map(|index| Some((*index, of(*index)?))).collect();
         self.asked.retain(|index| !verdicts.iter().any(|(known, _)| known == index));
         verdicts
@@ -340,13 +374,17 @@ impl Call {
 
     fn remember(&self, known: &KnownVerdicts, verdicts: &[(usize, bool)]) {
         for (index, fits) in verdicts {
-            known.insert(self.verifier.id(), &self.request.key, self.entry(*index), *fits);
+            known.insert(self.verifier.id(), self.pair(*index), *fits);
         }
     }
 
     fn verdicts(&self, fitting: FittingSet) -> Vec<(usize, bool)> {
         self.asked.iter().enumerate().map(|(nth, index)| (*index, fitting.contains(nth))).collect()
     }
+}
+
+fn pair(request: &AdmittedRequest, entry: &Entry) -> Pair {
+    Pair::of(&request.key, entry, request.settings.cache.verify.max_answer_bytes)
 }
 
 /// The candidates that fit, in the order of these verdicts.

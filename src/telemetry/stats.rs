@@ -82,6 +82,15 @@ struct Accounts {
     store_errors: u64,
 }
 
+/// What a model call is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallPurpose {
+    /// To answer a request. Without a cache there would be such a call too.
+    Answer,
+    /// To check what the cache serves: only a cache makes audits, verifications, and calls that a verifier's yes cancels.
+    Check,
+}
+
 /// A copy of one account, made under the lock and added up after it.
 struct View {
     uptime: Duration,
@@ -110,9 +119,9 @@ impl Ledger {
     }
 
     /// Counts an upstream call made for `tenant` in `namespace`.
-    pub fn attempt(&self, tenant: &str, namespace: &str, attempt: &Attempt) {
+    pub fn attempt(&self, tenant: &str, namespace: &str, attempt: &Attempt, purpose: CallPurpose) {
         let now = self.seconds();
-        self.accounts().each(tenant, |account| account.attempt(now, namespace, attempt));
+        self.accounts().each(tenant, |account| account.attempt(now, namespace, attempt, purpose));
     }
 
     /// Adds the cost at the hot tier of an answer that bypassed the cache.

@@ -69,20 +69,23 @@ pub struct TimeLimit {
 impl Upstreams {
     /// The best model of this id or tier, preferring those whose breaker for verifications is not open.
     pub fn verifier(&self, name: &str) -> Option<Verifier> {
-        choose(&self.catalog.load(), name)
+        choose(&self.catalog.load(), name, |_| true)
+    }
+
+    /// [`Self::verifier`] among the models whose provider also serves the model with the id `served`.
+    pub fn verifier_beside(&self, name: &str, served: &str) -> Option<Verifier> {
+        let catalog = self.catalog.load();
+        choose(&catalog, name, |model| is_beside(&catalog, model, served))
     }
 
     /// Whether the verifier's provider also serves the model with this id, and so may see its texts anyway.
     pub fn serves(&self, verifier: &Verifier, model_id: &str) -> bool {
-        let is_meant = |model: &Arc<Model>| {
-            model.config.id == model_id && model.provider.name == verifier.model.provider.name
-        };
-        self.catalog.load().models.iter().any(is_meant)
+        is_beside(&self.catalog.load(), &verifier.model, model_id)
     }
 
     /// The model `routed`, to check the verifier `than`. `None` unless its tier is higher.
     pub fn better_verifier(&self, than: &Verifier, routed: &str) -> Option<Verifier> {
-        let better = choose(&self.catalog.load(), routed)?;
+        let better = choose(&self.catalog.load(), routed, |_| true)?;
         better.model.tier().is_above(than.model.tier()).then_some(better)
     }
 
@@ -134,17 +137,24 @@ impl Upstreams {
     }
 }
 
-/// The best model of this id or tier.
-fn choose(catalog: &Catalog, name: &str) -> Option<Verifier> {
+/// The best model of this id or tier that is allowed.
+fn choose(catalog: &Catalog, name: &str, is_allowed: impl Fn(&Model) -> bool) -> Option<Verifier> {
     let tier = Tier::parse(name);
     let is_meant = |model: &&Arc<Model>| match tier {
         Some(tier) => model.tier() == tier,
         None => model.config.id == name,
     };
     let is_open = |model: &Model| model.state.verification_breaker.state() == BreakerState::Open;
-    let models = catalog.models.iter().filter(is_meant);
+    let models = catalog.models.iter().filter(is_meant).filter(|model| is_allowed(model));
     let best = models.min_by_key(|model| (is_open(model), model.rank()))?;
     Some(Verifier { model: Arc::clone(best) })
+}
+
+/// Whether the provider of `model` also serves the model with the id `served`.
+fn is_beside(catalog: &Catalog, model: &Model, served: &str) -> bool {
+    let is_meant =
+        |other: &Arc<Model>| other.config.id == served && other.provider.name == model.provider.name;
+    catalog.models.iter().any(is_meant)
 }
 
 fn read(completion: &Completion, kept: usize) -> VerifierReply {

@@ -1,7 +1,17 @@
 //! Verification: a model decides which cached answers also fit another prompt.
 
+mod decisions;
+mod faults;
 mod injection;
+mod judging;
 mod ledger;
+mod load;
+mod memory;
+mod modes;
+mod race;
+mod setup;
+mod shadow;
+mod spend;
 
 use std::time::Duration;
 
@@ -17,6 +27,10 @@ use crate::common::{
 
 const RESET: &str = "How do I reset my password?";
 const PARAPHRASE: &str = "How can I reset my password?";
+/// Another wording of [`RESET`], as probable as [`PARAPHRASE`].
+const THIRD: &str = "How could I reset my password?";
+/// So probably the same as [`RESET`] that a new namespace serves it where no verifier is asked.
+const SURE: &str = "What are the steps to reset my password?";
 const ANSWER: &str = "Open the settings, choose security, and follow the link that is sent to your address.";
 /// Means the same as [`ANSWER`], but a comparison of the words says "different".
 const REWORDED: &str =

@@ -323,15 +323,18 @@ impl Learner {
     /// Chooses between serving the best candidate, which `permit` is about, and asking a verifier. Surface variants are
     /// not asked about, nor what a verdict could not change.
     fn choose(&self, candidates: &[Scored], permit: Permit, budget: &Budget, price: Option<Price>) -> Choice {
-        let threshold = self.threshold_at(budget);
-        if price.is_none() || permit == Permit::OverBudget || budget.max_error_rate <= 0.0 || threshold > 1.0
-        {
+        if price.is_none() || !self.may_ask(candidates, permit, budget) {
             return Choice::Miss;
         }
-        if Scored::best(candidates).is_some_and(|best| self.is_certain(&candidates[best])) {
-            return Choice::Serve;
-        }
-        asking::choose(&self.rank(candidates), threshold, &self.verifier, price)
+        asking::choose(&self.rank(candidates), self.threshold_at(budget), &self.verifier, price)
+    }
+
+    /// Whether a verdict could change the decision, and the best candidate is no surface variant.
+    fn may_ask(&self, candidates: &[Scored], permit: Permit, budget: &Budget) -> bool {
+        permit != Permit::OverBudget
+            && budget.max_error_rate > 0.0
+            && self.threshold_at(budget) <= 1.0
+            && !Scored::best(candidates).is_some_and(|best| self.is_certain(&candidates[best]))
     }
 
     /// Candidates that a verifier may be asked about, most probable first.
@@ -343,9 +346,13 @@ impl Learner {
         ranked
     }
 
-    /// What is expected of serving the best candidate and of asking a verifier, for `Explain`.
-    pub fn reckon(&self, candidates: &[Scored], budget: &Budget, price: Price) -> Reckoning {
-        Reckoning::of(&self.rank(candidates), self.threshold_at(budget), &self.verifier, price)
+    /// What is expected of serving the best candidate and of asking a verifier, for `Explain`. `None` where none is asked
+    /// whatever it costs.
+    pub fn reckon(&self, candidates: &[Scored], budget: &Budget, price: Price) -> Option<Reckoning> {
+        let best = &candidates[Scored::best(candidates)?];
+        let permit = self.permits(best, self.estimate(best).0, budget);
+        self.may_ask(candidates, permit, budget)
+            .then(|| Reckoning::of(&self.rank(candidates), self.threshold_at(budget), &self.verifier, price))
     }
 
     fn threshold_at(&self, budget: &Budget) -> f32 {

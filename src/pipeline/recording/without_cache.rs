@@ -5,21 +5,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::model::{Attempt, AttemptReason};
-
 /// Nanodollars, so that an atomic integer holds them.
 #[derive(Clone, Default)]
 pub(super) struct WithoutCache(Arc<AtomicU64>);
 
 impl WithoutCache {
-    /// Adds the cost of a model call, unless it is one that only a cache makes.
-    pub(super) fn attempt(&self, attempt: &Attempt) {
-        if attempt.reason != AttemptReason::Verify {
-            self.add(attempt.usage.cost_usd);
-        }
-    }
-
-    /// Adds what a call would have cost.
+    /// Adds what a call cost or would have cost.
     pub(super) fn add(&self, usd: f64) {
         // A float becomes the nearest integer in range.
         self.0.fetch_add((usd * 1e9) as u64, Ordering::Relaxed);

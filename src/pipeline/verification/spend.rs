@@ -44,14 +44,10 @@ impl Spend {
         is_within
     }
 
-    /// Adds the cost of a call.
-    pub(super) fn add(&self, usd: f64) {
-        self.lock().usd += usd;
-    }
-
-    /// Counts the time of a call.
-    pub(super) fn took(&self, time: Duration) {
+    /// Adds the cost of a call and its time.
+    pub(super) fn add(&self, usd: f64, time: Duration) {
         let mut sums = self.lock();
+        sums.usd += usd;
         sums.seconds += TIME_WEIGHT * (time.as_secs_f64() - sums.seconds);
     }
 
@@ -83,7 +79,7 @@ mod tests {
         assert!(spend.allows(&config, 0.0, now));
         assert!(!spend.allows(&config, 0.0, now));
         assert!(spend.allows(&config, 0.0, now + MINUTE));
-        spend.add(config.start_usd + 0.01);
+        spend.add(config.start_usd + 0.01, MINUTE);
         assert!(!spend.allows(&config, 0.0, now + MINUTE));
         assert!(spend.allows(&config, 1.0, now + MINUTE));
     }
@@ -92,7 +88,7 @@ mod tests {
     fn the_mean_time_follows_the_calls() {
         let spend = Spend::default();
         assert_eq!(spend.seconds(), FIRST_SECONDS);
-        (0..200).for_each(|_| spend.took(Duration::from_millis(20)));
+        (0..200).for_each(|_| spend.add(0.0, Duration::from_millis(20)));
         assert!((spend.seconds() - 0.02).abs() < 0.001);
     }
 }

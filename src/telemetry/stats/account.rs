@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Counters, FINE_MAX, FINE_STEP, MINUTES_MAX, ModelStats, NAMESPACES_MAX, Observation,
+    CallPurpose, Counters, FINE_MAX, FINE_STEP, MINUTES_MAX, ModelStats, NAMESPACES_MAX, Observation,
     history::{History, Interval},
 };
 use crate::{
@@ -56,8 +56,8 @@ impl Account {
         self.each(now, seen.namespace, |counters| counters.request(seen, objective));
     }
 
-    pub fn attempt(&mut self, now: u64, namespace: &str, attempt: &Attempt) {
-        self.each(now, namespace, |counters| counters.attempt(attempt));
+    pub fn attempt(&mut self, now: u64, namespace: &str, attempt: &Attempt, purpose: CallPurpose) {
+        self.each(now, namespace, |counters| counters.attempt(attempt, purpose));
         let Attempt { model, tier, .. } = attempt;
         let new = || ModelStats { model: model.clone(), tier: tier.clone(), ..ModelStats::default() };
         self.models.entry(model.clone()).or_insert_with(new).attempt(attempt);

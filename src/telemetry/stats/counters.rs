@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use super::{ModelStats, Observation, Percentiles, Verifications};
+use super::{CallPurpose, ModelStats, Observation, Percentiles, Verifications};
 use crate::{
     model::{Attempt, AttemptReason, AttemptResult, Usage},
     outcome::{Approval, Outcome},
@@ -94,13 +94,14 @@ impl Counters {
         }
     }
 
-    /// Adds the cost of an upstream call. A call that verifies is one that only a cache makes.
-    pub(super) fn attempt(&mut self, attempt: &Attempt) {
+    /// Adds the cost of an upstream call.
+    pub(super) fn attempt(&mut self, attempt: &Attempt, purpose: CallPurpose) {
         let usd = attempt.usage.cost_usd;
         self.cost_usd += usd;
         if attempt.reason == AttemptReason::Verify {
             self.verifications.cost_usd += usd;
-        } else {
+        }
+        if purpose == CallPurpose::Answer {
             self.without_cache_usd += usd;
         }
     }
@@ -130,8 +131,8 @@ impl Counters {
 impl ModelStats {
     pub(super) fn attempt(&mut self, attempt: &Attempt) {
         let Usage { prompt_tokens, completion_tokens, cost_usd, .. } = attempt.usage;
-        self.calls += 1;
-        self.errors += u64::from(attempt.result != AttemptResult::Ok);
+        self.calls += u64::from(attempt.result.is_call());
+        self.errors += u64::from(attempt.result.is_call() && attempt.result != AttemptResult::Ok);
         self.prompt_tokens = self.prompt_tokens.saturating_add(prompt_tokens);
         self.completion_tokens = self.completion_tokens.saturating_add(completion_tokens);
         self.cost_usd += cost_usd;

@@ -46,7 +46,7 @@ fn sums_agree_between_total_window_namespace_and_tenant() {
         ..hit(7)
     };
     ledger.request(&miss);
-    ledger.attempt("acme", "support", &call(AttemptReason::Fallback, 0.5));
+    ledger.attempt("acme", "support", &call(AttemptReason::Fallback, 0.5), CallPurpose::Answer);
     ledger.at_hot_tier("acme", "support", 2.0);
     let minute = Duration::from_secs(60);
     for (window, namespace) in [(None, None), (Some(minute), None), (None, Some("support"))] {
@@ -100,8 +100,8 @@ fn verifications_are_counted_for_their_tenant_namespace_and_window() {
     for reply in replies {
         ledger.verification("acme", "support", reply);
     }
-    ledger.attempt("acme", "support", &call(AttemptReason::Verify, 0.25));
-    ledger.attempt("acme", "support", &call(AttemptReason::Fallback, 1.5));
+    ledger.attempt("acme", "support", &call(AttemptReason::Verify, 0.25), CallPurpose::Check);
+    ledger.attempt("acme", "support", &call(AttemptReason::Fallback, 1.5), CallPurpose::Answer);
     let approved = Observation { outcome: Outcome::Semantic, gross_usd: 0.5, ..hit(1) };
     ledger.request(&Observation { approval: Some(Approval::Verified), ..approved });
     ledger.request(&Observation { approval: Some(Approval::Learned), ..approved });
