@@ -177,7 +177,7 @@ impl Histograms {
 
 fn prompt() -> Prompt {
     let content = "How do I change the delivery address of my order?".to_owned();
-    let message = Message { role: Role::User, content, name: None, tool_call_id: None, tool_calls: None };
+    let message = Message::new(Role::User, content);
     Prompt {
         namespace: "default".to_owned(),
         model: "model-0".to_owned(),

@@ -91,7 +91,7 @@ fn write_log(attempt: &Attempt, number: usize) {
     let elapsed_ms = attempt.elapsed.as_secs_f64() * 1e3;
     let first_token_ms = attempt.first_token.map(|took| took.as_secs_f64() * 1e3);
     let error_kind = (attempt.result != AttemptResult::Ok).then(|| attempt.result.as_str());
-    let Usage { prompt_tokens, completion_tokens, cost_usd, estimated } = attempt.usage;
+    let Usage { prompt_tokens, completion_tokens, cost_usd, estimated, .. } = attempt.usage;
     macro_rules! event {
         ($level:ident, $name:literal) => {
             $level!(

@@ -16,7 +16,7 @@ use super::{
     attempt::{self, AttemptLog, Meter},
     call::{Fault, is_transient},
     catalog::{Catalog, Model, Provider},
-    route, sse, tokens,
+    openai, route, sse, tokens,
 };
 use crate::{
     error::Error,
@@ -311,12 +311,7 @@ fn read_usage(json: &[u8]) -> Option<Usage> {
     json.windows(key.len()).find(|window| *window == key)?;
     let value: Value = serde_json::from_slice(json).ok()?;
     let usage = value.get("usage").or_else(|| value.pointer("/response/usage"))?;
-    let tokens = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)?.as_u64());
-    Some(Usage {
-        prompt_tokens: tokens(["prompt_tokens", "input_tokens"])?,
-        completion_tokens: tokens(["completion_tokens", "output_tokens"]).unwrap_or(0),
-        ..Usage::default()
-    })
+    openai::read_usage(usage).map(Usage::from)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod chat;
 mod dashboard;
 mod errors;
 mod forward;
+mod reasoning;
 mod recorded;
 mod responses;
 mod stream;

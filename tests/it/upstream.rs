@@ -112,7 +112,7 @@ pub fn prompt(text: &str) -> Prompt {
 }
 
 pub fn message(role: Role, content: &str) -> Message {
-    Message { role, content: content.to_owned(), name: None, tool_call_id: None, tool_calls: None }
+    Message::new(role, content)
 }
 
 pub fn deadline() -> Instant {

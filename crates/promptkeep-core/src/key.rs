@@ -53,6 +53,7 @@ enum Field {
     ToolChoice = 12,
     Vary = 13,
     Extra = 14,
+    MessageExtra = 15,
 }
 
 /// Tag bytes of JSON values and of optional values. Never renumber.
@@ -193,10 +194,13 @@ fn encode(owner: &Owner, prompt: &Prompt, to: &mut Encoder, mut done: impl FnMut
             e.string(value);
         }
     });
-    // An empty map writes nothing, so prompts without extra fields keep the keys of earlier versions. Unambiguous
-    // only because this field is the last.
+    // These write nothing where there is nothing, so prompts without extra fields keep the keys of earlier versions.
+    // Unambiguous only because they are the last, in this order.
     if !extra.is_empty() {
         field(Field::Extra, &mut |e| e.object(extra));
+    }
+    if messages.iter().any(|message| !message.extra.is_empty()) {
+        field(Field::MessageExtra, &mut |e| e.list(messages, |e, message| e.object(&message.extra)));
     }
 }
 
@@ -219,6 +223,7 @@ impl Field {
             Self::ToolChoice => "tool_choice",
             Self::Vary => "vary",
             Self::Extra => "extra",
+            Self::MessageExtra => "message_extra",
         }
     }
 }
@@ -305,7 +310,8 @@ impl Encoder {
     fn messages(&mut self, messages: &[Message], last_is_fuzzy: bool) {
         self.length(messages.len());
         for (position, message) in messages.iter().enumerate() {
-            let Message { role, content, name, tool_call_id, tool_calls } = message;
+            // `parts` repeat the content, and `extra` follows all messages.
+            let Message { role, content, name, tool_call_id, tool_calls, parts: _, extra: _ } = message;
             let is_fuzzy = last_is_fuzzy && position + 1 == messages.len();
             self.string(role.as_str());
             self.option((!is_fuzzy).then_some(content), |e, text| e.string(text));

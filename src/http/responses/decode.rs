@@ -104,7 +104,7 @@ fn plain(body: &Map<String, Value>) -> Result<Option<Prompt>, Error> {
 }
 
 fn turn(role: Role, content: String) -> Message {
-    Message { role, content, name: None, tool_call_id: None, tool_calls: None }
+    Message::new(role, content)
 }
 
 fn max_tokens(value: Option<&Value>) -> Result<Option<u32>, Error> {

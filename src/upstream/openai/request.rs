@@ -40,14 +40,25 @@ struct StreamOptions {
 #[derive(Serialize)]
 struct Message<'a> {
     role: &'static str,
-    /// `None` (JSON `null`) for an assistant's message that only calls tools.
-    content: Option<&'a str>,
+    content: Content<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<&'a Value>,
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    /// JSON `null`, for an assistant's message that only calls tools.
+    None,
+    Text(&'a str),
+    /// The parts that the caller sent.
+    Parts(&'a Value),
 }
 
 /// The body of a request for `prompt` to `model`. The prompt is destructured without `..`, so that a new
@@ -88,14 +99,19 @@ pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
 
 impl<'a> Message<'a> {
     fn new(message: &'a prompt::Message) -> Self {
-        let prompt::Message { role, content, name, tool_call_id, tool_calls } = message;
+        let prompt::Message { role, content, name, tool_call_id, tool_calls, parts, extra } = message;
         let only_calls = *role == Role::Assistant && content.is_empty() && tool_calls.is_some();
         Self {
             role: role.as_str(),
-            content: (!only_calls).then_some(content),
+            content: match parts {
+                Some(parts) => Content::Parts(parts),
+                None if only_calls => Content::None,
+                None => Content::Text(content),
+            },
             name: name.as_deref(),
             tool_call_id: tool_call_id.as_deref(),
             tool_calls: tool_calls.as_ref(),
+            extra,
         }
     }
 }

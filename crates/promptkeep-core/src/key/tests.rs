@@ -109,6 +109,11 @@ fn the_scope_covers_everything_except_the_last_user_text() {
         changed(|p| p.messages[3].tool_call_id = Some("c2".into())),
         changed(|p| p.messages[3].tool_call_id = None),
         changed(|p| p.messages[4].name = Some("ann".into())),
+        changed(|p| drop(p.messages[2].extra.insert("reasoning_content".into(), json!("a")))),
+        changed(|p| drop(p.messages[2].extra.insert("reasoning_content".into(), json!("b")))),
+        changed(|p| drop(p.messages[2].extra.insert("reasoning".into(), json!("a")))),
+        changed(|p| drop(p.messages[3].extra.insert("reasoning_content".into(), json!("a")))),
+        changed(|p| drop(p.extra.insert("reasoning_content".into(), json!("a")))),
         changed(|p| p.messages.swap(0, 1)),
         changed(|p| drop(p.messages.remove(1))),
     ];
