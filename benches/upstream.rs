@@ -210,6 +210,7 @@ fn upstreams(stubs: &[&Stub], hedge_after: HedgeAfter) -> Result<Upstreams, Fail
         input_usd_per_mtok: 1.0,
         output_usd_per_mtok: 1.0,
         context_window: 100_000,
+        ..ModelConfig::default()
     };
     let providers: Vec<_> = stubs.iter().enumerate().map(provider).collect();
     let models: Vec<_> = (0..stubs.len()).map(model).collect();

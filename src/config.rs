@@ -345,6 +345,10 @@ pub struct ModelConfig {
     pub tier: Tier,
     pub input_usd_per_mtok: f64,
     pub output_usd_per_mtok: f64,
+    /// Price of input that the provider reads from its own cache. `None` means `input_usd_per_mtok`.
+    pub cached_input_usd_per_mtok: Option<f64>,
+    /// Price of input that the provider writes to its own cache. `None` means `input_usd_per_mtok`.
+    pub cache_write_usd_per_mtok: Option<f64>,
     /// Maximum number of tokens of prompt and completion together.
     pub context_window: u64,
 }

@@ -135,6 +135,7 @@ pub fn use_free_models<'a>(config: &mut Config, names: impl IntoIterator<Item = 
         input_usd_per_mtok: 0.0,
         output_usd_per_mtok: 0.0,
         context_window: 10_000_000,
+        ..ModelConfig::default()
     };
     config.providers = vec![ProviderConfig { name: FREE.to_owned(), ..ProviderConfig::default() }];
     config.models = [FREE].into_iter().chain(names).map(model).collect();

@@ -45,6 +45,7 @@ pub(super) fn check(config: &mut Config, secrets: &Secrets<'_>, findings: &mut F
     check_tenants(&mut config.tenants, secrets, findings);
     check_providers(&mut config.providers, &config.server.region, secrets, findings);
     check_models(&config.models, &config.providers, findings);
+    warn_of_missing_prices(&config.models, findings);
 }
 
 // === impl Secrets ===
@@ -259,6 +260,18 @@ fn check_models(models: &[ModelConfig], providers: &[ProviderConfig], findings: 
             findings.report_key(&path("id"), format!("`{id}` of provider `{provider}` is listed twice"));
         } else if tiers.insert(id, tier).is_some_and(|other| other != tier) {
             findings.report_key(&path("tier"), format!("`{id}` has another tier at another provider"));
+        }
+    }
+}
+
+/// Nearly every provider that caches input bills it at less than other input.
+fn warn_of_missing_prices(models: &[ModelConfig], findings: &mut Findings) {
+    for (n, model) in models.iter().enumerate() {
+        if model.input_usd_per_mtok > 0.0 && model.cached_input_usd_per_mtok.is_none() {
+            findings.warn_key(
+                &format!("models[{n}].cached_input_usd_per_mtok"),
+                "is missing: input that the provider reads from its cache is counted at input_usd_per_mtok",
+            );
         }
     }
 }

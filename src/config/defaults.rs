@@ -138,6 +138,8 @@ impl Default for ModelConfig {
             tier: Tier::Cold,
             input_usd_per_mtok: 0.0,
             output_usd_per_mtok: 0.0,
+            cached_input_usd_per_mtok: None,
+            cache_write_usd_per_mtok: None,
             context_window: 0,
         }
     }

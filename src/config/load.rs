@@ -375,6 +375,8 @@ fn read_model(section: &mut Section<'_>, model: &mut ModelConfig) {
         tier: tier,
         input_usd_per_mtok: money,
         output_usd_per_mtok: money,
+        cached_input_usd_per_mtok: optional(money),
+        cache_write_usd_per_mtok: optional(money),
         context_window: count,
     });
 }

@@ -94,6 +94,7 @@ fn providers_and_models_are_read() {
         input_usd_per_mtok: 1.0,
         output_usd_per_mtok: 0.5,
         context_window: 32_000,
+        ..ModelConfig::default()
     };
     let provider = ProviderConfig {
         name: "p".into(),

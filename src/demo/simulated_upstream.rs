@@ -88,6 +88,7 @@ pub fn models() -> Vec<ModelConfig> {
         input_usd_per_mtok: model.usd_per_mtok[0],
         output_usd_per_mtok: model.usd_per_mtok[1],
         context_window: model.context_window,
+        ..ModelConfig::default()
     };
     MODELS.iter().map(line).collect()
 }

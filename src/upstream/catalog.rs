@@ -181,12 +181,17 @@ impl Model {
         Self { config: config.clone(), provider: Arc::clone(provider), state }
     }
 
-    /// `usage` with its cost by this model's prices.
+    /// `usage` with its cost by this model's prices. Reasoning is part of the output.
     pub fn price(&self, usage: Usage) -> Usage {
         const TOKENS_PER_MTOK: f64 = 1e6;
-        let input = usage.prompt_tokens as f64 * self.config.input_usd_per_mtok;
-        let output = usage.completion_tokens as f64 * self.config.output_usd_per_mtok;
-        Usage { cost_usd: (input + output) / TOKENS_PER_MTOK, ..usage }
+        let ModelConfig { input_usd_per_mtok: input, output_usd_per_mtok: output, .. } = self.config;
+        let Usage { prompt_tokens, completion_tokens, cached_prompt_tokens, cache_write_tokens, .. } = usage;
+        let plain = prompt_tokens.saturating_sub(cached_prompt_tokens).saturating_sub(cache_write_tokens);
+        let usd = plain as f64 * input
+            + cached_prompt_tokens as f64 * self.config.cached_input_usd_per_mtok.unwrap_or(input)
+            + cache_write_tokens as f64 * self.config.cache_write_usd_per_mtok.unwrap_or(input)
+            + completion_tokens as f64 * output;
+        Usage { cost_usd: usd / TOKENS_PER_MTOK, ..usage }
     }
 
     pub fn tier(&self) -> Tier {

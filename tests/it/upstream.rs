@@ -72,6 +72,7 @@ impl Fixture {
             input_usd_per_mtok: 1.0,
             output_usd_per_mtok: 2.0,
             context_window: 8000,
+            ..ModelConfig::default()
         });
         self
     }
