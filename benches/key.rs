@@ -33,6 +33,7 @@ fn prompt(messages: Vec<Message>, tools: Option<Value>) -> Prompt {
         tool_choice: None,
         vary: BTreeMap::new(),
         extra: Default::default(),
+        ignored: Default::default(),
     }
 }
 

@@ -192,6 +192,7 @@ fn prompt() -> Prompt {
         tool_choice: None,
         vary: BTreeMap::new(),
         extra: Default::default(),
+        ignored: Default::default(),
     }
 }
 

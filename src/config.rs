@@ -142,6 +142,8 @@ pub struct CacheConfig {
     pub stale_while_revalidate: Duration,
     /// Whether an entry may be served that a lower tier answered than the router would call now.
     pub serve_lower_tier: bool,
+    /// Further fields of a request that the answer does not depend on: sent to the model, not part of the key.
+    pub ignore_fields: Vec<String>,
     /// Maximum size of the memory tier in bytes.
     pub max_memory: u64,
     /// Maximum number of entries in the store; above it, the entries closest to expiry are removed.

@@ -98,7 +98,9 @@ impl OfflinePipeline {
 
     /// Returns the key of the prompt's entry. The prompt must name its namespace and model.
     pub fn key_of(&self, prompt: &Prompt) -> CacheKey {
-        key::of(&self.tenant.owner(&prompt.namespace), prompt).0
+        let mut prompt = prompt.clone();
+        prompt.ignore(&self.pipeline().settings().cache.ignore_fields);
+        key::of(&self.tenant.owner(&prompt.namespace), &prompt).0
     }
 
     pub fn pipeline(&self) -> &Arc<Pipeline> {

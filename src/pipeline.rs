@@ -14,6 +14,7 @@ mod feedback;
 mod flight;
 mod follow_up;
 mod forward;
+mod fresh_scopes;
 mod keeping;
 mod model_calls;
 mod recording;
@@ -37,6 +38,7 @@ use self::{
     eligibility::Eligibility,
     exact::{Exact, ExactLookup},
     follow_up::{FollowUp, FollowUps},
+    fresh_scopes::FreshScopes,
     keeping::{Keeping, NewAnswer},
     model_calls::{LeaseOutcome, ModelCalls},
     recording::Recording,
@@ -68,6 +70,7 @@ pub use self::{
     explain::Explanation,
     feedback::FeedbackIntake,
     forward::{Forward, Forwarder, Forwarding},
+    fresh_scopes::{DifferingField, FreshScope},
     replies::{RecentHit, RequestId, Subject},
     reply::{Chunk, Hit, Match, Missed, Reply, Source, Started, UpstreamCompletion},
     request::{DEFAULT_NAMESPACE, Request},
@@ -85,6 +88,7 @@ pub struct Pipeline {
     keeping: Arc<Keeping>,
     follow_ups: Arc<FollowUps>,
     recording: Arc<Recording>,
+    fresh_scopes: Arc<FreshScopes>,
     /// Flights and changes of entries: work that goes on when its caller leaves.
     tasks: TaskTracker,
     /// Storing and invalidating entries.
@@ -142,7 +146,10 @@ impl Pipeline {
         let decision = within(request.deadline, async {
             match self.exact.get(&request).await {
                 Some(hit) => Decision::serve(hit),
-                None => self.decide_lookup(&request).await,
+                None => {
+                    self.fresh_scopes.note(&request);
+                    self.decide_lookup(&request).await
+                }
             }
         });
         let decision = decision.await?;
@@ -185,6 +192,7 @@ impl Pipeline {
         if let Some(hit) = hit {
             return Ok(AnswerStream::of_hit(Arc::clone(self), request, record, hit));
         }
+        self.fresh_scopes.note(&request);
         let joined = self.join(&request);
         Ok(AnswerStream::of_flight(Arc::clone(self), request, record, joined))
     }

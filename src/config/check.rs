@@ -4,7 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{section::Findings, *};
-use crate::model::{AUTO, LOCAL};
+use crate::{
+    model::{AUTO, LOCAL},
+    prompt::OWN_FIELDS,
+};
 
 const EMBEDDING_KEY: &str = "embedding.api_key_env";
 
@@ -151,6 +154,14 @@ fn check_embedding(embedding: &EmbeddingConfig, secrets: &Secrets<'_>, findings:
 fn check_cache(config: &Config, findings: &mut Findings) {
     let names = config.cache.namespaces.iter().map(|own| &own.namespace);
     check_unique("cache.namespaces", "namespace", names, findings);
+    let mut seen = HashSet::new();
+    for field in &config.cache.ignore_fields {
+        if OWN_FIELDS.contains(&field.as_str()) {
+            findings.report_key("cache.ignore_fields", format!("the answer depends on `{field}`"));
+        } else if !seen.insert(field) {
+            findings.report_key("cache.ignore_fields", format!("`{field}` is listed twice"));
+        }
+    }
 }
 
 fn check_verify(config: &mut Config, secrets: &Secrets<'_>, findings: &mut Findings) {

@@ -54,6 +54,16 @@ impl Default for CacheConfig {
             ttl_jitter: 0.1,
             stale_while_revalidate: Duration::ZERO,
             serve_lower_tier: false,
+            ignore_fields: [
+                "user",
+                "metadata",
+                "safety_identifier",
+                "prompt_cache_key",
+                "store",
+                "service_tier",
+            ]
+            .map(str::to_owned)
+            .into(),
             max_memory: 1024 * MIB as u64,
             max_entries: 1_000_000,
             index: IndexConfig::default(),

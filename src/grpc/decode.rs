@@ -49,6 +49,7 @@ pub(super) fn prompt(field: &str, prompt: Option<proto::Prompt>) -> Result<Promp
         )?,
         vary: prompt.vary.into_iter().collect::<BTreeMap<_, _>>(),
         extra: object(&format!("{field}.extra_json"), &prompt.extra_json)?,
+        ignored: Map::new(),
     })
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Admission, Coalescing, Eligibility, Entries, ExactLookup, FeedbackIntake, FollowUps, Forwarder, Keeping,
-    ModelCalls, Parts, Pipeline, Recording, SemanticLookup, Statistics, Verification,
+    Admission, Coalescing, Eligibility, Entries, ExactLookup, FeedbackIntake, FollowUps, Forwarder,
+    FreshScopes, Keeping, ModelCalls, Parts, Pipeline, Recording, SemanticLookup, Statistics, Verification,
 };
 
 impl Pipeline {
@@ -66,11 +66,18 @@ impl Pipeline {
             metrics,
             ledger: ledger.clone(),
         };
+        let fresh_scopes = Arc::new(FreshScopes::new());
         Self {
             exact: ExactLookup::new(cache.clone(), eligibility),
             coalescing: Coalescing::new(cache.clone(), upstreams.clone()),
             forwarder: Forwarder { admission: admission.clone(), upstreams, recording: recording.clone() },
-            statistics: Statistics { admission: admission.clone(), learning, cache, ledger },
+            statistics: Statistics {
+                admission: admission.clone(),
+                learning,
+                cache,
+                ledger,
+                fresh_scopes: fresh_scopes.clone(),
+            },
             admission,
             semantic,
             verification,
@@ -78,6 +85,7 @@ impl Pipeline {
             keeping,
             follow_ups,
             recording,
+            fresh_scopes,
             entries,
             feedback,
             tasks,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Admission;
+use super::{Admission, FreshScope, FreshScopes};
 use crate::{
     cache::Cache,
     decide::learner::WrongHits,
@@ -18,6 +18,7 @@ pub struct Statistics {
     pub(super) learning: Arc<Learning>,
     pub(super) cache: Arc<Cache>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) fresh_scopes: Arc<FreshScopes>,
 }
 
 impl Statistics {
@@ -54,6 +55,11 @@ impl Statistics {
     /// Error rates of the verifier, over the loaded namespaces that `counts` selects.
     fn verifier_errors(&self, counts: impl Fn(&NamespaceId) -> bool) -> VerifierErrors {
         self.learning.verifier_errors(counts).into()
+    }
+
+    /// Namespaces in which every conversation opens a scope of its own.
+    pub fn fresh_scopes(&self) -> Vec<FreshScope> {
+        self.fresh_scopes.reported()
     }
 
     /// The ledger itself, for the charts over time.

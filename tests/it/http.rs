@@ -5,6 +5,8 @@ mod chat;
 mod dashboard;
 mod errors;
 mod forward;
+mod fresh_scopes;
+mod ignored;
 mod reasoning;
 mod recorded;
 mod responses;

@@ -109,6 +109,7 @@ pub fn prompt(text: &str) -> Prompt {
         tool_choice: None,
         vary: BTreeMap::new(),
         extra: Default::default(),
+        ignored: Default::default(),
     }
 }
 

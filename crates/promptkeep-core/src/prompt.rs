@@ -27,6 +27,10 @@ pub const OWN_FIELDS: [&str; 12] = [
 /// Fields of the OpenAI dialect's messages that [`Message`] has a field for. [`Message::extra`] must not contain them.
 pub const OWN_MESSAGE_FIELDS: [&str; 5] = ["content", "name", "role", "tool_call_id", "tool_calls"];
 
+/// Field by which callers mark what a provider should keep in its own cache. It changes the price of an answer, not the
+/// answer, so no key covers it.
+pub const CACHE_MARK: &str = "cache_control";
+
 /// Names of the field that holds a model's reasoning; most providers use the first.
 pub const REASONING_FIELDS: [&str; 2] = ["reasoning_content", "reasoning"];
 
@@ -73,6 +77,8 @@ pub struct Prompt {
     /// Further fields of the OpenAI dialect's request, such as `reasoning_effort`. Sent unchanged, and part of
     /// the key. Must not contain any of [`OWN_FIELDS`].
     pub extra: Map<String, Value>,
+    /// Further fields that the answer does not depend on, such as `user`. Sent unchanged, and not part of the key.
+    pub ignored: Map<String, Value>,
 }
 
 /// One turn of a conversation.
@@ -228,6 +234,15 @@ impl Prompt {
         let last = self.messages.last()?;
         let is_text = last.role == Role::User && !last.content.trim().is_empty();
         is_text.then_some(last.content.as_str())
+    }
+
+    /// Takes the further fields of these names out of the key.
+    pub fn ignore(&mut self, names: &[String]) {
+        for name in names {
+            if let Some((name, value)) = self.extra.remove_entry(name) {
+                self.ignored.insert(name, value);
+            }
+        }
     }
 
     /// Checks the rules that the types do not enforce.

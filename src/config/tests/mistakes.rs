@@ -45,6 +45,18 @@ fallback = ["cold", "tepid"]
 }
 
 #[test]
+fn fields_that_the_answer_depends_on_cannot_be_ignored() {
+    assert_eq!(
+        problems("[cache]\nignore_fields = [\"user\", \"temperature\"]"),
+        ["c.toml:2: cache.ignore_fields: the answer depends on `temperature`"]
+    );
+    assert_eq!(
+        problems("[cache]\nignore_fields = [\"user\", \"user\"]"),
+        ["c.toml:2: cache.ignore_fields: `user` is listed twice"]
+    );
+}
+
+#[test]
 fn syntax_errors_do_not_hide_the_rest() {
     let problems =
         problems("[cache]\nttl = = \"1h\"\nmode = \"static\"\nmode = \"exact\"\n[server]\nregoin = \"x\"");

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::Error,
-    prompt::{Message, Prompt, Role},
+    prompt::{CACHE_MARK, Message, Prompt, Role},
 };
 
 /// How the caller wants the answer; no part of the prompt.
@@ -62,6 +62,7 @@ pub(super) fn decode(mut body: Fields) -> Result<Decoded, Error> {
         )?,
         vary: Default::default(),
         extra: body,
+        ignored: Map::new(),
     };
     Ok(Decoded::Prompt { prompt: Box::new(prompt), shape })
 }
@@ -95,10 +96,12 @@ fn is_blank(value: &Value) -> bool {
     value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }
 
-/// Whether a part is just `{"type":"text","text":…}`. Other fields, such as a provider's caching mark, would be lost.
+/// Whether a part is just `{"type":"text","text":…}`, perhaps with a cache mark. The key covers its text only.
 fn is_text_part(part: &Value) -> bool {
     let Some(part) = part.as_object() else { return false };
-    part.len() == 2 && part.get("type").is_some_and(|kind| kind == "text") && part.contains_key("text")
+    part.get("type").is_some_and(|kind| kind == "text")
+        && part.contains_key("text")
+        && part.keys().all(|name| matches!(name.as_str(), "type" | "text" | CACHE_MARK))
 }
 
 /// The model and texts of a request, for routing. The provider checks everything else.

@@ -30,6 +30,8 @@ struct Request<'a> {
     stream_options: StreamOptions,
     #[serde(flatten)]
     extra: &'a Map<String, Value>,
+    #[serde(flatten)]
+    ignored: &'a Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -78,6 +80,7 @@ pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
         tool_choice,
         vary: _,
         extra,
+        ignored,
     } = prompt;
     let request = Request {
         model,
@@ -93,6 +96,7 @@ pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
         stream: true,
         stream_options: StreamOptions { include_usage: true },
         extra,
+        ignored,
     };
     serde_json::to_vec(&request).expect("strings, numbers and JSON values always serialise")
 }

@@ -37,6 +37,7 @@ fn full_prompt() -> Prompt {
         tool_choice: Some(json!("auto")),
         vary: BTreeMap::from([("never-sent".into(), "never-sent".into())]),
         extra: Map::from_iter([("reasoning_effort".into(), json!("low"))]),
+        ignored: Map::from_iter([("user".into(), json!("ann"))]),
     }
 }
 
@@ -57,7 +58,7 @@ fn all_fields_except_namespace_and_vary_are_sent() {
     );
     assert_eq!(body["temperature"], json!(0.7));
     assert_eq!(body["tool_choice"], json!("auto"));
-    assert_eq!(body["reasoning_effort"], json!("low"));
+    assert_eq!((&body["reasoning_effort"], &body["user"]), (&json!("low"), &json!("ann")));
     assert_eq!(body["stream_options"], json!({ "include_usage": true }));
 }
 
@@ -73,6 +74,7 @@ fn unset_fields_are_not_sent() {
         tools: None,
         tool_choice: None,
         extra: Map::new(),
+        ignored: Map::new(),
         ..full_prompt()
     };
     let body = body_of(&prompt);

@@ -55,7 +55,10 @@ fn text_parts_are_joined_and_other_parts_are_passed_on() {
     assert_eq!(message.parts.as_ref().map(|parts| parts[1]["text"].clone()), Some(json!("b")));
     assert_eq!(prompt_of(parts(json!([{ "type": "image_url", "image_url": { "url": "u" } }]))), None);
     let marked = json!([{ "type": "text", "text": "a", "cache_control": { "type": "ephemeral" } }]);
-    assert_eq!(prompt_of(parts(marked)), None);
+    let prompt = prompt_of(parts(marked.clone())).unwrap();
+    assert_eq!((prompt.messages[0].content.as_str(), &prompt.messages[0].parts), ("a", &Some(marked)));
+    let unknown = json!([{ "type": "text", "text": "a", "x_emphasis": true }]);
+    assert_eq!(prompt_of(parts(unknown)), None);
 }
 
 #[test]

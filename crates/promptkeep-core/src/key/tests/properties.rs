@@ -70,6 +70,7 @@ fn any_prompt() -> impl Strategy<Value = Prompt> {
             tool_choice,
             vary,
             extra: extra.into_iter().collect(),
+            ignored: Map::new(),
         }
     })
 }
