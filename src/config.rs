@@ -144,6 +144,8 @@ pub struct CacheConfig {
     pub serve_lower_tier: bool,
     /// Further fields of a request that the answer does not depend on: sent to the model, not part of the key.
     pub ignore_fields: Vec<String>,
+    /// Whether the token counts of a hit are 0 in the usage of HTTP replies, so that callers do not count them twice.
+    pub zero_hit_usage: bool,
     /// Maximum size of the memory tier in bytes.
     pub max_memory: u64,
     /// Maximum number of entries in the store; above it, the entries closest to expiry are removed.

@@ -64,6 +64,7 @@ impl Default for CacheConfig {
             ]
             .map(str::to_owned)
             .into(),
+            zero_hit_usage: false,
             max_memory: 1024 * MIB as u64,
             max_entries: 1_000_000,
             index: IndexConfig::default(),

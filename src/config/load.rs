@@ -217,6 +217,7 @@ fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
         stale_while_revalidate: duration_or_zero,
         serve_lower_tier: flag,
         ignore_fields: list(name),
+        zero_hit_usage: flag,
         max_memory: size,
         max_entries: count,
     } nested index: read_index, nested learning: read_learning, nested verify: read_verify, each namespaces: read_namespace_cache);

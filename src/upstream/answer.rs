@@ -114,6 +114,9 @@ impl Answer {
     pub fn finish(mut self) -> (Completion, Vec<Attempt>) {
         let usage = self.usage();
         let is_whole = self.started.ended && self.started.ready.is_empty();
+        if let Some(reason) = &self.started.partial.finish {
+            reason.as_str().clone_into(&mut self.meter.finish_reason);
+        }
         self.meter.end(if is_whole { AttemptResult::Ok } else { AttemptResult::Cancelled }, usage);
         let partial = mem::take(&mut self.started.partial);
         let tool_calls = partial.tool_calls.into_value();

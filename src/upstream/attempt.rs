@@ -34,6 +34,8 @@ pub(super) struct Meter {
     first_token: Option<Duration>,
     /// Estimated tokens of the prompt.
     pub prompt_tokens: u64,
+    /// Why the model stopped; empty until it says so.
+    pub finish_reason: String,
     log: Arc<AttemptLog>,
     has_ended: bool,
 }
@@ -83,6 +85,7 @@ fn new_attempt(model: &Model, reason: AttemptReason, result: AttemptResult) -> A
         elapsed: Duration::ZERO,
         first_token: None,
         usage: Usage::default(),
+        finish_reason: String::new(),
     }
 }
 
@@ -144,6 +147,7 @@ impl Meter {
             accepted: false,
             first_token: None,
             prompt_tokens,
+            finish_reason: String::new(),
             log,
             has_ended: false,
         }
@@ -180,6 +184,7 @@ impl Meter {
             elapsed: self.started.elapsed(),
             first_token: self.first_token,
             usage,
+            finish_reason: mem::take(&mut self.finish_reason),
             ..new_attempt(&self.model, self.reason, result)
         });
     }

@@ -6,6 +6,7 @@ mod dashboard;
 mod errors;
 mod forward;
 mod fresh_scopes;
+mod hit_usage;
 mod ignored;
 mod reasoning;
 mod recorded;

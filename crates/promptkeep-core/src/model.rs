@@ -92,6 +92,8 @@ pub struct Attempt {
     pub first_token: Option<Duration>,
     /// Tokens and cost of this call; all zero when the provider did no work.
     pub usage: Usage,
+    /// Why the model stopped, in the provider's words; empty when it did not say so.
+    pub finish_reason: String,
 }
 
 /// How an upstream call ended.

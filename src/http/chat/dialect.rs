@@ -6,7 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::decode::Shape;
 use crate::{
-    http::{failure::Failure, reply::unix_seconds, sse::Dialect},
+    http::{
+        failure::Failure,
+        reply::{Answered, unix_seconds},
+        sse::Dialect,
+    },
     model::Usage,
     pipeline::{RequestId, Started},
     prompt::{Completion, Delta, Reasoning, ReplyFields},
@@ -23,7 +27,8 @@ pub(super) struct ChatDialect {
 impl Dialect for ChatDialect {
     type Options = Shape;
 
-    fn whole(_: &Shape, id: RequestId, completion: &Completion) -> Value {
+    fn whole(_: &Shape, id: RequestId, answer: &Answered<'_>) -> Value {
+        let completion = answer.completion;
         let Completion { finish_reason, model, usage: used, extra, .. } = completion;
         let mut choice = extra.choice.clone();
         choice.extend(fields(json!({
@@ -35,7 +40,7 @@ impl Dialect for ChatDialect {
             "created": unix_seconds(),
             "model": model,
             "choices": [choice],
-            "usage": usage(used),
+            "usage": answer.with_hit(usage(used)),
         })));
         Value::Object(reply)
     }
@@ -67,11 +72,11 @@ impl Dialect for ChatDialect {
         }
     }
 
-    fn finished(&mut self, out: &mut Vec<u8>, completion: &Completion) {
-        self.last_choice(out, completion);
+    fn finished(&mut self, out: &mut Vec<u8>, answer: &Answered<'_>) {
+        self.last_choice(out, answer.completion);
         if self.include_usage {
             out.extend_from_slice(&self.opening);
-            write(out, &format_args!(r#"[],"usage":{}}}"#, usage(&completion.usage)));
+            write(out, &format_args!(r#"[],"usage":{}}}"#, answer.with_hit(usage(&answer.completion.usage))));
             out.extend_from_slice(b"\n\n");
         }
         out.extend_from_slice(b"data: [DONE]\n\n");

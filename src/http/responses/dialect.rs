@@ -5,7 +5,11 @@ use std::borrow::Cow;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    http::{failure::Failure, reply::unix_seconds, sse::Dialect},
+    http::{
+        failure::Failure,
+        reply::{Answered, unix_seconds},
+        sse::Dialect,
+    },
     model::Usage,
     pipeline::{RequestId, Started},
     prompt::{Completion, Delta, FinishReason},
@@ -60,7 +64,8 @@ impl Head {
 }
 
 /// The whole answer as one object.
-fn response(head: &Head, echo: &Echo, completion: &Completion) -> Value {
+fn response(head: &Head, echo: &Echo, answer: &Answered<'_>) -> Value {
+    let completion = answer.completion;
     let (status, incomplete) = match completion.finish_reason {
         _ if completion.refusal.is_some() => ("incomplete", json!({ "reason": "content_filter" })),
         FinishReason::Stop | FinishReason::ToolCalls => ("completed", Value::Null),
@@ -72,7 +77,7 @@ fn response(head: &Head, echo: &Echo, completion: &Completion) -> Value {
     let mut object = object(head, echo, &completion.model, status);
     object["incomplete_details"] = incomplete;
     object["output"] = json!([message(head, status, &text_of(completion))]);
-    object["usage"] = usage(&completion.usage);
+    object["usage"] = answer.with_hit(usage(&completion.usage));
     object
 }
 
@@ -136,8 +141,8 @@ fn usage(usage: &Usage) -> Value {
 impl Dialect for ResponsesDialect {
     type Options = Echo;
 
-    fn whole(echo: &Echo, id: RequestId, completion: &Completion) -> Value {
-        response(&Head::new(id), echo, completion)
+    fn whole(echo: &Echo, id: RequestId, answer: &Answered<'_>) -> Value {
+        response(&Head::new(id), echo, answer)
     }
 
     fn new(echo: Echo, started: &Started) -> Self {
@@ -164,11 +169,11 @@ impl Dialect for ResponsesDialect {
         }
     }
 
-    fn finished(&mut self, out: &mut Vec<u8>, completion: &Completion) {
-        let text = text_of(completion);
+    fn finished(&mut self, out: &mut Vec<u8>, answer: &Answered<'_>) {
+        let text = text_of(answer.completion);
         self.in_part(out, "response.output_text.done", json!({ "text": text, "logprobs": [] }));
         self.in_part(out, "response.content_part.done", json!({ "part": part(&text) }));
-        let response = response(&self.head, &self.echo, completion);
+        let response = response(&self.head, &self.echo, answer);
         let item = response["output"][0].clone();
         self.event(out, "response.output_item.done", json!({ "output_index": 0, "item": item }));
         let last =
