@@ -200,8 +200,8 @@ fn upstreams(stubs: &[&Stub], hedge_after: HedgeAfter) -> Result<Upstreams, Fail
     let provider = |(number, stub): (usize, &&Stub)| ProviderConfig {
         name: format!("provider-{number}"),
         base_url: stub.base_url(),
-        api_key_env: String::new(),
         region: "local".to_owned(),
+        ..ProviderConfig::default()
     };
     let model = |number: usize| ModelConfig {
         id: format!("model-{number}"),

@@ -19,7 +19,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use self::{
     api_key::ApiKeyHash,
@@ -330,12 +330,30 @@ pub struct TenantConfig {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProviderConfig {
     pub name: String,
-    /// Root of an OpenAI-compatible API, such as `https://api.openai.com/v1`.
+    pub kind: ProviderKind,
+    /// Root of an OpenAI-compatible API, such as `https://api.openai.com/v1`, or of an Azure resource.
     pub base_url: String,
     /// Environment variable with the API key. When empty, no key is sent.
     pub api_key_env: String,
+    /// File with the API key, as an alternative to `api_key_env`. Read for each call, so that the key may be renewed. When
+    /// empty, there is none.
+    pub api_key_file: PathBuf,
+    /// Further headers of each call.
+    pub headers: BTreeMap<String, String>,
+    /// Query parameters of each call's URL.
+    pub query: BTreeMap<String, String>,
     /// Region of the provider; `server.region` when the file leaves it out.
     pub region: String,
+}
+
+/// How a provider is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// Paths below `base_url`, and the key as a bearer token.
+    #[default]
+    Openai,
+    /// Paths of Azure's deployments, and the key as `api-key`.
+    Azure,
 }
 
 /// One item of `models`.
@@ -346,6 +364,8 @@ pub struct ModelConfig {
     pub provider: String,
     /// The provider's name of the model. `None` means `id`.
     pub served_as: Option<String>,
+    /// Whether the model can stream its answers. One that cannot is asked for the whole answer.
+    pub stream: bool,
     pub tier: Tier,
     pub input_usd_per_mtok: f64,
     pub output_usd_per_mtok: f64,

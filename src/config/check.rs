@@ -1,7 +1,9 @@
 //! Validation that spans several keys: names that refer to nothing or are used twice, and keys that need another
 //! key. Also reads the API keys that the environment holds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use reqwest::header::{HeaderName, HeaderValue};
 
 use super::{section::Findings, *};
 use crate::{
@@ -249,8 +251,25 @@ fn check_providers(
             findings.report_key(&path("base_url"), "must not be empty");
         }
         secrets.get(&path("api_key_env"), &provider.api_key_env, findings);
+        if !provider.api_key_env.is_empty() && !provider.api_key_file.as_os_str().is_empty() {
+            findings.report_key(&path("api_key_file"), "must not be set together with api_key_env");
+        }
+        check_headers(&path("headers"), &provider.headers, findings);
         if provider.region.is_empty() {
             region.clone_into(&mut provider.region);
+        }
+    }
+}
+
+/// The message never repeats a value, which may be secret.
+fn check_headers(key: &str, headers: &BTreeMap<String, String>, findings: &mut Findings) {
+    /// Headers that the server sets itself.
+    const OWN: [&str; 5] = ["accept", "content-length", "content-type", "host", "transfer-encoding"];
+    for (name, value) in headers {
+        if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
+            findings.report_key(key, format!("`{name}` is not a header, or its value is not one"));
+        } else if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            findings.report_key(key, format!("`{name}` is set by the server"));
         }
     }
 }

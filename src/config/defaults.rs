@@ -146,6 +146,7 @@ impl Default for ModelConfig {
             id: String::new(),
             provider: String::new(),
             served_as: None,
+            stream: true,
             tier: Tier::Cold,
             input_usd_per_mtok: 0.0,
             output_usd_per_mtok: 0.0,

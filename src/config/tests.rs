@@ -101,6 +101,7 @@ fn providers_and_models_are_read() {
         base_url: "http://localhost:9/v1".into(),
         api_key_env: String::new(),
         region: "eu".into(),
+        ..ProviderConfig::default()
     };
     assert_eq!(config.models, [model]);
     assert_eq!(config.providers, [provider]);

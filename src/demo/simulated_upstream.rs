@@ -124,6 +124,7 @@ impl SimulatedUpstream {
             base_url: self.base_url(),
             api_key_env: String::new(),
             region: "local".to_owned(),
+            ..ProviderConfig::default()
         }
     }
 

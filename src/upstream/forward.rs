@@ -196,8 +196,9 @@ async fn send(
     if let Some(model) = model {
         body.insert("model".to_owned(), model.name_at_provider().into());
     }
-    let body = Value::Object(body).to_string().into_bytes();
-    let post = provider.post(&catalog.client, request.endpoint, &request.headers, body);
+    let name = body.get("model").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let post = provider.post(&catalog.client, request.endpoint, &name).headers(request.headers.clone());
+    let post = post.body(Value::Object(body).to_string());
     // Only the deadline bounds the head: a reply that is not streamed begins when it is complete.
     match timeout_at(request.deadline, post.send()).await {
         Ok(sent) => sent.map_err(|error| Fault::transport(&error)),

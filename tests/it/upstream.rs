@@ -5,6 +5,7 @@ mod chain;
 mod faults;
 mod hedge;
 mod money;
+mod providers;
 mod routing;
 mod stream;
 mod verification;
@@ -61,8 +62,8 @@ impl Fixture {
         self.providers.push(ProviderConfig {
             name: provider.clone(),
             base_url: base_url.to_owned(),
-            api_key_env: String::new(),
             region: "local".to_owned(),
+            ..ProviderConfig::default()
         });
         self.models.push(ModelConfig {
             id: id.to_owned(),

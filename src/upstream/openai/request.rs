@@ -1,5 +1,5 @@
-//! Encoder of a prompt as a chat request. It always asks for a stream, so that unary and streaming callers
-//! share one path.
+//! Encoder of a prompt as a chat request. It asks every model that can for a stream, so that unary and streaming
+//! callers share one path.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -27,7 +27,8 @@ struct Request<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_choice: Option<&'a Value>,
     stream: bool,
-    stream_options: StreamOptions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
     #[serde(flatten)]
     extra: &'a Map<String, Value>,
     #[serde(flatten)]
@@ -65,7 +66,7 @@ enum Content<'a> {
 
 /// The body of a request for `prompt` to `model`. The prompt is destructured without `..`, so that a new
 /// field does not compile until somebody decides whether providers receive it.
-pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
+pub fn encode(prompt: &Prompt, model: &str, stream: bool) -> Vec<u8> {
     let Prompt {
         namespace: _,
         model: _,
@@ -93,8 +94,8 @@ pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
         response_format: response_format.as_ref(),
         tools: tools.as_ref(),
         tool_choice: tool_choice.as_ref(),
-        stream: true,
-        stream_options: StreamOptions { include_usage: true },
+        stream,
+        stream_options: stream.then_some(StreamOptions { include_usage: true }),
         extra,
         ignored,
     };

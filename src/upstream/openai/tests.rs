@@ -12,7 +12,7 @@ fn message(role: Role, content: &str) -> Message {
 }
 
 fn body_of(prompt: &Prompt) -> Value {
-    serde_json::from_slice(&encode(prompt, "model-1")).expect("JSON")
+    serde_json::from_slice(&encode(prompt, "model-1", true)).expect("JSON")
 }
 
 fn full_prompt() -> Prompt {
