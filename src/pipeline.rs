@@ -7,6 +7,7 @@ mod answer_stream;
 mod assembly;
 mod coalescing;
 mod eligibility;
+mod embeddings;
 mod entries;
 mod exact;
 mod explain;
@@ -38,7 +39,6 @@ use self::{
     eligibility::Eligibility,
     exact::{Exact, ExactLookup},
     follow_up::{FollowUp, FollowUps},
-    fresh_scopes::FreshScopes,
     keeping::{Keeping, NewAnswer},
     model_calls::{LeaseOutcome, ModelCalls},
     recording::Recording,
@@ -66,6 +66,7 @@ use crate::{
 
 pub use self::{
     answer_stream::{AnswerStream, deltas},
+    embeddings::{Embedded, EmbeddingRequest, Embeddings, INPUTS_MAX, PassedReply, Vectors},
     entries::Entries,
     explain::Explanation,
     feedback::FeedbackIntake,
@@ -88,13 +89,14 @@ pub struct Pipeline {
     keeping: Arc<Keeping>,
     follow_ups: Arc<FollowUps>,
     recording: Arc<Recording>,
-    fresh_scopes: Arc<FreshScopes>,
     /// Flights and changes of entries: work that goes on when its caller leaves.
     tasks: TaskTracker,
     /// Storing and invalidating entries.
     pub entries: Entries,
     /// What callers say of the answers they were served.
     pub feedback: FeedbackIntake,
+    /// Requests for embeddings.
+    pub embeddings: Embeddings,
     /// Requests that the cache cannot hold.
     pub forwarder: Forwarder,
     /// Statistics, limited to what a tenant may see.
@@ -147,7 +149,7 @@ impl Pipeline {
             match self.exact.get(&request).await {
                 Some(hit) => Decision::serve(hit),
                 None => {
-                    self.fresh_scopes.note(&request);
+                    self.statistics.fresh_scopes.note(&request);
                     self.decide_lookup(&request).await
                 }
             }
@@ -192,7 +194,7 @@ impl Pipeline {
         if let Some(hit) = hit {
             return Ok(AnswerStream::of_hit(Arc::clone(self), request, record, hit));
         }
-        self.fresh_scopes.note(&request);
+        self.statistics.fresh_scopes.note(&request);
         let joined = self.join(&request);
         Ok(AnswerStream::of_flight(Arc::clone(self), request, record, joined))
     }

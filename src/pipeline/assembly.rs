@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Admission, Coalescing, Eligibility, Entries, ExactLookup, FeedbackIntake, FollowUps, Forwarder,
-    FreshScopes, Keeping, ModelCalls, Parts, Pipeline, Recording, SemanticLookup, Statistics, Verification,
+    Admission, Coalescing, Eligibility, Embeddings, Entries, ExactLookup, FeedbackIntake, FollowUps,
+    Forwarder, Keeping, ModelCalls, Parts, Pipeline, Recording, SemanticLookup, Statistics, Verification,
 };
 
 impl Pipeline {
@@ -40,13 +40,7 @@ impl Pipeline {
             verification: verification.clone(),
             metrics: metrics.clone(),
         });
-        let follow_ups = Arc::new(FollowUps {
-            learning: learning.clone(),
-            cache: cache.clone(),
-            model_calls: model_calls.clone(),
-            keeping: keeping.clone(),
-            verification: verification.clone(),
-        });
+        let follow_ups = FollowUps::new(&learning, &cache, &model_calls, &keeping, &verification);
         let entries = Entries {
             admission: admission.clone(),
             cache: cache.clone(),
@@ -63,21 +57,15 @@ impl Pipeline {
             cache: cache.clone(),
             upstreams: upstreams.clone(),
             recording: recording.clone(),
-            metrics,
+            metrics: metrics.clone(),
             ledger: ledger.clone(),
         };
-        let fresh_scopes = Arc::new(FreshScopes::new());
         Self {
             exact: ExactLookup::new(cache.clone(), eligibility),
             coalescing: Coalescing::new(cache.clone(), upstreams.clone()),
+            embeddings: Embeddings::new(&admission, &cache, &upstreams, &recording, metrics),
             forwarder: Forwarder { admission: admission.clone(), upstreams, recording: recording.clone() },
-            statistics: Statistics {
-                admission: admission.clone(),
-                learning,
-                cache,
-                ledger,
-                fresh_scopes: fresh_scopes.clone(),
-            },
+            statistics: Statistics::new(admission.clone(), learning, cache, ledger),
             admission,
             semantic,
             verification,
@@ -85,7 +73,6 @@ impl Pipeline {
             keeping,
             follow_ups,
             recording,
-            fresh_scopes,
             entries,
             feedback,
             tasks,

@@ -3,6 +3,7 @@
 mod caches;
 mod chat;
 mod dashboard;
+mod embeddings;
 mod errors;
 mod forward;
 mod fresh_scopes;
