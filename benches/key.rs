@@ -15,7 +15,7 @@ const SMALL: usize = 200;
 const LARGE: usize = 100_000;
 
 fn message(role: Role, content: String) -> Message {
-    Message { role, content, name: None, tool_call_id: None, tool_calls: None }
+    Message::new(role, content)
 }
 
 fn prompt(messages: Vec<Message>, tools: Option<Value>) -> Prompt {
@@ -33,6 +33,7 @@ fn prompt(messages: Vec<Message>, tools: Option<Value>) -> Prompt {
         tool_choice: None,
         vary: BTreeMap::new(),
         extra: Default::default(),
+        ignored: Default::default(),
     }
 }
 

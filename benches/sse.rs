@@ -138,6 +138,7 @@ async fn start_server(upstream: SocketAddr) -> SocketAddr {
         input_usd_per_mtok: 1.0,
         output_usd_per_mtok: 1.0,
         context_window: 100_000,
+        ..ModelConfig::default()
     }];
     let server = Arc::new(Server::new(config).await.expect("a valid configuration"));
     let (grpc, http) = (bind().await, bind().await);

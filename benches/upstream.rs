@@ -177,7 +177,7 @@ impl Histograms {
 
 fn prompt() -> Prompt {
     let content = "How do I change the delivery address of my order?".to_owned();
-    let message = Message { role: Role::User, content, name: None, tool_call_id: None, tool_calls: None };
+    let message = Message::new(Role::User, content);
     Prompt {
         namespace: "default".to_owned(),
         model: "model-0".to_owned(),
@@ -192,6 +192,7 @@ fn prompt() -> Prompt {
         tool_choice: None,
         vary: BTreeMap::new(),
         extra: Default::default(),
+        ignored: Default::default(),
     }
 }
 
@@ -199,8 +200,8 @@ fn upstreams(stubs: &[&Stub], hedge_after: HedgeAfter) -> Result<Upstreams, Fail
     let provider = |(number, stub): (usize, &&Stub)| ProviderConfig {
         name: format!("provider-{number}"),
         base_url: stub.base_url(),
-        api_key_env: String::new(),
         region: "local".to_owned(),
+        ..ProviderConfig::default()
     };
     let model = |number: usize| ModelConfig {
         id: format!("model-{number}"),
@@ -210,6 +211,7 @@ fn upstreams(stubs: &[&Stub], hedge_after: HedgeAfter) -> Result<Upstreams, Fail
         input_usd_per_mtok: 1.0,
         output_usd_per_mtok: 1.0,
         context_window: 100_000,
+        ..ModelConfig::default()
     };
     let providers: Vec<_> = stubs.iter().enumerate().map(provider).collect();
     let models: Vec<_> = (0..stubs.len()).map(model).collect();

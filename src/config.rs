@@ -19,7 +19,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use self::{
     api_key::ApiKeyHash,
@@ -142,6 +142,10 @@ pub struct CacheConfig {
     pub stale_while_revalidate: Duration,
     /// Whether an entry may be served that a lower tier answered than the router would call now.
     pub serve_lower_tier: bool,
+    /// Further fields of a request that the answer does not depend on: sent to the model, not part of the key.
+    pub ignore_fields: Vec<String>,
+    /// Whether the token counts of a hit are 0 in the usage of HTTP replies, so that callers do not count them twice.
+    pub zero_hit_usage: bool,
     /// Maximum size of the memory tier in bytes.
     pub max_memory: u64,
     /// Maximum number of entries in the store; above it, the entries closest to expiry are removed.
@@ -326,12 +330,30 @@ pub struct TenantConfig {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProviderConfig {
     pub name: String,
-    /// Root of an OpenAI-compatible API, such as `https://api.openai.com/v1`.
+    pub kind: ProviderKind,
+    /// Root of an OpenAI-compatible API, such as `https://api.openai.com/v1`, or of an Azure resource.
     pub base_url: String,
     /// Environment variable with the API key. When empty, no key is sent.
     pub api_key_env: String,
+    /// File with the API key, as an alternative to `api_key_env`. Read for each call, so that the key may be renewed. When
+    /// empty, there is none.
+    pub api_key_file: PathBuf,
+    /// Further headers of each call.
+    pub headers: BTreeMap<String, String>,
+    /// Query parameters of each call's URL.
+    pub query: BTreeMap<String, String>,
     /// Region of the provider; `server.region` when the file leaves it out.
     pub region: String,
+}
+
+/// How a provider is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// Paths below `base_url`, and the key as a bearer token.
+    #[default]
+    Openai,
+    /// Paths of Azure's deployments, and the key as `api-key`.
+    Azure,
 }
 
 /// One item of `models`.
@@ -342,9 +364,15 @@ pub struct ModelConfig {
     pub provider: String,
     /// The provider's name of the model. `None` means `id`.
     pub served_as: Option<String>,
+    /// Whether the model can stream its answers. One that cannot is asked for the whole answer.
+    pub stream: bool,
     pub tier: Tier,
     pub input_usd_per_mtok: f64,
     pub output_usd_per_mtok: f64,
+    /// Price of input that the provider reads from its own cache. `None` means `input_usd_per_mtok`.
+    pub cached_input_usd_per_mtok: Option<f64>,
+    /// Price of input that the provider writes to its own cache. `None` means `input_usd_per_mtok`.
+    pub cache_write_usd_per_mtok: Option<f64>,
     /// Maximum number of tokens of prompt and completion together.
     pub context_window: u64,
 }

@@ -6,6 +6,7 @@ mod caches;
 mod caller;
 mod chat;
 mod dashboard;
+mod embeddings;
 mod failure;
 mod forward;
 mod health;
@@ -51,7 +52,7 @@ pub fn router(api: Api) -> Router {
         .merge(dashboard::routes())
         .route("/v1/chat/completions", post(chat::completions))
         .route("/v1/responses", post(responses::create))
-        .route("/v1/embeddings", post(forward::embeddings))
+        .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(models::list))
         // Model ids may contain slashes.
         .route("/v1/models/{*id}", get(models::one))

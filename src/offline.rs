@@ -98,7 +98,9 @@ impl OfflinePipeline {
 
     /// Returns the key of the prompt's entry. The prompt must name its namespace and model.
     pub fn key_of(&self, prompt: &Prompt) -> CacheKey {
-        key::of(&self.tenant.owner(&prompt.namespace), prompt).0
+        let mut prompt = prompt.clone();
+        prompt.ignore(&self.pipeline().settings().cache.ignore_fields);
+        key::of(&self.tenant.owner(&prompt.namespace), &prompt).0
     }
 
     pub fn pipeline(&self) -> &Arc<Pipeline> {
@@ -135,6 +137,7 @@ pub fn use_free_models<'a>(config: &mut Config, names: impl IntoIterator<Item = 
         input_usd_per_mtok: 0.0,
         output_usd_per_mtok: 0.0,
         context_window: 10_000_000,
+        ..ModelConfig::default()
     };
     config.providers = vec![ProviderConfig { name: FREE.to_owned(), ..ProviderConfig::default() }];
     config.models = [FREE].into_iter().chain(names).map(model).collect();

@@ -7,6 +7,7 @@ mod answer_stream;
 mod assembly;
 mod coalescing;
 mod eligibility;
+mod embeddings;
 mod entries;
 mod exact;
 mod explain;
@@ -14,6 +15,7 @@ mod feedback;
 mod flight;
 mod follow_up;
 mod forward;
+mod fresh_scopes;
 mod keeping;
 mod model_calls;
 mod recording;
@@ -71,10 +73,12 @@ use crate::{
 
 pub use self::{
     answer_stream::{AnswerStream, deltas},
+    embeddings::{Embedded, EmbeddingRequest, Embeddings, INPUTS_MAX, PassedReply, Vectors},
     entries::Entries,
     explain::Explanation,
     feedback::FeedbackIntake,
     forward::{Forward, Forwarder, Forwarding},
+    fresh_scopes::{DifferingField, FreshScope},
     replies::{RecentHit, RequestId, Subject},
     reply::{Chunk, Hit, Match, Missed, Reply, Source, Started, UpstreamCompletion},
     request::{DEFAULT_NAMESPACE, Request},
@@ -98,6 +102,8 @@ pub struct Pipeline {
     pub entries: Entries,
     /// What callers say of the answers they were served.
     pub feedback: FeedbackIntake,
+    /// Requests for embeddings.
+    pub embeddings: Embeddings,
     /// Requests that the cache cannot hold.
     pub forwarder: Forwarder,
     /// Statistics, limited to what a tenant may see.
@@ -149,7 +155,10 @@ impl Pipeline {
         let decision = within(request.deadline, async {
             match self.exact.get(&request).await {
                 Some(hit) => Decision::serve(hit),
-                None => self.decide_lookup(&request).await,
+                None => {
+                    self.statistics.fresh_scopes.note(&request);
+                    self.decide_lookup(&request).await
+                }
             }
         });
         let decision = decision.await?;
@@ -192,6 +201,7 @@ impl Pipeline {
         if let Some(hit) = hit {
             return Ok(AnswerStream::of_hit(Arc::clone(self), request, record, hit));
         }
+        self.statistics.fresh_scopes.note(&request);
         let joined = self.join(&request);
         Ok(AnswerStream::of_flight(Arc::clone(self), request, record, joined))
     }

@@ -28,7 +28,8 @@ pub fn entry(n: u64, scope: Scope, vector: Vec<f32>, embedder: &str) -> Entry {
             finish_reason: FinishReason::Stop,
             model: "gpt-4o".to_owned(),
             tier: "hot".to_owned(),
-            usage: Usage { prompt_tokens: 40, completion_tokens: 96, cost_usd: 0.001, estimated: false },
+            usage: Usage { prompt_tokens: 40, completion_tokens: 96, cost_usd: 0.001, ..Usage::default() },
+            ..Completion::default()
         },
         tags: Vec::new(),
         created,

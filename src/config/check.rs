@@ -1,10 +1,15 @@
 //! Validation that spans several keys: names that refer to nothing or are used twice, and keys that need another
 //! key. Also reads the API keys that the environment holds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use reqwest::header::{HeaderName, HeaderValue};
 
 use super::{section::Findings, *};
-use crate::model::{AUTO, LOCAL};
+use crate::{
+    model::{AUTO, LOCAL},
+    prompt::OWN_FIELDS,
+};
 
 const EMBEDDING_KEY: &str = "embedding.api_key_env";
 
@@ -45,6 +50,7 @@ pub(super) fn check(config: &mut Config, secrets: &Secrets<'_>, findings: &mut F
     check_tenants(&mut config.tenants, secrets, findings);
     check_providers(&mut config.providers, &config.server.region, secrets, findings);
     check_models(&config.models, &config.providers, findings);
+    warn_of_missing_prices(&config.models, findings);
 }
 
 // === impl Secrets ===
@@ -150,6 +156,14 @@ fn check_embedding(embedding: &EmbeddingConfig, secrets: &Secrets<'_>, findings:
 fn check_cache(config: &Config, findings: &mut Findings) {
     let names = config.cache.namespaces.iter().map(|own| &own.namespace);
     check_unique("cache.namespaces", "namespace", names, findings);
+    let mut seen = HashSet::new();
+    for field in &config.cache.ignore_fields {
+        if OWN_FIELDS.contains(&field.as_str()) {
+            findings.report_key("cache.ignore_fields", format!("the answer depends on `{field}`"));
+        } else if !seen.insert(field) {
+            findings.report_key("cache.ignore_fields", format!("`{field}` is listed twice"));
+        }
+    }
 }
 
 fn check_verify(config: &mut Config, secrets: &Secrets<'_>, findings: &mut Findings) {
@@ -237,8 +251,25 @@ fn check_providers(
             findings.report_key(&path("base_url"), "must not be empty");
         }
         secrets.get(&path("api_key_env"), &provider.api_key_env, findings);
+        if !provider.api_key_env.is_empty() && !provider.api_key_file.as_os_str().is_empty() {
+            findings.report_key(&path("api_key_file"), "must not be set together with api_key_env");
+        }
+        check_headers(&path("headers"), &provider.headers, findings);
         if provider.region.is_empty() {
             region.clone_into(&mut provider.region);
+        }
+    }
+}
+
+/// The message never repeats a value, which may be secret.
+fn check_headers(key: &str, headers: &BTreeMap<String, String>, findings: &mut Findings) {
+    /// Headers that the server sets itself.
+    const OWN: [&str; 5] = ["accept", "content-length", "content-type", "host", "transfer-encoding"];
+    for (name, value) in headers {
+        if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
+            findings.report_key(key, format!("`{name}` is not a header, or its value is not one"));
+        } else if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            findings.report_key(key, format!("`{name}` is set by the server"));
         }
     }
 }
@@ -259,6 +290,18 @@ fn check_models(models: &[ModelConfig], providers: &[ProviderConfig], findings: 
             findings.report_key(&path("id"), format!("`{id}` of provider `{provider}` is listed twice"));
         } else if tiers.insert(id, tier).is_some_and(|other| other != tier) {
             findings.report_key(&path("tier"), format!("`{id}` has another tier at another provider"));
+        }
+    }
+}
+
+/// Nearly every provider that caches input bills it at less than other input.
+fn warn_of_missing_prices(models: &[ModelConfig], findings: &mut Findings) {
+    for (n, model) in models.iter().enumerate() {
+        if model.input_usd_per_mtok > 0.0 && model.cached_input_usd_per_mtok.is_none() {
+            findings.warn_key(
+                &format!("models[{n}].cached_input_usd_per_mtok"),
+                "is missing: input that the provider reads from its cache is counted at input_usd_per_mtok",
+            );
         }
     }
 }

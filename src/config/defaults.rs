@@ -54,6 +54,17 @@ impl Default for CacheConfig {
             ttl_jitter: 0.1,
             stale_while_revalidate: Duration::ZERO,
             serve_lower_tier: false,
+            ignore_fields: [
+                "user",
+                "metadata",
+                "safety_identifier",
+                "prompt_cache_key",
+                "store",
+                "service_tier",
+            ]
+            .map(str::to_owned)
+            .into(),
+            zero_hit_usage: false,
             max_memory: 1024 * MIB as u64,
             max_entries: 1_000_000,
             index: IndexConfig::default(),
@@ -135,9 +146,12 @@ impl Default for ModelConfig {
             id: String::new(),
             provider: String::new(),
             served_as: None,
+            stream: true,
             tier: Tier::Cold,
             input_usd_per_mtok: 0.0,
             output_usd_per_mtok: 0.0,
+            cached_input_usd_per_mtok: None,
+            cache_write_usd_per_mtok: None,
             context_window: 0,
         }
     }

@@ -11,7 +11,7 @@ use super::{
     value::{
         address, choice, count, count_or_zero, count_to, duration, duration_or_zero, flag, hedge_after,
         key_hash, key_prefix, list, money, name, optional, path, rate, ratio, redis_nodes, share, size, text,
-        tier, url, variable,
+        text_map, tier, url, variable,
     },
     *,
 };
@@ -20,6 +20,8 @@ const STORES: &[(&str, StoreKind)] =
     &[("embedded", StoreKind::Embedded), ("redis", StoreKind::Redis), ("memory", StoreKind::Memory)];
 const EMBEDDERS: &[(&str, EmbeddingKind)] =
     &[("minilm", EmbeddingKind::Minilm), ("openai", EmbeddingKind::Openai)];
+const PROVIDER_KINDS: &[(&str, ProviderKind)] =
+    &[("openai", ProviderKind::Openai), ("azure", ProviderKind::Azure)];
 const PRECISIONS: &[(&str, Precision)] = &[("int8", Precision::Int8), ("f32", Precision::F32)];
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 const KEEPS: &[(&str, Keep)] = &[("all", Keep::All), ("careful", Keep::Careful)];
@@ -216,6 +218,8 @@ fn read_cache(section: &mut Section<'_>, cache: &mut CacheConfig) {
         ttl_jitter: ratio,
         stale_while_revalidate: duration_or_zero,
         serve_lower_tier: flag,
+        ignore_fields: list(name),
+        zero_hit_usage: flag,
         max_memory: size,
         max_entries: count,
     } nested index: read_index, nested learning: read_learning, nested verify: read_verify, each namespaces: read_namespace_cache);
@@ -353,8 +357,12 @@ fn read_provider(section: &mut Section<'_>, provider: &mut ProviderConfig) {
     section.require(&["name", "base_url"]);
     keys!(section, provider: ProviderConfig {
         name: name,
+        kind: choice(PROVIDER_KINDS),
         base_url: url,
         api_key_env: variable,
+        api_key_file: |node| text(node).map(PathBuf::from),
+        headers: text_map,
+        query: text_map,
         region: text,
     });
 }
@@ -372,9 +380,12 @@ fn read_model(section: &mut Section<'_>, model: &mut ModelConfig) {
         id: name,
         provider: name,
         served_as: optional(name),
+        stream: flag,
         tier: tier,
         input_usd_per_mtok: money,
         output_usd_per_mtok: money,
+        cached_input_usd_per_mtok: optional(money),
+        cache_write_usd_per_mtok: optional(money),
         context_window: count,
     });
 }

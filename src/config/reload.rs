@@ -23,6 +23,8 @@ pub fn changed_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
                 ttl_jitter: _,
                 stale_while_revalidate: _,
                 serve_lower_tier: _,
+                ignore_fields: _,
+                zero_hit_usage: _,
                 max_memory,
                 max_entries,
                 index,

@@ -20,6 +20,8 @@ pub struct Report {
     pub providers: usize,
     pub models: usize,
     pub problems: Vec<ReportedProblem>,
+    /// Valid settings that are probably not meant. They do not stop the start.
+    pub warnings: Vec<ReportedProblem>,
 }
 
 /// One problem in the JSON report.
@@ -47,6 +49,7 @@ pub fn check_file(path: &Path, env: impl Iterator<Item = (String, String)>) -> R
         providers: config.providers.len(),
         models: config.models.len(),
         problems: problems.iter().map(ReportedProblem::from).collect(),
+        warnings: findings.warnings.iter().map(ReportedProblem::from).collect(),
     }
 }
 
@@ -64,7 +67,10 @@ impl From<&Problem> for ReportedProblem {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, ok, tenants, providers, models, problems } = self;
+        let Self { file, ok, tenants, providers, models, problems, warnings } = self;
+        for warning in warnings {
+            writeln!(f, "warning: {}", warning.text)?;
+        }
         for problem in problems {
             writeln!(f, "{}", problem.text)?;
         }

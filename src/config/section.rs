@@ -15,6 +15,8 @@ const SECRET_KEY: &str = "api_key";
 #[derive(Default)]
 pub(super) struct Findings {
     pub problems: Vec<Problem>,
+    /// Settings that are valid and probably not meant.
+    pub warnings: Vec<Problem>,
     /// Path of every key that exists, with `[]` for a list's elements.
     pub known: BTreeSet<String>,
     /// Location of every key that is set, by path such as `models[2].tier`.
@@ -47,13 +49,23 @@ impl Findings {
     /// Reports a problem of a key at its location, or at its table's location when the key has its default. Skips
     /// keys that are already reported, because a second problem only follows from the first.
     pub fn report_key(&mut self, key: &str, message: impl Into<String>) {
-        if self.is_reported(key) {
-            return;
+        if !self.is_reported(key) {
+            let location = self.location_of(key);
+            self.report(&location, key, message);
         }
+    }
+
+    /// Warns about a key, with the location that [`Self::report_key`] would give it.
+    pub fn warn_key(&mut self, key: &str, message: impl Into<String>) {
+        let location = self.location_of(key);
+        self.warnings.push(Problem { location, key: key.to_owned(), message: message.into() });
+    }
+
+    fn location_of(&self, key: &str) -> Location {
         let mut path = key;
         loop {
-            if let Some(location) = self.locations.get(path).cloned() {
-                return self.report(&location, key, message);
+            if let Some(location) = self.locations.get(path) {
+                return location.clone();
             }
             path = path.rfind(['.', '[']).map_or("", |at| &path[..at]);
         }

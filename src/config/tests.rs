@@ -94,12 +94,14 @@ fn providers_and_models_are_read() {
         input_usd_per_mtok: 1.0,
         output_usd_per_mtok: 0.5,
         context_window: 32_000,
+        ..ModelConfig::default()
     };
     let provider = ProviderConfig {
         name: "p".into(),
         base_url: "http://localhost:9/v1".into(),
         api_key_env: String::new(),
         region: "eu".into(),
+        ..ProviderConfig::default()
     };
     assert_eq!(config.models, [model]);
     assert_eq!(config.providers, [provider]);

@@ -1,7 +1,7 @@
 //! Readers: one function per kind of value, with its unit and limits. A reader returns the value of a node, or a
 //! message that says which values are valid.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     ApiKeyHash, HedgeAfter,
@@ -226,6 +226,15 @@ pub(super) fn url(node: &Node) -> Read<String> {
         return Err("must be an API root, without ? or #".to_owned());
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// A table of strings.
+pub(super) fn text_map(node: &Node) -> Read<BTreeMap<String, String>> {
+    let wanted = "must be a table of strings";
+    let Value::Table(table) = &node.value else { return Err(wanted.to_owned()) };
+    let pair =
+        |(name, node): (&String, &Node)| Ok((name.clone(), text(node).map_err(|_| wanted.to_owned())?));
+    table.iter().map(pair).collect()
 }
 
 /// Redis nodes: a list, or a string with commas. The message does not repeat the value, which may hold a

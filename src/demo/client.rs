@@ -182,7 +182,8 @@ async fn stream(
                 content.push_str(&text);
             }
             Some(Event::Finished(finished)) => end = finished,
-            Some(Event::Started(_) | Event::ToolCallsDeltaJson(_)) | None => {}
+            // The simulated models send text only.
+            Some(_) | None => {}
         }
     }
     let response = CompleteResponse {

@@ -88,6 +88,7 @@ pub fn models() -> Vec<ModelConfig> {
         input_usd_per_mtok: model.usd_per_mtok[0],
         output_usd_per_mtok: model.usd_per_mtok[1],
         context_window: model.context_window,
+        ..ModelConfig::default()
     };
     MODELS.iter().map(line).collect()
 }
@@ -123,6 +124,7 @@ impl SimulatedUpstream {
             base_url: self.base_url(),
             api_key_env: String::new(),
             region: "local".to_owned(),
+            ..ProviderConfig::default()
         }
     }
 

@@ -11,7 +11,10 @@ use crate::{
     model::Usage,
     outcome::Verdict,
     pipeline::{RequestId, Subject},
-    prompt::{CacheControl, Completion, FinishReason, Keep, Message, Prompt, Role},
+    prompt::{
+        CacheControl, Completion, FinishReason, Keep, Message, Prompt, REASONING_FIELDS, REPLY_FIELDS,
+        Reasoning, ReasoningField, ReplyFields, Role,
+    },
 };
 
 /// Longest window of `GetStats`.
@@ -45,11 +48,8 @@ pub(super) fn prompt(field: &str, prompt: Option<proto::Prompt>) -> Result<Promp
             "a string or an object",
         )?,
         vary: prompt.vary.into_iter().collect::<BTreeMap<_, _>>(),
-        extra: match json(&format!("{field}.extra_json"), &prompt.extra_json, Value::is_object, "an object")?
-        {
-            Some(Value::Object(extra)) => extra,
-            _ => Map::new(),
-        },
+        extra: object(&format!("{field}.extra_json"), &prompt.extra_json)?,
+        ignored: Map::new(),
     })
 }
 
@@ -67,13 +67,38 @@ pub(super) fn check_size(
 }
 
 fn decode_message(field: &str, message: proto::Message) -> Result<Message, Error> {
-    let proto::Message { role, content, name, tool_call_id, tool_calls_json } = message;
+    let proto::Message { role, content, name, tool_call_id, tool_calls_json, reasoning_content, extra_json } =
+        message;
     let role = Role::parse(&role).ok_or_else(|| {
         Error::invalid(format!("{field}.role"), "must be system, developer, user, assistant or tool")
     })?;
     let tool_calls =
         json(&format!("{field}.tool_calls_json"), &tool_calls_json, Value::is_array, "an array")?;
-    Ok(Message { role, content, name: present(name), tool_call_id: present(tool_call_id), tool_calls })
+    let mut extra = object(&format!("{field}.extra_json"), &extra_json)?;
+    if !reasoning_content.is_empty() {
+        let [name, _] = REASONING_FIELDS;
+        if extra.insert(name.to_owned(), reasoning_content.into()).is_some() {
+            return Err(Error::invalid(
+                format!("{field}.extra_json"),
+                format!("{name} has a field of its own"),
+            ));
+        }
+    }
+    Ok(Message {
+        name: present(name),
+        tool_call_id: present(tool_call_id),
+        tool_calls,
+        extra,
+        ..Message::new(role, content)
+    })
+}
+
+/// A JSON object; empty where the text is.
+fn object(field: &str, text: &str) -> Result<Map<String, Value>, Error> {
+    match json(field, text, Value::is_object, "an object")? {
+        Some(Value::Object(fields)) => Ok(fields),
+        _ => Ok(Map::new()),
+    }
 }
 
 /// The text, unless it is empty: proto3 has no other way to omit a string.
@@ -143,13 +168,52 @@ pub(super) fn completion(completion: Option<proto::Completion>) -> Result<Comple
         finish_reason: FinishReason::parse(&completion.finish_reason),
         model: completion.model,
         tier: completion.tier,
-        usage: Usage {
-            prompt_tokens: usage.prompt_tokens,
-            completion_tokens: usage.completion_tokens,
-            cost_usd: usage.cost_usd,
-            estimated: usage.estimated,
-        },
+        usage: decode_usage(usage),
+        reasoning: present(completion.reasoning_content)
+            .map(|text| Reasoning { text, field: ReasoningField::ReasoningContent }),
+        refusal: present(completion.refusal),
+        extra: reply_fields(&completion.extra_json)?,
     })
+}
+
+const fn decode_usage(usage: proto::Usage) -> Usage {
+    let proto::Usage {
+        prompt_tokens,
+        completion_tokens,
+        cost_usd,
+        estimated,
+        cached_prompt_tokens,
+        cache_write_tokens,
+        reasoning_tokens,
+    } = usage;
+    Usage {
+        prompt_tokens,
+        completion_tokens,
+        cached_prompt_tokens,
+        cache_write_tokens,
+        reasoning_tokens,
+        cost_usd,
+        estimated,
+    }
+}
+
+fn reply_fields(text: &str) -> Result<ReplyFields, Error> {
+    const FIELD: &str = "completion.extra_json";
+    let mut objects = object(FIELD, text)?;
+    let mut take = |name: &str| match objects.remove(name) {
+        None => Ok(Map::new()),
+        Some(Value::Object(fields)) => Ok(fields),
+        Some(_) => Err(Error::invalid(FIELD, format!("{name} must be an object"))),
+    };
+    let fields = ReplyFields { message: take("message")?, choice: take("choice")?, reply: take("reply")? };
+    if !objects.is_empty() {
+        return Err(Error::invalid(FIELD, "must have no other keys than message, choice and reply"));
+    }
+    if !fields.reply.keys().all(|name| REPLY_FIELDS.contains(&name.as_str())) {
+        let message = format!("reply may only have {}", REPLY_FIELDS.join(" and "));
+        return Err(Error::invalid(FIELD, message));
+    }
+    Ok(fields)
 }
 
 /// The criteria, and the prompt if one of them is a prompt.

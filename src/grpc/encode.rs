@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::proto;
 use crate::{
     decide::{Check, Explained},
     model::{Attempt, Route, Usage},
     outcome::Outcome,
     pipeline::{Chunk, Explanation, Hit, Match, Missed, Reply, RequestId, Started},
-    prompt::{Completion, Delta},
+    prompt::{Completion, Delta, Reasoning, ReplyFields},
 };
 
 pub(super) fn lookup(id: RequestId, looked_up: &Result<Hit, Missed>) -> proto::LookupResponse {
@@ -46,11 +48,21 @@ pub(super) fn chunk(chunk: Chunk) -> proto::CompleteChunk {
     use proto::complete_chunk::Event;
     let event = match chunk {
         Chunk::Started(begun) => Event::Started(started(begun)),
-        Chunk::Delta(Delta::Text(text)) => Event::Delta(text),
-        Chunk::Delta(Delta::ToolCalls(calls)) => Event::ToolCallsDeltaJson(calls.to_string()),
+        Chunk::Delta(delta) => event_of(delta),
         Chunk::Finished(reply) => Event::Finished(finished(&reply)),
     };
     proto::CompleteChunk { event: Some(event) }
+}
+
+fn event_of(delta: Delta) -> proto::complete_chunk::Event {
+    use proto::complete_chunk::Event;
+    match delta {
+        Delta::Text(text) => Event::Delta(text),
+        Delta::Reasoning(Reasoning { text, field: _ }) => Event::ReasoningDelta(text),
+        Delta::Refusal(text) => Event::RefusalDelta(text),
+        Delta::ToolCalls(calls) => Event::ToolCallsDeltaJson(calls.to_string()),
+        Delta::Fields(fields) => Event::FieldsDeltaJson(Value::Object(fields).to_string()),
+    }
 }
 
 fn started(started: Started) -> proto::Started {
@@ -64,7 +76,7 @@ fn started(started: Started) -> proto::Started {
 }
 
 fn finished(reply: &Reply) -> proto::Finished {
-    let Completion { finish_reason, model, tier, usage: used, .. } = reply.completion();
+    let Completion { finish_reason, model, tier, usage: used, extra, .. } = reply.completion();
     proto::Finished {
         outcome: outcome(reply.outcome).into(),
         r#match: reply.matched.as_ref().map(matched),
@@ -76,6 +88,7 @@ fn finished(reply: &Reply) -> proto::Finished {
         model: model.clone(),
         tier: tier.clone(),
         usage: Some(usage(used)),
+        extra_json: reply_fields(extra),
     }
 }
 
@@ -93,7 +106,17 @@ fn outcome(outcome: Outcome) -> proto::Outcome {
 }
 
 fn completion(completion: &Completion) -> proto::Completion {
-    let Completion { content, tool_calls, finish_reason, model, tier, usage: used } = completion;
+    let Completion {
+        content,
+        reasoning,
+        refusal,
+        tool_calls,
+        finish_reason,
+        model,
+        tier,
+        usage: used,
+        extra,
+    } = completion;
     proto::Completion {
         content: content.clone(),
         tool_calls_json: tool_calls.as_ref().map_or_else(String::new, ToString::to_string),
@@ -101,12 +124,43 @@ fn completion(completion: &Completion) -> proto::Completion {
         model: model.clone(),
         tier: tier.clone(),
         usage: Some(usage(used)),
+        reasoning_content: reasoning.as_ref().map_or_else(String::new, |reasoning| reasoning.text.clone()),
+        refusal: refusal.clone().unwrap_or_default(),
+        extra_json: reply_fields(extra),
     }
 }
 
+/// Empty when there are none.
+fn reply_fields(extra: &ReplyFields) -> String {
+    if extra.is_empty() {
+        return String::new();
+    }
+    let ReplyFields { message, choice, reply } = extra;
+    let objects = [("message", message), ("choice", choice), ("reply", reply)];
+    let present = objects.into_iter().filter(|(_, fields)| !fields.is_empty());
+    let fields = present.map(|(name, fields)| (name.to_owned(), Value::Object(fields.clone())));
+    Value::Object(fields.collect()).to_string()
+}
+
 fn usage(usage: &Usage) -> proto::Usage {
-    let Usage { prompt_tokens, completion_tokens, cost_usd, estimated } = *usage;
-    proto::Usage { prompt_tokens, completion_tokens, cost_usd, estimated }
+    let Usage {
+        prompt_tokens,
+        completion_tokens,
+        cached_prompt_tokens,
+        cache_write_tokens,
+        reasoning_tokens,
+        cost_usd,
+        estimated,
+    } = *usage;
+    proto::Usage {
+        prompt_tokens,
+        completion_tokens,
+        cost_usd,
+        estimated,
+        cached_prompt_tokens,
+        cache_write_tokens,
+        reasoning_tokens,
+    }
 }
 
 fn matched(matched: &Match) -> proto::Match {

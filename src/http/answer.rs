@@ -5,7 +5,7 @@ use axum::response::Response;
 use super::{
     Api,
     failure::Failure,
-    reply::{self, Facts},
+    reply::{self, Answered, Facts},
     sse::{self, Dialect},
 };
 use crate::{
@@ -34,10 +34,13 @@ pub(super) async fn answer<D: Dialect>(
     }
     if delivery.is_streamed {
         let answer = api.pipeline.complete(Rpc::CompleteStream, request).await?;
-        return sse::reply(answer, |started| D::new(options, started)).await;
+        return sse::reply(answer, zero_hit_usage(api), |started| D::new(options, started)).await;
     }
     let reply = api.pipeline.complete(Rpc::Complete, request).await?.whole().await?;
-    Ok(reply::whole(&Facts::of_reply(&reply), &D::whole(&options, reply.id, reply.completion())))
+    let facts = Facts::of_reply(&reply);
+    let answer =
+        Answered { facts: &facts, completion: reply.completion(), zero_hit_usage: zero_hit_usage(api) };
+    Ok(reply::whole(&facts, &D::whole(&options, reply.id, &answer)))
 }
 
 async fn from_cache<D: Dialect>(
@@ -47,12 +50,18 @@ async fn from_cache<D: Dialect>(
     options: D::Options,
 ) -> Result<Response, Failure> {
     let (_, Ok(hit)) = api.pipeline.lookup(request).await? else { return Err(Failure::not_cached()) };
-    let (facts, completion) = (Facts::of_hit(&hit), &hit.entry.completion);
+    let facts = Facts::of_hit(&hit);
+    let answer =
+        Answered { facts: &facts, completion: &hit.entry.completion, zero_hit_usage: zero_hit_usage(api) };
     // The reply names no request, so feedback cannot use this id.
     let id = RequestId::random();
     if is_streamed {
         let dialect = D::new(options, &reply::started(&hit, id));
-        return Ok(sse::replay(&facts, dialect, completion));
+        return Ok(sse::replay(&answer, dialect));
     }
-    Ok(reply::whole(&facts, &D::whole(&options, id, completion)))
+    Ok(reply::whole(&facts, &D::whole(&options, id, &answer)))
+}
+
+fn zero_hit_usage(api: &Api) -> bool {
+    api.pipeline.settings().cache.zero_hit_usage
 }

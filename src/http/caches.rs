@@ -26,7 +26,7 @@ use crate::{
     model::Usage,
     outcome::Outcome,
     pipeline::{Hit, Request},
-    prompt::{Completion, FinishReason, Message, Prompt, Role},
+    prompt::{Completion, Message, Prompt, Role},
 };
 
 /// Part of the key, beside the prompt.
@@ -153,8 +153,7 @@ fn in_cache(namespace: String) -> Selector {
 }
 
 fn request(caller: Caller, cache: String, prompt: String, attributes: &Attributes) -> Request {
-    let message =
-        Message { role: Role::User, content: prompt, name: None, tool_call_id: None, tool_calls: None };
+    let message = Message::new(Role::User, prompt);
     let prompt = Prompt { messages: vec![message], ..Prompt::default() };
     let caller = Caller { namespace: cache, vary: attributes.clone(), ..caller };
     caller.request(prompt)
@@ -187,12 +186,6 @@ fn tags(attributes: &Attributes) -> impl Iterator<Item = String> {
 
 /// A completion without model and cost, which the service's clients do not send.
 fn completion(content: String) -> Completion {
-    Completion {
-        content,
-        tool_calls: None,
-        finish_reason: FinishReason::Stop,
-        model: String::new(),
-        tier: String::new(),
-        usage: Usage { estimated: true, ..Usage::default() },
-    }
+    let usage = Usage { estimated: true, ..Usage::default() };
+    Completion { content, usage, ..Completion::default() }
 }

@@ -2,9 +2,8 @@
 
 use axum::{
     body::{Body, Bytes},
-    extract::State,
     http::{
-        HeaderMap, HeaderValue, StatusCode,
+        HeaderValue, StatusCode,
         header::{CONTENT_TYPE, RETRY_AFTER},
     },
     response::{IntoResponse as _, Response},
@@ -19,24 +18,6 @@ use crate::{
     prompt::Prompt,
     upstream::Endpoint,
 };
-
-/// `POST /v1/embeddings`
-pub(super) async fn embeddings(
-    State(api): State<Api>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Failure> {
-    let caller = api.caller(&headers)?;
-    let body: Map<String, Value> = api.json(body).await?;
-    if caller.only_if_cached {
-        return Err(Failure::not_cached());
-    }
-    let Some(model) = body.get("model").and_then(Value::as_str) else {
-        return Err(Error::invalid("model", "is required").into());
-    };
-    let route = Prompt { model: model.to_owned(), ..Prompt::default() };
-    pass_on(&api, caller, Endpoint::Embeddings, route, body).await
-}
 
 /// Sends `body` to the model that `route` selects.
 pub(super) async fn pass_on(
@@ -56,7 +37,7 @@ pub(super) async fn pass_on(
     Ok(response)
 }
 
-fn copy(value: Option<HeaderValue>, name: &'static str, response: &mut Response) {
+pub(super) fn copy(value: Option<HeaderValue>, name: &'static str, response: &mut Response) {
     if let Some(value) = value {
         response.headers_mut().insert(name, value);
     }

@@ -12,7 +12,7 @@ use axum::{
 };
 
 use super::Api;
-use crate::telemetry::metrics::TenantBudget;
+use crate::{pipeline::DifferingField, telemetry::metrics::TenantBudget};
 
 /// Media types of the two text formats.
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -49,6 +49,11 @@ fn refresh(api: &Api) {
     let settings = api.pipeline.settings();
     api.cache.maintenance.report();
     api.metrics.stats(&api.pipeline.statistics.of_server(None, None), settings.cache.max_wrong_hits);
+    let fresh = api.pipeline.statistics.fresh_scopes();
+    let namespaces = |label: &'static str| {
+        (label, fresh.iter().filter(|namespace| namespace.field.label() == label).count())
+    };
+    api.metrics.fresh_scopes(DifferingField::LABELS.into_iter().map(namespaces));
     api.metrics.states(&api.upstreams.model_states(), &api.upstreams.provider_states());
     let now = SystemTime::now();
     let budgets = settings.tenants.iter().filter_map(|tenant| {

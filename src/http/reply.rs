@@ -7,11 +7,12 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE},
     response::{IntoResponse as _, Response},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     outcome::{MissReason, Outcome},
     pipeline::{Hit, Match, Reply, RequestId, Started},
+    prompt::Completion,
 };
 
 /// How a request was answered, as far as it is known when the headers are sent.
@@ -24,6 +25,46 @@ pub(super) struct Facts {
     pub saved_usd: Option<f64>,
     /// Why the cache did not answer.
     pub reason: Option<MissReason>,
+}
+
+/// A whole answer, with what its usage block says of the cache.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered<'a> {
+    pub facts: &'a Facts,
+    pub completion: &'a Completion,
+    /// `cache.zero_hit_usage`
+    pub zero_hit_usage: bool,
+}
+
+impl Answered<'_> {
+    /// Adds to a usage block of any dialect how the cache answered, as its `promptkeep` object. An answer that took a
+    /// model call of its own has none.
+    pub fn with_hit(&self, mut usage: Value) -> Value {
+        let Facts { outcome, hit, saved_usd, .. } = self.facts;
+        if !outcome.is_hit() {
+            return usage;
+        }
+        let mut object = json!({ "outcome": outcome.as_str() });
+        if let Some(hit) = hit {
+            object["entry"] = hit.entry.id().to_string().into();
+        }
+        if let Some(saved_usd) = saved_usd {
+            object["saved_usd"] = (*saved_usd).into();
+        }
+        if self.zero_hit_usage {
+            object["tokens"] = usage.clone();
+            set_to_zero(&mut usage);
+        }
+        usage["promptkeep"] = object;
+        usage
+    }
+}
+
+fn set_to_zero(counts: &mut Value) {
+    match counts {
+        Value::Object(fields) => fields.values_mut().for_each(set_to_zero),
+        count => *count = 0.into(),
+    }
 }
 
 impl Facts {

@@ -17,12 +17,12 @@ use tokio::time::timeout;
 
 use super::{
     failure::Failure,
-    reply::{Facts, is_from_entry},
+    reply::{Answered, Facts, is_from_entry},
 };
 use crate::{
     error::Error,
     pipeline::{AnswerStream, Chunk, RequestId, Started, deltas},
-    prompt::{Completion, Delta},
+    prompt::Delta,
 };
 
 /// Silence after which a comment is sent, so that no proxy closes the connection as idle. Half of the shortest idle
@@ -36,7 +36,7 @@ pub(super) trait Dialect: Send + Sized + 'static {
     type Options: Send;
 
     /// The whole answer as one object.
-    fn whole(options: &Self::Options, id: RequestId, completion: &Completion) -> Value;
+    fn whole(options: &Self::Options, id: RequestId, answer: &Answered<'_>) -> Value;
 
     /// A writer of one answer's events.
     fn new(options: Self::Options, started: &Started) -> Self;
@@ -47,7 +47,7 @@ pub(super) trait Dialect: Send + Sized + 'static {
     fn delta(&mut self, out: &mut Vec<u8>, delta: &Delta);
 
     /// Writes the events after the last delta, with the stream's end mark.
-    fn finished(&mut self, out: &mut Vec<u8>, completion: &Completion);
+    fn finished(&mut self, out: &mut Vec<u8>, answer: &Answered<'_>);
 
     /// Writes an error as an event, since the status was sent already. The stream ends without its end mark.
     fn failed(&mut self, out: &mut Vec<u8>, failure: &Failure);
@@ -57,6 +57,8 @@ pub(super) trait Dialect: Send + Sized + 'static {
 struct Events<D> {
     answer: AnswerStream,
     dialect: D,
+    /// `cache.zero_hit_usage`
+    zero_hit_usage: bool,
     /// Written and not yet sent.
     ready: Vec<u8>,
     ended: bool,
@@ -65,13 +67,15 @@ struct Events<D> {
 /// Streams `answer`. The status is sent with the first token, so that earlier errors have their own status.
 pub(super) async fn reply<D: Dialect>(
     mut answer: AnswerStream,
+    zero_hit_usage: bool,
     dialect: impl FnOnce(&Started) -> D,
 ) -> Result<Response, Failure> {
     let Some(Chunk::Started(started)) = answer.next().await? else {
         return Err(Error::internal("a stream without a beginning").into());
     };
     let mut facts = Facts::of_started(&started);
-    let mut events = Events { answer, dialect: dialect(&started), ready: Vec::new(), ended: false };
+    let mut events =
+        Events { answer, dialect: dialect(&started), zero_hit_usage, ready: Vec::new(), ended: false };
     events.dialect.started(&mut events.ready);
     // An entry's answer is complete, so it is sent in one piece, and the headers can include what it saved.
     while is_from_entry(started.outcome) && !events.ended {
@@ -83,14 +87,14 @@ pub(super) async fn reply<D: Dialect>(
 }
 
 /// Streams a cached answer.
-pub(super) fn replay(facts: &Facts, mut dialect: impl Dialect, completion: &Completion) -> Response {
+pub(super) fn replay(answer: &Answered<'_>, mut dialect: impl Dialect) -> Response {
     let mut out = Vec::new();
     dialect.started(&mut out);
-    for delta in deltas(completion) {
+    for delta in deltas(answer.completion) {
         dialect.delta(&mut out, &delta);
     }
-    dialect.finished(&mut out, completion);
-    event_stream(facts, Body::from(out))
+    dialect.finished(&mut out, answer);
+    event_stream(answer.facts, Body::from(out))
 }
 
 fn event_stream(facts: &Facts, body: Body) -> Response {
@@ -109,7 +113,13 @@ impl<D: Dialect> Events<D> {
         match self.answer.next().await? {
             Some(Chunk::Delta(delta)) => self.dialect.delta(&mut self.ready, &delta),
             Some(Chunk::Finished(reply)) => {
-                self.dialect.finished(&mut self.ready, reply.completion());
+                let facts = Facts::of_reply(&reply);
+                let answer = Answered {
+                    facts: &facts,
+                    completion: reply.completion(),
+                    zero_hit_usage: self.zero_hit_usage,
+                };
+                self.dialect.finished(&mut self.ready, &answer);
                 self.ended = true;
                 return Ok(Some(reply.saved_usd));
             }

@@ -32,6 +32,7 @@ fn calling(user: &str, id: &str) -> Completion {
         model: String::new(),
         tier: String::new(),
         usage: Usage::default(),
+        ..Completion::default()
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::Error,
     outcome::Outcome,
-    prompt::{Completion, Delta, prefix},
+    prompt::{Completion, Delta, Reasoning, prefix},
 };
 
 /// Number of times that a caller joins another leader after the models failed one. More would make a crowd retry in
@@ -255,9 +255,16 @@ impl AnswerStream {
 
 /// The deltas that replay a cached answer.
 pub fn deltas(completion: &Completion) -> impl Iterator<Item = Delta> {
+    let thought = completion.reasoning.iter().flat_map(|Reasoning { text, field }| {
+        let piece = |piece: &str| Delta::Reasoning(Reasoning { text: piece.to_owned(), field: *field });
+        pieces(text, REPLAY_PIECE_MAX).map(piece)
+    });
     let text = pieces(&completion.content, REPLAY_PIECE_MAX).map(|piece| Delta::Text(piece.to_owned()));
+    let refusal = completion.refusal.clone().map(Delta::Refusal);
     let calls = completion.tool_calls.clone().map(|calls| Delta::ToolCalls(indexed(calls)));
-    text.chain(calls)
+    let fields = &completion.extra.message;
+    let fields = (!fields.is_empty()).then(|| Delta::Fields(fields.clone()));
+    thought.chain(text).chain(refusal).chain(calls).chain(fields)
 }
 
 /// `text` in pieces of at most `bytes_max` bytes (at least 4, the longest character), none of them empty.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Admission, Coalescing, Eligibility, Entries, ExactLookup, FeedbackIntake, FollowUps, Forwarder, Keeping,
-    ModelCalls, Parts, Pipeline, Recording, SemanticLookup, Statistics, Verification,
+    Admission, Coalescing, Eligibility, Embeddings, Entries, ExactLookup, FeedbackIntake, FollowUps,
+    Forwarder, Keeping, ModelCalls, Parts, Pipeline, Recording, SemanticLookup, Statistics, Verification,
 };
 
 impl Pipeline {
@@ -39,13 +39,7 @@ impl Pipeline {
             verification: verification.clone(),
             metrics: metrics.clone(),
         });
-        let follow_ups = Arc::new(FollowUps {
-            learning: learning.clone(),
-            cache: cache.clone(),
-            model_calls: model_calls.clone(),
-            keeping: keeping.clone(),
-            verification: verification.clone(),
-        });
+        let follow_ups = FollowUps::new(&learning, &cache, &model_calls, &keeping, &verification);
         let entries = Entries {
             admission: admission.clone(),
             cache: cache.clone(),
@@ -62,14 +56,15 @@ impl Pipeline {
             cache: cache.clone(),
             upstreams: upstreams.clone(),
             recording: recording.clone(),
-            metrics,
+            metrics: metrics.clone(),
             ledger: ledger.clone(),
         };
         Self {
             exact: ExactLookup::new(cache.clone(), eligibility),
             coalescing: Coalescing::new(cache.clone(), upstreams.clone()),
+            embeddings: Embeddings::new(&admission, &cache, &upstreams, &recording, metrics),
             forwarder: Forwarder { admission: admission.clone(), upstreams, recording: recording.clone() },
-            statistics: Statistics { admission: admission.clone(), learning, cache, ledger },
+            statistics: Statistics::new(admission.clone(), learning, cache, ledger),
             admission,
             semantic,
             verification,

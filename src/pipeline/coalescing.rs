@@ -18,8 +18,7 @@ use crate::{
     entry::{Candidate, Entry},
     error::Error,
     key::{CacheKey, Scope},
-    model::Usage,
-    prompt::{Completion, Delta, FinishReason},
+    prompt::{Completion, Delta},
     upstream::Upstreams,
 };
 
@@ -110,16 +109,9 @@ impl Coalescing {
     ) -> Option<Announcement> {
         let Policy::Bounded(_) = request.policy() else { return None };
         context.scored.as_ref().filter(|_| !request.cache.no_store)?;
-        let completion = Completion {
-            content: String::new(),
-            tool_calls: None,
-            finish_reason: FinishReason::Stop,
-            model: String::new(),
-            tier: String::new(),
-            usage: Usage::default(),
-        };
         let difficulty = self.upstreams.difficulty(&request.prompt, context.embedding.as_ref());
-        let answer = NewAnswer { completion, embedding: context.embedding.clone(), difficulty };
+        let answer =
+            NewAnswer { completion: Completion::default(), embedding: context.embedding.clone(), difficulty };
         let entry = Arc::new(answer.into_entry(request, "")?);
         self.announced.add(Announced { flight: FlightKey::of(request), epoch: request.epoch, entry })
     }

@@ -60,6 +60,22 @@ impl FollowUp {
 }
 
 impl FollowUps {
+    pub(super) fn new(
+        learning: &Arc<Learning>,
+        cache: &Arc<Cache>,
+        model_calls: &Arc<ModelCalls>,
+        keeping: &Arc<Keeping>,
+        verification: &Arc<Verification>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            learning: Arc::clone(learning),
+            cache: Arc::clone(cache),
+            model_calls: Arc::clone(model_calls),
+            keeping: Arc::clone(keeping),
+            verification: Arc::clone(verification),
+        })
+    }
+
     pub(super) async fn run(&self, request: &Arc<AdmittedRequest>, follow_up: FollowUp) {
         match follow_up {
             FollowUp::Nothing => {}

@@ -178,7 +178,8 @@ impl Recording {
     /// US dollars that a hit saves: its tokens at the price of the model that the router would ask, or of the hot
     /// tier where it would ask none. An exact repeat is priced at the model that answered it first if the catalog has
     /// it, since routing it again took a third of the call's CPU time. A stale answer saves nothing: it is replaced.
-    /// The cost in the entry is not used: a caller may have stated it.
+    /// The cost in the entry is not used: a caller may have stated it. Tokens that the provider of the entry's call read
+    /// from its own cache are priced as such, since the avoided call would have found them there too.
     pub(super) fn saved(&self, request: &AdmittedRequest, hit: &Hit) -> f64 {
         if hit.is_stale {
             return 0.0;

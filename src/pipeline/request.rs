@@ -71,8 +71,9 @@ pub(super) struct AdmittedRequest {
     pub _permit: Permit,
 }
 
-/// Fills in the default namespace and model.
+/// Fills in the default namespace and model, and takes what `cache.ignore_fields` names out of the key.
 pub(super) fn fill_defaults(settings: &Settings, prompt: &mut Prompt) {
+    prompt.ignore(&settings.cache.ignore_fields);
     if prompt.namespace.is_empty() {
         DEFAULT_NAMESPACE.clone_into(&mut prompt.namespace);
     }

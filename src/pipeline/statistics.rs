@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Admission;
+use super::{Admission, FreshScope, fresh_scopes::FreshScopes};
 use crate::{
     cache::Cache,
     decide::learner::WrongHits,
@@ -18,9 +18,19 @@ pub struct Statistics {
     pub(super) learning: Arc<Learning>,
     pub(super) cache: Arc<Cache>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) fresh_scopes: FreshScopes,
 }
 
 impl Statistics {
+    pub(super) fn new(
+        admission: Arc<Admission>,
+        learning: Arc<Learning>,
+        cache: Arc<Cache>,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        Self { admission, learning, cache, ledger, fresh_scopes: FreshScopes::new() }
+    }
+
     /// The estimated share of wrong answers among semantic hits, of all namespaces or of those with this name.
     pub fn wrong_hits(&self, namespace: Option<&str>) -> WrongHits {
         self.learning.wrong_hits(|id| namespace.is_none_or(|name| id.name == name))
@@ -54,6 +64,11 @@ impl Statistics {
     /// Error rates of the verifier, over the loaded namespaces that `counts` selects.
     fn verifier_errors(&self, counts: impl Fn(&NamespaceId) -> bool) -> VerifierErrors {
         self.learning.verifier_errors(counts).into()
+    }
+
+    /// Namespaces in which every conversation opens a scope of its own.
+    pub fn fresh_scopes(&self) -> Vec<FreshScope> {
+        self.fresh_scopes.reported()
     }
 
     /// The ledger itself, for the charts over time.

@@ -10,6 +10,7 @@
 //! - 3: the checksum is XXH3 instead of the first bytes of blake3, which took a seventh of the time of a read from
 //!   Redis.
 //! - 4: no aliases. One of an earlier version has no answer of its own and is refused.
+//! - 5: adds reasoning, refusal, the tokens that are part of others, and further fields of the reply.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,11 +22,11 @@ use crate::{
     entry::Entry,
     key::{CacheKey, Owner, Scope},
     model::{Difficulty, Usage},
-    prompt::{Completion, FinishReason},
+    prompt::{Completion, FinishReason, Reasoning, ReasoningField, ReplyFields},
 };
 
 /// First byte of what [`encode`] writes.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 /// Version byte and checksum.
 const HEADER: usize = 9;
@@ -52,6 +53,13 @@ mod difficulty {
     pub const EASY: u8 = 1;
     pub const MODERATE: u8 = 2;
     pub const HARD: u8 = 3;
+}
+
+/// Fields of reasoning on disk. Never renumber.
+mod reasoning {
+    pub const REASONING_CONTENT: u8 = 1;
+    pub const REASONING: u8 = 2;
+    pub const BOTH: u8 = 3;
 }
 
 /// Whether to decode the vector or only to step over it.
@@ -95,6 +103,7 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
     tags.iter().for_each(|tag| to.string(tag));
     to.duration(*stale_for);
     to.option(*difficulty, Writer::difficulty);
+    to.reply_details(completion);
     to.finish()
 }
 
@@ -127,13 +136,16 @@ fn decode_with(bytes: &[u8], vector: Vector) -> Result<Entry, CodecError> {
         Vector::Read => from.option(embedding)?,
         Vector::Skip => from.option(|from| components(from).map(drop))?.and(None),
     };
-    let completion = completion(from)?;
+    let mut completion = completion(from)?;
     let tags = from.list(Reader::string)?;
     let (stale_for, difficulty) = match version {
         1 => (Duration::ZERO, None),
         _ => (Duration::from_nanos(from.leb128()?), from.option(difficulty)?),
     };
     let alias_of = if matches!(version, 2 | 3) { from.option(Reader::array::<32>)? } else { None };
+    if version >= 5 {
+        reply_details(from, &mut completion)?;
+    }
     from.end()?;
     if alias_of.is_some() {
         return Err(CodecError::Alias);
@@ -162,7 +174,8 @@ fn size_hint(entry: &Entry) -> usize {
     const FIXED: usize = 256;
     let text = entry.text.as_ref().map_or(0, String::len);
     let vector = entry.embedding.as_ref().map_or(0, |e| size_of_val(e.as_slice()));
-    FIXED + text + vector + entry.completion.content.len()
+    let reasoning = entry.completion.reasoning.as_ref().map_or(0, |reasoning| reasoning.text.len());
+    FIXED + text + vector + entry.completion.content.len() + reasoning
 }
 
 fn checksum(version: u8, payload: &[u8]) -> [u8; 8] {
@@ -250,8 +263,26 @@ impl Writer {
     }
 
     fn completion(&mut self, completion: &Completion) {
-        let Completion { content, tool_calls, finish_reason, model, tier, usage } = completion;
-        let Usage { prompt_tokens, completion_tokens, cost_usd, estimated } = usage;
+        let Completion {
+            content,
+            tool_calls,
+            finish_reason,
+            model,
+            tier,
+            usage,
+            reasoning: _,
+            refusal: _,
+            extra: _,
+        } = completion;
+        let Usage {
+            prompt_tokens,
+            completion_tokens,
+            cost_usd,
+            estimated,
+            cached_prompt_tokens: _,
+            cache_write_tokens: _,
+            reasoning_tokens: _,
+        } = usage;
         self.string(content);
         self.option(tool_calls.as_ref(), |w, json| w.string(&json.to_string()));
         self.string(finish_reason.as_str());
@@ -261,6 +292,27 @@ impl Writer {
         self.number(*completion_tokens);
         self.0.extend_from_slice(&cost_usd.to_le_bytes());
         self.0.push((*estimated).into());
+    }
+
+    /// The fields of a completion that version 5 added.
+    fn reply_details(&mut self, completion: &Completion) {
+        self.option(completion.reasoning.as_ref(), |w, Reasoning { text, field }| {
+            w.0.push(match field {
+                ReasoningField::ReasoningContent => reasoning::REASONING_CONTENT,
+                ReasoningField::Reasoning => reasoning::REASONING,
+                ReasoningField::Both => reasoning::BOTH,
+            });
+            w.string(text);
+        });
+        self.option(completion.refusal.as_deref(), Self::string);
+        self.number(completion.usage.cached_prompt_tokens);
+        self.number(completion.usage.cache_write_tokens);
+        self.number(completion.usage.reasoning_tokens);
+        let ReplyFields { message, choice, reply } = &completion.extra;
+        for fields in [message, choice, reply] {
+            let json = (!fields.is_empty()).then(|| serde_json::to_string(fields).expect("JSON serialises"));
+            self.option(json.as_deref(), Self::string);
+        }
     }
 }
 
@@ -323,8 +375,35 @@ fn completion(from: &mut Reader<'_>) -> Result<Completion, Malformed> {
         completion_tokens: from.leb128()?,
         cost_usd: from.f64()?,
         estimated: from.flag()?,
+        ..Usage::default()
     };
-    Ok(Completion { content, tool_calls, finish_reason, model, tier, usage })
+    Ok(Completion { content, tool_calls, finish_reason, model, tier, usage, ..Completion::default() })
+}
+
+/// The fields of a completion that version 5 added.
+fn reply_details(from: &mut Reader<'_>, to: &mut Completion) -> Result<(), Malformed> {
+    to.reasoning = from.option(|from| {
+        let field = match from.byte()? {
+            reasoning::REASONING_CONTENT => ReasoningField::ReasoningContent,
+            reasoning::REASONING => ReasoningField::Reasoning,
+            reasoning::BOTH => ReasoningField::Both,
+            _ => return Err(Malformed("field of reasoning")),
+        };
+        Ok(Reasoning { text: from.string()?, field })
+    })?;
+    to.refusal = from.option(Reader::string)?;
+    to.usage.cached_prompt_tokens = from.leb128()?;
+    to.usage.cache_write_tokens = from.leb128()?;
+    to.usage.reasoning_tokens = from.leb128()?;
+    let fields = |from: &mut Reader<'_>| -> Result<_, Malformed> {
+        let json = from.option(Reader::string)?;
+        json.map_or_else(
+            || Ok(Default::default()),
+            |json| serde_json::from_str(&json).map_err(|_| Malformed("JSON")),
+        )
+    };
+    to.extra = ReplyFields { message: fields(from)?, choice: fields(from)?, reply: fields(from)? };
+    Ok(())
 }
 
 impl From<Malformed> for CodecError {

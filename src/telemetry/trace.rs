@@ -10,7 +10,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
-    Context, KeyValue, SpanId, TraceFlags, TraceId,
+    Array, Context, KeyValue, SpanId, StringValue, TraceFlags, TraceId, Value,
     trace::{
         SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, TraceState, TracerProvider as _,
     },
@@ -23,13 +23,16 @@ use opentelemetry_sdk::{
 
 use crate::{
     config::TelemetryConfig,
-    model::{Attempt, AttemptResult},
+    model::{Attempt, AttemptResult, Usage},
 };
 
 /// Header of the W3C trace context.
 const TRACEPARENT: &str = "traceparent";
 /// Header with vendors' additions to the trace context, which are sent on as they are.
 const TRACESTATE: &str = "tracestate";
+
+/// Name of a model call in OpenTelemetry's conventions for generative AI, whose names spans and attributes have.
+const OPERATION: &str = "chat";
 
 /// Maximum time to wait for the collector, for one batch and at shutdown.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -166,12 +169,16 @@ impl Trace {
         if self.span.is_none() {
             return;
         }
+        let Usage { cached_prompt_tokens, cache_write_tokens, reasoning_tokens, .. } = attempt.usage;
         let attributes = vec![
-            KeyValue::new("gen_ai.operation.name", "chat"),
+            KeyValue::new("gen_ai.operation.name", OPERATION),
             KeyValue::new("gen_ai.provider.name", attempt.provider.clone()),
             KeyValue::new("gen_ai.request.model", attempt.model.clone()),
             KeyValue::new("gen_ai.usage.input_tokens", attempt.usage.prompt_tokens.cast_signed()),
             KeyValue::new("gen_ai.usage.output_tokens", attempt.usage.completion_tokens.cast_signed()),
+            KeyValue::new("gen_ai.usage.cache_read.input_tokens", cached_prompt_tokens.cast_signed()),
+            KeyValue::new("gen_ai.usage.cache_creation.input_tokens", cache_write_tokens.cast_signed()),
+            KeyValue::new("gen_ai.usage.reasoning.output_tokens", reasoning_tokens.cast_signed()),
             KeyValue::new("promptkeep.tier", attempt.tier.clone()),
             KeyValue::new("promptkeep.result", attempt.result.to_string()),
             KeyValue::new("promptkeep.route", attempt.reason.as_str()),
@@ -180,10 +187,16 @@ impl Trace {
         let first_token = attempt
             .first_token
             .map(|after| KeyValue::new("promptkeep.first_token_seconds", after.as_secs_f64()));
-        let span = SpanBuilder::from_name("upstream")
-            .with_kind(SpanKind::Client)
-            .with_attributes(attributes.into_iter().chain(first_token));
+        let finish_reason = finish_reason(&attempt.finish_reason).map(|reason| {
+            let reasons = Value::Array(Array::String(vec![StringValue::from(reason)]));
+            KeyValue::new("gen_ai.response.finish_reasons", reasons)
+        });
         let failed = (attempt.result != AttemptResult::Ok).then(|| attempt.result.to_string());
+        let error_type = failed.clone().map(|result| KeyValue::new("error.type", result));
+        let optional = [first_token, finish_reason, error_type].into_iter().flatten();
+        let span = SpanBuilder::from_name(format!("{OPERATION} {}", attempt.model))
+            .with_kind(SpanKind::Client)
+            .with_attributes(attributes.into_iter().chain(optional));
         self.record_child(span, attempt.elapsed, failed);
     }
 
@@ -193,6 +206,7 @@ impl Trace {
         let span = context.span();
         span.set_attributes(attributes);
         if failed {
+            span.set_attribute(KeyValue::new("error.type", "failed"));
             span.set_status(Status::error("failed"));
         }
         span.end();
@@ -221,6 +235,11 @@ impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Trace").field(&self.id()).finish()
     }
+}
+
+/// The finish reason if it is one of the dialect's: others are a provider's text.
+fn finish_reason(reason: &str) -> Option<&'static str> {
+    ["stop", "length", "tool_calls", "content_filter"].into_iter().find(|known| *known == reason)
 }
 
 /// Parses `00-<32 hex digits>-<16>-<2>`. Later versions may append more parts.

@@ -2,20 +2,20 @@
 
 use std::{collections::VecDeque, fmt, mem};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::{
     attempt::{self, Meter},
     call::{Fault, Limits},
-    openai::{Chunk, ReportedUsage, ToolCalls},
+    openai::{Chunk, ReportedUsage, ToolCalls, merge_fields},
     reply::Reply,
     tokens,
 };
 use crate::{
     error::Error,
     model::{Attempt, AttemptResult, Tier, Usage},
-    prompt::{Completion, Delta, FinishReason},
+    prompt::{Completion, Delta, FinishReason, Reasoning, ReplyFields},
 };
 
 /// An answer that has sent its first token. Dropping it cancels the call.
@@ -39,8 +39,13 @@ pub(super) struct StartedReply {
 #[derive(Debug, Default)]
 struct PartialCompletion {
     text: String,
+    reasoning: Option<Reasoning>,
+    refusal: Option<String>,
     tool_calls: ToolCalls,
     tool_call_bytes: usize,
+    fields: ReplyFields,
+    /// Size of all the above.
+    bytes: usize,
     finish: Option<FinishReason>,
     usage: Option<ReportedUsage>,
     /// Largest answer, in bytes.
@@ -109,6 +114,9 @@ impl Answer {
     pub fn finish(mut self) -> (Completion, Vec<Attempt>) {
         let usage = self.usage();
         let is_whole = self.started.ended && self.started.ready.is_empty();
+        if let Some(reason) = &self.started.partial.finish {
+            reason.as_str().clone_into(&mut self.meter.finish_reason);
+        }
         self.meter.end(if is_whole { AttemptResult::Ok } else { AttemptResult::Cancelled }, usage);
         let partial = mem::take(&mut self.started.partial);
         let tool_calls = partial.tool_calls.into_value();
@@ -120,11 +128,14 @@ impl Answer {
         };
         let completion = Completion {
             content: partial.text,
+            reasoning: partial.reasoning,
+            refusal: partial.refusal,
             tool_calls,
             finish_reason,
             model: self.model().to_owned(),
             tier: self.tier().as_str().to_owned(),
             usage,
+            extra: partial.fields,
         };
         (completion, self.attempts())
     }
@@ -134,11 +145,7 @@ impl Answer {
         let model = &self.meter.model;
         let reported =
             partial.usage.filter(|usage| partial.is_plausible(*usage, model.config.context_window));
-        let (prompt_tokens, completion_tokens) = match reported {
-            Some(usage) => (usage.prompt_tokens, usage.completion_tokens),
-            None => (self.meter.prompt_tokens, partial.estimate_tokens()),
-        };
-        model.price(Usage { prompt_tokens, completion_tokens, cost_usd: 0.0, estimated: reported.is_none() })
+        model.price(reported.map_or_else(|| partial.estimate(self.meter.prompt_tokens), Usage::from))
     }
 }
 
@@ -190,48 +197,123 @@ impl StartedReply {
 
 impl PartialCompletion {
     fn add(&mut self, chunk: Chunk, ready: &mut VecDeque<Delta>) -> Result<(), Fault> {
-        let Chunk { text, tool_calls, finish, usage, is_thinking: _ } = chunk;
+        let Chunk { reasoning, text, refusal, tool_calls, finish, usage, is_thinking: _, fields } = chunk;
+        if let Some(more) = reasoning {
+            self.take_room(more.text.len())?;
+            let reasoning =
+                self.reasoning.get_or_insert_with(|| Reasoning { text: String::new(), field: more.field });
+            reasoning.text.push_str(&more.text);
+            reasoning.field = reasoning.field.and(more.field);
+            ready.push_back(Delta::Reasoning(more));
+        }
         if let Some(text) = text {
-            self.check_room(text.len())?;
+            self.take_room(text.len())?;
             self.text.push_str(&text);
             ready.push_back(Delta::Text(text));
         }
+        if let Some(refusal) = refusal {
+            self.take_room(refusal.len())?;
+            self.refusal.get_or_insert_default().push_str(&refusal);
+            ready.push_back(Delta::Refusal(refusal));
+        }
         if let Some(mut pieces) = tool_calls {
             let bytes = pieces.iter().map(json_bytes).sum();
-            self.check_room(bytes)?;
+            self.take_room(bytes)?;
             self.tool_call_bytes += bytes;
             self.tool_calls.add(&mut pieces).map_err(|_| Fault::next_model(AttemptResult::Malformed))?;
             ready.push_back(Delta::ToolCalls(Value::Array(pieces)));
         }
+        self.add_fields(fields, ready)?;
         self.finish = finish.or(self.finish.take());
         self.usage = usage.or(self.usage);
         Ok(())
     }
 
-    fn check_room(&self, more: usize) -> Result<(), Fault> {
-        let bytes = self.text.len() + self.tool_call_bytes + more;
-        if bytes > self.bytes_max { Err(Fault::next_model(AttemptResult::TooLarge)) } else { Ok(()) }
+    fn add_fields(&mut self, fields: ReplyFields, ready: &mut VecDeque<Delta>) -> Result<(), Fault> {
+        let ReplyFields { message, choice, reply } = fields;
+        if !message.is_empty() {
+            self.take_room(fields_bytes(&message))?;
+            merge_fields(&mut self.fields.message, message.clone());
+            ready.push_back(Delta::Fields(message));
+        }
+        // Providers repeat these with every chunk.
+        let is_new = |seen: &Map<String, Value>, name: &str, value: &Value| seen.get(name) != Some(value);
+        for (name, value) in choice {
+            if is_new(&self.fields.choice, &name, &value) {
+                self.take_room(name.len() + json_bytes(&value))?;
+                self.fields.choice.insert(name, value);
+            }
+        }
+        for (name, value) in reply {
+            if is_new(&self.fields.reply, &name, &value) {
+                self.take_room(name.len() + json_bytes(&value))?;
+                self.fields.reply.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_room(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.bytes += bytes;
+        if self.bytes > self.bytes_max { Err(Fault::next_model(AttemptResult::TooLarge)) } else { Ok(()) }
     }
 
     /// Whether a usage block can be true. Hidden reasoning may cost more tokens than the text has, but output
     /// cannot cost none, and nothing exceeds the context window.
     fn is_plausible(&self, usage: ReportedUsage, context_window: u64) -> bool {
-        let ReportedUsage { prompt_tokens, completion_tokens } = usage;
-        let has_output = !self.text.is_empty() || self.tool_call_bytes > 0;
+        let ReportedUsage { prompt_tokens, completion_tokens, .. } = usage;
         let fits = prompt_tokens.saturating_add(completion_tokens) <= context_window;
+        let has_output = !self.text.is_empty()
+            || self.reasoning.is_some()
+            || self.refusal.is_some()
+            || self.tool_call_bytes > 0;
         fits && prompt_tokens > 0 && (completion_tokens > 0 || !has_output)
     }
 
-    fn estimate_tokens(&self) -> u64 {
-        tokens::estimate(&self.text) + self.tool_call_bytes as u64 / 4
+    fn estimate(&self, prompt_tokens: u64) -> Usage {
+        let texts = [Some(&self.text), self.refusal.as_ref()].into_iter().flatten();
+        let shown: u64 = texts.map(|text| tokens::estimate(text)).sum();
+        let reasoning_tokens =
+            self.reasoning.as_ref().map_or(0, |reasoning| tokens::estimate(&reasoning.text));
+        Usage {
+            prompt_tokens,
+            completion_tokens: shown + reasoning_tokens + self.tool_call_bytes as u64 / 4,
+            reasoning_tokens,
+            estimated: true,
+            ..Usage::default()
+        }
     }
+}
+
+impl From<ReportedUsage> for Usage {
+    fn from(reported: ReportedUsage) -> Self {
+        let ReportedUsage {
+            prompt_tokens,
+            completion_tokens,
+            cached_prompt_tokens,
+            cache_write_tokens,
+            reasoning_tokens,
+        } = reported;
+        Self {
+            prompt_tokens,
+            completion_tokens,
+            cached_prompt_tokens,
+            cache_write_tokens,
+            reasoning_tokens,
+            ..Self::default()
+        }
+    }
+}
+
+fn fields_bytes(fields: &Map<String, Value>) -> usize {
+    fields.iter().map(|(name, value)| name.len() + json_bytes(value)).sum()
 }
 
 fn json_bytes(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
         Value::Array(items) => items.iter().map(json_bytes).sum(),
-        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + json_bytes(value)).sum(),
+        Value::Object(fields) => fields_bytes(fields),
         _ => 8,
     }
 }

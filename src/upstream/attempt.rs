@@ -34,6 +34,8 @@ pub(super) struct Meter {
     first_token: Option<Duration>,
     /// Estimated tokens of the prompt.
     pub prompt_tokens: u64,
+    /// Why the model stopped; empty until it says so.
+    pub finish_reason: String,
     log: Arc<AttemptLog>,
     has_ended: bool,
 }
@@ -83,6 +85,7 @@ fn new_attempt(model: &Model, reason: AttemptReason, result: AttemptResult) -> A
         elapsed: Duration::ZERO,
         first_token: None,
         usage: Usage::default(),
+        finish_reason: String::new(),
     }
 }
 
@@ -91,7 +94,7 @@ fn write_log(attempt: &Attempt, number: usize) {
     let elapsed_ms = attempt.elapsed.as_secs_f64() * 1e3;
     let first_token_ms = attempt.first_token.map(|took| took.as_secs_f64() * 1e3);
     let error_kind = (attempt.result != AttemptResult::Ok).then(|| attempt.result.as_str());
-    let Usage { prompt_tokens, completion_tokens, cost_usd, estimated } = attempt.usage;
+    let Usage { prompt_tokens, completion_tokens, cost_usd, estimated, .. } = attempt.usage;
     macro_rules! event {
         ($level:ident, $name:literal) => {
             $level!(
@@ -144,6 +147,7 @@ impl Meter {
             accepted: false,
             first_token: None,
             prompt_tokens,
+            finish_reason: String::new(),
             log,
             has_ended: false,
         }
@@ -180,6 +184,7 @@ impl Meter {
             elapsed: self.started.elapsed(),
             first_token: self.first_token,
             usage,
+            finish_reason: mem::take(&mut self.finish_reason),
             ..new_attempt(&self.model, self.reason, result)
         });
     }

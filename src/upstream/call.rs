@@ -65,11 +65,16 @@ pub(super) async fn send(
     headers: &HeaderMap,
     limits: Limits,
 ) -> Result<Reply, Fault> {
-    let until = limits.deadline.min(Instant::now() + limits.first_token_timeout);
+    let streams = model.config.stream;
+    // An answer that is not streamed begins when it is complete.
+    let first_token = if streams { Some(Instant::now() + limits.first_token_timeout) } else { None };
+    let until = first_token.map_or(limits.deadline, |first_token| limits.deadline.min(first_token));
     let late = |_| Fault::timed_out(limits.deadline, AttemptResult::FirstTokenTimeout);
-    let body = openai::encode(prompt, model.name_at_provider());
-    let request = model.provider.post(client, Endpoint::Chat, headers, body);
-    let sent = timeout_at(until, request.header(ACCEPT, "text/event-stream").send()).await.map_err(late)?;
+    let body = openai::encode(prompt, model.name_at_provider(), streams);
+    let accept = if streams { "text/event-stream" } else { "application/json" };
+    let request = model.provider.post(client, Endpoint::Chat, model.name_at_provider());
+    let request = request.headers(headers.clone()).header(ACCEPT, accept).body(body);
+    let sent = timeout_at(until, request.send()).await.map_err(late)?;
     let response = sent.map_err(|error| Fault::transport(&error))?;
     let body = timeout_at(until, read_head(response, limits)).await.map_err(late)??;
     Ok(Reply::new(body, limits))

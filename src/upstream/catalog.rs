@@ -1,13 +1,18 @@
 //! The catalog of models and providers: addresses, prices, and the state of their breakers, latencies and
 //! health. One [`Catalog`] is one consistent configuration; a reload makes another.
 
-use std::{env, fmt, sync::Arc};
+mod address;
+mod credentials;
+
+use std::{fmt, sync::Arc};
 
 use reqwest::{
-    Client, RequestBuilder, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
+    Client, RequestBuilder,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
     redirect,
 };
+
+use self::{address::Address, credentials::Credentials};
 
 use super::{
     Endpoint, StartError, UpstreamSettings, breaker::Breaker, budget::Budget, health::Health,
@@ -55,12 +60,10 @@ pub(super) struct ModelState {
 pub(super) struct Provider {
     pub name: String,
     pub region: String,
-    chat_url: Url,
-    responses_url: Url,
-    embeddings_url: Url,
-    pub models_url: Url,
-    /// The `authorization` header; `None` without an API key.
-    authorization: Option<HeaderValue>,
+    address: Address,
+    credentials: Credentials,
+    /// Further headers of each call.
+    headers: HeaderMap,
     /// Served from the region of this deployment.
     pub is_same_region: bool,
     /// Outlives reloads.
@@ -169,7 +172,7 @@ impl Model {
         let is_same = |model: &&Arc<Self>| {
             model.config.id == config.id
                 && model.provider.name == provider.name
-                && model.provider.chat_url == provider.chat_url
+                && model.provider.address == provider.address
         };
         let state = match before.and_then(|before| before.models.iter().find(is_same)) {
             Some(same) => Arc::clone(&same.state),
@@ -181,12 +184,17 @@ impl Model {
         Self { config: config.clone(), provider: Arc::clone(provider), state }
     }
 
-    /// `usage` with its cost by this model's prices.
+    /// `usage` with its cost by this model's prices. Reasoning is part of the output.
     pub fn price(&self, usage: Usage) -> Usage {
         const TOKENS_PER_MTOK: f64 = 1e6;
-        let input = usage.prompt_tokens as f64 * self.config.input_usd_per_mtok;
-        let output = usage.completion_tokens as f64 * self.config.output_usd_per_mtok;
-        Usage { cost_usd: (input + output) / TOKENS_PER_MTOK, ..usage }
+        let ModelConfig { input_usd_per_mtok: input, output_usd_per_mtok: output, .. } = self.config;
+        let Usage { prompt_tokens, completion_tokens, cached_prompt_tokens, cache_write_tokens, .. } = usage;
+        let plain = prompt_tokens.saturating_sub(cached_prompt_tokens).saturating_sub(cache_write_tokens);
+        let usd = plain as f64 * input
+            + cached_prompt_tokens as f64 * self.config.cached_input_usd_per_mtok.unwrap_or(input)
+            + cache_write_tokens as f64 * self.config.cache_write_usd_per_mtok.unwrap_or(input)
+            + completion_tokens as f64 * output;
+        Usage { cost_usd: usd / TOKENS_PER_MTOK, ..usage }
     }
 
     pub fn tier(&self) -> Tier {
@@ -217,71 +225,48 @@ impl ModelState {
 
 impl Provider {
     fn new(config: &ProviderConfig, here: &str, before: Option<&Catalog>) -> Result<Self, String> {
-        let ProviderConfig { name, base_url: _, api_key_env, region } = config;
-        let chat_url = endpoint(config, "chat/completions")?;
-        let authorization = match api_key_env.as_str() {
-            "" => None,
-            variable => Some(read_key(variable).map_err(|e| format!("provider {name}: {variable} {e}"))?),
-        };
-        let is_same = |other: &&Arc<Self>| other.name == *name && other.chat_url == chat_url;
+        let ProviderConfig { name, region, headers, .. } = config;
+        let problem = |problem: String| format!("provider {name}: {problem}");
+        let address = Address::of(config).map_err(problem)?;
+        let credentials = Credentials::of(config).map_err(problem)?;
+        let is_same = |other: &&Arc<Self>| other.name == *name && other.address == address;
         let same = before.and_then(|before| before.providers.iter().find(is_same));
         let health = same.map(|same| Arc::clone(&same.health)).unwrap_or_default();
+        let header = |(name, value): (&String, &String)| {
+            let mut value = HeaderValue::try_from(value).ok()?;
+            value.set_sensitive(true);
+            Some((HeaderName::try_from(name).ok()?, value))
+        };
+        let headers = headers.iter().map(header).collect::<Option<HeaderMap>>();
         Ok(Self {
             name: name.clone(),
             region: region.clone(),
-            chat_url,
-            responses_url: endpoint(config, "responses")?,
-            embeddings_url: endpoint(config, "embeddings")?,
-            models_url: endpoint(config, "models")?,
-            authorization,
+            address,
+            credentials,
+            headers: headers.ok_or_else(|| problem("headers: not a header".to_owned()))?,
             is_same_region: region == here,
             health,
         })
     }
 
-    /// A POST of JSON with the provider's credentials.
-    pub fn post(
-        &self,
-        client: &Client,
-        endpoint: Endpoint,
-        headers: &HeaderMap,
-        body: Vec<u8>,
-    ) -> RequestBuilder {
-        let url = match endpoint {
-            Endpoint::Chat => &self.chat_url,
-            Endpoint::Responses => &self.responses_url,
-            Endpoint::Embeddings => &self.embeddings_url,
-        };
-        let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json");
-        self.authorize(request.headers(headers.clone()).body(body))
+    /// A POST of JSON to `model`, by its name at this provider, with the provider's credentials.
+    pub fn post(&self, client: &Client, endpoint: Endpoint, model: &str) -> RequestBuilder {
+        let request = client.post(self.address.of_endpoint(endpoint, model));
+        self.authorize(request.header(CONTENT_TYPE, "application/json"))
     }
 
-    /// Adds the provider's credentials.
-    pub fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.authorization {
-            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
+    /// A GET of the list of models, with the provider's credentials.
+    pub fn get_models(&self, client: &Client) -> RequestBuilder {
+        self.authorize(client.get(self.address.models()))
+    }
+
+    fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
+        let request = match self.credentials.header() {
+            Some((name, value)) => request.header(name, value),
             None => request,
-        }
+        };
+        request.headers(self.headers.clone())
     }
-}
-
-fn endpoint(config: &ProviderConfig, path: &str) -> Result<Url, String> {
-    let ProviderConfig { name, base_url, .. } = config;
-    let url = Url::parse(&format!("{}/{path}", base_url.trim_end_matches('/')))
-        .map_err(|e| format!("provider {name}: base_url: {e}"))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        _ => Err(format!("provider {name}: base_url must begin with http:// or https://")),
-    }
-}
-
-/// Reads an API key. Its value must not appear in the error.
-fn read_key(variable: &str) -> Result<HeaderValue, &'static str> {
-    let key = env::var(variable).map_err(|_| "is not set")?;
-    let mut value =
-        HeaderValue::try_from(format!("Bearer {}", key.trim())).map_err(|_| "holds no valid API key")?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// Leaves out the API key.

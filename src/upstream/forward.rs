@@ -16,13 +16,16 @@ use super::{
     attempt::{self, AttemptLog, Meter},
     call::{Fault, is_transient},
     catalog::{Catalog, Model, Provider},
-    route, sse, tokens,
+    openai, route, sse, tokens,
 };
 use crate::{
     error::Error,
     model::{AttemptReason, AttemptResult, RouteReason, Usage},
     prompt::Prompt,
 };
+
+/// Most tokens of one embeddings request, whose texts each have a context window of their own.
+const EMBEDDINGS_TOKENS_MAX: u64 = 100_000_000;
 
 /// Path of the dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +77,8 @@ struct UsageScanner {
     whole: Vec<u8>,
     bytes_max: usize,
     reported: Option<Usage>,
+    /// Most tokens that a call can have. A usage block with more is ignored.
+    tokens_max: u64,
     /// Estimated completion tokens: one per event, or one per four bytes.
     estimate: u64,
 }
@@ -152,7 +157,7 @@ async fn try_target(
     let Target { provider, model, reason } = target;
     let Some(model) = model else {
         let response = send(catalog, request, &provider, None).await?;
-        return Ok(Forwarded::new(response, None, catalog, request.deadline));
+        return Ok(Forwarded::new(response, None, catalog, request));
     };
     let Some(permit) = model.state.breaker.admit() else {
         log.skip(&model, reason, AttemptResult::BreakerOpen);
@@ -162,7 +167,7 @@ async fn try_target(
     let meter = Meter::start(Arc::clone(&model), reason, prompt_tokens, Arc::clone(log));
     match send(catalog, request, &provider, Some(&model)).await {
         Ok(response) => {
-            let mut reply = Forwarded::new(response, Some(meter), catalog, request.deadline);
+            let mut reply = Forwarded::new(response, Some(meter), catalog, request);
             if is_transient(reply.status) {
                 permit.failed()
             } else {
@@ -191,8 +196,9 @@ async fn send(
     if let Some(model) = model {
         body.insert("model".to_owned(), model.name_at_provider().into());
     }
-    let body = Value::Object(body).to_string().into_bytes();
-    let post = provider.post(&catalog.client, request.endpoint, &request.headers, body);
+    let name = body.get("model").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let post = provider.post(&catalog.client, request.endpoint, &name).headers(request.headers.clone());
+    let post = post.body(Value::Object(body).to_string());
     // Only the deadline bounds the head: a reply that is not streamed begins when it is complete.
     match timeout_at(request.deadline, post.send()).await {
         Ok(sent) => sent.map_err(|error| Fault::transport(&error)),
@@ -203,7 +209,12 @@ async fn send(
 // === impl Forwarded ===
 
 impl Forwarded {
-    fn new(mut response: Response, mut meter: Option<Meter>, catalog: &Catalog, deadline: Instant) -> Self {
+    fn new(
+        mut response: Response,
+        mut meter: Option<Meter>,
+        catalog: &Catalog,
+        request: &ForwardRequest<'_>,
+    ) -> Self {
         let content_type = response.headers_mut().remove(CONTENT_TYPE);
         let retry_after = response.headers_mut().remove(RETRY_AFTER);
         let is_stream =
@@ -211,14 +222,18 @@ impl Forwarded {
         if let Some(meter) = &mut meter {
             meter.first_token();
         }
+        let tokens_max = match (&meter, request.endpoint) {
+            (Some(meter), Endpoint::Chat | Endpoint::Responses) => meter.model.config.context_window,
+            _ => EMBEDDINGS_TOKENS_MAX,
+        };
         Self {
             status: response.status().as_u16(),
             content_type,
             retry_after,
             response,
             meter,
-            usage: UsageScanner::new(is_stream, catalog.limits.max_answer),
-            deadline,
+            usage: UsageScanner::new(is_stream, catalog.limits.max_answer, tokens_max),
+            deadline: request.deadline,
             idle_timeout: catalog.limits.idle_timeout,
         }
     }
@@ -269,9 +284,9 @@ impl Drop for Forwarded {
 // === impl UsageScanner ===
 
 impl UsageScanner {
-    fn new(is_stream: bool, bytes_max: usize) -> Self {
+    fn new(is_stream: bool, bytes_max: usize, tokens_max: u64) -> Self {
         let events = is_stream.then(|| sse::Decoder::new(bytes_max));
-        Self { events, whole: Vec::new(), bytes_max, reported: None, estimate: 0 }
+        Self { events, whole: Vec::new(), bytes_max, reported: None, tokens_max, estimate: 0 }
     }
 
     fn add(&mut self, bytes: &[u8]) {
@@ -295,9 +310,11 @@ impl UsageScanner {
     /// The reported usage, or else an estimate.
     fn total(&self, prompt_tokens: u64) -> Usage {
         let reported = self.reported.or_else(|| read_usage(&self.whole));
-        reported.unwrap_or(Usage {
+        let is_possible =
+            |usage: &Usage| usage.prompt_tokens.saturating_add(usage.completion_tokens) <= self.tokens_max;
+        reported.filter(is_possible).unwrap_or(Usage {
             prompt_tokens,
-            completion_tokens: self.estimate,
+            completion_tokens: self.estimate.min(self.tokens_max),
             estimated: true,
             ..Usage::default()
         })
@@ -311,12 +328,7 @@ fn read_usage(json: &[u8]) -> Option<Usage> {
     json.windows(key.len()).find(|window| *window == key)?;
     let value: Value = serde_json::from_slice(json).ok()?;
     let usage = value.get("usage").or_else(|| value.pointer("/response/usage"))?;
-    let tokens = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)?.as_u64());
-    Some(Usage {
-        prompt_tokens: tokens(["prompt_tokens", "input_tokens"])?,
-        completion_tokens: tokens(["completion_tokens", "output_tokens"]).unwrap_or(0),
-        ..Usage::default()
-    })
+    openai::read_usage(usage).map(Usage::from)
 }
 
 #[cfg(test)]
@@ -334,8 +346,23 @@ mod tests {
     }
 
     #[test]
+    fn impossible_usage_is_replaced_by_an_estimate() {
+        for (prompt, completion) in [(u64::MAX, 1), (1, u64::MAX), (600, 600)] {
+            let mut scanner = UsageScanner::new(false, 1000, 1000);
+            let body =
+                format!(r#"{{"usage":{{"prompt_tokens":{prompt},"completion_tokens":{completion}}}}}"#);
+            scanner.add(body.as_bytes());
+            let usage = scanner.total(9);
+            assert!(
+                usage.estimated && usage.prompt_tokens == 9 && usage.completion_tokens < 100,
+                "{usage:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_stream_without_usage_is_estimated_by_its_events() {
-        let mut scanner = UsageScanner::new(true, 1000);
+        let mut scanner = UsageScanner::new(true, 1000, 1000);
         scanner.add(b"data: {\"choices\":[1]}\n\ndata: {\"choi");
         scanner.add(b"ces\":[2]}\n\n");
         let usage = scanner.total(9);

@@ -81,6 +81,6 @@ pub(super) async fn watch(upstreams: &Upstreams) {
 /// Requests the list of models, which every server of the dialect has and none bills. Any reply but a server
 /// error counts as healthy, even a 404.
 async fn check(client: &reqwest::Client, provider: &Provider) -> bool {
-    let request = provider.authorize(client.get(provider.models_url.clone()));
+    let request = provider.get_models(client);
     request.send().await.is_ok_and(|response| !response.status().is_server_error())
 }

@@ -1,39 +1,43 @@
 //! OpenAI chat dialect: encodes requests and decodes replies. Pure functions, which must not panic whatever a
 //! reply holds.
 
+mod fields;
 mod request;
 mod tool_calls;
+mod usage;
 
-pub use self::{request::encode, tool_calls::ToolCalls};
+pub(super) use self::fields::merge as merge_fields;
+pub use self::{
+    request::encode,
+    tool_calls::ToolCalls,
+    usage::{ReportedUsage, read as read_usage},
+};
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::prompt::FinishReason;
+use self::fields::{Choice, Part};
+use crate::prompt::{FinishReason, REPLY_FIELDS, Reasoning, ReasoningField, ReplyFields};
 
 /// Content of one event of a stream, or of a whole reply.
 #[derive(Debug, Default, PartialEq)]
 pub struct Chunk {
+    pub reasoning: Option<Reasoning>,
     pub text: Option<String>,
+    pub refusal: Option<String>,
     /// Never empty.
     pub tool_calls: Option<Vec<Value>>,
     pub finish: Option<FinishReason>,
     pub usage: Option<ReportedUsage>,
-    /// The model sent reasoning, which callers do not see.
+    /// The model is thinking, even if the provider does not show what.
     pub is_thinking: bool,
-}
-
-/// Token counts as the provider sent them, unchecked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReportedUsage {
-    pub prompt_tokens: u64,
-    pub completion_tokens: u64,
+    pub fields: ReplyFields,
 }
 
 /// One event of a stream.
 #[derive(Debug, PartialEq)]
 pub enum Event {
-    Chunk(Chunk),
+    Chunk(Box<Chunk>),
     /// `[DONE]`.
     Done,
 }
@@ -54,27 +58,8 @@ struct Reply {
     error: Option<Value>,
     /// Distinguishes a chunk without choices from other objects.
     object: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    #[serde(default)]
-    index: u64,
-    /// Set in a stream.
-    delta: Option<Part>,
-    /// Set in a whole reply.
-    message: Option<Part>,
-    finish_reason: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct Part {
-    content: Option<String>,
-    refusal: Option<String>,
-    tool_calls: Option<Vec<Value>>,
-    /// Two names of one field; some providers send both.
-    reasoning: Option<IgnoredAny>,
-    reasoning_content: Option<IgnoredAny>,
+    system_fingerprint: Option<Value>,
+    service_tier: Option<Value>,
 }
 
 /// Decodes the data of one event of a stream.
@@ -85,7 +70,7 @@ pub fn decode_event(data: &[u8]) -> Result<Event, Malformed> {
     if data.trim_ascii() == b"[DONE]" {
         return Ok(Event::Done);
     }
-    decode_reply(data).map(Event::Chunk)
+    decode_reply(data).map(|chunk| Event::Chunk(Box::new(chunk)))
 }
 
 /// Decodes a whole reply or a chunk, which differ only in the name of the field that holds the text.
@@ -102,6 +87,9 @@ pub fn decode_reply(data: &[u8]) -> Result<Chunk, Malformed> {
         return Err(Malformed::Syntax);
     }
     let mut chunk = Chunk { usage: reply.usage.as_ref().and_then(read_usage), ..Chunk::default() };
+    for (name, value) in REPLY_FIELDS.into_iter().zip([reply.system_fingerprint, reply.service_tier]) {
+        chunk.fields.reply.extend(value.map(|value| (name.to_owned(), value)));
+    }
     let choice = reply.choices.into_iter().flatten().find(|choice| choice.index == 0);
     if let Some(choice) = choice {
         read_choice(choice, &mut chunk);
@@ -120,27 +108,32 @@ pub fn error_message(body: &[u8]) -> String {
 }
 
 fn read_choice(choice: Choice, chunk: &mut Chunk) {
-    let Part { content, refusal, tool_calls, reasoning, reasoning_content } =
-        choice.delta.or(choice.message).unwrap_or_default();
+    let Choice { index: _, part, finish_reason, other } = choice;
+    chunk.fields.choice = other;
+    chunk.finish = finish_reason.as_deref().map(FinishReason::parse);
+    let Part { content, refusal, tool_calls, reasoning, reasoning_content, other } = part.unwrap_or_default();
+    chunk.fields.message = other;
     chunk.is_thinking = reasoning.is_some() || reasoning_content.is_some();
+    chunk.reasoning = read_reasoning(reasoning_content, reasoning);
     let non_empty = |text: &String| !text.is_empty();
-    chunk.finish = choice.finish_reason.as_deref().map(FinishReason::parse);
     chunk.text = content.filter(non_empty);
-    if let Some(refusal) = refusal.filter(non_empty) {
-        // This reason shows the refusal to the caller and keeps it out of the cache.
-        chunk.finish = Some(FinishReason::ContentFilter);
-        chunk.text.get_or_insert_default().push_str(&refusal);
-    }
+    chunk.refusal = refusal.filter(non_empty);
     let calls: Vec<Value> = tool_calls.into_iter().flatten().filter(Value::is_object).collect();
     chunk.tool_calls = (!calls.is_empty()).then_some(calls);
 }
 
-fn read_usage(usage: &Value) -> Option<ReportedUsage> {
-    let tokens = |name| usage.get(name).and_then(Value::as_u64);
-    Some(ReportedUsage {
-        prompt_tokens: tokens("prompt_tokens")?,
-        completion_tokens: tokens("completion_tokens")?,
-    })
+/// The text of the two fields; anything but text is ignored.
+fn read_reasoning(reasoning_content: Option<Value>, reasoning: Option<Value>) -> Option<Reasoning> {
+    let text = |value: Option<Value>| match value {
+        Some(Value::String(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    };
+    match (text(reasoning_content), text(reasoning)) {
+        (Some(text), None) => Some(Reasoning { text, field: ReasoningField::ReasoningContent }),
+        (None, Some(text)) => Some(Reasoning { text, field: ReasoningField::Reasoning }),
+        (Some(text), Some(_)) => Some(Reasoning { text, field: ReasoningField::Both }),
+        (None, None) => None,
+    }
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ impl Reply {
                 Body::Stream(stream) => match stream.next_event().await? {
                     Some(Event::Chunk(chunk)) => {
                         self.finished |= chunk.finish.is_some();
-                        return Ok(Some(chunk));
+                        return Ok(Some(*chunk));
                     }
                     Some(Event::Done) => mem::replace(&mut self.body, Body::Ended).drain(),
                     None if self.finished => self.body = Body::Ended,

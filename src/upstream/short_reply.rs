@@ -81,7 +81,7 @@ async fn read(mut answer: Answer) -> Result<Completion, Fault> {
 }
 
 fn prompt(instructions: &str, text: String, reply_tokens_max: u32) -> Prompt {
-    let message = |role, content| Message { role, content, name: None, tool_call_id: None, tool_calls: None };
+    let message = |role, content| Message::new(role, content);
     Prompt {
         messages: vec![message(Role::System, instructions.to_owned()), message(Role::User, text)],
         temperature: Some(0.0),

@@ -32,8 +32,9 @@ pub fn estimate(text: &str) -> u64 {
 }
 
 fn estimate_message(message: &Message) -> u64 {
-    let Message { role: _, content, name, tool_call_id: _, tool_calls } = message;
+    let Message { role: _, content, name, tool_call_id: _, tool_calls, parts: _, extra } = message;
     let name = name.as_deref().map_or(0, estimate);
     let calls = tool_calls.as_ref().map_or(0, |calls| estimate(&calls.to_string()));
-    MESSAGE_TOKENS + estimate(content) + name + calls
+    let extra: u64 = extra.values().map(|value| estimate(&value.to_string())).sum();
+    MESSAGE_TOKENS + estimate(content) + name + calls + extra
 }

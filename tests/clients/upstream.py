@@ -2,7 +2,8 @@
 
 It repeats the last user text. Words in the text script faults: `fail-500` answers with that status (any status works),
 `fail-500@small` does so only for the model `small`, `break` closes the stream halfway, `slow` waits before the first token.
-`call` makes it call the first tool. The model `checker` says of every verification that the first cached answer fits. `GET /calls` returns how often each text was sent.
+`call` makes it call the first tool. `think` makes it think first, and refuse a history whose tool calls lack what it thought, as
+DeepSeek does. The model `checker` says of every verification that the first cached answer fits. `GET /calls` returns how often each text was sent.
 """
 
 import json
@@ -42,6 +43,8 @@ class Provider(BaseHTTPRequestHandler):
         for status, model in re.findall(r"fail-(\d{3})(?:@(\S+))?", text):
             if model in ("", body["model"]):
                 return self.reply(int(status), {"error": {"message": f"scripted {status}", "type": "scripted"}})
+        if "think" in text and any(turn.get("tool_calls") and not turn.get("reasoning_content") for turn in body["messages"]):
+            return self.reply(400, {"error": {"message": "reasoning_content must be passed back", "type": "invalid_request_error"}})
         if "slow" in text:
             time.sleep(SLOW_SECONDS)
         if body.get("stream"):
@@ -108,6 +111,8 @@ def answer(body, text):
 
 def deltas(body, text):
     yield {"role": "assistant", "content": ""}
+    if "think" in text:
+        yield from ({"content": None, "reasoning_content": piece} for piece in ("let me ", "see"))
     if not calls_tool(body, text):
         yield from ({"content": word} for word in words(answer(body, text)))
         return
@@ -126,7 +131,11 @@ def finish_reason(body, text):
 
 
 def usage(body, text):
-    return {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    counts = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    if "think" in text:
+        counts["prompt_tokens_details"] = {"cached_tokens": 8}
+        counts["completion_tokens_details"] = {"reasoning_tokens": 3}
+    return counts
 
 
 def completion(body, text):

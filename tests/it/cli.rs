@@ -46,6 +46,35 @@ async fn check_config_reports_every_problem() {
 }
 
 #[tokio::test]
+async fn check_config_warns_of_models_without_a_price_of_cached_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("promptkeep.toml");
+    let path = file.to_str().unwrap();
+    let model = |id: &str, prices: &str| {
+        format!(
+            "{{ id = \"{id}\", provider = \"p\", tier = \"hot\", {prices}, output_usd_per_mtok = 1, context_window = 9 }},\n"
+        )
+    };
+    let models = [
+        model("silent", "input_usd_per_mtok = 1"),
+        model("priced", "input_usd_per_mtok = 1, cached_input_usd_per_mtok = 0.5"),
+        model("free", "input_usd_per_mtok = 0"),
+    ];
+    let providers = "providers = [{ name = \"p\", base_url = \"http://localhost:9/v1\" }]";
+    fs::write(&file, format!("{providers}\nmodels = [\n{}]\n", models.concat())).unwrap();
+    let checked = run(promptkeep(&["check-config", path])).await;
+    assert!(checked.status.success(), "{checked:?}");
+    let warnings: Vec<_> = stdout(&checked).lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert_eq!(warnings.len(), 1, "{checked:?}");
+    assert!(
+        warnings[0].contains("promptkeep.toml:3: models[0].cached_input_usd_per_mtok: is missing"),
+        "{warnings:?}"
+    );
+    let json = parse(&run(promptkeep(&["check-config", "--json", path])).await);
+    assert_eq!((&json["ok"], &json["warnings"][0]["line"]), (&json!(true), &json!(3)));
+}
+
+#[tokio::test]
 async fn a_wrong_command_line_is_a_usage_error() {
     for arguments in [&["sreve"][..], &["serve", "--prot", "1"], &[], &["check-config"]] {
         let output = run(promptkeep(arguments)).await;

@@ -3,8 +3,13 @@
 mod caches;
 mod chat;
 mod dashboard;
+mod embeddings;
 mod errors;
 mod forward;
+mod fresh_scopes;
+mod hit_usage;
+mod ignored;
+mod reasoning;
 mod recorded;
 mod responses;
 mod stream;

@@ -47,6 +47,7 @@ fn entry(n: u64) -> Entry {
             model: "gpt-4o".to_owned(),
             tier: "hot".to_owned(),
             usage: Usage::default(),
+            ..Completion::default()
         },
         tags: Vec::new(),
         created,

@@ -20,11 +20,10 @@ use crate::common::{
 fn answer(content: &str) -> Completion {
     Completion {
         content: content.to_owned(),
-        tool_calls_json: String::new(),
         finish_reason: "stop".to_owned(),
         model: "mine".to_owned(),
-        tier: String::new(),
-        usage: Some(Usage { prompt_tokens: 12, completion_tokens: 34, cost_usd: 0.056, estimated: false }),
+        usage: Some(Usage { prompt_tokens: 12, completion_tokens: 34, cost_usd: 0.056, ..Usage::default() }),
+        ..Completion::default()
     }
 }
 
@@ -109,7 +108,7 @@ async fn figures_that_no_model_call_can_have_are_refused() {
         prompt_tokens,
         completion_tokens,
         cost_usd,
-        estimated: false,
+        ..Usage::default()
     };
     let cost = "completion.usage.cost_usd";
     for (model, usage, field) in [
@@ -147,7 +146,7 @@ async fn figures_that_no_model_call_can_have_are_refused() {
 async fn savings_follow_the_prices_of_the_catalog_and_not_the_cost_that_a_caller_states() {
     let upstream = FakeUpstream::start().await;
     let (server, mut client) = TestServer::with_client(semantic_config(&[&upstream])).await;
-    let usage = Usage { prompt_tokens: 1000, completion_tokens: 200, cost_usd: 5000.0, estimated: false };
+    let usage = Usage { prompt_tokens: 1000, completion_tokens: 200, cost_usd: 5000.0, ..Usage::default() };
     let stored = Completion { usage: Some(usage), ..answer("Open Settings.") };
     client.store(store_request("How do I reset my password?", stored)).await.unwrap();
     let repeat = complete(&mut client, "How do I reset my password?").await;

@@ -120,7 +120,8 @@ async fn a_request_that_asked_a_verifier_says_so() {
     let [request] = &asked[..] else { panic!("one request asked: {asked:#?}") };
     assert_eq!(attribute(request, "promptkeep.verified").as_deref(), Some("no"));
     assert_eq!(attribute(request, "promptkeep.reason").as_deref(), Some("not_verified"));
-    let calls = spans.iter().filter(|span| span.parent_span_id == request.span_id && span.name == "upstream");
+    let calls =
+        spans.iter().filter(|span| span.parent_span_id == request.span_id && span.name.starts_with("chat "));
     let routes: Vec<_> = calls.filter_map(|call| attribute(call, "promptkeep.route")).collect();
     assert!(routes.contains(&"verify".to_owned()), "{routes:?}");
 }
@@ -151,10 +152,21 @@ async fn the_callers_trace_reaches_the_model_and_the_collector_without_prompt_te
     assert_eq!(outcomes, ["semantic", "upstream", "upstream"]);
     assert!(requests.iter().all(|span| hex(&span.parent_span_id) == "00f067aa0ba902b7"));
 
-    let calls: Vec<_> = spans.iter().filter(|span| span.name == "upstream").collect();
+    let calls: Vec<_> = spans.iter().filter(|span| span.name.starts_with("chat ")).collect();
     assert_eq!(calls.len(), 2);
-    assert_eq!(attribute(calls[0], "gen_ai.request.model").as_deref(), Some("model-cold"));
-    for name in ["embed", "search", "upstream"] {
+    for (name, value) in [
+        ("gen_ai.operation.name", "chat"),
+        ("gen_ai.request.model", "model-cold"),
+        ("gen_ai.provider.name", "provider-cold"),
+        ("gen_ai.usage.input_tokens", "IntValue(10)"),
+        ("gen_ai.usage.cache_read.input_tokens", "IntValue(0)"),
+    ] {
+        assert_eq!(attribute(calls[0], name).as_deref(), Some(value), "{name}");
+    }
+    let reasons = attribute(calls[0], "gen_ai.response.finish_reasons").unwrap();
+    assert!(reasons.starts_with("ArrayValue") && reasons.contains("stop"), "{reasons}");
+    assert_eq!(attribute(calls[0], "error.type"), None);
+    for name in ["embed", "search", "chat model-cold"] {
         let part = spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no span {name}"));
         assert!(
             requests.iter().any(|request| request.span_id == part.parent_span_id),
@@ -170,6 +182,21 @@ async fn the_callers_trace_reaches_the_model_and_the_collector_without_prompt_te
 
     let exported = format!("{:?}", collector.0.lock().unwrap());
     assert!(!exported.contains(SECRET), "text of a prompt is in the spans");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_call_has_its_error_type() {
+    let (collector, endpoint) = Collector::start().await;
+    let upstream = FakeUpstream::start().await;
+    upstream.script([Reply::status(503)]);
+    let mut config = exact_config(&[&upstream]);
+    config.telemetry.otlp_endpoint = endpoint;
+    let server = TestServer::start(config).await;
+    server.client().await.complete(ask("A?")).await.unwrap_err();
+    server.stop().await;
+    let spans = collector.spans();
+    let call = spans.iter().find(|span| span.name == "chat model-cold").unwrap();
+    assert_eq!(attribute(call, "error.type").as_deref(), Some("http_503"));
 }
 
 #[tokio::test]

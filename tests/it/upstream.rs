@@ -5,6 +5,7 @@ mod chain;
 mod faults;
 mod hedge;
 mod money;
+mod providers;
 mod routing;
 mod stream;
 mod verification;
@@ -61,8 +62,8 @@ impl Fixture {
         self.providers.push(ProviderConfig {
             name: provider.clone(),
             base_url: base_url.to_owned(),
-            api_key_env: String::new(),
             region: "local".to_owned(),
+            ..ProviderConfig::default()
         });
         self.models.push(ModelConfig {
             id: id.to_owned(),
@@ -72,6 +73,7 @@ impl Fixture {
             input_usd_per_mtok: 1.0,
             output_usd_per_mtok: 2.0,
             context_window: 8000,
+            ..ModelConfig::default()
         });
         self
     }
@@ -108,11 +110,12 @@ pub fn prompt(text: &str) -> Prompt {
         tool_choice: None,
         vary: BTreeMap::new(),
         extra: Default::default(),
+        ignored: Default::default(),
     }
 }
 
 pub fn message(role: Role, content: &str) -> Message {
-    Message { role, content: content.to_owned(), name: None, tool_call_id: None, tool_calls: None }
+    Message::new(role, content)
 }
 
 pub fn deadline() -> Instant {

@@ -157,6 +157,8 @@ impl Entry {
             .sum::<usize>();
         let optional = self.text.as_ref().map_or(0, String::len)
             + self.completion.tool_calls.as_ref().map_or(0, |calls| calls.to_string().len())
+            + self.completion.reasoning.as_ref().map_or(0, |reasoning| reasoning.text.len())
+            + self.completion.extra.size_bytes()
             + self.tags.iter().map(|tag| tag.len() + size_of::<String>()).sum::<usize>();
         (size_of::<Self>() + texts + optional) as u64
     }

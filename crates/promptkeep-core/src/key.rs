@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::prompt::{Message, Prompt};
+use crate::prompt::{CACHE_MARK, Message, Prompt};
 
 /// Domain of the scope's hash. Its version must change with the encoding; golden tests pin both.
 const SCOPE_CONTEXT: &str = "promptkeep 2026-11 scope v1";
@@ -53,6 +53,7 @@ enum Field {
     ToolChoice = 12,
     Vary = 13,
     Extra = 14,
+    MessageExtra = 15,
 }
 
 /// Tag bytes of JSON values and of optional values. Never renumber.
@@ -168,6 +169,7 @@ fn encode(owner: &Owner, prompt: &Prompt, to: &mut Encoder, mut done: impl FnMut
         tool_choice,
         vary,
         extra,
+        ignored: _,
     } = prompt;
     let mut field = |field: Field, write: &mut dyn FnMut(&mut Encoder)| {
         to.byte(field as u8);
@@ -184,7 +186,7 @@ fn encode(owner: &Owner, prompt: &Prompt, to: &mut Encoder, mut done: impl FnMut
     field(Field::Stop, &mut |e| e.list(stop, |e, s| e.string(s)));
     field(Field::Seed, &mut |e| e.option(*seed, |e, n| e.integer(n.into())));
     field(Field::ResponseFormat, &mut |e| e.option(response_format.as_ref(), Encoder::json));
-    field(Field::Tools, &mut |e| e.option(tools.as_ref(), Encoder::json));
+    field(Field::Tools, &mut |e| e.option(tools.as_ref(), Encoder::tools));
     field(Field::ToolChoice, &mut |e| e.option(tool_choice.as_ref(), Encoder::json));
     field(Field::Vary, &mut |e| {
         e.length(vary.len());
@@ -193,11 +195,36 @@ fn encode(owner: &Owner, prompt: &Prompt, to: &mut Encoder, mut done: impl FnMut
             e.string(value);
         }
     });
-    // An empty map writes nothing, so prompts without extra fields keep the keys of earlier versions. Unambiguous
-    // only because this field is the last.
-    if !extra.is_empty() {
-        field(Field::Extra, &mut |e| e.object(extra));
+    // These write nothing where there is nothing, so prompts without extra fields keep the keys of earlier versions.
+    // Unambiguous only because they are the last, in this order.
+    if has_more_than_mark(extra) {
+        field(Field::Extra, &mut |e| e.unmarked(extra));
     }
+    if messages.iter().any(|message| has_more_than_mark(&message.extra)) {
+        field(Field::MessageExtra, &mut |e| e.list(messages, |e, message| e.unmarked(&message.extra)));
+    }
+}
+
+/// Whether a map has more than a [`CACHE_MARK`].
+fn has_more_than_mark(extra: &Map<String, Value>) -> bool {
+    extra.keys().any(|name| name != CACHE_MARK)
+}
+
+/// The tools without their cache marks; `None` if they have none.
+fn without_marks(tools: &Value) -> Option<Value> {
+    let is_marked = |tool: &Value| {
+        tool.get(CACHE_MARK).is_some() || tool.get("function").is_some_and(|f| f.get(CACHE_MARK).is_some())
+    };
+    tools.as_array()?.iter().any(is_marked).then(|| {
+        let mut tools = tools.clone();
+        for tool in tools.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            tool.remove(CACHE_MARK);
+            if let Some(function) = tool.get_mut("function").and_then(Value::as_object_mut) {
+                function.remove(CACHE_MARK);
+            }
+        }
+        tools
+    })
 }
 
 // === impl Field ===
@@ -219,6 +246,7 @@ impl Field {
             Self::ToolChoice => "tool_choice",
             Self::Vary => "vary",
             Self::Extra => "extra",
+            Self::MessageExtra => "message_extra",
         }
     }
 }
@@ -305,7 +333,8 @@ impl Encoder {
     fn messages(&mut self, messages: &[Message], last_is_fuzzy: bool) {
         self.length(messages.len());
         for (position, message) in messages.iter().enumerate() {
-            let Message { role, content, name, tool_call_id, tool_calls } = message;
+            // `parts` repeat the content, and `extra` follows all messages.
+            let Message { role, content, name, tool_call_id, tool_calls, parts: _, extra: _ } = message;
             let is_fuzzy = last_is_fuzzy && position + 1 == messages.len();
             self.string(role.as_str());
             self.option((!is_fuzzy).then_some(content), |e, text| e.string(text));
@@ -337,10 +366,25 @@ impl Encoder {
         }
     }
 
+    fn tools(&mut self, tools: &Value) {
+        match without_marks(tools) {
+            Some(tools) => self.json(&tools),
+            None => self.json(tools),
+        }
+    }
+
     fn object(&mut self, map: &Map<String, Value>) {
-        self.length(map.len());
+        self.fields(map.iter().collect());
+    }
+
+    /// An object without its [`CACHE_MARK`].
+    fn unmarked(&mut self, map: &Map<String, Value>) {
+        self.fields(map.iter().filter(|(name, _)| *name != CACHE_MARK).collect());
+    }
+
+    fn fields(&mut self, mut fields: Vec<(&String, &Value)>) {
+        self.length(fields.len());
         // serde_json keeps the written order when any crate in the build enables its `preserve_order` feature.
-        let mut fields: Vec<_> = map.iter().collect();
         fields.sort_unstable_by_key(|(name, _)| name.as_str());
         for (name, value) in fields {
             self.string(name);

@@ -31,10 +31,16 @@ pub enum Difficulty {
 /// Tokens and cost of the model call that produced an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// Tokens of the prompt.
+    /// Tokens of the prompt, with those below.
     pub prompt_tokens: u64,
-    /// Tokens of the answer.
+    /// Tokens of the answer, with those of its reasoning.
     pub completion_tokens: u64,
+    /// Tokens of the prompt that the provider read from its own cache.
+    pub cached_prompt_tokens: u64,
+    /// Tokens of the prompt that the provider wrote to its own cache.
+    pub cache_write_tokens: u64,
+    /// Tokens of the answer that are reasoning.
+    pub reasoning_tokens: u64,
     /// Cost in US dollars, by the catalog's prices.
     pub cost_usd: f64,
     /// Whether the tokens are an estimate because the provider sent no usage block.
@@ -86,6 +92,8 @@ pub struct Attempt {
     pub first_token: Option<Duration>,
     /// Tokens and cost of this call; all zero when the provider did no work.
     pub usage: Usage,
+    /// Why the model stopped, in the provider's words; empty when it did not say so.
+    pub finish_reason: String,
 }
 
 /// How an upstream call ended.

@@ -24,6 +24,19 @@ pub const OWN_FIELDS: [&str; 12] = [
     "top_p",
 ];
 
+/// Fields of the OpenAI dialect's messages that [`Message`] has a field for. [`Message::extra`] must not contain them.
+pub const OWN_MESSAGE_FIELDS: [&str; 5] = ["content", "name", "role", "tool_call_id", "tool_calls"];
+
+/// Field by which callers mark what a provider should keep in its own cache. It changes the price of an answer, not the
+/// answer, so no key covers it.
+pub const CACHE_MARK: &str = "cache_control";
+
+/// Names of the field that holds a model's reasoning; most providers use the first.
+pub const REASONING_FIELDS: [&str; 2] = ["reasoning_content", "reasoning"];
+
+/// Fields of a provider's reply that [`ReplyFields::reply`] may have.
+pub const REPLY_FIELDS: [&str; 2] = ["system_fingerprint", "service_tier"];
+
 /// Maximum length of a namespace in bytes. Statistics keep a copy of each name, so names must stay short.
 pub const NAMESPACE_BYTES_MAX: usize = 256;
 
@@ -64,6 +77,8 @@ pub struct Prompt {
     /// Further fields of the OpenAI dialect's request, such as `reasoning_effort`. Sent unchanged, and part of
     /// the key. Must not contain any of [`OWN_FIELDS`].
     pub extra: Map<String, Value>,
+    /// Further fields that the answer does not depend on, such as `user`. Sent unchanged, and not part of the key.
+    pub ignored: Map<String, Value>,
 }
 
 /// One turn of a conversation.
@@ -79,6 +94,12 @@ pub struct Message {
     pub tool_call_id: Option<String>,
     /// For [`Role::Assistant`]: its tool calls, as the OpenAI dialect's `tool_calls` array.
     pub tool_calls: Option<Value>,
+    /// The array of text parts, where the caller sent one: `content` is their texts, joined with line breaks. Sent in
+    /// place of `content`. Not part of the key, which covers `content`.
+    pub parts: Option<Value>,
+    /// Further fields of the turn, such as `reasoning_content`. Sent unchanged, and part of the key. Must not contain
+    /// any of [`OWN_MESSAGE_FIELDS`].
+    pub extra: Map<String, Value>,
 }
 
 /// Author of a [`Message`].
@@ -127,11 +148,15 @@ pub enum Keep {
     Careful,
 }
 
-/// A complete answer of a model.
-#[derive(Clone, Debug, PartialEq)]
+/// A complete answer of a model. The default is an empty one.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Completion {
     /// Text of the answer; may be empty beside tool calls.
     pub content: String,
+    /// What the model thought before it answered, if the provider shows it.
+    pub reasoning: Option<Reasoning>,
+    /// The model's words where it refuses to answer.
+    pub refusal: Option<String>,
     /// The OpenAI dialect's `tool_calls` array.
     pub tool_calls: Option<Value>,
     /// Why the model stopped.
@@ -142,11 +167,42 @@ pub struct Completion {
     pub tier: String,
     /// Tokens and cost of the model call.
     pub usage: Usage,
+    /// Further fields of the provider's reply.
+    pub extra: ReplyFields,
+}
+
+/// Text that a model thought, and the name by which its provider sends it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasoning {
+    pub text: String,
+    pub field: ReasoningField,
+}
+
+/// Which of [`REASONING_FIELDS`] a provider uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReasoningField {
+    #[default]
+    ReasoningContent,
+    Reasoning,
+    /// Two fields with one text.
+    Both,
+}
+
+/// Fields of a provider's reply that are only passed on, by the object that holds them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReplyFields {
+    /// Of the message, such as `annotations`.
+    pub message: Map<String, Value>,
+    /// Of the choice, such as `content_filter_results`.
+    pub choice: Map<String, Value>,
+    /// Of the reply itself, only [`REPLY_FIELDS`].
+    pub reply: Map<String, Value>,
 }
 
 /// Why a model stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum FinishReason {
+    #[default]
     Stop,
     ToolCalls,
     Length,
@@ -158,10 +214,16 @@ pub enum FinishReason {
 /// The next piece of an answer that is being streamed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Delta {
+    /// More of what the model thinks.
+    Reasoning(Reasoning),
     /// More text.
     Text(String),
+    /// More of a refusal.
+    Refusal(String),
     /// The OpenAI dialect's `delta.tool_calls` array.
     ToolCalls(Value),
+    /// Further fields of the OpenAI dialect's `delta`, such as `annotations`.
+    Fields(Map<String, Value>),
 }
 
 // === impl Prompt ===
@@ -172,6 +234,15 @@ impl Prompt {
         let last = self.messages.last()?;
         let is_text = last.role == Role::User && !last.content.trim().is_empty();
         is_text.then_some(last.content.as_str())
+    }
+
+    /// Takes the further fields of these names out of the key.
+    pub fn ignore(&mut self, names: &[String]) {
+        for name in names {
+            if let Some((name, value)) = self.extra.remove_entry(name) {
+                self.ignored.insert(name, value);
+            }
+        }
     }
 
     /// Checks the rules that the types do not enforce.
@@ -201,6 +272,14 @@ impl Prompt {
         }
         if let Some(field) = OWN_FIELDS.into_iter().find(|field| self.extra.contains_key(*field)) {
             return Err(Error::invalid("prompt.extra", format!("{field} has a field of its own")));
+        }
+        for (n, message) in self.messages.iter().enumerate() {
+            if let Some(field) =
+                OWN_MESSAGE_FIELDS.into_iter().find(|field| message.extra.contains_key(*field))
+            {
+                let path = format!("prompt.messages[{n}].extra");
+                return Err(Error::invalid(path, format!("{field} has a field of its own")));
+            }
         }
         Ok(())
     }
@@ -255,7 +334,15 @@ pub fn prefix(text: &str, bytes_max: usize) -> &str {
 impl Message {
     /// Creates a turn without name and tool calls.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into(), name: None, tool_call_id: None, tool_calls: None }
+        Self {
+            role,
+            content: content.into(),
+            name: None,
+            tool_call_id: None,
+            tool_calls: None,
+            parts: None,
+            extra: Map::new(),
+        }
     }
 }
 
@@ -287,12 +374,52 @@ impl CacheControl {
 // === impl Completion ===
 
 impl Completion {
-    /// Whether the answer may be stored: not truncated, not filtered, not empty.
+    /// Whether the answer may be stored: not truncated, not filtered, not refused, not empty.
     pub fn is_complete(&self) -> bool {
         let has_tool_calls =
             self.tool_calls.as_ref().and_then(Value::as_array).is_some_and(|calls| !calls.is_empty());
         let has_content = !self.content.is_empty() || has_tool_calls;
-        has_content && matches!(self.finish_reason, FinishReason::Stop | FinishReason::ToolCalls)
+        has_content
+            && self.refusal.is_none()
+            && matches!(self.finish_reason, FinishReason::Stop | FinishReason::ToolCalls)
+    }
+}
+
+// === impl ReasoningField ===
+
+impl ReasoningField {
+    /// Returns the field's names in the OpenAI dialect.
+    pub const fn names(self) -> &'static [&'static str] {
+        let [content, reasoning] = &REASONING_FIELDS;
+        match self {
+            Self::ReasoningContent => std::slice::from_ref(content),
+            Self::Reasoning => std::slice::from_ref(reasoning),
+            Self::Both => &REASONING_FIELDS,
+        }
+    }
+
+    /// Returns the fields that a stream has used which now uses `other`.
+    pub fn and(self, other: Self) -> Self {
+        if self == other { self } else { Self::Both }
+    }
+}
+
+// === impl ReplyFields ===
+
+impl ReplyFields {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        let Self { message, choice, reply } = self;
+        message.is_empty() && choice.is_empty() && reply.is_empty()
+    }
+
+    /// Size as JSON in bytes.
+    pub fn size_bytes(&self) -> usize {
+        let Self { message, choice, reply } = self;
+        let size = |fields: &Map<String, Value>| {
+            fields.iter().map(|(name, value)| name.len() + value.to_string().len()).sum::<usize>()
+        };
+        size(message) + size(choice) + size(reply)
     }
 }
 

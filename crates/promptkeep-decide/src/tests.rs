@@ -167,6 +167,7 @@ fn entry(text: &str) -> Arc<Entry> {
             model: "test".to_owned(),
             tier: String::new(),
             usage: Usage::default(),
+            ..Completion::default()
         },
         tags: Vec::new(),
         created: SystemTime::UNIX_EPOCH,

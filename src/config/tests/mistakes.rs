@@ -45,6 +45,37 @@ fallback = ["cold", "tepid"]
 }
 
 #[test]
+fn fields_that_the_answer_depends_on_cannot_be_ignored() {
+    assert_eq!(
+        problems("[cache]\nignore_fields = [\"user\", \"temperature\"]"),
+        ["c.toml:2: cache.ignore_fields: the answer depends on `temperature`"]
+    );
+    assert_eq!(
+        problems("[cache]\nignore_fields = [\"user\", \"user\"]"),
+        ["c.toml:2: cache.ignore_fields: `user` is listed twice"]
+    );
+}
+
+#[test]
+fn a_providers_key_and_headers_are_checked() {
+    let provider = |fields: &str| {
+        problems(&format!("providers = [{{ name = \"p\", base_url = \"http://p/v1\", {fields} }}]"))
+    };
+    for (fields, expected) in [
+        ("kind = \"bedrock\"", "providers[0].kind: `bedrock` is not one of openai, azure"),
+        ("api_key_env = \"A\", api_key_file = \"b\"", "providers[0].api_key_file: must not be set together"),
+        ("headers = { \"x y\" = \"secret\" }", "providers[0].headers: `x y` is not a header"),
+        ("headers = { Host = \"secret\" }", "providers[0].headers: `Host` is set by the server"),
+        ("headers = [\"secret\"]", "providers[0].headers: must be a table of strings"),
+        ("query = { v = 1 }", "providers[0].query: must be a table of strings"),
+    ] {
+        let problems = provider(fields);
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected} not in {problems:?}");
+        assert!(!problems.concat().contains("secret"), "{problems:?}");
+    }
+}
+
+#[test]
 fn syntax_errors_do_not_hide_the_rest() {
     let problems =
         problems("[cache]\nttl = = \"1h\"\nmode = \"static\"\nmode = \"exact\"\n[server]\nregoin = \"x\"");

@@ -31,7 +31,7 @@ fn miss(index: usize, class: &str) -> Exchange {
         first_token: Some(Duration::from_millis(200)),
         matched: None,
         content: format!("about {class}"),
-        usage: Usage { prompt_tokens: 1000, completion_tokens: 100, cost_usd: 0.001, estimated: false },
+        usage: Usage { prompt_tokens: 1000, completion_tokens: 100, cost_usd: 0.001, ..Usage::default() },
         saved_usd: 0.0,
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::Error,
-    prompt::{Message, Prompt, Role},
+    prompt::{CACHE_MARK, Message, Prompt, Role},
 };
 
 /// How the caller wants the answer; no part of the prompt.
@@ -62,6 +62,7 @@ pub(super) fn decode(mut body: Fields) -> Result<Decoded, Error> {
         )?,
         vary: Default::default(),
         extra: body,
+        ignored: Map::new(),
     };
     Ok(Decoded::Prompt { prompt: Box::new(prompt), shape })
 }
@@ -81,30 +82,34 @@ fn is_uncacheable(body: &Fields) -> bool {
         || turns(body).any(|turn| turn.as_object().is_some_and(has_more_than_text))
 }
 
-/// Whether a turn has more than the text and tool calls that a prompt can hold.
+/// Whether a turn has more than a prompt can hold.
 fn has_more_than_text(turn: &Fields) -> bool {
-    let is_known = |name: &str| matches!(name, "role" | "content" | "name" | "tool_call_id" | "tool_calls");
-    let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    // A sound that the provider stores, and the predecessor of tool calls.
+    let is_more = |name: &str| matches!(name, "audio" | "function_call");
     turn.get("role").is_some_and(|role| role == "function")
-        || turn.iter().any(|(name, value)| !is_known(name) && !is_empty(value))
+        || turn.iter().any(|(name, value)| is_more(name) && !is_blank(value))
         || turn.get("content").and_then(Value::as_array).is_some_and(|parts| !parts.iter().all(is_text_part))
 }
 
-/// Whether a part is just `{"type":"text","text":…}`. Other fields, such as a provider's caching mark, would be lost.
+/// Whether a field says nothing: clients write null and empty lists for absent ones.
+fn is_blank(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// Whether a part is just `{"type":"text","text":…}`, perhaps with a cache mark. The key covers its text only.
 fn is_text_part(part: &Value) -> bool {
     let Some(part) = part.as_object() else { return false };
-    part.len() == 2 && part.get("type").is_some_and(|kind| kind == "text") && part.contains_key("text")
+    part.get("type").is_some_and(|kind| kind == "text")
+        && part.contains_key("text")
+        && part.keys().all(|name| matches!(name.as_str(), "type" | "text" | CACHE_MARK))
 }
 
 /// The model and texts of a request, for routing. The provider checks everything else.
 fn route(body: &Fields) -> Prompt {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-    let message = |turn: &Value| Message {
-        role: Role::parse(&text(turn.get("role"))).unwrap_or(Role::User),
-        content: turn.get("content").map(lossy_text).unwrap_or_default(),
-        name: None,
-        tool_call_id: None,
-        tool_calls: None,
+    let message = |turn: &Value| {
+        let role = Role::parse(&text(turn.get("role"))).unwrap_or(Role::User);
+        Message::new(role, turn.get("content").map(lossy_text).unwrap_or_default())
     };
     Prompt {
         model: text(body.get("model")),
@@ -143,28 +148,28 @@ fn message(field: &str, turn: Value) -> Result<Message, Error> {
         Some(calls @ Value::Array(_)) => Some(calls),
         Some(_) => return Err(Error::invalid(format!("{field}.tool_calls"), "must be an array")),
     };
-    Ok(Message {
-        role,
-        content: message_text(&format!("{field}.content"), turn.remove("content"))?,
-        name: text_or_null(&format!("{field}.name"), turn.remove("name"))?,
-        tool_call_id: text_or_null(&format!("{field}.tool_call_id"), turn.remove("tool_call_id"))?,
-        tool_calls,
-    })
+    let (content, parts) = content(&format!("{field}.content"), turn.remove("content"))?;
+    let name = text_or_null(&format!("{field}.name"), turn.remove("name"))?;
+    let tool_call_id = text_or_null(&format!("{field}.tool_call_id"), turn.remove("tool_call_id"))?;
+    turn.remove("role");
+    // Some providers refuse fields that they do not know, even where they are blank.
+    turn.retain(|_, value| !is_blank(value));
+    Ok(Message { role, content, name, tool_call_id, tool_calls, parts, extra: turn })
 }
 
-/// The text of a turn. Text parts are joined with line breaks, as servers of open models do.
-fn message_text(field: &str, content: Option<Value>) -> Result<String, Error> {
+/// The text of a turn, and its parts if there are any. Texts are joined with line breaks, as servers of open models do.
+fn content(field: &str, content: Option<Value>) -> Result<(String, Option<Value>), Error> {
     let Some(Value::Array(parts)) = content else {
-        return Ok(text_or_null(field, content)?.unwrap_or_default());
+        return Ok((text_or_null(field, content)?.unwrap_or_default(), None));
     };
     let mut texts = Vec::with_capacity(parts.len());
-    for (n, mut part) in parts.into_iter().enumerate() {
-        match part.get_mut("text").map(Value::take) {
-            Some(Value::String(text)) => texts.push(text),
+    for (n, part) in parts.iter().enumerate() {
+        match part.get("text") {
+            Some(Value::String(text)) => texts.push(text.as_str()),
             _ => return Err(Error::invalid(format!("{field}[{n}].text"), "must be a string")),
         }
     }
-    Ok(texts.join("\n"))
+    Ok((texts.join("\n"), Some(Value::Array(parts))))
 }
 
 pub(in crate::http) fn text_or_null(field: &str, value: Option<Value>) -> Result<Option<String>, Error> {

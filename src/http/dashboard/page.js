@@ -241,6 +241,12 @@ function showNamespaces(namespaces) {
   ])));
 }
 
+// Namespaces without semantic hits, because no two conversations have the same text before the question.
+function showFreshScopes(fresh) {
+  const one = ({ namespace, field }) => `Every conversation in “${namespace}” has its own ${field}, so that no semantic hit is possible.`;
+  put("fresh-scopes", fresh.map(one).join(" "), fresh.length);
+}
+
 // Fills a list with facts: name, text, whether to warn and, for tests, the exact value.
 function showFacts(id, facts) {
   byId(id).replaceChildren(...facts.map(([name, text, warn, value]) => {
@@ -383,6 +389,7 @@ function show(s) {
   showVerification(window, s.quality.verifier_errors);
   showModels(s.models);
   showNamespaces(s.namespaces);
+  showFreshScopes(s.fresh_scopes);
   showStore(s.store, s.region);
   showHitTable(s.hits, s.shows_prompts);
 }

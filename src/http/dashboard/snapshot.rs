@@ -42,6 +42,7 @@ pub(super) struct Snapshot {
     models: Vec<Model>,
     store: Store,
     namespaces: Vec<Namespace>,
+    fresh_scopes: Vec<FreshScope>,
     shows_prompts: bool,
     hits: Vec<Hit>,
 }
@@ -117,6 +118,14 @@ struct Namespace {
     saved_usd: f64,
 }
 
+/// A namespace whose every conversation has a scope of its own.
+#[derive(Debug, Serialize)]
+struct FreshScope {
+    namespace: String,
+    /// The field that differs.
+    field: String,
+}
+
 #[derive(Debug, Serialize)]
 struct Hit {
     /// For the wrong-hit button.
@@ -168,6 +177,7 @@ impl Snapshot {
                 replication_lag: seconds_by_region(api.cache.maintenance.lags()),
             },
             namespaces: ledger.largest_namespaces(NAMESPACES_MAX).into_iter().map(Namespace::from).collect(),
+            fresh_scopes: fresh_scopes(pipeline),
             shows_prompts: settings.show_prompts,
             hits: hits(pipeline.feedback.recent_semantic(), has_tenants),
         }
@@ -205,6 +215,11 @@ impl From<(String, Counters)> for Namespace {
             saved_usd: counters.saved_usd,
         }
     }
+}
+
+fn fresh_scopes(pipeline: &Pipeline) -> Vec<FreshScope> {
+    let fresh = pipeline.statistics.fresh_scopes().into_iter().take(NAMESPACES_MAX);
+    fresh.map(|fresh| FreshScope { namespace: fresh.namespace, field: fresh.field.to_string() }).collect()
 }
 
 /// The catalog's models in its order, then models that only the ledger has.

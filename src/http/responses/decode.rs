@@ -26,12 +26,15 @@ pub(super) enum Decoded {
 }
 
 /// Fields of a plain-text request. A request with any other field is passed on.
-const PLAIN: [&str; 11] = [
+const PLAIN: [&str; 14] = [
     "input",
     "instructions",
     "max_output_tokens",
     "metadata",
     "model",
+    "prompt_cache_key",
+    "safety_identifier",
+    "service_tier",
     "store",
     "stream",
     "temperature",
@@ -97,14 +100,14 @@ fn plain(body: &Map<String, Value>) -> Result<Option<Prompt>, Error> {
     if let Some(instructions) = text_or_null("instructions", body.get("instructions").cloned())? {
         prompt.messages.insert(0, turn(Role::System, instructions));
     }
-    for name in ["user", "metadata"] {
+    for name in ["user", "metadata", "safety_identifier", "prompt_cache_key", "service_tier"] {
         prompt.extra.extend(body.get(name).map(|value| (name.to_owned(), value.clone())));
     }
     Ok(Some(prompt))
 }
 
 fn turn(role: Role, content: String) -> Message {
-    Message { role, content, name: None, tool_call_id: None, tool_calls: None }
+    Message::new(role, content)
 }
 
 fn max_tokens(value: Option<&Value>) -> Result<Option<u32>, Error> {

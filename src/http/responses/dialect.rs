@@ -1,9 +1,15 @@
 //! Answers of the Responses API: the object, and the events of its stream.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
-    http::{failure::Failure, reply::unix_seconds, sse::Dialect},
+    http::{
+        failure::Failure,
+        reply::{Answered, unix_seconds},
+        sse::Dialect,
+    },
     model::Usage,
     pipeline::{RequestId, Started},
     prompt::{Completion, Delta, FinishReason},
@@ -58,8 +64,10 @@ impl Head {
 }
 
 /// The whole answer as one object.
-fn response(head: &Head, echo: &Echo, completion: &Completion) -> Value {
+fn response(head: &Head, echo: &Echo, answer: &Answered<'_>) -> Value {
+    let completion = answer.completion;
     let (status, incomplete) = match completion.finish_reason {
+        _ if completion.refusal.is_some() => ("incomplete", json!({ "reason": "content_filter" })),
         FinishReason::Stop | FinishReason::ToolCalls => ("completed", Value::Null),
         FinishReason::ContentFilter => ("incomplete", json!({ "reason": "content_filter" })),
         FinishReason::Length | FinishReason::Other(_) => {
@@ -68,8 +76,8 @@ fn response(head: &Head, echo: &Echo, completion: &Completion) -> Value {
     };
     let mut object = object(head, echo, &completion.model, status);
     object["incomplete_details"] = incomplete;
-    object["output"] = json!([message(head, status, &completion.content)]);
-    object["usage"] = usage(&completion.usage);
+    object["output"] = json!([message(head, status, &text_of(completion))]);
+    object["usage"] = answer.with_hit(usage(&completion.usage));
     object
 }
 
@@ -107,17 +115,25 @@ fn message(head: &Head, status: &str, text: &str) -> Value {
     })
 }
 
+/// The text of an answer. A refusal is part of it, and makes the answer incomplete.
+fn text_of(completion: &Completion) -> Cow<'_, str> {
+    match &completion.refusal {
+        None => Cow::Borrowed(&completion.content),
+        Some(refusal) => Cow::Owned(format!("{}{refusal}", completion.content)),
+    }
+}
+
 fn part(text: &str) -> Value {
     json!({ "type": "output_text", "text": text, "annotations": [] })
 }
 
 fn usage(usage: &Usage) -> Value {
-    let Usage { prompt_tokens, completion_tokens, .. } = *usage;
+    let Usage { prompt_tokens, completion_tokens, cached_prompt_tokens, reasoning_tokens, .. } = *usage;
     json!({
         "input_tokens": prompt_tokens,
-        "input_tokens_details": { "cached_tokens": 0 },
+        "input_tokens_details": { "cached_tokens": cached_prompt_tokens },
         "output_tokens": completion_tokens,
-        "output_tokens_details": { "reasoning_tokens": 0 },
+        "output_tokens_details": { "reasoning_tokens": reasoning_tokens },
         "total_tokens": prompt_tokens.saturating_add(completion_tokens),
     })
 }
@@ -125,8 +141,8 @@ fn usage(usage: &Usage) -> Value {
 impl Dialect for ResponsesDialect {
     type Options = Echo;
 
-    fn whole(echo: &Echo, id: RequestId, completion: &Completion) -> Value {
-        response(&Head::new(id), echo, completion)
+    fn whole(echo: &Echo, id: RequestId, answer: &Answered<'_>) -> Value {
+        response(&Head::new(id), echo, answer)
     }
 
     fn new(echo: Echo, started: &Started) -> Self {
@@ -143,18 +159,21 @@ impl Dialect for ResponsesDialect {
         self.in_part(out, "response.content_part.added", json!({ "part": part("") }));
     }
 
-    /// Ignores tool calls: requests with tools are passed on, so there are none.
+    /// Ignores tool calls: requests with tools are passed on, so there are none. Reasoning is only counted.
     fn delta(&mut self, out: &mut Vec<u8>, delta: &Delta) {
-        if let Delta::Text(text) = delta {
-            self.in_part(out, "response.output_text.delta", json!({ "delta": text, "logprobs": [] }));
+        match delta {
+            Delta::Text(text) | Delta::Refusal(text) => {
+                self.in_part(out, "response.output_text.delta", json!({ "delta": text, "logprobs": [] }));
+            }
+            Delta::Reasoning(_) | Delta::ToolCalls(_) | Delta::Fields(_) => {}
         }
     }
 
-    fn finished(&mut self, out: &mut Vec<u8>, completion: &Completion) {
-        let text = &completion.content;
+    fn finished(&mut self, out: &mut Vec<u8>, answer: &Answered<'_>) {
+        let text = text_of(answer.completion);
         self.in_part(out, "response.output_text.done", json!({ "text": text, "logprobs": [] }));
-        self.in_part(out, "response.content_part.done", json!({ "part": part(text) }));
-        let response = response(&self.head, &self.echo, completion);
+        self.in_part(out, "response.content_part.done", json!({ "part": part(&text) }));
+        let response = response(&self.head, &self.echo, answer);
         let item = response["output"][0].clone();
         self.event(out, "response.output_item.done", json!({ "output_index": 0, "item": item }));
         let last =

@@ -17,12 +17,26 @@ const ROUNDING_USD: f64 = 0.01;
 /// # Errors
 /// [`Error::InvalidArgument`], which names the field.
 pub(super) fn check(completion: &Completion, upstreams: &Upstreams) -> Result<(), Error> {
-    let Usage { prompt_tokens, completion_tokens, cost_usd, estimated: _ } = completion.usage;
-    for (name, tokens) in [("prompt_tokens", prompt_tokens), ("completion_tokens", completion_tokens)] {
-        if tokens > TOKENS_MAX {
-            let field = format!("completion.usage.{name}");
-            return Err(Error::invalid(field, format!("must be at most {TOKENS_MAX}")));
-        }
+    let Usage {
+        prompt_tokens,
+        completion_tokens,
+        cached_prompt_tokens,
+        cache_write_tokens,
+        reasoning_tokens,
+        cost_usd,
+        estimated: _,
+    } = completion.usage;
+    let not_cached = prompt_tokens.saturating_sub(cached_prompt_tokens);
+    let limits = [
+        ("prompt_tokens", prompt_tokens, TOKENS_MAX),
+        ("completion_tokens", completion_tokens, TOKENS_MAX),
+        ("cached_prompt_tokens", cached_prompt_tokens, prompt_tokens),
+        ("cache_write_tokens", cache_write_tokens, not_cached),
+        ("reasoning_tokens", reasoning_tokens, completion_tokens),
+    ];
+    if let Some((name, _, max)) = limits.into_iter().find(|(_, tokens, max)| tokens > max) {
+        let field = format!("completion.usage.{name}");
+        return Err(Error::invalid(field, format!("must be at most {max}")));
     }
     let field = "completion.usage.cost_usd";
     if !cost_usd.is_finite() || cost_usd < 0.0 {

@@ -123,6 +123,9 @@ impl Recorder {
             return;
         }
         let elapsed = self.elapsed.unwrap_or_else(|| self.started.elapsed());
+        if self.rpc == Rpc::Embed {
+            return self.close_embedding(elapsed);
+        }
         self.without_cache.add(self.saved_usd);
         let saved_usd = self.savings.net(self.tenant.name(), self.saved_usd);
         let observation = Observation {
@@ -140,6 +143,12 @@ impl Recorder {
         };
         self.count(&observation);
         self.ledger.request(&observation);
+        self.end_trace(elapsed);
+    }
+
+    /// Embeddings have metrics of their own: beside answers they would hide how the answers fare.
+    fn close_embedding(&self, elapsed: Duration) {
+        self.metrics.request(self.rpc, self.outcome, elapsed);
         self.end_trace(elapsed);
     }
 

@@ -5,9 +5,12 @@ use serde_json::json;
 
 use super::*;
 
-/// `encode(&golden())` of the build that introduced codec 3. Never regenerate it: a failing test means that
+/// `encode(&golden())` of the build that introduced codec 5. Never regenerate it: a failing test means that
 /// users' data has become unreadable.
-const GOLDEN: &[u8] = include_bytes!("testdata/entry-v4.bin");
+const GOLDEN: &[u8] = include_bytes!("testdata/entry-v5.bin");
+
+/// `encode(&golden_v4())` of the build that introduced codec 4.
+const GOLDEN_V4: &[u8] = include_bytes!("testdata/entry-v4.bin");
 
 /// Entries of earlier versions, which are aliases.
 const ALIAS_V3: &[u8] = include_bytes!("testdata/entry-v3.bin");
@@ -33,7 +36,22 @@ fn golden() -> Entry {
             finish_reason: FinishReason::Other("paused".to_owned()),
             model: "gpt-4o".to_owned(),
             tier: "hot".to_owned(),
-            usage: Usage { prompt_tokens: 300, completion_tokens: 20, cost_usd: 0.00095, estimated: true },
+            usage: Usage {
+                prompt_tokens: 300,
+                completion_tokens: 20,
+                cached_prompt_tokens: 256,
+                cache_write_tokens: 12,
+                reasoning_tokens: 8,
+                cost_usd: 0.00095,
+                estimated: true,
+            },
+            reasoning: Some(Reasoning { text: "Settings, I think.".to_owned(), field: ReasoningField::Both }),
+            refusal: Some("No – never.".to_owned()),
+            extra: ReplyFields {
+                message: fields(&json!({ "annotations": [{ "type": "url_citation" }] })),
+                choice: fields(&json!({ "native_finish_reason": "end" })),
+                reply: fields(&json!({ "system_fingerprint": "fp_1" })),
+            },
         },
         tags: vec!["faq".to_owned(), "v2".to_owned()],
         created: UNIX_EPOCH + Duration::from_nanos(1_790_000_000_123_456_789),
@@ -41,6 +59,20 @@ fn golden() -> Entry {
         stale_for: Duration::from_secs(600),
         difficulty: Some(Difficulty::Hard),
     }
+}
+
+fn fields(value: &serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    value.as_object().expect("an object").clone()
+}
+
+/// The golden entry with the fields of codec 4.
+fn golden_v4() -> Entry {
+    let Entry { completion, .. } = golden();
+    let usage =
+        Usage { cached_prompt_tokens: 0, cache_write_tokens: 0, reasoning_tokens: 0, ..completion.usage };
+    let completion =
+        Completion { usage, reasoning: None, refusal: None, extra: ReplyFields::default(), ..completion };
+    Entry { completion, ..golden() }
 }
 
 /// An entry without any optional part.
@@ -51,7 +83,7 @@ fn smallest() -> Entry {
         embedding: None,
         tags: Vec::new(),
         difficulty: None,
-        completion: Completion { tool_calls: None, ..golden().completion },
+        completion: Completion { tool_calls: None, ..golden_v4().completion },
         ..golden()
     }
 }
@@ -64,9 +96,15 @@ fn sealed(payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_committed_bytes_of_version_4_are_read_and_written() {
+fn the_committed_bytes_of_version_5_are_read_and_written() {
     assert_eq!(decode(GOLDEN), Ok(golden()));
     assert_eq!(encode(&golden()), GOLDEN);
+}
+
+#[test]
+fn the_committed_bytes_of_version_4_are_read() {
+    assert_eq!(decode(GOLDEN_V4), Ok(golden_v4()));
+    assert_eq!(decode(&encode(&golden_v4())), Ok(golden_v4()), "written again as version 5");
 }
 
 /// An alias has no answer: served as an entry, its prompt would get an empty one.
@@ -89,9 +127,9 @@ fn an_answer_is_read_without_its_vector() {
 
 #[test]
 fn the_committed_bytes_of_version_1_are_read() {
-    let without = Entry { stale_for: Duration::ZERO, difficulty: None, ..golden() };
+    let without = Entry { stale_for: Duration::ZERO, difficulty: None, ..golden_v4() };
     assert_eq!(decode(GOLDEN_V1), Ok(without.clone()));
-    assert_eq!(decode(&encode(&without)), Ok(without), "written again as version 4");
+    assert_eq!(decode(&encode(&without)), Ok(without), "written again as version 5");
 }
 
 #[test]
@@ -166,6 +204,8 @@ prop_compose! {
         vector in proptest::option::of(proptest::collection::vec(-1.0_f32..1.0, 1..40)),
         (content, tool_calls, reason, model, tier) in any::<(String, Option<Vec<String>>, String, String, String)>(),
         (prompt_tokens, completion_tokens, cents, estimated) in any::<(u64, u64, u32, bool)>(),
+        (cached_prompt_tokens, cache_write_tokens, reasoning_tokens) in any::<(u64, u64, u64)>(),
+        (thought, refusal, fingerprint) in any::<(Option<String>, Option<String>, Option<String>)>(),
         tags in any::<Vec<String>>(),
         (created, ttl_ms, stale_ms) in any::<(u64, u32, u32)>(),
         difficulty in proptest::option::of(proptest::sample::select(Difficulty::ALL.as_slice())),
@@ -186,7 +226,21 @@ prop_compose! {
                 finish_reason: FinishReason::parse(&reason),
                 model,
                 tier,
-                usage: Usage { prompt_tokens, completion_tokens, cost_usd: f64::from(cents) / 100.0, estimated },
+                usage: Usage {
+                    prompt_tokens,
+                    completion_tokens,
+                    cached_prompt_tokens,
+                    cache_write_tokens,
+                    reasoning_tokens,
+                    cost_usd: f64::from(cents) / 100.0,
+                    estimated,
+                },
+                reasoning: thought.map(|text| Reasoning { text, field: ReasoningField::Reasoning }),
+                refusal,
+                extra: ReplyFields {
+                    reply: fingerprint.map(|text| ("system_fingerprint".to_owned(), json!(text))).into_iter().collect(),
+                    ..ReplyFields::default()
+                },
             },
             tags,
             created,

@@ -141,6 +141,7 @@ fn entry(n: u64) -> Arc<Entry> {
             model: "m".to_owned(),
             tier: String::new(),
             usage: Usage::default(),
+            ..Completion::default()
         },
         tags: Vec::new(),
         created: std::time::UNIX_EPOCH,

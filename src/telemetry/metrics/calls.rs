@@ -13,6 +13,7 @@ use super::{
 use crate::model::{Attempt, AttemptReason, ModelState, ProviderState, Usage};
 
 const DIRECTIONS: [&str; 2] = ["input", "output"];
+const TOKEN_DETAILS: [&str; 3] = ["cached_input", "cache_write", "reasoning"];
 
 pub(super) struct Calls {
     routes: Family<RouteLabels, Counter>,
@@ -20,6 +21,7 @@ pub(super) struct Calls {
     seconds: Seconds<ModelLabel>,
     first_token_seconds: Seconds<ModelLabel>,
     tokens: Family<TokenLabels, Counter>,
+    token_details: Family<TokenDetailLabels, Counter>,
     cost_usd: Family<ModelLabel, Dollars>,
     tenant_tokens: Family<TenantTokenLabels, Counter>,
     tenant_cost_usd: Family<TenantLabel, Dollars>,
@@ -62,6 +64,12 @@ struct TokenLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenDetailLabels {
+    model: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TenantLabel {
     tenant: String,
 }
@@ -100,6 +108,11 @@ impl Calls {
                 "Time to the first token of an upstream call",
             ),
             tokens: family(to, "tokens", "Tokens of upstream calls, by direction"),
+            token_details: family(
+                to,
+                "token_details",
+                "Tokens that promptkeep_tokens_total contains too: input read from the provider's cache or written to it, and reasoning",
+            ),
             cost_usd: family(to, "cost_usd", "US dollars spent on upstream calls"),
             tenant_tokens: family(to, "tenant_tokens", "Tokens of a tenant's upstream calls"),
             tenant_cost_usd: family(to, "tenant_cost_usd", "US dollars spent on a tenant's upstream calls"),
@@ -123,6 +136,9 @@ impl Calls {
         drop(self.cost_usd.get_or_create(&label));
         for direction in DIRECTIONS {
             drop(self.tokens.get_or_create(&TokenLabels { model: model.to_owned(), direction }));
+        }
+        for kind in TOKEN_DETAILS {
+            drop(self.token_details.get_or_create(&TokenDetailLabels { model: model.to_owned(), kind }));
         }
     }
 }
@@ -153,6 +169,12 @@ impl Metrics {
             calls.tokens.get_or_create(&TokenLabels { model: attempt.model.clone(), direction }).inc_by(n);
             let labels = TenantTokenLabels { tenant: tenant.to_owned(), direction };
             calls.tenant_tokens.get_or_create(&labels).inc_by(n);
+        }
+        let Usage { cached_prompt_tokens, cache_write_tokens, reasoning_tokens, .. } = attempt.usage;
+        let details = [cached_prompt_tokens, cache_write_tokens, reasoning_tokens];
+        for (kind, n) in TOKEN_DETAILS.into_iter().zip(details).filter(|(_, n)| *n > 0) {
+            let labels = TokenDetailLabels { model: attempt.model.clone(), kind };
+            calls.token_details.get_or_create(&labels).inc_by(n);
         }
         calls.cost_usd.get_or_create(&model).inc_by(cost_usd);
         calls.tenant_cost_usd.get_or_create(&TenantLabel { tenant: tenant.to_owned() }).inc_by(cost_usd);

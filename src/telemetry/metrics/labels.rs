@@ -9,6 +9,8 @@ pub enum Rpc {
     Store,
     /// Passed on to a provider unchanged.
     Forward,
+    /// Embeddings.
+    Embed,
 }
 
 /// Why a request was shed.
@@ -63,8 +65,8 @@ pub enum StoreOp {
 }
 
 impl Rpc {
-    pub const ALL: [Self; 5] =
-        [Self::Lookup, Self::Complete, Self::CompleteStream, Self::Store, Self::Forward];
+    pub const ALL: [Self; 6] =
+        [Self::Lookup, Self::Complete, Self::CompleteStream, Self::Store, Self::Forward, Self::Embed];
 
     /// The label used in metrics, logs and spans.
     pub const fn as_str(self) -> &'static str {
@@ -74,6 +76,7 @@ impl Rpc {
             Self::CompleteStream => "CompleteStream",
             Self::Store => "Store",
             Self::Forward => "Forward",
+            Self::Embed => "Embed",
         }
     }
 }

@@ -38,6 +38,7 @@ pub(super) struct Quality {
     false_hit_checks: Gauge,
     false_hit_labels: Family<SourceLabel, Gauge>,
     max_wrong_hits: FloatGauge,
+    fresh_scope_namespaces: Family<FieldLabel, Gauge>,
 }
 
 /// Gauges of an estimated rate and the ends of its interval.
@@ -51,6 +52,11 @@ struct Interval {
 struct LearnedLabels {
     origin: &'static str,
     says: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FieldLabel {
+    field: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -137,6 +143,11 @@ impl Quality {
                 "Completed audits by what judged them: a comparison of answers, a verifier or feedback",
             ),
             max_wrong_hits: single(to, "max_wrong_hits", "Largest share that cache.max_wrong_hits allows"),
+            fresh_scope_namespaces: family(
+                to,
+                "fresh_scope_namespaces",
+                "Namespaces whose every conversation has a scope of its own, by the field that differs",
+            ),
         }
     }
 
@@ -175,6 +186,14 @@ impl Interval {
 }
 
 impl Metrics {
+    /// Sets the number of namespaces without shared scopes, by the field that differs; called before each scrape.
+    pub fn fresh_scopes(&self, fields: impl Iterator<Item = (&'static str, usize)>) {
+        for (field, namespaces) in fields {
+            let gauge = self.quality.fresh_scope_namespaces.get_or_create(&FieldLabel { field });
+            gauge.set(namespaces.try_into().unwrap_or(i64::MAX));
+        }
+    }
+
     /// Counts a pair about which this evidence, a log-likelihood ratio, was found.
     pub fn label(&self, origin: LabelOrigin, evidence: f32) {
         let says = match evidence {

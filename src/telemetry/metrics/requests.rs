@@ -35,6 +35,8 @@ pub(super) struct Requests {
     shed: Family<ReasonLabel, Counter>,
     refreshes: Family<ResultLabel, Counter>,
     feedback: Family<FeedbackLabels, Counter>,
+    embedding_inputs: Family<OutcomeLabel, Counter>,
+    embedding_saved_usd: Dollars,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,6 +101,8 @@ impl Requests {
             shed,
             refreshes: family(to, "refreshes", "Revalidations of answers served past their TTL"),
             feedback: family(to, "feedback", "Feedback on served answers"),
+            embedding_inputs: family(to, "embedding_inputs", "Inputs of requests for embeddings, by outcome"),
+            embedding_saved_usd: single(to, "embedding_saved_usd", "US dollars saved by kept embeddings"),
         }
     }
 
@@ -144,6 +148,15 @@ impl Metrics {
     /// Counts a personal or time-dependent prompt.
     pub fn not_reusable(&self, reason: NoReuse) {
         self.requests.bound_prompts.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// Counts the inputs of a request for embeddings, and what those saved that were kept.
+    pub fn embedded(&self, kept: usize, new: usize, saved_usd: f64) {
+        for (outcome, inputs) in [(Outcome::Exact, kept), (Outcome::Upstream, new)] {
+            let label = OutcomeLabel { outcome: outcome.as_str() };
+            self.requests.embedding_inputs.get_or_create(&label).inc_by(inputs as u64);
+        }
+        self.requests.embedding_saved_usd.inc_by(saved_usd);
     }
 
     /// Counts a request that was shed.

@@ -28,7 +28,8 @@ fn call(reason: AttemptReason, cost_usd: f64) -> Attempt {
         reason,
         elapsed: Duration::from_secs(1),
         first_token: None,
-        usage: Usage { prompt_tokens: 10, completion_tokens: 5, cost_usd, estimated: false },
+        usage: Usage { prompt_tokens: 10, completion_tokens: 5, cost_usd, ..Usage::default() },
+        finish_reason: String::new(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Encoder of a prompt as a chat request. It always asks for a stream, so that unary and streaming callers
-//! share one path.
+//! Encoder of a prompt as a chat request. It asks every model that can for a stream, so that unary and streaming
+//! callers share one path.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -27,9 +27,12 @@ struct Request<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_choice: Option<&'a Value>,
     stream: bool,
-    stream_options: StreamOptions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
     #[serde(flatten)]
     extra: &'a Map<String, Value>,
+    #[serde(flatten)]
+    ignored: &'a Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -40,19 +43,30 @@ struct StreamOptions {
 #[derive(Serialize)]
 struct Message<'a> {
     role: &'static str,
-    /// `None` (JSON `null`) for an assistant's message that only calls tools.
-    content: Option<&'a str>,
+    content: Content<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_call_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<&'a Value>,
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    /// JSON `null`, for an assistant's message that only calls tools.
+    None,
+    Text(&'a str),
+    /// The parts that the caller sent.
+    Parts(&'a Value),
 }
 
 /// The body of a request for `prompt` to `model`. The prompt is destructured without `..`, so that a new
 /// field does not compile until somebody decides whether providers receive it.
-pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
+pub fn encode(prompt: &Prompt, model: &str, stream: bool) -> Vec<u8> {
     let Prompt {
         namespace: _,
         model: _,
@@ -67,6 +81,7 @@ pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
         tool_choice,
         vary: _,
         extra,
+        ignored,
     } = prompt;
     let request = Request {
         model,
@@ -79,23 +94,29 @@ pub fn encode(prompt: &Prompt, model: &str) -> Vec<u8> {
         response_format: response_format.as_ref(),
         tools: tools.as_ref(),
         tool_choice: tool_choice.as_ref(),
-        stream: true,
-        stream_options: StreamOptions { include_usage: true },
+        stream,
+        stream_options: stream.then_some(StreamOptions { include_usage: true }),
         extra,
+        ignored,
     };
     serde_json::to_vec(&request).expect("strings, numbers and JSON values always serialise")
 }
 
 impl<'a> Message<'a> {
     fn new(message: &'a prompt::Message) -> Self {
-        let prompt::Message { role, content, name, tool_call_id, tool_calls } = message;
+        let prompt::Message { role, content, name, tool_call_id, tool_calls, parts, extra } = message;
         let only_calls = *role == Role::Assistant && content.is_empty() && tool_calls.is_some();
         Self {
             role: role.as_str(),
-            content: (!only_calls).then_some(content),
+            content: match parts {
+                Some(parts) => Content::Parts(parts),
+                None if only_calls => Content::None,
+                None => Content::Text(content),
+            },
             name: name.as_deref(),
             tool_call_id: tool_call_id.as_deref(),
             tool_calls: tool_calls.as_ref(),
+            extra,
         }
     }
 }

@@ -8,11 +8,11 @@ use super::*;
 use crate::prompt::{Message, Prompt, Role};
 
 fn message(role: Role, content: &str) -> Message {
-    Message { role, content: content.to_owned(), name: None, tool_call_id: None, tool_calls: None }
+    Message::new(role, content)
 }
 
 fn body_of(prompt: &Prompt) -> Value {
-    serde_json::from_slice(&encode(prompt, "model-1")).expect("JSON")
+    serde_json::from_slice(&encode(prompt, "model-1", true)).expect("JSON")
 }
 
 fn full_prompt() -> Prompt {
@@ -37,6 +37,7 @@ fn full_prompt() -> Prompt {
         tool_choice: Some(json!("auto")),
         vary: BTreeMap::from([("never-sent".into(), "never-sent".into())]),
         extra: Map::from_iter([("reasoning_effort".into(), json!("low"))]),
+        ignored: Map::from_iter([("user".into(), json!("ann"))]),
     }
 }
 
@@ -57,7 +58,7 @@ fn all_fields_except_namespace_and_vary_are_sent() {
     );
     assert_eq!(body["temperature"], json!(0.7));
     assert_eq!(body["tool_choice"], json!("auto"));
-    assert_eq!(body["reasoning_effort"], json!("low"));
+    assert_eq!((&body["reasoning_effort"], &body["user"]), (&json!("low"), &json!("ann")));
     assert_eq!(body["stream_options"], json!({ "include_usage": true }));
 }
 
@@ -73,6 +74,7 @@ fn unset_fields_are_not_sent() {
         tools: None,
         tool_choice: None,
         extra: Map::new(),
+        ignored: Map::new(),
         ..full_prompt()
     };
     let body = body_of(&prompt);
@@ -100,10 +102,69 @@ fn a_chunk_may_be_empty() {
 }
 
 #[test]
-fn a_refusal_is_shown_and_marked_as_filtered() {
+fn a_refusal_is_no_text() {
     let chunk = chunk_of(&json!({ "choices": [{ "delta": { "refusal": "I cannot." } }] })).expect("a chunk");
-    assert_eq!(chunk.text.as_deref(), Some("I cannot."));
-    assert_eq!(chunk.finish, Some(FinishReason::ContentFilter));
+    assert_eq!((chunk.text, chunk.refusal.as_deref()), (None, Some("I cannot.")));
+}
+
+#[test]
+fn reasoning_is_read_under_both_names_and_anything_but_text_is_ignored() {
+    let part = |part: Value| chunk_of(&json!({ "choices": [{ "delta": part }] })).expect("a chunk");
+    let thought = |field| Some(Reasoning { text: "hm".to_owned(), field });
+    for (delta, expected) in [
+        (json!({ "reasoning_content": "hm" }), thought(ReasoningField::ReasoningContent)),
+        (json!({ "reasoning": "hm", "reasoning_content": null }), thought(ReasoningField::Reasoning)),
+        (json!({ "reasoning": "hm", "reasoning_content": "hm" }), thought(ReasoningField::Both)),
+        (json!({ "reasoning_content": "" }), None),
+        (json!({ "reasoning_content": 7 }), None),
+        (json!({ "reasoning": { "effort": "low" } }), None),
+    ] {
+        let chunk = part(delta.clone());
+        assert_eq!((chunk.reasoning, chunk.is_thinking), (expected, true), "{delta}");
+    }
+    assert!(!part(json!({ "content": "x", "reasoning": null })).is_thinking);
+}
+
+#[test]
+fn unknown_fields_of_message_and_choice_are_kept() {
+    let chunk = chunk_of(&json!({
+        "object": "chat.completion", "system_fingerprint": "fp_1", "service_tier": null, "x_other": 1,
+        "choices": [{
+            "index": 0, "finish_reason": "stop", "native_finish_reason": "end", "logprobs": null, "stop_reason": null,
+            "message": { "role": "assistant", "content": "x", "annotations": [{ "type": "url_citation" }],
+                "tool_calls": [], "images": [], "audio": { "id": "a" }, "function_call": null },
+        }],
+    }))
+    .expect("a reply");
+    let fields = |value: Value| value.as_object().expect("an object").clone();
+    assert_eq!(
+        chunk.fields,
+        ReplyFields {
+            message: fields(json!({ "annotations": [{ "type": "url_citation" }] })),
+            choice: fields(json!({ "native_finish_reason": "end" })),
+            reply: fields(json!({ "system_fingerprint": "fp_1" })),
+        }
+    );
+}
+
+#[test]
+fn parts_and_further_fields_of_messages_are_sent_as_they_came() {
+    let parts = json!([{ "type": "text", "text": "a", "cache_control": { "type": "ephemeral" } }]);
+    let thought = Map::from_iter([("reasoning_content".to_owned(), json!("hm"))]);
+    let prompt = Prompt {
+        messages: vec![
+            Message { parts: Some(parts.clone()), ..message(Role::User, "a") },
+            Message { extra: thought, ..message(Role::Assistant, "b") },
+        ],
+        ..full_prompt()
+    };
+    assert_eq!(
+        body_of(&prompt)["messages"],
+        json!([
+            { "role": "user", "content": parts },
+            { "role": "assistant", "content": "b", "reasoning_content": "hm" },
+        ])
+    );
 }
 
 #[test]
@@ -127,7 +188,7 @@ fn errors_and_other_objects_are_malformed() {
 #[test]
 fn usage_is_read_only_when_it_holds_counts() {
     let usage = |usage| chunk_of(&json!({ "choices": [], "usage": usage })).expect("a chunk").usage;
-    let expected = ReportedUsage { prompt_tokens: 3, completion_tokens: 4 };
+    let expected = ReportedUsage { prompt_tokens: 3, completion_tokens: 4, ..ReportedUsage::default() };
     assert_eq!(
         usage(json!({ "prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7 })),
         Some(expected)

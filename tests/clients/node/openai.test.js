@@ -44,6 +44,22 @@ test("a tool call and its result make a round trip", async () => {
   }
 });
 
+test("reasoning survives a turn with tools", async () => {
+  const tools = [{ type: "function", function: { name: "weather", parameters: { type: "object" } } }];
+  const messages = user("node: think, then call the weather");
+  for (let round = 0; round < 2; round++) {
+    let thought = "";
+    for await (const chunk of await create({ messages, tools, stream: true })) {
+      thought += chunk.choices[0]?.delta.reasoning_content ?? "";
+    }
+    const { message } = (await create({ messages, tools })).choices[0];
+    assert.equal(thought, "let me see");
+    assert.equal(message.reasoning_content, thought);
+    const turns = [...messages, message, { role: "tool", tool_call_id: message.tool_calls[0].id, content: "rain" }];
+    assert.equal((await create({ messages: turns, tools })).choices[0].message.content, "the tool said rain");
+  }
+});
+
 test("the responses API answers whole and as a stream", async () => {
   for (let round = 0; round < 2; round++) {
     const response = await client.responses.create({ model: "auto", input: "node: respond" });

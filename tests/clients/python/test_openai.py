@@ -94,6 +94,48 @@ def test_a_tool_call_and_its_result_make_a_round_trip(client, streamed):
         assert raw.parse().choices[0].message.content == "the tool said rain"
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_reasoning_survives_a_turn_with_tools(client, streamed):
+    messages = user(f"think, then call the weather of Bonn, streamed {streamed}")
+    for _ in range(2):
+        if streamed:
+            with client.chat.completions.stream(model="auto", messages=messages, tools=TOOLS) as stream:
+                thought = "".join(
+                    getattr(event.chunk.choices[0].delta, "reasoning_content", None) or ""
+                    for event in stream
+                    if event.type == "chunk" and event.chunk.choices
+                )
+                message = stream.get_final_completion().choices[0].message
+            turn = {**message.model_dump(), "reasoning_content": thought}
+        else:
+            completion = client.chat.completions.create(model="auto", messages=messages, tools=TOOLS)
+            message = completion.choices[0].message
+            thought, turn = message.reasoning_content, message.model_dump()
+            assert completion.usage.completion_tokens_details.reasoning_tokens == 3
+            assert completion.usage.prompt_tokens_details.cached_tokens == 8
+        assert thought == "let me see"
+    # The provider refuses the next turn without it.
+    turns = [*messages, turn, {"role": "tool", "tool_call_id": "call_1", "content": "rain"}]
+    for outcome in ["upstream", "exact"]:
+        raw = client.chat.completions.with_raw_response.create(model="auto", messages=turns, tools=TOOLS)
+        assert raw.headers["x-promptkeep-outcome"] == outcome
+        assert raw.parse().choices[0].message.content == "the tool said rain"
+
+
+def test_who_asks_and_cache_marks_make_no_miss(client, upstream_calls):
+    text = "who asks?"
+    outcomes = []
+    for user_id in ["ann", "bob"]:
+        marked = [{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]
+        raw = client.chat.completions.with_raw_response.create(
+            model="auto", messages=user(marked), user=user_id, metadata={"request": user_id}
+        )
+        outcomes.append(raw.headers["x-promptkeep-outcome"])
+    assert (outcomes, upstream_calls(text)) == (["upstream", "exact"], 1)
+    hit = raw.parse().usage.promptkeep
+    assert (hit["outcome"], hit["entry"]) == ("exact", raw.headers["x-promptkeep-entry"])
+
+
 def test_structured_answers_are_parsed(client):
     class Answer(BaseModel):
         answer: int
@@ -151,6 +193,16 @@ def test_the_responses_api_shares_the_cache(client, upstream_calls):
     assert (kept.id, kept.output_text) == ("resp_provider", "from the provider")
     with pytest.raises(openai.BadRequestError, match="store: true"):
         client.responses.create(model="auto", input="and then?", previous_response_id=response.id)
+
+
+def test_embeddings_are_kept_by_input(client):
+    def embed(texts, **options):
+        raw = client.embeddings.with_raw_response.create(model="some-embedding", input=texts, **options)
+        return raw.headers["x-promptkeep-outcome"], [vector.embedding for vector in raw.parse().data]
+
+    assert embed(["ccc", "dddd"], encoding_format="float") == ("upstream", [[3.0, 1.0], [4.0, 1.0]])
+    assert embed(["dddd", "e", "ccc"], encoding_format="float") == ("upstream", [[4.0, 1.0], [1.0, 1.0], [3.0, 1.0]])
+    assert embed("ccc", encoding_format="float") == ("exact", [[3.0, 1.0]])
 
 
 def test_models_are_listed_and_embeddings_pass_through(client):

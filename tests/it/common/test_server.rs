@@ -146,6 +146,7 @@ pub fn semantic_config(upstreams: &[&FakeUpstream]) -> Config {
             input_usd_per_mtok: 1.0,
             output_usd_per_mtok: 10.0,
             context_window: 100_000,
+            ..ModelConfig::default()
         });
         config.providers.push(ProviderConfig {
             name,

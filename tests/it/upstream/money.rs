@@ -1,6 +1,7 @@
 //! Tokens and cost: every call is counted once and exactly, however it ended.
 
 use promptkeep::model::{AttemptResult, Tier, Usage};
+use serde_json::json;
 use tracing::Level;
 
 use super::{Fixture, SeenAttempts, complete, failed_attempts, open, open_seen, prompt, read};
@@ -45,6 +46,64 @@ async fn the_cost_of_thousands_of_calls_adds_up() {
     for (name, usd) in [("reported", reported_usd), ("answered", answered_usd)] {
         assert!((usd - micro_usd / 1e6).abs() < 1e-6, "{name}: {usd} is not {}", micro_usd / 1e6);
     }
+}
+
+/// Cached input was billed at the full price: 0.0070 dollars for a call that cost 0.0050. Spending, budgets and savings
+/// were wrong by as much.
+#[tokio::test]
+async fn cached_input_costs_its_own_price() {
+    let fake = FakeUpstream::start().await;
+    let mut fixture = Fixture::new(&[(Tier::Cold, &fake)]);
+    let model = &mut fixture.models[0];
+    (model.input_usd_per_mtok, model.output_usd_per_mtok) = (2.5, 10.0);
+    model.cached_input_usd_per_mtok = Some(1.25);
+    model.cache_write_usd_per_mtok = Some(3.0);
+    let upstreams = fixture.build();
+    let cases = [
+        // OpenAI: 400 plain, 1600 cached.
+        (
+            json!({ "prompt_tokens": 2000, "completion_tokens": 200, "total_tokens": 2200,
+                "prompt_tokens_details": { "cached_tokens": 1600 } }),
+            400.0 * 2.5 + 1600.0 * 1.25 + 200.0 * 10.0,
+        ),
+        // DeepSeek.
+        (
+            json!({ "prompt_tokens": 2000, "completion_tokens": 200, "total_tokens": 2200,
+                "prompt_cache_hit_tokens": 1600, "prompt_cache_miss_tokens": 400 }),
+            400.0 * 2.5 + 1600.0 * 1.25 + 200.0 * 10.0,
+        ),
+        // Anthropic, which counts apart.
+        (
+            json!({ "prompt_tokens": 100, "completion_tokens": 200, "cache_read_input_tokens": 1600,
+                "cache_creation_input_tokens": 300 }),
+            100.0 * 2.5 + 1600.0 * 1.25 + 300.0 * 3.0 + 200.0 * 10.0,
+        ),
+        // Impossible details are cut to what they are part of.
+        (
+            json!({ "prompt_tokens": 2000, "completion_tokens": 200,
+                "prompt_tokens_details": { "cached_tokens": u64::MAX, "cache_write_tokens": -1 } }),
+            2000.0 * 1.25 + 200.0 * 10.0,
+        ),
+    ];
+    for (usage, micro_usd) in cases {
+        let block = json!({ "object": "chat.completion.chunk", "choices": [], "usage": usage });
+        fake.script([Reply::events([]).finish("stop").event(&block).done()]);
+        let used = complete(&upstreams, &prompt("Hi")).await.unwrap().0.usage;
+        assert!((used.cost_usd - micro_usd / 1e6).abs() < 1e-12, "{used:?} is not {micro_usd} for {usage}");
+    }
+}
+
+#[tokio::test]
+async fn cached_input_without_a_price_of_its_own_costs_as_other_input() {
+    let fake = FakeUpstream::start().await;
+    let upstreams = Fixture::new(&[(Tier::Cold, &fake)]).build();
+    let usage = Usage {
+        prompt_tokens: 1_000_000,
+        cached_prompt_tokens: 600_000,
+        cache_write_tokens: 100_000,
+        ..Usage::default()
+    };
+    assert_eq!(upstreams.price("model-cold", usage).map(|usage| usage.cost_usd), Some(1.0));
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn an_answer_arrives_whole_with_usage_and_cost() {
     assert_eq!(completion.content, "Hello over there");
     assert_eq!(completion.finish_reason, FinishReason::Stop);
     assert_eq!((completion.model.as_str(), completion.tier.as_str()), ("model-cold", "cold"));
-    let usage = Usage { prompt_tokens: 10, completion_tokens: 3, cost_usd: 16e-6, estimated: false };
+    let usage = Usage { prompt_tokens: 10, completion_tokens: 3, cost_usd: 16e-6, ..Usage::default() };
     assert_eq!(completion.usage, usage);
     assert_eq!(results(&attempts), [AttemptResult::Ok]);
     assert_eq!(attempts[0].usage, usage);

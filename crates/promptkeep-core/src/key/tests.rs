@@ -109,6 +109,11 @@ fn the_scope_covers_everything_except_the_last_user_text() {
         changed(|p| p.messages[3].tool_call_id = Some("c2".into())),
         changed(|p| p.messages[3].tool_call_id = None),
         changed(|p| p.messages[4].name = Some("ann".into())),
+        changed(|p| drop(p.messages[2].extra.insert("reasoning_content".into(), json!("a")))),
+        changed(|p| drop(p.messages[2].extra.insert("reasoning_content".into(), json!("b")))),
+        changed(|p| drop(p.messages[2].extra.insert("reasoning".into(), json!("a")))),
+        changed(|p| drop(p.messages[3].extra.insert("reasoning_content".into(), json!("a")))),
+        changed(|p| drop(p.extra.insert("reasoning_content".into(), json!("a")))),
         changed(|p| p.messages.swap(0, 1)),
         changed(|p| drop(p.messages.remove(1))),
     ];
@@ -188,6 +193,30 @@ fn moving_text_between_fields_changes_the_hash() {
         scope(&changed(|p| (p.tools, p.tool_choice) = (Some(json!(1)), None))),
         scope(&changed(|p| (p.tools, p.tool_choice) = (None, Some(json!(1)))))
     );
+}
+
+/// Marks of a provider's own cache and a caller's bookkeeping made every request a miss.
+#[test]
+fn cache_marks_and_ignored_fields_are_not_part_of_the_key() {
+    let mark = json!({ "type": "ephemeral" });
+    let tools = |tool: Value| Some(json!([tool]));
+    let plain = changed(|p| p.tools = tools(json!({ "function": { "name": "f" } })));
+    let same = [
+        changed(|p| p.tools = tools(json!({ "function": { "name": "f" }, "cache_control": mark }))),
+        changed(|p| p.tools = tools(json!({ "function": { "name": "f", "cache_control": mark } }))),
+        Prompt { extra: Map::from_iter([("cache_control".into(), mark.clone())]), ..plain.clone() },
+        Prompt { ignored: Map::from_iter([("user".into(), json!("ann"))]), ..plain.clone() },
+    ];
+    assert!(same.iter().all(|prompt| (key(prompt), scope(prompt)) == (key(&plain), scope(&plain))));
+    let marked = |extra: Value| changed(|p| p.messages[1].extra = extra.as_object().unwrap().clone());
+    assert_eq!(key(&marked(json!({ "cache_control": mark }))), key(&full()));
+    assert_eq!(key(&marked(json!({ "a": 1, "cache_control": mark }))), key(&marked(json!({ "a": 1 }))));
+    // A parameter of a tool may have that name.
+    let parameter = |name: &str| {
+        let parameters = json!({ "properties": { name: { "type": "string" } } });
+        changed(|p| p.tools = tools(json!({ "function": { "name": "f", "parameters": parameters } })))
+    };
+    assert_ne!(key(&parameter("cache_control")), key(&parameter("other")));
 }
 
 /// Texts that look alike but have different tokens are different prompts to a model.

@@ -50,10 +50,15 @@ fn stream_options_are_not_part_of_the_prompt() {
 fn text_parts_are_joined_and_other_parts_are_passed_on() {
     let parts = |parts| json!({ "messages": [{ "role": "user", "content": parts, "refusal": null, "annotations": [] }] });
     let prompt = prompt_of(parts(json!([{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }])));
-    assert_eq!(prompt.unwrap().messages[0].content, "a\nb");
+    let message = &prompt.unwrap().messages[0];
+    assert_eq!((message.content.as_str(), message.extra.len()), ("a\nb", 0));
+    assert_eq!(message.parts.as_ref().map(|parts| parts[1]["text"].clone()), Some(json!("b")));
     assert_eq!(prompt_of(parts(json!([{ "type": "image_url", "image_url": { "url": "u" } }]))), None);
     let marked = json!([{ "type": "text", "text": "a", "cache_control": { "type": "ephemeral" } }]);
-    assert_eq!(prompt_of(parts(marked)), None);
+    let prompt = prompt_of(parts(marked.clone())).unwrap();
+    assert_eq!((prompt.messages[0].content.as_str(), &prompt.messages[0].parts), ("a", &Some(marked)));
+    let unknown = json!([{ "type": "text", "text": "a", "x_emphasis": true }]);
+    assert_eq!(prompt_of(parts(unknown)), None);
 }
 
 #[test]
@@ -66,10 +71,21 @@ fn requests_whose_answers_an_entry_cannot_hold_are_passed_on() {
         json!({ "functions": [] }),
         json!({ "web_search_options": {} }),
         json!({ "messages": [{ "role": "function", "name": "f", "content": "1" }] }),
-        json!({ "messages": [{ "role": "assistant", "content": "x", "reasoning_content": "y" }] }),
+        json!({ "messages": [{ "role": "assistant", "content": "x", "audio": { "id": "a" } }] }),
     ] {
         assert_eq!(prompt_of(with(&more)), None, "{more}");
     }
+}
+
+#[test]
+fn further_fields_of_a_turn_are_kept() {
+    let turn = json!({ "role": "assistant", "content": "x", "reasoning_content": "y", "reasoning": null,
+        "reasoning_details": [{ "type": "reasoning.text", "text": "y" }], "annotations": [] });
+    let prompt = prompt_of(with(&json!({ "messages": [turn, { "role": "user", "content": "z" }] }))).unwrap();
+    assert_eq!(
+        Value::Object(prompt.messages[0].extra.clone()),
+        json!({ "reasoning_content": "y", "reasoning_details": [{ "type": "reasoning.text", "text": "y" }] })
+    );
 }
 
 #[test]

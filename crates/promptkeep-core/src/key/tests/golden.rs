@@ -110,6 +110,18 @@ fn the_hashes_of_a_prompt_with_every_field_are_pinned() {
 }
 
 #[test]
+fn the_hashes_of_a_prompt_with_reasoning_are_pinned() {
+    let prompt = changed(|p| drop(p.messages[2].extra.insert("reasoning_content".into(), json!("hm"))));
+    assert_eq!(
+        hashes(&tenant(), &prompt),
+        [
+            "9c99b9bfdc88e42ca3fbc5477b5e4c08642f6e28949cd3e0af6fdfcb4dcc0d6f",
+            "8418f4a3d2e189ce2697de255313086f9376e416b7e396c05f846d6c786c5257"
+        ]
+    );
+}
+
+#[test]
 fn the_hashes_of_a_prompt_that_ends_with_a_tool_turn_are_pinned() {
     let prompt = changed(|p| drop(p.messages.pop()));
     assert_eq!(

@@ -27,13 +27,14 @@ fn json_value() -> impl Strategy<Value = Value> {
 fn any_message() -> impl Strategy<Value = Message> {
     let role = prop::sample::select(vec![Role::System, Role::User, Role::Assistant, Role::Tool]);
     let optional = || prop::option::weighted(0.2, letters());
-    (role, letters(), optional(), optional(), prop::option::weighted(0.2, json_value())).prop_map(
-        |(role, content, name, tool_call_id, tool_calls)| Message {
-            role,
-            content,
+    let extra = prop::collection::btree_map(letters(), json_value(), 0..2);
+    (role, letters(), optional(), optional(), prop::option::weighted(0.2, json_value()), extra).prop_map(
+        |(role, content, name, tool_call_id, tool_calls, extra)| Message {
             name,
             tool_call_id,
             tool_calls,
+            extra: extra.into_iter().collect(),
+            ..Message::new(role, content)
         },
     )
 }
@@ -69,6 +70,7 @@ fn any_prompt() -> impl Strategy<Value = Prompt> {
             tool_choice,
             vary,
             extra: extra.into_iter().collect(),
+            ignored: Map::new(),
         }
     })
 }
