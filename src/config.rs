@@ -7,6 +7,7 @@
 mod api_key;
 mod check;
 mod defaults;
+mod limits;
 mod load;
 mod problem;
 mod reload;
@@ -23,6 +24,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use self::{
     api_key::ApiKeyHash,
+    limits::LimitsConfig,
     load::process_env,
     problem::{ConfigErrors, Location, Problem},
     reload::changed_needs_restart,
@@ -70,6 +72,7 @@ pub struct ServerConfig {
     pub max_in_flight: usize,
     /// Maximum time a shutdown waits for requests in flight.
     pub shutdown_grace: Duration,
+    pub limits: LimitsConfig,
 }
 
 /// `[store]`

@@ -19,6 +19,7 @@ impl Default for ServerConfig {
             max_request: 4 * MIB,
             max_in_flight: 4096,
             shutdown_grace: Duration::from_secs(20),
+            limits: LimitsConfig::default(),
         }
     }
 }

@@ -161,6 +161,20 @@ fn read_server(section: &mut Section<'_>, server: &mut ServerConfig) {
         max_request: size,
         max_in_flight: count,
         shutdown_grace: duration_or_zero,
+    } nested limits: read_limits);
+}
+
+fn read_limits(section: &mut Section<'_>, limits: &mut LimitsConfig) {
+    keys!(section, limits: LimitsConfig {
+        connections: count,
+        connections_per_peer: count,
+        streams: count,
+        connection_age: duration,
+        header_timeout: duration,
+        body_timeout: duration,
+        idle_timeout: duration,
+        write_timeout: duration,
+        request_memory: size,
     });
 }
 

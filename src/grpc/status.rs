@@ -30,7 +30,7 @@ fn code(error: &Error) -> Code {
         Error::Exhausted { .. } => Code::ResourceExhausted,
         Error::NoUpstream => Code::FailedPrecondition,
         Error::NotFound(_) => Code::NotFound,
-        Error::DeadlineExceeded { .. } => Code::DeadlineExceeded,
+        Error::DeadlineExceeded { .. } | Error::SlowRequest => Code::DeadlineExceeded,
         Error::Unavailable { .. } | Error::StoreUnavailable => Code::Unavailable,
         Error::Refused { status, .. } => refused(*status),
         Error::Internal { .. } => Code::Internal,
