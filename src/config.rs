@@ -64,6 +64,9 @@ pub struct Config {
 pub struct ServerConfig {
     pub grpc_listen: SocketAddr,
     pub http_listen: SocketAddr,
+    /// Host names by which the HTTP port may be addressed. Addresses and `localhost` always may. When empty, a port
+    /// beyond loopback may be addressed by any name.
+    pub allowed_hosts: Vec<String>,
     /// Region of this deployment; providers in it are preferred.
     pub region: String,
     /// Maximum size of a request in bytes.

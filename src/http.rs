@@ -2,6 +2,7 @@
 //! pipeline, encodes; holds no cache or upstream logic.
 
 mod answer;
+mod browser;
 mod caches;
 mod caller;
 mod chat;
@@ -20,11 +21,13 @@ use axum::{
     Router,
     body::{Body, Bytes},
     http::HeaderMap,
+    middleware::from_fn_with_state,
     routing::{delete, get, post},
 };
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
+pub use self::browser::Hosts;
 pub(crate) use self::chat::prompt_of_chat;
 pub use self::dashboard::Dashboard;
 use self::{caller::Caller, failure::Failure};
@@ -44,6 +47,7 @@ pub struct Api {
     /// Largest request, in bytes.
     pub max_request: usize,
     pub dashboard: Arc<Dashboard>,
+    pub hosts: Arc<Hosts>,
 }
 
 /// Every route of the HTTP port.
@@ -65,6 +69,7 @@ pub fn router(api: Api) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(async || Failure::from(Error::NotFound("path")))
         .method_not_allowed_fallback(async || Failure::wrong_method())
+        .layer(from_fn_with_state(api.clone(), browser::check))
         .with_state(api)
 }
 

@@ -158,9 +158,11 @@ impl Server {
                 transport::incoming(acceptor(grpc)),
                 self.stop.clone().cancelled_owned(),
             );
+        let is_loopback = http.local_addr()?.ip().is_loopback();
+        let hosts = http::Hosts::new(&config.server.allowed_hosts, is_loopback);
         let http = HttpPort {
             acceptor: acceptor(http),
-            router: http::router(self.http_api(&config)),
+            router: http::router(self.http_api(&config, hosts)),
             bodies,
             limits: limits.clone(),
         };
@@ -233,7 +235,7 @@ impl Server {
         self.cache.maintenance.is_loaded()
     }
 
-    fn http_api(&self, config: &Config) -> http::Api {
+    fn http_api(&self, config: &Config, hosts: http::Hosts) -> http::Api {
         http::Api {
             pipeline: Arc::clone(&self.pipeline),
             upstreams: self.upstreams.clone(),
@@ -241,6 +243,7 @@ impl Server {
             metrics: Arc::clone(&self.metrics),
             max_request: config.server.max_request,
             dashboard: Arc::new(http::Dashboard::new(config, self.stop.clone())),
+            hosts: Arc::new(hosts),
         }
     }
 

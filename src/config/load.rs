@@ -157,6 +157,7 @@ fn read_server(section: &mut Section<'_>, server: &mut ServerConfig) {
     keys!(section, server: ServerConfig {
         grpc_listen: address,
         http_listen: address,
+        allowed_hosts: list(name),
         region: name,
         max_request: size,
         max_in_flight: count,

@@ -46,6 +46,13 @@ impl Failure {
         Self { is_final: true, ..Self::new(StatusCode::FORBIDDEN, "forbidden", message) }
     }
 
+    /// A body that is not JSON.
+    pub fn unsupported_media_type() -> Self {
+        let message = "the body must be JSON, with content-type: application/json";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self { is_final: true, ..Self::new(status, "unsupported_media_type", message) }
+    }
+
     pub fn wrong_method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has another method")
     }
