@@ -258,6 +258,9 @@ pub struct UpstreamConfig {
     pub breaker_failures: u32,
     /// Time a breaker stays open at first; doubles with every failed probe, up to a minute.
     pub breaker_cooldown: Duration,
+    /// How long a provider that refused the server's key or account, or a model that its provider does not have, is
+    /// tried after all others.
+    pub quarantine: Duration,
     /// Time between two health checks of a provider. Zero disables them.
     pub health_interval: Duration,
     /// Timeout of one health check.

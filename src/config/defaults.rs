@@ -105,6 +105,7 @@ impl Default for UpstreamConfig {
             hedge_budget: 0.05,
             breaker_failures: 5,
             breaker_cooldown: Duration::from_secs(5),
+            quarantine: Duration::from_secs(60),
             health_interval: Duration::from_secs(15),
             health_timeout: Duration::from_secs(3),
             max_answer: 8 * MIB,

@@ -328,6 +328,7 @@ fn read_upstream(section: &mut Section<'_>, upstream: &mut UpstreamConfig) {
         hedge_budget: ratio,
         breaker_failures: count_to(BREAKER_CALLS),
         breaker_cooldown: duration,
+        quarantine: duration,
         health_interval: duration_or_zero,
         health_timeout: duration,
         max_answer: size,

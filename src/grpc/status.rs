@@ -40,8 +40,8 @@ fn code(error: &Error) -> Code {
 /// The code for a provider's HTTP status.
 fn refused(status: u16) -> Code {
     match status {
-        // The provider refused our key, which the caller cannot change.
-        401 | 403 => Code::FailedPrecondition,
+        // The provider refused our key or account, which the caller cannot change.
+        401..=403 => Code::FailedPrecondition,
         404 => Code::NotFound,
         429 => Code::ResourceExhausted,
         _ => Code::InvalidArgument,

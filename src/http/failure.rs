@@ -118,8 +118,8 @@ fn status(error: &Error) -> StatusCode {
         Error::NoUpstream | Error::Unavailable { .. } | Error::StoreUnavailable => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        // The provider refused our key, which the caller cannot change.
-        Error::Refused { status: 401 | 403, .. } => StatusCode::BAD_GATEWAY,
+        // The provider refused our key or account, which the caller cannot change.
+        Error::Refused { status: 401..=403, .. } => StatusCode::BAD_GATEWAY,
         Error::Refused { status, .. } => StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST),
         Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -11,7 +11,7 @@ use reqwest::{
 
 use super::{
     Endpoint, StartError, UpstreamSettings, breaker::Breaker, budget::Budget, health::Health,
-    latency::Latency, route,
+    latency::Latency, quarantine::Quarantine, route,
 };
 use crate::{
     config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
@@ -50,6 +50,8 @@ pub(super) struct ModelState {
     /// Of verifications only: a model whose verifications fail may still answer prompts, and the other way round.
     pub verification_breaker: Arc<Breaker>,
     pub latency: Latency,
+    /// The provider does not have the model.
+    pub quarantine: Quarantine,
 }
 
 pub(super) struct Provider {
@@ -65,6 +67,8 @@ pub(super) struct Provider {
     pub is_same_region: bool,
     /// Outlives reloads.
     pub health: Arc<Health>,
+    /// The provider refuses the server's key or account. Outlives reloads that keep the key.
+    pub quarantine: Arc<Quarantine>,
 }
 
 // === impl Catalog ===
@@ -198,9 +202,9 @@ impl Model {
         self.config.served_as.as_deref().unwrap_or(&self.config.id)
     }
 
-    /// Sort key among models of one tier: providers that are up first, then those in this region.
+    /// Sort key among models of one tier: available ones first, then those in this region.
     pub fn rank(&self) -> (bool, bool) {
-        (!self.provider.health.is_up(), !self.provider.is_same_region)
+        (!self.is_available(), !self.provider.is_same_region)
     }
 }
 
@@ -209,7 +213,12 @@ impl Model {
 impl ModelState {
     fn new(limits: &UpstreamConfig) -> Self {
         let breaker = || Arc::new(Breaker::new(limits.breaker_failures, limits.breaker_cooldown));
-        Self { breaker: breaker(), verification_breaker: breaker(), latency: Latency::default() }
+        Self {
+            breaker: breaker(),
+            verification_breaker: breaker(),
+            latency: Latency::default(),
+            quarantine: Quarantine::default(),
+        }
     }
 }
 
@@ -226,6 +235,8 @@ impl Provider {
         let is_same = |other: &&Arc<Self>| other.name == *name && other.chat_url == chat_url;
         let same = before.and_then(|before| before.providers.iter().find(is_same));
         let health = same.map(|same| Arc::clone(&same.health)).unwrap_or_default();
+        let same_key = same.filter(|same| same.authorization == authorization);
+        let quarantine = same_key.map(|same| Arc::clone(&same.quarantine)).unwrap_or_default();
         Ok(Self {
             name: name.clone(),
             region: region.clone(),
@@ -236,6 +247,7 @@ impl Provider {
             authorization,
             is_same_region: region == here,
             health,
+            quarantine,
         })
     }
 
