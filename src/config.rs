@@ -7,6 +7,7 @@
 mod api_key;
 mod check;
 mod defaults;
+mod limits;
 mod load;
 mod problem;
 mod reload;
@@ -23,6 +24,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 pub use self::{
     api_key::ApiKeyHash,
+    limits::LimitsConfig,
     load::process_env,
     problem::{ConfigErrors, Location, Problem},
     reload::changed_needs_restart,
@@ -62,6 +64,9 @@ pub struct Config {
 pub struct ServerConfig {
     pub grpc_listen: SocketAddr,
     pub http_listen: SocketAddr,
+    /// Host names by which the HTTP port may be addressed. Addresses and `localhost` always may. When empty, a port
+    /// beyond loopback may be addressed by any name.
+    pub allowed_hosts: Vec<String>,
     /// Region of this deployment; providers in it are preferred.
     pub region: String,
     /// Maximum size of a request in bytes.
@@ -70,6 +75,7 @@ pub struct ServerConfig {
     pub max_in_flight: usize,
     /// Maximum time a shutdown waits for requests in flight.
     pub shutdown_grace: Duration,
+    pub limits: LimitsConfig,
 }
 
 /// `[store]`
@@ -256,6 +262,9 @@ pub struct UpstreamConfig {
     pub breaker_failures: u32,
     /// Time a breaker stays open at first; doubles with every failed probe, up to a minute.
     pub breaker_cooldown: Duration,
+    /// How long a provider that refused the server's key or account, or a model that its provider does not have, is
+    /// tried after all others.
+    pub quarantine: Duration,
     /// Time between two health checks of a provider. Zero disables them.
     pub health_interval: Duration,
     /// Timeout of one health check.

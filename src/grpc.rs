@@ -3,6 +3,7 @@
 pub mod codec;
 mod decode;
 mod encode;
+mod limited;
 mod stats;
 mod status;
 
@@ -16,6 +17,7 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
 };
 
+pub use self::limited::Limited;
 use self::proto::prompt_cache_server::{PromptCache, PromptCacheServer};
 use crate::{
     error::Error,

@@ -2,6 +2,7 @@
 //! pipeline, encodes; holds no cache or upstream logic.
 
 mod answer;
+mod browser;
 mod caches;
 mod caller;
 mod chat;
@@ -21,16 +22,19 @@ use axum::{
     Router,
     body::{Body, Bytes},
     http::HeaderMap,
+    middleware::from_fn_with_state,
     routing::{delete, get, post},
 };
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
+pub use self::browser::Hosts;
 pub(crate) use self::chat::prompt_of_chat;
 pub use self::dashboard::Dashboard;
 use self::{caller::Caller, failure::Failure};
 use crate::{
-    cache::Cache, error::Error, pipeline::Pipeline, telemetry::metrics::Metrics, upstream::Upstreams,
+    body::BodyError, cache::Cache, error::Error, pipeline::Pipeline, telemetry::metrics::Metrics,
+    upstream::Upstreams,
 };
 
 /// State shared by all handlers.
@@ -44,6 +48,7 @@ pub struct Api {
     /// Largest request, in bytes.
     pub max_request: usize,
     pub dashboard: Arc<Dashboard>,
+    pub hosts: Arc<Hosts>,
 }
 
 /// Every route of the HTTP port.
@@ -65,6 +70,7 @@ pub fn router(api: Api) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(async || Failure::from(Error::NotFound("path")))
         .method_not_allowed_fallback(async || Failure::wrong_method())
+        .layer(from_fn_with_state(api.clone(), browser::check))
         .with_state(api)
 }
 
@@ -74,11 +80,9 @@ impl Api {
         Caller::read(&self.pipeline.settings().tenants, headers)
     }
 
-    /// The body as JSON. Reading it may take as long as an answer may (`upstream.timeout`).
+    /// The body as JSON.
     async fn json<T: DeserializeOwned>(&self, body: Body) -> Result<T, Error> {
-        let timeout = self.pipeline.settings().timeout;
-        let read = tokio::time::timeout(timeout, self.bytes(body)).await;
-        let bytes = read.map_err(|_| Error::DeadlineExceeded { attempts: Vec::new() })??;
+        let bytes = self.bytes(body).await?;
         serde_json::from_slice(&bytes).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             // serde's message about a wrong type quotes the value, which may be a prompt.
@@ -91,7 +95,7 @@ impl Api {
         let mut read = Vec::new();
         let mut parts = body.into_data_stream();
         while let Some(part) = parts.next().await {
-            let part = part.map_err(|_| Error::invalid("body", "ended early"))?;
+            let part = part.map_err(body_error)?;
             if read.len() + part.len() > self.max_request {
                 return Err(Error::TooLarge { max: self.max_request });
             }
@@ -99,4 +103,10 @@ impl Api {
         }
         Ok(read.into())
     }
+}
+
+/// The error of a body that could not be read to its end.
+fn body_error(error: axum::Error) -> Error {
+    let error = error.into_inner().downcast::<BodyError>();
+    error.map_or(BodyError::Broken, |error| *error).into()
 }

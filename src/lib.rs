@@ -15,6 +15,7 @@
 //! | [`config`] | the settings of every part, read from TOML and the environment |
 //! | [`telemetry`] | metrics, statistics, traces and the request log |
 //! | [`tenant`] | API keys, owners, rate limits and budgets |
+//! | [`body`] | bodies of requests and replies, limited in time and memory |
 //! | [`store`] | where entries outlive the process: one file, Redis, or memory |
 //! | [`upstream`] | the models: routing, fallback, hedging, breakers, the OpenAI dialect |
 //! | [`cache`] | memory tier, index and store kept consistent |
@@ -40,6 +41,7 @@ pub mod config;
 
 pub mod telemetry;
 
+pub mod body;
 pub mod store;
 pub mod tenant;
 pub mod upstream;

@@ -1,27 +1,30 @@
 //! The server: [`Server::new`] builds its components, [`Server::listen`] serves on any pair of listeners, and
 //! [`Server::shutdown`] drains and stops it.
 
+mod connections;
+mod http1;
 pub mod transport;
 
 use std::{
-    future::IntoFuture as _,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use axum::serve::ListenerExt as _;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{server::NamedService, transport::Server as GrpcServer};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+use self::{connections::Acceptor, http1::HttpPort};
 use crate::{
+    body::BodyLimits,
     cache::{Cache, VectorSpace},
-    config::{Config, Mode, changed_needs_restart},
+    config::{Config, LimitsConfig, Mode, changed_needs_restart},
     decide::table::TableError,
     embed::{self, Embedder},
-    grpc, http,
+    grpc::{self, Limited},
+    http,
     learn::Learning,
     pipeline::{Parts, Pipeline, Settings},
     store::{self, Store, TimedStore},
@@ -40,6 +43,10 @@ const SAVING_MAX: Duration = Duration::from_secs(10);
 
 /// Pause before the index is loaded again after the store could not be read.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// HTTP/2: number of streams that a connection may reset before they are accepted, or by its own mistakes, before it is
+/// closed.
+const RESET_STREAMS_MAX: usize = 20;
 
 /// All components of one process, and its background tasks.
 pub struct Server {
@@ -136,17 +143,30 @@ impl Server {
         health.set_serving::<grpc::Service>().await;
         self.tasks.spawn(report_stop(self.stop.clone(), health));
         let config = self.config();
-        let grpc = GrpcServer::builder()
-            .add_service(grpc::service(Arc::clone(&self.pipeline), config.server.max_request))
-            .add_service(health_service)
-            .add_service(grpc::reflection())
-            .add_service(grpc::reflection_v1alpha())
-            .serve_with_incoming_shutdown(transport::incoming(grpc), self.stop.clone().cancelled_owned());
-        // Nagle's algorithm would delay a token until the previous one is acknowledged.
-        let http = http.tap_io(|socket| drop(socket.set_nodelay(true)));
-        let router = http::router(self.http_api(&config));
-        let http = axum::serve(http, router).with_graceful_shutdown(self.stop.clone().cancelled_owned());
-        let (grpc, http) = tokio::join!(grpc, http.into_future());
+        let limits = &config.server.limits;
+        let bodies = BodyLimits::new(limits, Arc::clone(&self.metrics));
+        let unread = bodies.clone();
+        self.run_until_stopped(async move { unread.drop_unread_replies().await });
+        let acceptor = |listener| Acceptor::new(listener, limits, Arc::clone(&self.metrics));
+        let service = grpc::service(Arc::clone(&self.pipeline), config.server.max_request);
+        let grpc = grpc_builder(limits)
+            .add_service(Limited::new(service, bodies.clone()))
+            .add_service(Limited::new(health_service, bodies.clone()))
+            .add_service(Limited::new(grpc::reflection(), bodies.clone()))
+            .add_service(Limited::new(grpc::reflection_v1alpha(), bodies.clone()))
+            .serve_with_incoming_shutdown(
+                transport::incoming(acceptor(grpc)),
+                self.stop.clone().cancelled_owned(),
+            );
+        let is_loopback = http.local_addr()?.ip().is_loopback();
+        let hosts = http::Hosts::new(&config.server.allowed_hosts, is_loopback);
+        let http = HttpPort {
+            acceptor: acceptor(http),
+            router: http::router(self.http_api(&config, hosts)),
+            bodies,
+            limits: limits.clone(),
+        };
+        let (grpc, http) = tokio::join!(grpc, http.serve(self.stop.clone()));
         grpc.map_err(io::Error::other).and(http)
     }
 
@@ -215,7 +235,7 @@ impl Server {
         self.cache.maintenance.is_loaded()
     }
 
-    fn http_api(&self, config: &Config) -> http::Api {
+    fn http_api(&self, config: &Config, hosts: http::Hosts) -> http::Api {
         http::Api {
             pipeline: Arc::clone(&self.pipeline),
             upstreams: self.upstreams.clone(),
@@ -223,6 +243,7 @@ impl Server {
             metrics: Arc::clone(&self.metrics),
             max_request: config.server.max_request,
             dashboard: Arc::new(http::Dashboard::new(config, self.stop.clone())),
+            hosts: Arc::new(hosts),
         }
     }
 
@@ -252,6 +273,19 @@ impl Server {
             stop.run_until_cancelled(task).await;
         });
     }
+}
+
+/// A gRPC server with the limits of connections.
+fn grpc_builder(limits: &LimitsConfig) -> GrpcServer {
+    GrpcServer::builder()
+        .max_concurrent_streams(limits.streams)
+        .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_MAX))
+        .http2_max_local_error_reset_streams(Some(RESET_STREAMS_MAX))
+        // Finds peers that are gone, and those that never complete their headers.
+        .http2_keepalive_interval(Some(limits.idle_timeout))
+        .http2_keepalive_timeout(Some(limits.header_timeout))
+        .max_connection_age(limits.connection_age)
+        .max_connection_age_grace(limits.connection_age)
 }
 
 /// Starts the embedder, unless the cache serves exact hits only.

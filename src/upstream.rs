@@ -13,6 +13,7 @@ mod forward;
 mod health;
 mod latency;
 mod openai;
+mod quarantine;
 mod rank;
 mod reply;
 mod route;
@@ -134,6 +135,7 @@ impl Upstreams {
             name: provider.name.clone(),
             region: provider.region.clone(),
             is_up: provider.health.is_up(),
+            quarantined: provider.quarantine.cause(),
         };
         self.catalog.load().providers.iter().map(state).collect()
     }
@@ -144,6 +146,7 @@ impl Upstreams {
             model: model.config.id.clone(),
             provider: model.provider.name.clone(),
             breaker: model.state.breaker.state(),
+            quarantined: model.state.quarantine.cause(),
         };
         self.catalog.load().models.iter().map(state).collect()
     }

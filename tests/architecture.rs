@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["entry", "error", "key", "model", "outcome", "prompt", "decide", "embed", "index"],
     &["config"],
     &["telemetry"],
-    &["store", "tenant", "upstream"],
+    &["body", "store", "tenant", "upstream"],
     &["cache", "learn"],
     &["pipeline"],
     &["grpc", "http"],

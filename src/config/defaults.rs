@@ -15,10 +15,12 @@ impl Default for ServerConfig {
         Self {
             grpc_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
             http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            allowed_hosts: Vec::new(),
             region: "local".to_owned(),
             max_request: 4 * MIB,
             max_in_flight: 4096,
             shutdown_grace: Duration::from_secs(20),
+            limits: LimitsConfig::default(),
         }
     }
 }
@@ -114,6 +116,7 @@ impl Default for UpstreamConfig {
             hedge_budget: 0.05,
             breaker_failures: 5,
             breaker_cooldown: Duration::from_secs(5),
+            quarantine: Duration::from_secs(60),
             health_interval: Duration::from_secs(15),
             health_timeout: Duration::from_secs(3),
             max_answer: 8 * MIB,

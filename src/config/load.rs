@@ -159,10 +159,25 @@ fn read_server(section: &mut Section<'_>, server: &mut ServerConfig) {
     keys!(section, server: ServerConfig {
         grpc_listen: address,
         http_listen: address,
+        allowed_hosts: list(name),
         region: name,
         max_request: size,
         max_in_flight: count,
         shutdown_grace: duration_or_zero,
+    } nested limits: read_limits);
+}
+
+fn read_limits(section: &mut Section<'_>, limits: &mut LimitsConfig) {
+    keys!(section, limits: LimitsConfig {
+        connections: count,
+        connections_per_peer: count,
+        streams: count,
+        connection_age: duration,
+        header_timeout: duration,
+        body_timeout: duration,
+        idle_timeout: duration,
+        write_timeout: duration,
+        request_memory: size,
     });
 }
 
@@ -317,6 +332,7 @@ fn read_upstream(section: &mut Section<'_>, upstream: &mut UpstreamConfig) {
         hedge_budget: ratio,
         breaker_failures: count_to(BREAKER_CALLS),
         breaker_cooldown: duration,
+        quarantine: duration,
         health_interval: duration_or_zero,
         health_timeout: duration,
         max_answer: size,

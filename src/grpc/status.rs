@@ -30,7 +30,7 @@ fn code(error: &Error) -> Code {
         Error::Exhausted { .. } => Code::ResourceExhausted,
         Error::NoUpstream => Code::FailedPrecondition,
         Error::NotFound(_) => Code::NotFound,
-        Error::DeadlineExceeded { .. } => Code::DeadlineExceeded,
+        Error::DeadlineExceeded { .. } | Error::SlowRequest => Code::DeadlineExceeded,
         Error::Unavailable { .. } | Error::StoreUnavailable => Code::Unavailable,
         Error::Refused { status, .. } => refused(*status),
         Error::Internal { .. } => Code::Internal,
@@ -40,8 +40,8 @@ fn code(error: &Error) -> Code {
 /// The code for a provider's HTTP status.
 fn refused(status: u16) -> Code {
     match status {
-        // The provider refused our key, which the caller cannot change.
-        401 | 403 => Code::FailedPrecondition,
+        // The provider refused our key or account, which the caller cannot change.
+        401..=403 => Code::FailedPrecondition,
         404 => Code::NotFound,
         429 => Code::ResourceExhausted,
         _ => Code::InvalidArgument,

@@ -16,6 +16,9 @@ use crate::{
     tenant::{Tenant, Tenants, bearer},
 };
 
+/// Largest `x-promptkeep-timeout`. The deadline of a longer one may lie beyond what the clock can represent.
+const TIMEOUT_MAX: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+
 /// The caller of a request, as its headers describe it.
 #[derive(Debug)]
 pub(super) struct Caller {
@@ -42,7 +45,7 @@ impl Caller {
             vary: pairs(headers, "x-promptkeep-vary")?,
             cache: cache(headers)?,
             only_if_cached: false,
-            deadline: seconds(headers, "x-promptkeep-timeout")?.map(|left| Instant::now() + left),
+            deadline: deadline(headers)?,
             trace: Trace::read(|name| headers.get(name).and_then(|value| value.to_str().ok())),
         };
         for value in headers.get_all(CACHE_CONTROL) {
@@ -116,6 +119,15 @@ fn parsed<T: FromStr>(headers: &HeaderMap, name: &str) -> Result<Option<T>, Erro
 fn seconds(headers: &HeaderMap, name: &str) -> Result<Option<Duration>, Error> {
     let Some(seconds) = parsed::<f64>(headers, name)? else { return Ok(None) };
     Duration::try_from_secs_f64(seconds).map(Some).map_err(|_| Error::invalid(name, "must be seconds"))
+}
+
+fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Error> {
+    const NAME: &str = "x-promptkeep-timeout";
+    let Some(left) = seconds(headers, NAME)? else { return Ok(None) };
+    if left > TIMEOUT_MAX {
+        return Err(Error::invalid(NAME, format!("must be at most {} seconds", TIMEOUT_MAX.as_secs())));
+    }
+    Ok(Some(Instant::now() + left))
 }
 
 fn pairs(headers: &HeaderMap, name: &str) -> Result<BTreeMap<String, String>, Error> {

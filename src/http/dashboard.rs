@@ -150,7 +150,7 @@ async fn encode(api: Api, range: Range) -> String {
 
 /// Reports a wrong hit, like feedback from the caller that was served it.
 async fn wrong_hit(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
-    api.dashboard.access.check_change(&api, &headers)?;
+    api.dashboard.access.check(&api, &headers)?;
     let WrongHit { hit } = api.json::<WrongHit>(body).await?;
     let id = RequestId::parse(&hit).ok_or_else(|| Error::invalid("hit", "is not the id of a hit"))?;
     let recorded = api.pipeline.feedback.report_wrong_hit(id).await?;

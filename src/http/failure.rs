@@ -46,6 +46,13 @@ impl Failure {
         Self { is_final: true, ..Self::new(StatusCode::FORBIDDEN, "forbidden", message) }
     }
 
+    /// A body that is not JSON.
+    pub fn unsupported_media_type() -> Self {
+        let message = "the body must be JSON, with content-type: application/json";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self { is_final: true, ..Self::new(status, "unsupported_media_type", message) }
+    }
+
     pub fn wrong_method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has another method")
     }
@@ -103,6 +110,7 @@ fn status(error: &Error) -> StatusCode {
         Error::InvalidArgument { field, .. } if field == MODEL_FIELD => StatusCode::NOT_FOUND,
         Error::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
         Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::SlowRequest => StatusCode::REQUEST_TIMEOUT,
         Error::Unauthenticated => StatusCode::UNAUTHORIZED,
         Error::Exhausted { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::NotFound(_) => StatusCode::NOT_FOUND,
@@ -110,8 +118,8 @@ fn status(error: &Error) -> StatusCode {
         Error::NoUpstream | Error::Unavailable { .. } | Error::StoreUnavailable => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        // The provider refused our key, which the caller cannot change.
-        Error::Refused { status: 401 | 403, .. } => StatusCode::BAD_GATEWAY,
+        // The provider refused our key or account, which the caller cannot change.
+        Error::Refused { status: 401..=403, .. } => StatusCode::BAD_GATEWAY,
         Error::Refused { status, .. } => StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST),
         Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -125,6 +133,7 @@ impl From<Error> for Failure {
             _ if status == StatusCode::NOT_FOUND && error.field().is_some() => ("model_not_found", true),
             Error::InvalidArgument { .. } => ("invalid_value", true),
             Error::TooLarge { .. } => ("request_too_large", true),
+            Error::SlowRequest => ("slow_request", false),
             Error::Unauthenticated => ("invalid_api_key", true),
             Error::Exhausted { limit: "budget", .. } => ("insufficient_quota", true),
             Error::Exhausted { .. } => ("rate_limit_exceeded", false),

@@ -27,11 +27,30 @@ pub(super) async fn alive() -> &'static str {
 pub(super) async fn ready(State(api): State<Api>) -> impl IntoResponse {
     let (entries, vectors) = api.cache.sizes();
     if api.cache.maintenance.is_loaded() {
-        return (StatusCode::OK, format!("ready: {entries} entries, {vectors} vectors\n"));
+        let problems = quarantines(&api);
+        return (StatusCode::OK, format!("ready: {entries} entries, {vectors} vectors\n{problems}"));
     }
     let percent = api.cache.maintenance.loaded_share() * 100.0;
     let loading = format!("loading the index: {percent:.0} % of {entries} entries, {vectors} vectors\n");
     (StatusCode::SERVICE_UNAVAILABLE, loading)
+}
+
+/// One line for each provider and model in quarantine, which an operator has to correct.
+fn quarantines(api: &Api) -> String {
+    let mut lines = String::new();
+    for provider in api.upstreams.provider_states() {
+        if let Some(status) = provider.quarantined {
+            lines +=
+                &format!("provider {} is in quarantine: it replied with status {status}\n", provider.name);
+        }
+    }
+    for model in api.upstreams.model_states() {
+        if let Some(status) = model.quarantined {
+            let (model, provider) = (model.model, model.provider);
+            lines += &format!("model {model} of provider {provider} is in quarantine: status {status}\n");
+        }
+    }
+    lines
 }
 
 /// Every metric, for Prometheus: in OpenMetrics if the caller accepts it, else in the older text format.

@@ -10,21 +10,19 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{self, Context, Poll},
-    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
 };
-use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio_stream::Stream;
+use tonic::transport::server::Connected;
+
+use super::connections::{Acceptor, Protocol, TimedSocket};
 
 /// Number of buffered bytes above which a write waits for the socket: bounds the memory of a slow reader.
 const BUFFER_MAX: usize = 256 * 1024;
-
-/// Pause after a failed accept. Without free file descriptors every accept fails until a connection is closed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection with batched writes; see the module.
 pub struct BatchedWrites<S> {
@@ -36,25 +34,15 @@ pub struct BatchedWrites<S> {
     scheduled: bool,
 }
 
-/// Connections accepted by `listener`, ready for tonic. A failed accept is logged and skipped, so that the server
-/// stays up.
-pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<BatchedWrites<TcpStream>>> {
-    TcpListenerStream::new(listener).then(ready).filter_map(|ready| ready)
-}
-
-async fn ready(accepted: io::Result<TcpStream>) -> Option<io::Result<BatchedWrites<TcpStream>>> {
-    match accepted {
-        Ok(socket) => {
-            // Nagle's algorithm would delay a small reply until the previous one is acknowledged.
-            socket.set_nodelay(true).ok()?;
-            Some(Ok(BatchedWrites::new(socket)))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "accept failed");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
-        }
-    }
+/// Connections accepted by `acceptor`, ready for tonic.
+pub(super) fn incoming(
+    acceptor: Acceptor,
+) -> impl Stream<Item = io::Result<BatchedWrites<TimedSocket<TcpStream>>>> {
+    futures_util::stream::unfold(acceptor, |acceptor| async move {
+        let accepted = acceptor.accept().await;
+        let socket = acceptor.timed(accepted, Protocol::Http2);
+        Some((Ok(BatchedWrites::new(socket)), acceptor))
+    })
 }
 
 /// Binds `address`.
@@ -146,10 +134,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for BatchedWrites<S> {
     }
 }
 
-impl Connected for BatchedWrites<TcpStream> {
-    type ConnectInfo = TcpConnectInfo;
+impl<S: Connected> Connected for BatchedWrites<S> {
+    type ConnectInfo = S::ConnectInfo;
 
-    fn connect_info(&self) -> TcpConnectInfo {
+    fn connect_info(&self) -> S::ConnectInfo {
         self.socket.connect_info()
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{call, catalog::Model};
+use super::{call, catalog::Model, quarantine};
 use crate::{
     error::Error,
     model::{Attempt, AttemptReason, AttemptResult, Usage},
@@ -130,7 +130,10 @@ fn write_log(attempt: &Attempt, number: usize) {
 fn ends_the_chain(result: AttemptResult) -> bool {
     match result {
         AttemptResult::Deadline => true,
-        AttemptResult::Http(status) => (400..500).contains(&status) && !call::is_transient(status),
+        AttemptResult::Http(status) => {
+            let is_passing = call::is_transient(status) || quarantine::is_cause(status);
+            (400..500).contains(&status) && !is_passing
+        }
         _ => false,
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Endpoint,
     breaker::Permit,
     catalog::Model,
-    openai,
+    openai, quarantine,
     reply::{Body, Reply},
 };
 use crate::{model::AttemptResult, prompt::Prompt};
@@ -27,6 +27,8 @@ pub(super) struct Limits {
     pub idle_timeout: Duration,
     /// Largest answer, in bytes.
     pub answer_max: usize,
+    /// `upstream.quarantine`
+    pub quarantine: Duration,
 }
 
 /// Why a call failed, and how the chain may go on.
@@ -45,6 +47,9 @@ pub(super) enum Recovery {
     Retry { after: Option<Duration> },
     /// Try the next model.
     NextModel,
+    /// Try the next model: the provider refused the server's key or account, or does not have the model. When no
+    /// other model answers, the caller gets the error.
+    Quarantine,
     /// Return the error to the caller: the request itself is wrong.
     Refuse,
 }
@@ -76,8 +81,18 @@ pub(super) async fn send(
     let request = request.headers(headers.clone()).header(ACCEPT, accept).body(body);
     let sent = timeout_at(until, request.send()).await.map_err(late)?;
     let response = sent.map_err(|error| Fault::transport(&error))?;
-    let body = timeout_at(until, read_head(response, limits)).await.map_err(late)??;
-    Ok(Reply::new(body, limits))
+    let status = response.status().as_u16();
+    let body = timeout_at(until, read_head(response, limits)).await.map_err(late).flatten();
+    match body {
+        Ok(body) => {
+            model.release();
+            Ok(Reply::new(body, limits))
+        }
+        Err(fault) => {
+            model.quarantine(status, limits.quarantine);
+            Err(fault)
+        }
+    }
 }
 
 async fn read_head(mut response: Response, limits: Limits) -> Result<Body, Fault> {
@@ -119,13 +134,16 @@ async fn refusal(mut response: Response) -> Fault {
         return Fault::next_model(result);
     }
     let message = match status {
-        // It concerns our key, not the caller's request.
+        // It concerns our key or account, not the caller's request.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             "the provider refused the server's credentials".to_owned()
         }
+        StatusCode::PAYMENT_REQUIRED => "the provider refused the server's account".to_owned(),
         _ => openai::error_message(&read_some(&mut response).await),
     };
-    Fault { result, recovery: Recovery::Refuse, message }
+    let is_about_request = !quarantine::is_cause(status.as_u16());
+    let recovery = if is_about_request { Recovery::Refuse } else { Recovery::Quarantine };
+    Fault { result, recovery, message }
 }
 
 /// Whether a provider that replies with this status may succeed later.
@@ -183,7 +201,7 @@ impl Fault {
     /// only when the model caused it.
     pub fn settle(&self, permit: Permit) {
         match self.recovery {
-            Recovery::Refuse => permit.succeeded(),
+            Recovery::Refuse | Recovery::Quarantine => permit.succeeded(),
             _ if self.is_models_failure() => permit.failed(),
             _ => drop(permit),
         }

@@ -16,7 +16,7 @@ use self::{address::Address, credentials::Credentials};
 
 use super::{
     Endpoint, StartError, UpstreamSettings, breaker::Breaker, budget::Budget, health::Health,
-    latency::Latency, route,
+    latency::Latency, quarantine::Quarantine, route,
 };
 use crate::{
     config::{ModelConfig, ProviderConfig, RoutingConfig, UpstreamConfig},
@@ -55,6 +55,8 @@ pub(super) struct ModelState {
     /// Of verifications only: a model whose verifications fail may still answer prompts, and the other way round.
     pub verification_breaker: Arc<Breaker>,
     pub latency: Latency,
+    /// The provider does not have the model.
+    pub quarantine: Quarantine,
 }
 
 pub(super) struct Provider {
@@ -68,6 +70,8 @@ pub(super) struct Provider {
     pub is_same_region: bool,
     /// Outlives reloads.
     pub health: Arc<Health>,
+    /// The provider refuses the server's key or account. Outlives reloads that keep the key.
+    pub quarantine: Arc<Quarantine>,
 }
 
 // === impl Catalog ===
@@ -206,9 +210,9 @@ impl Model {
         self.config.served_as.as_deref().unwrap_or(&self.config.id)
     }
 
-    /// Sort key among models of one tier: providers that are up first, then those in this region.
+    /// Sort key among models of one tier: available ones first, then those in this region.
     pub fn rank(&self) -> (bool, bool) {
-        (!self.provider.health.is_up(), !self.provider.is_same_region)
+        (!self.is_available(), !self.provider.is_same_region)
     }
 }
 
@@ -217,7 +221,12 @@ impl Model {
 impl ModelState {
     fn new(limits: &UpstreamConfig) -> Self {
         let breaker = || Arc::new(Breaker::new(limits.breaker_failures, limits.breaker_cooldown));
-        Self { breaker: breaker(), verification_breaker: breaker(), latency: Latency::default() }
+        Self {
+            breaker: breaker(),
+            verification_breaker: breaker(),
+            latency: Latency::default(),
+            quarantine: Quarantine::default(),
+        }
     }
 }
 
@@ -232,6 +241,8 @@ impl Provider {
         let is_same = |other: &&Arc<Self>| other.name == *name && other.address == address;
         let same = before.and_then(|before| before.providers.iter().find(is_same));
         let health = same.map(|same| Arc::clone(&same.health)).unwrap_or_default();
+        let same_key = same.filter(|same| same.credentials.header() == credentials.header());
+        let quarantine = same_key.map(|same| Arc::clone(&same.quarantine)).unwrap_or_default();
         let header = |(name, value): (&String, &String)| {
             let mut value = HeaderValue::try_from(value).ok()?;
             value.set_sensitive(true);
@@ -246,6 +257,7 @@ impl Provider {
             headers: headers.ok_or_else(|| problem("headers: not a header".to_owned()))?,
             is_same_region: region == here,
             health,
+            quarantine,
         })
     }
 

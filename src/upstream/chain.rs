@@ -13,12 +13,12 @@ use super::{
     breaker::Permit,
     call::{self, Fault, Limits, Recovery},
     catalog::{Catalog, Model},
-    tokens,
+    quarantine, tokens,
 };
 use crate::{
     config::HedgeAfter,
     error::Error,
-    model::{AttemptReason, AttemptResult, RouteReason},
+    model::{Attempt, AttemptReason, AttemptResult, RouteReason},
     prompt::Prompt,
 };
 
@@ -26,6 +26,8 @@ use crate::{
 pub(super) struct Chain<'a> {
     context: Context<'a>,
     queue: Queue,
+    /// Status and message of the first provider that refused the server's key or account, or does not have the model.
+    refused: Option<(u16, String)>,
 }
 
 /// Inputs shared by every attempt.
@@ -68,12 +70,13 @@ impl<'a> Chain<'a> {
                 first_token_timeout: catalog.limits.first_token_timeout,
                 idle_timeout: catalog.limits.idle_timeout,
                 answer_max: catalog.limits.max_answer,
+                quarantine: catalog.limits.quarantine,
             },
             prompt_tokens: tokens::estimate_prompt(ask.prompt),
             headers: &ask.headers,
             log,
         };
-        Self { context, queue: Queue { models: models.into(), fits_one: false } }
+        Self { context, queue: Queue { models: models.into(), fits_one: false }, refused: None }
     }
 
     /// Tries the models in order. `route` is why the first is first.
@@ -90,8 +93,22 @@ impl<'a> Chain<'a> {
         if !self.queue.fits_one {
             return Err(Error::invalid("prompt.messages", "do not fit the context window of any model"));
         }
+        Err(self.failed())
+    }
+
+    /// The error when no model has answered: the refusal, if there was nothing else.
+    fn failed(self) -> Error {
         let attempts = self.context.log.attempts();
-        Err(Error::Unavailable { message: "every upstream model failed", attempts })
+        let is_refusal = |attempt: &Attempt| match attempt.result {
+            AttemptResult::Http(status) => quarantine::is_cause(status),
+            result => !result.is_call(),
+        };
+        match self.refused {
+            Some((status, message)) if attempts.iter().all(is_refusal) => {
+                Error::Refused { status, message, attempts }
+            }
+            _ => Error::Unavailable { message: "every upstream model failed", attempts },
+        }
     }
 
     /// Tries one model, with retries. Returns `None` when the next model should be tried.
@@ -117,13 +134,22 @@ impl<'a> Chain<'a> {
 
     /// Time to wait before the model is tried again; `None` when the next model should be tried, an error
     /// when none should.
-    fn wait_before_retry(&self, fault: Fault, model: &Model, retry: u32) -> Result<Option<Duration>, Error> {
+    fn wait_before_retry(
+        &mut self,
+        fault: Fault,
+        model: &Model,
+        retry: u32,
+    ) -> Result<Option<Duration>, Error> {
         let limits = &self.context.catalog.limits;
         let attempts = || self.context.log.attempts();
         let after = match (fault.result, fault.recovery) {
             (AttemptResult::Deadline, _) => return Err(Error::DeadlineExceeded { attempts: attempts() }),
             (AttemptResult::Http(status), Recovery::Refuse) => {
                 return Err(Error::Refused { status, message: fault.message, attempts: attempts() });
+            }
+            (AttemptResult::Http(status), Recovery::Quarantine) => {
+                self.refused.get_or_insert((status, fault.message));
+                return Ok(None);
             }
             (_, Recovery::Retry { after }) => after.unwrap_or_default(),
             _ => return Ok(None),
@@ -147,7 +173,7 @@ impl<'a> Chain<'a> {
     /// One attempt, with a hedge beside it when its first token is late. The first token wins; dropping the
     /// loser cancels it and counts its cost.
     async fn race(&mut self, first: Admitted, reason: AttemptReason) -> Result<Answer, Fault> {
-        let Self { context, queue } = self;
+        let Self { context, queue, refused: _ } = self;
         let model = Arc::clone(&first.model);
         let started = Instant::now();
         let late_after = hedge_after(context.catalog.limits.hedge_after, &model);

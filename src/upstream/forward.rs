@@ -16,7 +16,7 @@ use super::{
     attempt::{self, AttemptLog, Meter},
     call::{Fault, is_transient},
     catalog::{Catalog, Model, Provider},
-    openai, route, sse, tokens,
+    openai, quarantine, route, sse, tokens,
 };
 use crate::{
     error::Error,
@@ -99,7 +99,7 @@ impl Upstreams {
         for (n, target) in targets.into_iter().enumerate() {
             let sent = Box::pin(try_target(&catalog, &request, target, &log)).await;
             match sent {
-                Ok(reply) if n == last || !is_transient(reply.status) => return Ok(reply),
+                Ok(reply) if n == last || !may_differ_elsewhere(reply.status) => return Ok(reply),
                 Err(fault) if fault.result == AttemptResult::Deadline => {
                     return Err(Error::DeadlineExceeded { attempts: log.attempts() });
                 }
@@ -174,7 +174,10 @@ async fn try_target(
                 permit.succeeded()
             }
             if reply.status >= 400 {
+                model.quarantine(reply.status, catalog.limits.quarantine);
                 reply.end(AttemptResult::Http(reply.status));
+            } else {
+                model.release();
             }
             Ok(reply)
         }
@@ -184,6 +187,11 @@ async fn try_target(
             Err(fault)
         }
     }
+}
+
+/// Whether another provider may accept a request that was answered with this status.
+fn may_differ_elsewhere(status: u16) -> bool {
+    is_transient(status) || quarantine::is_cause(status)
 }
 
 async fn send(

@@ -101,8 +101,8 @@ pub(super) fn unknown_model() -> Error {
     Error::invalid(MODEL_FIELD, "is not a model id, a tier or `auto`")
 }
 
-/// Adds the models of `tier` and of the tiers it falls back to. Models of providers that are down come last:
-/// they are tried only when nothing else is left.
+/// Adds the models of `tier` and of the tiers it falls back to. Models that are not available come
+/// last: they are tried only when nothing else is left.
 fn extend_by_tiers(models: &mut Vec<Arc<Model>>, catalog: &Catalog, prompt: &Prompt, tier: Tier) {
     let own = namespace(&catalog.routing, &prompt.namespace).and_then(|own| own.fallback.as_deref());
     for tier in tiers_from(tier, own.unwrap_or(&catalog.routing.fallback)) {
@@ -115,7 +115,7 @@ fn extend_by_tiers(models: &mut Vec<Arc<Model>>, catalog: &Catalog, prompt: &Pro
             }
         }
     }
-    models.sort_by_key(|model| !model.provider.health.is_up());
+    models.sort_by_key(|model| !model.is_available());
 }
 
 /// The tier itself, then those after it in the fallback order, then those before it, nearest first.

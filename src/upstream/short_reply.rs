@@ -47,6 +47,7 @@ pub(super) async fn ask(
         first_token_timeout: timeout,
         idle_timeout: timeout,
         answer_max: REPLY_BYTES_MAX,
+        quarantine: catalog.limits.quarantine,
     };
     let prompt = prompt(instructions, text, reply_tokens_max);
     let meter = Meter::start(Arc::clone(model), reason, tokens::estimate_prompt(&prompt), Arc::clone(log));

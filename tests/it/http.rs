@@ -1,5 +1,6 @@
 //! The HTTP server over real sockets.
 
+mod browser;
 mod caches;
 mod chat;
 mod dashboard;

@@ -6,6 +6,7 @@ mod cli;
 mod coalesce;
 mod common;
 mod complete;
+mod connections;
 mod fault_store;
 mod faults;
 mod freshness;

@@ -18,6 +18,9 @@ pub enum Error {
     /// The request is larger than `server.max_request`.
     #[error("the request has more than the {max} bytes of server.max_request")]
     TooLarge { max: usize },
+    /// The request's body did not arrive within `server.limits.body_timeout`.
+    #[error("the request did not arrive within server.limits.body_timeout")]
+    SlowRequest,
     /// The request has no API key, or an unknown one.
     #[error("missing or unknown API key")]
     Unauthenticated,

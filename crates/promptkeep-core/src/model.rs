@@ -162,6 +162,8 @@ pub struct ModelState {
     pub provider: String,
     /// State of the model's breaker.
     pub breaker: BreakerState,
+    /// Status by which the provider said that it does not have the model, while that keeps it behind all others.
+    pub quarantined: Option<u16>,
 }
 
 /// Current state of a provider.
@@ -173,6 +175,8 @@ pub struct ProviderState {
     pub region: String,
     /// Whether health probes succeed.
     pub is_up: bool,
+    /// Status by which the provider refused the server's key or account, while that keeps it behind all others.
+    pub quarantined: Option<u16>,
 }
 
 /// Result of asking a verifier model which of the kept answers fit a new question.

@@ -60,7 +60,7 @@ pub(super) struct Measured<'a> {
     pub cache: &'a CacheConfig,
 }
 
-/// See the [module](self).
+/// How often a verifier errs on labelled pairs, what it costs, and what that means for the error budgets.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub model: String,

@@ -29,6 +29,8 @@ pub(super) struct Calls {
     tenant_spent_today_usd: Family<TenantLabel, FloatGauge>,
     breaker_state: Family<BreakerLabels, Gauge>,
     provider_up: Family<ProviderLabels, Gauge>,
+    provider_quarantined: Family<ProviderLabels, Gauge>,
+    model_quarantined: Family<BreakerLabels, Gauge>,
 }
 
 /// A tenant's daily budget, in US dollars.
@@ -124,6 +126,16 @@ impl Calls {
             ),
             breaker_state: family(to, "breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open"),
             provider_up: family(to, "provider_up", "1 while health checks pass"),
+            provider_quarantined: family(
+                to,
+                "provider_quarantined",
+                "1 while the provider is tried last, because it refused the server's key or account",
+            ),
+            model_quarantined: family(
+                to,
+                "model_quarantined",
+                "1 while the model is tried last, because its provider does not have it",
+            ),
         }
     }
 
@@ -195,14 +207,18 @@ impl Metrics {
     pub fn states(&self, models: &[ModelState], providers: &[ProviderState]) {
         self.calls.breaker_state.clear();
         self.calls.provider_up.clear();
-        for ModelState { model, provider, breaker } in models {
+        self.calls.provider_quarantined.clear();
+        self.calls.model_quarantined.clear();
+        for ModelState { model, provider, breaker, quarantined } in models {
             self.calls.announce(model);
             let labels = BreakerLabels { model: model.clone(), provider: provider.clone() };
             self.calls.breaker_state.get_or_create(&labels).set(*breaker as i64);
+            self.calls.model_quarantined.get_or_create(&labels).set(quarantined.is_some().into());
         }
-        for ProviderState { name, region, is_up } in providers {
+        for ProviderState { name, region, is_up, quarantined } in providers {
             let labels = ProviderLabels { provider: name.clone(), region: region.clone() };
             self.calls.provider_up.get_or_create(&labels).set((*is_up).into());
+            self.calls.provider_quarantined.get_or_create(&labels).set(quarantined.is_some().into());
         }
     }
 }

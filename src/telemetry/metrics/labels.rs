@@ -19,6 +19,14 @@ pub enum Shed {
     InFlight,
     Rate,
     Budget,
+    /// A connection above `server.limits.connections` or `connections_per_peer` was closed.
+    Connections,
+    /// The requests in flight occupied `server.limits.request_memory`.
+    Memory,
+    /// The body did not arrive within `server.limits.body_timeout`.
+    SlowRequest,
+    /// The peer did not read the reply within `server.limits.write_timeout`.
+    UnreadReply,
 }
 
 /// How a label was found: whether two prompts have the same answer.
@@ -82,13 +90,25 @@ impl Rpc {
 }
 
 impl Shed {
-    pub const ALL: [Self; 3] = [Self::InFlight, Self::Rate, Self::Budget];
+    pub const ALL: [Self; 7] = [
+        Self::InFlight,
+        Self::Rate,
+        Self::Budget,
+        Self::Connections,
+        Self::Memory,
+        Self::SlowRequest,
+        Self::UnreadReply,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InFlight => "in_flight",
             Self::Rate => "rate",
             Self::Budget => "budget",
+            Self::Connections => "connections",
+            Self::Memory => "memory",
+            Self::SlowRequest => "slow_request",
+            Self::UnreadReply => "unread_reply",
         }
     }
 }

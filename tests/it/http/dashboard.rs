@@ -111,9 +111,11 @@ async fn answers_slower_than_the_latency_objective_are_counted() {
 
 #[tokio::test]
 async fn without_tenants_the_dashboard_opens_by_address_but_not_by_an_unknown_host_name() {
-    let server = TestServer::start(exact_config(&[])).await;
+    let mut config = exact_config(&[]);
+    config.server.allowed_hosts = vec!["cache.internal".to_owned()];
+    let server = TestServer::start(config).await;
     assert_eq!(get(&server, SNAPSHOT).await.status, 200);
-    let by_host_name = request(&server, Method::GET, SNAPSHOT).header(HOST, "evil.example");
+    let by_host_name = request(&server, Method::GET, SNAPSHOT).header(HOST, "cache.internal");
     let refused = Response::to(by_host_name).await;
     assert_eq!(refused.status, 403);
     assert!(refused.text.contains("dashboard.api_key_sha256"), "{}", refused.text);
@@ -168,7 +170,7 @@ async fn a_wrong_hit_is_reported_for_the_tenant_that_received_it() {
     };
     assert_eq!(report(&[("sec-fetch-site", "cross-site")]).await.status, 403, "a script of another page");
     let plain = request(&server, Method::POST, "/dashboard/wrong-hit").bearer_auth("operator-key").body("{}");
-    assert_eq!(Response::to(plain).await.status, 403, "a form cannot send JSON");
+    assert_eq!(Response::to(plain).await.status, 415, "a form cannot send JSON");
     assert_eq!(report(&[("sec-fetch-site", "same-origin")]).await.json(), json!({ "recorded": true }));
     assert_eq!(report(&[]).await.json(), json!({ "recorded": false }), "a repeated report changes nothing");
     let after = snapshot().await.json();

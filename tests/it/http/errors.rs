@@ -104,6 +104,30 @@ async fn the_timeout_header_limits_the_request() {
     assert_eq!(attempt["result"], json!("deadline"), "the attempt that used up the time");
 }
 
+/// `x-promptkeep-timeout: 1e19` is a valid duration, but its deadline is beyond the clock. Adding it panicked, and the
+/// caller saw a closed connection.
+#[tokio::test]
+async fn durations_beyond_the_clock_are_refused_or_harmless() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::start(exact_config(&[&upstream])).await;
+    for timeout in ["1e19", "18446744073709549568", "1e300", "inf", "nan", "-1", "315360001"] {
+        for path in ["/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/caches/c/flush"] {
+            let request = request(&server, Method::POST, path).json(&body("x"));
+            let response = Response::to(request.header("x-promptkeep-timeout", timeout)).await;
+            assert_eq!(response.status, 400, "{path} {timeout}: {}", response.text);
+            assert!(response.text.contains("x-promptkeep-timeout"), "{path} {timeout}: {}", response.text);
+        }
+    }
+    for (name, value) in [
+        ("x-promptkeep-timeout", "315360000"),
+        ("x-promptkeep-ttl", "1e19"),
+        ("cache-control", "max-age=18446744073709551615"),
+    ] {
+        let response = Response::to(chat(&server, &body(name)).header(name, value)).await;
+        assert_eq!(response.status, 200, "{name}: {}", response.text);
+    }
+}
+
 #[tokio::test]
 async fn a_server_without_models_says_so() {
     let server = TestServer::start(exact_config(&[])).await;

@@ -56,7 +56,7 @@ async fn a_forwarded_stream_is_unchanged() {
 #[tokio::test]
 async fn a_refusal_is_forwarded_and_a_failure_falls_back() {
     let (cold, warm) = (FakeUpstream::start().await, FakeUpstream::start().await);
-    cold.script([Reply::status(400), Reply::status(500)]);
+    cold.script([Reply::status(400), Reply::status(500), Reply::status(401)]);
     warm.always(Reply::json(&json!({ "object": "from warm" })));
     let server = TestServer::start(exact_config(&[&cold, &warm])).await;
     let mut body = body("Two?");
@@ -65,6 +65,13 @@ async fn a_refusal_is_forwarded_and_a_failure_falls_back() {
     let refused = Response::to(chat(&server, &body)).await;
     assert_eq!((refused.status, &refused.json()["error"]["message"]), (400, &json!("scripted 400")));
     assert_eq!(Response::to(chat(&server, &body)).await.json()["object"], "from warm");
+    assert_eq!(Response::to(chat(&server, &body)).await.json()["object"], "from warm");
+    assert_eq!(cold.calls(), 3);
+    let (status, page) = server.get("/readyz").await;
+    assert_eq!(status, 200);
+    assert!(page.contains("provider provider-cold is in quarantine: it replied with status 401"), "{page}");
+    let quarantined = server.metric("promptkeep_provider_quarantined", &["provider-cold"]).await;
+    assert_eq!(quarantined, 1.0);
 }
 
 #[tokio::test]

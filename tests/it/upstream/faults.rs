@@ -1,6 +1,7 @@
 //! Each provider fault, before and after the first token.
 
 use promptkeep::{
+    config::ModelConfig,
     error::Error,
     model::{AttemptResult, Tier},
     prompt::Delta,
@@ -93,7 +94,7 @@ async fn faults_after_the_first_token_end_the_answer() {
 
 #[tokio::test]
 async fn a_refusal_reaches_the_caller_unchanged() {
-    for status in [400, 404, 422] {
+    for status in [400, 413, 422] {
         let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
         bad.script([Reply::status(status)]);
         let upstreams = Fixture::new(&[(Tier::Cold, &bad), (Tier::Warm, &good)]).build();
@@ -105,15 +106,60 @@ async fn a_refusal_reaches_the_caller_unchanged() {
     }
 }
 
+/// A revoked key, an unpaid bill or a model that one provider dropped failed every request, though another provider
+/// offers the model.
 #[tokio::test]
-async fn a_provider_message_about_our_key_does_not_reach_the_caller() {
+async fn a_refusal_of_our_key_account_or_model_is_answered_by_another_provider() {
+    for status in [401, 402, 403, 404] {
+        let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
+        bad.always(Reply::status(status));
+        let mut fixture = Fixture::new(&[(Tier::Cold, &bad)]);
+        fixture.add("model-cold", Tier::Cold, &good.base_url());
+        // A model that only the failing provider offers.
+        fixture.models.push(ModelConfig { id: "other".into(), ..fixture.models[0].clone() });
+        let upstreams = fixture.build();
+        let (_, attempts) = complete(&upstreams, &prompt("Hi")).await.expect("the second provider answers");
+        assert_eq!(results(&attempts), [AttemptResult::Http(status), AttemptResult::Ok]);
+
+        // The next request does not try it first.
+        let (_, attempts) = complete(&upstreams, &prompt("Hi again")).await.unwrap();
+        assert_eq!(results(&attempts), [AttemptResult::Ok]);
+        let providers = upstreams.provider_states();
+        let models = upstreams.model_states();
+        let quarantined = (providers[0].quarantined, models[0].quarantined);
+        let expected = if status == 404 { (None, Some(404)) } else { (Some(status), None) };
+        assert_eq!(quarantined, expected);
+        assert_eq!(
+            (providers[1].quarantined, models[1].quarantined, models[2].quarantined),
+            (None, None, None)
+        );
+    }
+}
+
+/// A key that was corrected must not wait for the end of the quarantine.
+#[tokio::test]
+async fn a_success_ends_the_quarantine() {
     let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
     bad.script([Reply::status(401)]);
+    good.script([Reply::text("from the other"), Reply::status(500)]);
     let upstreams = Fixture::new(&[(Tier::Cold, &bad), (Tier::Warm, &good)]).build();
-    let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
-    let Error::Refused { status: 401, message, .. } = error else { panic!("{error:?}") };
-    assert!(!message.contains("scripted"), "{message}");
-    assert_eq!((bad.calls(), good.calls()), (1, 0), "no other model is tried");
+    complete(&upstreams, &prompt("Hi")).await.expect("the second model answers");
+    let (completion, _) = complete(&upstreams, &prompt("Hi again")).await.expect("it is still tried last");
+    assert_eq!(completion.model, "model-cold");
+    assert_eq!(upstreams.provider_states()[0].quarantined, None);
+}
+
+#[tokio::test]
+async fn a_provider_message_about_our_key_does_not_reach_the_caller() {
+    for status in [401, 402, 403] {
+        let bad = FakeUpstream::start().await;
+        bad.script([Reply::status(status)]);
+        let upstreams = Fixture::new(&[(Tier::Cold, &bad)]).build();
+        let error = open(&upstreams, &prompt("Hi")).await.unwrap_err();
+        let Error::Refused { status: seen, message, .. } = error else { panic!("{error:?}") };
+        assert_eq!(seen, status);
+        assert!(!message.contains("scripted"), "{message}");
+    }
 }
 
 #[tokio::test]

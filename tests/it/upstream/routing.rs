@@ -140,7 +140,7 @@ async fn without_a_classification_the_local_difficulty_is_used() {
     let faults = [
         ("chatter", Reply::text("That is a hard question!")),
         ("error", Reply::status(500)),
-        ("refusal", Reply::status(401)),
+        ("refusal", Reply::status(422)),
         ("stall", Reply::stall()),
         ("stall in the middle", Reply::text("hard work").stall_after(2)),
         ("junk", Reply::raw("text/html", "<html>")),
