@@ -13,7 +13,8 @@ RUN apt-get update && apt-get install --no-install-recommends --yes ca-certifica
 COPY --from=build /src/target/release/promptkeep /usr/local/bin/promptkeep
 COPY --from=build /cache/promptkeep/models/all-MiniLM-L6-v2 /models/all-MiniLM-L6-v2
 USER promptkeep
-# Listens beyond loopback, because nothing outside the container reaches its loopback. Publish the ports with care.
+# Listens beyond loopback, because nothing outside the container reaches its loopback. So it starts only with tenants, or
+# with PROMPTKEEP_SERVER__ALLOW_OPEN=true. Publish the ports with care.
 ENV PROMPTKEEP_SERVER__GRPC_LISTEN=0.0.0.0:50051 \
     PROMPTKEEP_SERVER__HTTP_LISTEN=0.0.0.0:8080 \
     PROMPTKEEP_STORE__PATH=/data \

@@ -64,6 +64,9 @@ pub struct Config {
 pub struct ServerConfig {
     pub grpc_listen: SocketAddr,
     pub http_listen: SocketAddr,
+    /// Whether a port may listen beyond loopback although no tenants are configured, so that everyone who reaches it may
+    /// use it.
+    pub allow_open: bool,
     /// Host names by which the HTTP port may be addressed. Addresses and `localhost` always may. When empty, a port
     /// beyond loopback may be addressed by any name.
     pub allowed_hosts: Vec<String>,

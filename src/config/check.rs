@@ -41,6 +41,10 @@ struct CallerKey<'a> {
 /// Reports every problem between keys, and fills in values that come from the environment or from other keys.
 pub(super) fn check(config: &mut Config, secrets: &Secrets<'_>, findings: &mut Findings) {
     check_server(&config.server, findings);
+    // Offline commands serve nobody.
+    if secrets.required != RequiredSecrets::EmbeddingOnly {
+        check_open(config, findings);
+    }
     check_store(&config.store, &config.server.region, secrets, findings);
     check_embedding(&config.embedding, secrets, findings);
     check_cache(config, findings);
@@ -113,6 +117,21 @@ fn check_server(server: &ServerConfig, findings: &mut Findings) {
     let ServerConfig { grpc_listen, http_listen, .. } = server;
     if grpc_listen == http_listen && grpc_listen.port() != 0 {
         findings.report_key("server.http_listen", "must differ from server.grpc_listen");
+    }
+}
+
+/// Refuses to serve everyone who reaches a port, unless the configuration says so.
+fn check_open(config: &Config, findings: &mut Findings) {
+    let ServerConfig { grpc_listen, http_listen, allow_open, .. } = &config.server;
+    if *allow_open || !config.tenants.is_empty() {
+        return;
+    }
+    for (key, address) in [("server.grpc_listen", grpc_listen), ("server.http_listen", http_listen)] {
+        if !address.ip().is_loopback() {
+            let message = "is beyond loopback, where everyone who reaches the port may use it: configure tenants, \
+                           or set server.allow_open";
+            findings.report_key(key, message);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ impl Default for ServerConfig {
         Self {
             grpc_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
             http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            allow_open: false,
             allowed_hosts: Vec::new(),
             region: "local".to_owned(),
             max_request: 4 * MIB,

@@ -159,6 +159,7 @@ fn read_server(section: &mut Section<'_>, server: &mut ServerConfig) {
     keys!(section, server: ServerConfig {
         grpc_listen: address,
         http_listen: address,
+        allow_open: flag,
         allowed_hosts: list(name),
         region: name,
         max_request: size,

@@ -434,3 +434,19 @@ fn a_ca_file_needs_a_url_with_tls() {
     let peer = "[[store.peers]]\nregion = \"eu\"\nurl = \"rediss://b\"\n";
     assert_eq!(problems(&(store("redis://a") + peer)), [""; 0]);
 }
+
+/// A server on a public address without tenants answered everyone who reached it, and paid for it; only a line in the
+/// log said so.
+#[test]
+fn an_open_server_beyond_loopback_is_refused_unless_it_is_allowed() {
+    let listen = "[server]\nhttp_listen = \"0.0.0.0:8080\"\ngrpc_listen = \"[::]:50051\"\n";
+    let found = problems(listen);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("c.toml:2: server.http_listen: is beyond loopback"), "{found:?}");
+    assert!(found[1].starts_with("c.toml:3: server.grpc_listen: is beyond loopback"), "{found:?}");
+    assert!(found.iter().all(|problem| problem.ends_with("configure tenants, or set server.allow_open")));
+    good(&format!("{listen}allow_open = true\n"));
+    let tenant = format!("[[tenants]]\nname = \"a\"\napi_key_sha256 = \"{}\"\n", "0".repeat(64));
+    good(&format!("{listen}{tenant}"));
+    good("[server]\nhttp_listen = \"127.0.0.2:8080\"\ngrpc_listen = \"[::1]:50051\"\n");
+}
