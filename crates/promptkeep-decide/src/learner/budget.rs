@@ -15,6 +15,10 @@ pub struct Budget {
 /// Shares of the budgets that expected errors may use. The rest covers what the model does not know.
 const MARGIN_REQUESTS: f32 = 0.42;
 const MARGIN_HITS: f32 = 0.75;
+/// The share of the budget of requests where the labels are those of a good verifier.
+const MARGIN_VERIFIED: f32 = 0.6;
+/// Upper ends of a verifier's rate of false yes: below the first it is good, above the second no better than none.
+const GOOD_VERIFIER: (f32, f32) = (0.035, 0.065);
 
 /// Logits of the thresholds that are tried: the lowest, the step, and their number.
 const LOWEST: f64 = -2.0;
@@ -48,6 +52,8 @@ pub struct Threshold {
     steps: Vec<Step>,
     /// Number of recent requests, including those without a candidate.
     requests: usize,
+    /// Share of the budget of requests that expected errors may use.
+    margin: f32,
     pub surplus: Surplus,
 }
 
@@ -85,7 +91,7 @@ impl Threshold {
             }
             step
         };
-        Self { steps: (0..STEPS).map(step).collect(), requests, surplus }
+        Self { steps: (0..STEPS).map(step).collect(), requests, margin: margin(errors), surplus }
     }
 
     /// Whether no fit has set it yet.
@@ -99,7 +105,7 @@ impl Threshold {
             "expected errors of the last {} requests stay within {:.2} % of requests and {:.1} % of hits, multiplied \
              by {:.2} and {:.2} after audits",
             self.requests,
-            100.0 * MARGIN_REQUESTS * budget.max_error_rate,
+            100.0 * self.margin * budget.max_error_rate,
             100.0 * MARGIN_HITS * budget.max_wrong_hits,
             self.surplus.of_requests,
             self.surplus.of_hits,
@@ -109,9 +115,15 @@ impl Threshold {
     /// Lowest probability that may be served; above 1 if nothing may.
     pub fn at(&self, budget: &Budget) -> f32 {
         let per_request =
-            MARGIN_REQUESTS * budget.max_error_rate * self.requests as f32 / self.surplus.of_requests;
+            self.margin * budget.max_error_rate * self.requests as f32 / self.surplus.of_requests;
         let per_hit = MARGIN_HITS * budget.max_wrong_hits / self.surplus.of_hits;
         let fits = |step: &&Step| step.wrong <= per_request && step.wrong <= per_hit * step.hits;
         self.steps.iter().find(fits).filter(|step| step.hits > 0.0).map_or(2.0, |step| step.threshold)
     }
+}
+/// Share of the budget of requests that expected errors may use with a verifier of these error rates.
+fn margin(errors: &SourceErrors) -> f32 {
+    let (good, useless) = GOOD_VERIFIER;
+    let trust = ((useless - errors.false_same.high) / (useless - good)).clamp(0.0, 1.0);
+    MARGIN_REQUESTS + trust * (MARGIN_VERIFIED - MARGIN_REQUESTS)
 }
