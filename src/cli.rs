@@ -122,8 +122,9 @@ fn url(server: &str) -> String {
 /// Explains the error status of a call to `server`.
 fn refusal(server: &str, code: Code, message: &str) -> anyhow::Error {
     match code {
-        // Replies of other kinds of servers, and of promptkeep's HTTP port, to a gRPC call.
-        Code::Internal | Code::Unknown | Code::Unimplemented => {
+        // Replies of other kinds of servers, and of promptkeep's HTTP port, to a gRPC call. A connection that they close cancels
+        // the call.
+        Code::Internal | Code::Unknown | Code::Unimplemented | Code::Cancelled => {
             anyhow::anyhow!("{server} does not speak promptkeep's gRPC API; is it the HTTP port? ({message})")
         }
         _ => anyhow::anyhow!("{server} refuses: {message}"),
