@@ -4,7 +4,10 @@
 // has tenants.
 
 const entries = `http://${process.env.PROMPTKEEP_HTTP ?? "127.0.0.1:8080"}/v1/caches/aside/entries`;
-const headers = { authorization: `Bearer ${process.env.PROMPTKEEP_API_KEY ?? ""}` };
+const headers = {
+  authorization: `Bearer ${process.env.PROMPTKEEP_API_KEY ?? ""}`,
+  "content-type": "application/json",
+};
 const post = async (url, body) =>
   (await fetch(url, { method: "POST", headers, body: JSON.stringify(body) })).json();
 
